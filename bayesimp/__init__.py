@@ -39,7 +39,7 @@ _HOME = {
     "load": "bayesimp.imputation.storage",
     "fit_each": "bayesimp.analysis.fit",
     "pool": "bayesimp.analysis.pool",
-    "pool_components": "bayesimp.analysis.pool",
+    "pool_components": "bayesimp.analysis.pooled_components",
     "complete_cases": "bayesimp.analysis.side_by_side",
     "pool_by_study": "bayesimp.analysis.meta",
     "stack_posteriors": "bayesimp.analysis.posteriors",

@@ -15,7 +15,7 @@ from importlib import import_module
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from bayesimp.errors import SpecificationError
+from bayesimp.errors import SpecificationError, must_be
 from bayesimp.events import Event
 from bayesimp.markup import Printed
 from bayesimp.shift import Shift
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bayesimp.imputation.result import Imputations
+    from bayesimp.joint.one_factor import OneFactor
     from bayesimp.joint.reference import ReferenceBased
     from bayesimp.priors import Priors
     from bayesimp.table.incomplete import IncompleteData
@@ -40,6 +41,7 @@ __all__ = [
     "TreeRequest",
     "model_names",
     "model_type",
+    "must_be_model",
     "plain",
     "register",
 ]
@@ -249,6 +251,10 @@ class ImputationModel(Printed, ABC):
     def parameter_priors(self) -> Mapping[str, Any]:
         """Name in the posterior -> its prior, on the scale of the data."""
 
+    def restored(self, tree: xr.DataTree, state: xr.Dataset) -> Run:
+        """A run of this model as a file holds it; see `Run.restore`."""
+        return self.run_type.restore(self, tree, state)
+
     @property
     def masked(self) -> IncompleteData:
         """The table in which every cell is missing that the model imputes, also observed ones that it holds out."""
@@ -258,6 +264,24 @@ class ImputationModel(Printed, ABC):
     def has_contextual(self) -> bool:
         """Whether coefficients of cluster means are shrunk (`bayesimp.priors.Contextual`)."""
         return False
+
+    def normal_law(self, asker: str) -> OneFactor:
+        """The joint normal law of the rows of every cluster, for what is computed from Sigma, Psi and the design.
+
+        Parameters
+        ----------
+        asker
+            What asks for it, for the message.
+
+        Raises
+        ------
+        SpecificationError
+            The model has no such law, or effects of several grouping factors.
+        """
+        raise SpecificationError(
+            f"{asker} needs a joint normal model, bi.JointNormal(data, 'y1 + y2 ~ x + (1 | cluster)'); this one is "
+            f"{type(self).__name__}."
+        )
 
     @abstractmethod
     def with_priors(self, priors: Priors | str) -> ImputationModel:
@@ -380,6 +404,19 @@ def register(cls: type[ImputationModel]) -> type[ImputationModel]:
     """Enter a model under the name of its class; use it as a decorator."""
     _registered[cls.__name__] = cls
     return cls
+
+
+def must_be_model(given: Any, function: str) -> ImputationModel:
+    """The imputation model that was given to a function.
+
+    Raises
+    ------
+    SpecificationError
+        It is something else; the message says what is expected.
+    """
+    if not isinstance(given, ImputationModel):
+        must_be(given, "JointNormal or FCS", function)
+    return given
 
 
 def model_names() -> list[str]:

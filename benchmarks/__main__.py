@@ -110,11 +110,12 @@ def rows() -> list[str]:
 def _sample_only(model, iterations: int = 3_000) -> float:
     from bayesimp.joint import gibbs as joint_gibbs
 
-    st = model._working.statistics
-    states = [joint_gibbs.initial_state(1, 0, model._working_priors, st.r, st.q)]
+    factor = model.grouping.only
+    st = factor.working.statistics
+    states = [joint_gibbs.initial_state(1, 0, factor.working_priors, st.r, st.q)]
     began = time.process_time()
     joint_gibbs.sample_gibbs(
-        model._working, model._working_priors, states, tune=0, draws=iterations // 10, thin=10, workers=1
+        factor.working, factor.working_priors, states, tune=0, draws=iterations // 10, thin=10, workers=1
     )
     return (time.process_time() - began) / iterations * 1e6
 

@@ -126,8 +126,7 @@ def levels_rows() -> list[str]:
 
 
 def _sweep(model: bi.JointNormal, sweeps: int = 40) -> float:
-    assert model.several is not None
-    task, best = model.several.task(1, 1), np.inf
+    task, best = model.grouping.task(1, 1), np.inf
     chain = task.start(1, 0)
     for _ in range(4):  # the first loads the kernels
         began = time.process_time()

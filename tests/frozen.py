@@ -7,8 +7,9 @@
 Numbers depend on the processor and on the BLAS at hand in their last bits, and the chains carry these on. So none are
 stored in the repository: two trees are compared on one machine. Even there the last bits of a few runs differ from one
 process to the next, because a sum in BLAS depends on where in memory its array lies. The compiled gradients of PyTensor
-differ in their last bits with the state of its cache and with names in the code, and HMC makes other draws of that: the
-runs named pymc or lkj, and those by nuts, are to be compared by their posteriors (tests/fcs/test_pymc_*.py,
+differ in their last bits with the state of its cache, with names in the code, and with any edit of a kernel (a comment is
+enough, since our Ops carry a digest of all kernels), and HMC makes other draws of that: the runs named pymc or lkj, and
+those by nuts, are to be compared by their posteriors (tests/fcs/test_pymc_*.py,
 tests/joint/test_gibbs_against_nuts.py) where they differ here.
 """
 

@@ -308,7 +308,7 @@ def test_an_analysis_is_imputed_for(capsys):
         ({"analysis": "a ~ b + (1 | g)", "methods": "pmm"}, "methods= is an option of chained equations"),
         (
             {"analysis": "a ~ b + (1 + b | g)", "prior": 1},
-            "'prior' is no option of any engine; did you mean 'priors'",
+            "'prior' is not an option of any engine; did you mean 'priors'",
         ),
         (
             {"analysis": ["a ~ 1 + (1 | g)", "b ~ a + (1 | g)"], "family": "gamma"},

@@ -42,7 +42,7 @@ figures = false
 
 @pytest.fixture
 def plan(tmp_path):
-    """A plan and a table as people have them: ids with zeros, whole numbers with holes, -99, a factor."""
+    """A plan and a table as people have them: ids with zeros, whole numbers with gaps, -99, a factor."""
     rng = np.random.default_rng(1)
     n = 120
     clinic, age = rng.integers(1, 11, n), rng.integers(20, 60, n)

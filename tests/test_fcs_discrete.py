@@ -18,7 +18,7 @@ M, N = 8, 25
 
 
 def table(seed=0, m=M, n=N):
-    """One variable of every family, with holes in rows and in whole clusters; x is complete."""
+    """One variable of every family, missing in rows and in whole clusters; x is complete."""
     rng = np.random.default_rng(seed)
     g = np.repeat(np.arange(m), n)
     b = rng.normal(0, 0.5, (m, 6))[g]
@@ -580,7 +580,7 @@ def test_matching_methods_take_observed_values():
     )
 
 
-# -- variables of clusters -----------------------------------------------------------------------------------
+# -- cluster-level variables -----------------------------------------------------------------------------------
 
 
 def clusters_table(m=24, n=6):

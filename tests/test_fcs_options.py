@@ -435,7 +435,7 @@ def test_options_of_generalised_pymc_models(family):
     assert len(got) == 9
 
 
-# -- variables of clusters ------------------------------------------------------------------------------------------
+# -- cluster-level variables ------------------------------------------------------------------------------------------
 
 
 def test_post_of_a_variable_of_clusters():

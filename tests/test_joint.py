@@ -137,7 +137,7 @@ def test_unknown_names():
         ("y ~ x", ("(1 | site)",)),
         ("y ~ x + (1 | sex)", ("'sex'", "'site'")),
         ("y ~ x + (1 + x || site)", ("Diagonal",)),
-        ("y ~ x + (1 | site) + (1 | sex)", ("'sex' is no cluster column", "cluster=['site', 'sex']")),
+        ("y ~ x + (1 | site) + (1 | sex)", ("'sex' is not a cluster column", "cluster=['site', 'sex']")),
     ],
 )
 def test_unfit_formulas(formula, words):

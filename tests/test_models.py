@@ -122,7 +122,7 @@ CASES = {
     "JointNormal, several factors": Case(several_factors, GIBBS, {"draws": 9}, "draws"),
     "JointGLMM": Case(with_analysis, GIBBS, {"draws": 9}, "draws", ordinal=True, shifted="w"),
     "JointLatent": Case(on_latent_normals, GIBBS, {"draws": 9}, "draws", ordinal=True),
-    "JointLatent, variables of clusters": Case(
+    "JointLatent, cluster-level variables": Case(
         with_variables_of_clusters, GIBBS, {"draws": 9}, "draws", ordinal=True
     ),
     "JointLatent, residual": Case(unlike_residuals, GIBBS, {"draws": 9}, "draws"),

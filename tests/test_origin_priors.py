@@ -139,7 +139,7 @@ def test_without_an_intercept_the_origin_is_part_of_the_model():
         for f in (base(), shifted(base(), by))
     )
     for model in (one, other):
-        assert not model._working.scale.is_centred
+        assert not model.grouping.only.working.scale.is_centred
     assert np.abs(one.impute(4, **options).values("y") - other.impute(4, **options).values("y")).max() > 0.01
 
 
@@ -179,8 +179,8 @@ def test_the_pymc_model_is_the_same_posterior():
         pr.Priors(Psi=pr.InverseWishart(5.0, centred=False)),
     ):
         model = joint(shifted(base(), {"x": 30.0}), priors)
-        scale, working = model._working.scale, model._working
-        ours = JointDensity(working.statistics, model._working_priors)
+        scale, working = model.grouping.only.working.scale, model.grouping.only.working
+        ours = JointDensity(working.statistics, model.grouping.only.working_priors)
         theirs = model.pymc_model()
         values = [theirs.rvs_to_values[v] for v in theirs.free_RVs]
         density = pm.pytensorf.compile(values, theirs.logp(jacobian=False), mode="FAST_COMPILE")

@@ -125,7 +125,7 @@ def test_the_curve_of_a_logistic_model_in_years_is_not_taken_away():
 def test_products_on_the_working_scale_are_the_same_model():
     """z'b of the table's columns and effects is that of the working ones; priors moved exactly."""
     model = bi.JointNormal(bi.IncompleteData(with_products(), cluster="g"), PRODUCTS["product"])
-    scale, working = model._working.scale, model._working
+    scale, working = model.grouping.only.working.scale, model.grouping.only.working
     b_w = np.random.default_rng(0).normal(size=4)
     b = scale.C @ (scale.effects * b_w)
     assert_allclose(model.design.Z[working.rows.row] @ b, working.rows.Z @ b_w * scale.s[0], atol=1e-12)

@@ -139,18 +139,18 @@ def test_components_are_pooled_from_fits(objects):
 
 def test_options_that_a_run_does_not_have(objects):
     with pytest.raises(
-        bi.SpecificationError, match=r"'draw' is no option of JointNormal\.impute; did you mean 'draws'"
+        bi.SpecificationError, match=r"'draw' is not an option of JointNormal\.impute; did you mean 'draws'"
     ):
         bi.sensitivity(objects["joint"], analysis=QUESTION, m=2, seed=1, draw=50)
     with pytest.raises(
-        bi.SpecificationError, match=r"'draws' is no option of FCS\.impute; possible: 'cycles'"
+        bi.SpecificationError, match=r"'draws' is not an option of FCS\.impute; possible: 'cycles'"
     ):
         bi.sensitivity(objects["fcs"], analysis=QUESTION, m=2, seed=1, draws=50)
     with pytest.raises(
-        bi.SpecificationError, match="'bound' is no option of any engine; did you mean 'bounds'"
+        bi.SpecificationError, match="'bound' is not an option of any engine; did you mean 'bounds'"
     ):
         bi.impute(FRAME, "g", bound={"y": (0, None)})
-    with pytest.raises(bi.SpecificationError, match=r"'tune' is no option of FCS; .*\.impute\(m, tune="):
+    with pytest.raises(bi.SpecificationError, match=r"'tune' is not an option of FCS; .*\.impute\(m, tune="):
         bi.impute(FRAME, "g", engine="fcs", tune=3)
 
 

@@ -178,7 +178,7 @@ def _codes(model: FormulaRows, k: int, new: pd.DataFrame) -> IntVector:
     unknown = ~new[name].isin(known.index)
     if unknown.any():
         raise DataError(
-            f"{int(unknown.sum())} new rows are of clusters that the tables do not have "
+            f"{int(unknown.sum())} new rows belong to clusters that are not in the tables "
             f"({listing(new[name][unknown].unique())}). For a new cluster give random_effects='integrated'."
         )
     return known.loc[list(new[name])].to_numpy()

@@ -25,7 +25,8 @@ from bayesimp.analysis.compare import MultiTest, d1
 from bayesimp.analysis.comparisons import ADJUSTMENTS, adjusted_p, label_of, one_of, pairs_of, shown
 from bayesimp.analysis.hypotheses import satterthwaite
 from bayesimp.analysis.links import SCALES_OF_POOLING
-from bayesimp.analysis.pool import Pooled, as_text, pool
+from bayesimp.analysis.pool import Pooled, pool
+from bayesimp.analysis.pooled_text import as_text
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.notation import Array, Matrix, Vector
@@ -217,7 +218,7 @@ class Estimates:
         unknown = [name for name in by if name not in self.at]
         if unknown:
             raise SpecificationError(
-                f"by = {unknown[0]!r} is no column of these estimates; there are {list(self.at)}."
+                f"by = {unknown[0]!r} is not a column of these estimates; there are {list(self.at)}."
             )
         if len(self) > WITH_COVARIANCE:
             raise SpecificationError(

@@ -117,28 +117,39 @@ def fit_each(
     if len(formula.responses) != 1:
         raise SpecificationError(f"Formula {analysis!r}: an analysis has one response on the left of ~.")
     _mentions_cluster(formula, cluster)
-    one_factor = formula.single_grouping and ":" not in formula.random[0].group
-    simple = one_factor or not formula.random
-    if family in GENERALISED and simple:
-        with one_thread(tables.rows * len(tables.columns)):
-            result = fit_generalised(tables, formula, family, link, quadrature, **columns)
-    elif family in NORMAL and link is None and trials is None and quadrature == 1:
-        with one_thread(tables.rows * len(tables.columns)):
-            result = fit_linear(tables, formula, reml, weights, offset)
-    elif quadrature != 1 or any(option is not None for option in (link, *columns.values())):
-        raise SpecificationError(
-            f"{formula.text!r}: link, trials and quadrature are for families {', '.join(GENERALISED)} with at most one "
-            f"grouping factor, weights and offset for these and the normal; family is {family!r}."
-        )
-    else:
-        from bayesimp.analysis.glmm_adapter import fit_by_glmm
-
-        result = fit_by_glmm(tables, formula, family)
+    result = _fitted(tables, formula, family, reml, link, quadrature, columns)
     log = (*result.pop("log", ()), *_compare(imputed, formula, offset))
     rows = FormulaRows(tables, formula, family, _link(family, link), columns)
     fits = Fits(analysis, **result, log=log, rows=rows)
     if fits.codes is not None:
         _warn_of_codes(fits)
+    _warn_not_converged(fits, analysis)
+    return fits
+
+
+def _fitted(
+    tables: Tables, formula: Formula, family: str, reml: bool, link: str | None, quadrature: int,
+    columns: Mapping[str, str | None],
+) -> dict[str, Any]:  # fmt: skip
+    """Fields of `Fits` of a formula: by the engine that has the family and the grouping factors."""
+    one_factor = formula.single_grouping and ":" not in formula.random[0].group
+    if family in GENERALISED and (one_factor or not formula.random):
+        with one_thread(tables.rows * len(tables.columns)):
+            return fit_generalised(tables, formula, family, link, quadrature, **columns)
+    if family in NORMAL and link is None and columns["trials"] is None and quadrature == 1:
+        with one_thread(tables.rows * len(tables.columns)):
+            return fit_linear(tables, formula, reml, columns["weights"], columns["offset"])
+    if quadrature != 1 or any(option is not None for option in (link, *columns.values())):
+        raise SpecificationError(
+            f"{formula.text!r}: link, trials and quadrature are for families {', '.join(GENERALISED)} with at most one "
+            f"grouping factor, weights and offset for these and the normal; family is {family!r}."
+        )
+    from bayesimp.analysis.glmm_adapter import fit_by_glmm
+
+    return fit_by_glmm(tables, formula, family)
+
+
+def _warn_not_converged(fits: Fits, analysis: str) -> None:
     astray = ~fits.converged
     if fits.codes is not None:
         astray &= (fits.codes & SEPARATED) == 0  # already reported
@@ -148,9 +159,8 @@ def fit_each(
             f"(imputations {', '.join(str(k + 1) for k in np.flatnonzero(astray)[:10])}); "
             "simplify the model.",
             StatisticalWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return fits
 
 
 def _link(family: str, link: str | None) -> str:

@@ -18,7 +18,9 @@ from bayesimp.analysis.groups import Grouping
 from bayesimp.analysis.hypotheses import combinations as parsed_combinations
 from bayesimp.analysis.hypotheses import hypotheses as parsed_hypotheses
 from bayesimp.analysis.hypotheses import joint_satterthwaite, satterthwaite
-from bayesimp.analysis.pool import Pooled, as_text, pool, pool_components
+from bayesimp.analysis.pool import Pooled, pool
+from bayesimp.analysis.pooled_components import pool_components
+from bayesimp.analysis.pooled_text import as_text
 from bayesimp.analysis.row_model import RowModel
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, EventTable

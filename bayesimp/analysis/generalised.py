@@ -196,7 +196,7 @@ def _warn_of_doubts(
         f"{formula.text!r}: {what}{where}: by {better} nodes {how_it_moves(rows, fit, nodes, names, component)}{here}. "
         f"{advice}",
         StatisticalWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
 
 

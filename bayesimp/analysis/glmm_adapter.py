@@ -87,7 +87,7 @@ def fit_by_glmm(tables: Tables, formula: Formula, family: str) -> dict:
         said = [_as_called(str(w.message), names) for w in caught]
         notes += [f"imputation {k + 1}: {message}" for message in said if "ingular" not in message]
     if notes:
-        warnings.warn(f"glmm: {len(notes)} notes, the first: {notes[0]}", StatisticalWarning, stacklevel=3)
+        warnings.warn(f"glmm: {len(notes)} notes, the first: {notes[0]}", StatisticalWarning, stacklevel=4)
     fields = _fields(fits, names)
     if several_groups(formula):
         fields |= {

@@ -8,7 +8,7 @@ A quantity of table l is W mu(rows), r weighted means (or differences of means) 
     counterfactual    the rows of the table, once for every level asked for; W averages over rows
 
 The grid is the same in all tables, so that Rubin's rules pool estimates of one quantity; emmeans of R's mids takes the
-means of numbers from each table anew.
+means of numbers afresh from each table.
 """
 
 from __future__ import annotations

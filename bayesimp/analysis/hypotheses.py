@@ -102,7 +102,7 @@ def hypotheses(asked: str | Sequence[str], fits: Fits) -> tuple[tuple[str, ...],
     if not len(L) or np.linalg.matrix_rank(L) < len(L):
         listed = ", ".join(map(repr, texts)) or "none"
         raise SpecificationError(
-            f"the hypotheses {listed} are not independent: one says nothing of the coefficients, or follows from the "
+            f"the hypotheses {listed} are not independent: one does not involve the coefficients, or follows from the "
             "others."
         )
     return tuple(texts), L, np.array(values)

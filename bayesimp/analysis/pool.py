@@ -15,9 +15,8 @@ Rubin's (M - 1) / lambda^2. No floor is put under lambda.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from textwrap import fill
 from typing import Any
 
@@ -27,16 +26,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from bayesimp.analysis.gaps import NOT_CONGENIAL
-from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from bayesimp.analysis.pooled_text import as_text, shown_columns
+from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import WIDTH, Event, EventTable
 from bayesimp.markup import framed, paragraph
 from bayesimp.markup import table as as_html
-from bayesimp.messages import shortened
 
-__all__ = ["Pooled", "as_text", "barnard_rubin", "pool", "pool_components", "pool_scalars"]
+__all__ = ["Pooled", "barnard_rubin", "pool", "pool_scalars"]
 
 Array = NDArray[np.float64]
-SCALES = ("log", "sd", "variance", "median")
 
 
 @dataclass(frozen=True)
@@ -317,139 +315,6 @@ def barnard_rubin(lambda_: ArrayLike, m: int, df_complete: ArrayLike = np.inf) -
         share = np.where(np.isinf(dfcom), 1.0, (dfcom + 1) / (dfcom + 3))
         by_complete = np.where(np.isinf(dfcom), 0.0, 1 / (share * dfcom * (1 - lambda_)))
         return 1 / (by_missing + by_complete)
-
-
-def pool_components(
-    components: Any,
-    covariances: ArrayLike | None = None,
-    terms: Sequence[str] = (),
-    correlation: ArrayLike = (),
-    scale: str = "log",
-) -> Pooled:
-    """Pool variance components on a stated scale; correlations on Fisher's z (median: untransformed).
-
-    Takes arrays, or `Fits`: ``pool_components(fits, scale="sd")`` is ``fits.pool_components("sd")``.
-
-    Rubin's rules assume a normal sampling distribution, to which the logarithm comes closest;
-    ``"median"`` is Jolani's suggestion (2025, sec. 5) for skewed quantities: a point estimate without variance.
-
-    Parameters
-    ----------
-    components, covariances
-        (M, c) log standard deviations and Fisher z of correlations; (M, c, c), nan where a fit is singular.
-    correlation
-        (c,) bool, which are correlations.
-    scale
-        ``"log"`` (of the sd), ``"sd"``, ``"variance"``, ``"median"`` (of the sd).
-
-    Raises
-    ------
-    SpecificationError
-        Neither fits nor arrays, a scale that is not known, an analysis without variance components.
-    """
-    if hasattr(components, "component_names") and covariances is None:
-        return components.pool_components(scale)
-    if covariances is None:
-        raise SpecificationError(
-            f"pool_components takes fits, or components (M, c) with their covariances, terms and which of them are "
-            f"correlations; got {type(components).__name__}. For imputations: "
-            "imp.analyse('y ~ x + (1 | cluster)').pool_components()."
-        )
-    if scale not in SCALES:
-        raise SpecificationError(f"scale = {scale!r} is not known; choose one of {', '.join(SCALES)}.")
-    phi, V = np.asarray(components, dtype=float), np.asarray(covariances, dtype=float)
-    rho = np.asarray(correlation, dtype=bool)
-    if scale == "median":
-        values = np.median(np.where(rho, np.tanh(phi), np.exp(phi)), axis=0)
-        nan = np.full(len(terms), np.nan)
-        notes = {
-            t: why
-            for t, why in _gaps(phi, V, terms, rho, scale).items()
-            if np.isnan(phi[:, terms.index(t)]).any()
-        }
-        return Pooled(tuple(terms), len(phi), values, *(nan,) * 8, np.full((len(terms),) * 2, np.nan),
-                      ("median",) * len(terms), notes)  # fmt: skip
-    # g(phi) and dg / dphi, phi = log sd:  sd = exp(phi), variance = exp(2 phi)
-    power = {"log": 0, "sd": 1, "variance": 2}[scale]
-    sd = np.exp(power * np.where(rho, 0.0, phi)) if power else np.ones_like(phi)
-    Q = np.where(rho | (power == 0), phi, sd)
-    J = np.where(rho | (power == 0), 1.0, power * sd)
-    scales = ["fisher z" if is_rho else scale for is_rho in rho]
-    pooled = pool(
-        np.where(np.isfinite(Q), Q, np.nan), V * J[:, :, None] * J[:, None, :], terms=terms, scale=scales
-    )
-    notes = _gaps(phi, V, terms, rho, scale)
-    if notes:
-        warnings.warn(
-            "; ".join(f"{term}: {why}" for term, why in notes.items()) + ".", StatisticalWarning, stacklevel=3
-        )
-    for term, is_rho, low in zip(terms, rho, pooled.interval()[:, 0], strict=True):
-        if power and not is_rho and low < 0:
-            notes[term] = f"its interval on scale {scale!r} reaches below zero; scale='log' keeps it positive"
-    return replace(pooled, notes=notes)
-
-
-def _gaps(phi: Array, V: Array, terms: Sequence[str], rho: NDArray[np.bool_], scale: str) -> dict[str, str]:
-    """By term, why a component has no pooled value or no standard error."""
-    out, M = {}, len(phi)
-    advice = "scale='median' gives a value without an interval; a simpler random part has both"
-    for k, term in enumerate(terms):
-        bound, undefined = int(np.isinf(phi[:, k]).sum()), int(np.isnan(phi[:, k]).sum())
-        without = int((~np.isfinite(V[:, k, k])).sum()) - bound - undefined
-        if rho[k] and undefined:
-            out[term] = f"not defined in {undefined} of {M} tables, where a variance is zero; no pooled value"
-        elif rho[k] and bound:
-            out[term] = f"at its bound (-1 or 1) in {bound} of {M} tables; no pooled value ({advice})"
-        elif bound:
-            lost = (
-                "no logarithm, and so no pooled value"
-                if scale == "log"
-                else "no standard error of it there, and so no interval"
-            )
-            out[term] = f"a variance of zero in {bound} of {M} tables: {lost} ({advice})"
-        elif without > 0:
-            out[term] = (
-                f"no standard error in {without} of {M} tables (none from this engine, or no proper maximum); no interval"
-            )
-    return out
-
-
-LEAST_NAME = 12  # to which names are shortened, if nothing less will do
-SHOWN = {
-    "term": "", "value": "value", "value.low": "2.5%", "value.high": "97.5%", "estimate": "estimate",
-    "std.error": "std.error", "conf.low": "2.5%", "conf.high": "97.5%", "df": "df", "p.value": "p.value", "fmi": "fmi",
-    "mc.error": "mc.error",
-    "cc.estimate": "| complete rows:", "cc.std.error": "std.error", "cc.value": "| complete rows:",
-}  # fmt: skip
-
-
-def as_text(table: pd.DataFrame) -> str:
-    """A table of pooled estimates in lines of at most `WIDTH` characters.
-
-    Names that would make them longer lose their middle, unless two of them would be alike then.
-    """
-    rows = shown_columns(table)
-    text = _written(rows)
-    excess = max(map(len, text.splitlines()), default=0) - WIDTH
-    if excess <= 0:
-        return text
-    first = rows.columns[0]
-    short = shortened(rows[first], max(LEAST_NAME, max(map(len, rows[first])) - excess))
-    return _written(rows.assign(**{first: short}))
-
-
-def shown_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """The most important columns of a table of pooled estimates, by their printed names."""
-    hidden: tuple[str, ...] = (
-        ("estimate", "std.error", "conf.low", "conf.high", "df") if "value" in table else ()
-    )
-    hidden += ("df", "p.value") if "cc.rows" in table else ()
-    names = [name for name in SHOWN if name in table and name not in hidden]
-    return table[names].set_axis([SHOWN[name] for name in names], axis=1)
-
-
-def _written(rows: pd.DataFrame) -> str:
-    return rows.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="")
 
 
 def _t(df: Array) -> Any:

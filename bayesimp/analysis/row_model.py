@@ -186,7 +186,7 @@ class FormulaRows:
         unknown = ~new[name].isin(known)
         if unknown.any():
             raise DataError(
-                f"{int(unknown.sum())} new rows are of clusters that the tables do not have "
+                f"{int(unknown.sum())} new rows belong to clusters that are not in the tables "
                 f"({listing(new[name][unknown].unique())}); {formula.text!r} has means of clusters, which these lack."
             )
         return known.get_indexer(pd.concat([table[name], new[name]], ignore_index=True))

@@ -25,10 +25,12 @@ from numpy.typing import NDArray
 
 from bayesimp.arguments import chosen, generator
 from bayesimp.compatibility.implied import Conditional, implied_conditional
+from bayesimp.contract import ImputationModel
 from bayesimp.errors import SpecificationError
 from bayesimp.imputation.result import Imputations
-from bayesimp.joint.normal import JointNormal
+from bayesimp.joint.one_factor import OneFactor
 from bayesimp.messages import listing
+from bayesimp.table.incomplete import IncompleteData
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -97,7 +99,8 @@ class Diagnosis:
         by = f"The largest miss is {self.largest_miss:.2f} posterior sd: "
         if self.largest_miss < SMALL:
             return (
-                by + "small beside what the data leave open. A homogeneous conditional (FCS) model will do."
+                by
+                + "small compared with what the data leave open. A homogeneous conditional (FCS) model will do."
             )
         if self.largest_miss < LARGE:
             return (
@@ -110,7 +113,7 @@ class Diagnosis:
 
 
 def diagnose(
-    fitted: Imputations | JointNormal,
+    fitted: Imputations | ImputationModel,
     responses: Sequence[str] | str | None = None,
     *,
     aggregate: Aggregate = "mean",
@@ -139,29 +142,27 @@ def diagnose(
     """
     chosen(aggregate, "aggregate", ("mean", "sum", "line"))
     generator(seed)
-    if isinstance(fitted, JointNormal):
-        _check_factors(fitted)
-    imp = fitted.impute(m=1, seed=seed, progress=False) if isinstance(fitted, JointNormal) else fitted
-    model = getattr(imp, "model", None)
-    if not isinstance(model, JointNormal) or len(model.responses) < 2:
+    model = fitted if isinstance(fitted, ImputationModel) else getattr(fitted, "model", None)
+    law = model.normal_law("diagnose") if isinstance(model, ImputationModel) else None
+    if law is None or len(law.responses) < 2:
         raise SpecificationError(
             "diagnose needs a joint model of at least two variables: bi.JointNormal(data, 'y1 + y2 ~ ...') or the "
             "imputations it made."
         )
-    _check_factors(model)
+    imp = fitted.impute(m=1, seed=seed, progress=False) if isinstance(fitted, ImputationModel) else fitted
     names = _responses(imp, responses)
-    n, ZZ, group = _designs(model)
+    n, ZZ, group = _designs(law)
     draws = min(DRAWS, max(200, 200_000 // len(n)))  # keeps memory and time in bounds with many designs
     posterior = imp.tree["posterior"].to_dataset()
     Sigma, Psi = (_some(posterior[name].values, draws) for name in ("Sigma", "Psi"))
-    Psi = model._working.scale.at_centre(Psi)
+    Psi = law.working.scale.at_centre(Psi)
     if np.ptp(Sigma, axis=0).max() == 0 == np.ptp(Psi, axis=0).max():
         raise SpecificationError(
             "Sigma and Psi have fixed values: there is no posterior to measure a miss by."
         )
     tables, clusters = [], []
     for name in names:
-        k = model.responses.index(name)
+        k = law.responses.index(name)
         theta = np.concatenate(
             [
                 _parameters(implied_conditional(Sigma, Psi, k, n=n[i], ZZ=ZZ[i]), aggregate)[:, None]
@@ -169,8 +170,8 @@ def diagnose(
             ],
             axis=1,
         )
-        labels = _labels(model, k, aggregate)
-        of_clusters, table = _misses(theta, group, labels, n, model)
+        labels = _labels(law, k, aggregate)
+        of_clusters, table = _misses(theta, group, labels, n, law.data)
         clusters.append(of_clusters.assign(response=name))
         tables.append(table.assign(response=name))
     first = ["response", "parameter"]
@@ -199,18 +200,9 @@ def _some(values: Array, at_most: int) -> Array:
     return flat[:: -(-len(flat) // at_most)]
 
 
-def _check_factors(model: JointNormal) -> None:
-    if model.several is not None:
-        raise SpecificationError(
-            "diagnose compares conditional models with a joint one with one grouping factor; this one has "
-            f"{len(model.several.labels)} ({', '.join(model.several.labels)}). Fit JointNormal with (1 | "
-            f"{model.data.cluster}) alone."
-        )
-
-
-def _designs(model: JointNormal) -> tuple[Array, Array, NDArray[np.int64]]:
+def _designs(law: OneFactor) -> tuple[Array, Array, NDArray[np.int64]]:
     """Rows n (U,) and Z'Z (U, q, q) of the different designs, and which of them each cluster (m,) has."""
-    Z, codes, sizes = model.design.Z @ model._working.scale.C, model.data.codes, model.data.sizes
+    Z, codes, sizes = law.design.Z @ law.working.scale.C, law.data.codes, law.data.sizes
     ZZ = np.zeros((len(sizes), Z.shape[1], Z.shape[1]))
     np.add.at(ZZ, codes, Z[:, :, None] * Z[:, None, :])
     key = np.column_stack([sizes, ZZ.reshape(len(sizes), -1)])
@@ -233,12 +225,12 @@ def _parameters(c: Conditional, aggregate: Aggregate) -> Array:
     return np.column_stack([slopes.reshape(len(slopes), -1), variances])
 
 
-def _labels(model: JointNormal, k: int, aggregate: Aggregate) -> list[str]:
+def _labels(law: OneFactor, k: int, aggregate: Aggregate) -> list[str]:
     """Names of the parameters, in words."""
-    random = model.design.random
+    random = law.design.random
     out = []
     for l in random:
-        for j, other in enumerate(model.responses):
+        for j, other in enumerate(law.responses):
             if j == k:
                 continue
             for h in random:
@@ -259,7 +251,7 @@ def _line(random: Sequence[str], column: str) -> str:
 
 
 def _misses(
-    theta: Array, group: NDArray[np.int64], labels: list[str], n: Array, model: JointNormal
+    theta: Array, group: NDArray[np.int64], labels: list[str], n: Array, data: IncompleteData
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """By cluster and by parameter, from theta (draws, designs, P)."""
     weights = np.bincount(group) / len(group)
@@ -271,7 +263,7 @@ def _misses(
     miss = np.divide(off, sd, out=np.zeros_like(off), where=sd > 0)[group]
     values = np.quantile(theta, CENTRAL, axis=0)[:, group]
     worst = np.abs(miss).argmax(0)
-    clusters = np.asarray(model.data.clusters, dtype=object)
+    clusters = np.asarray(data.clusters, dtype=object)
     m, P = miss.shape
     by_cluster = pd.DataFrame(
         {

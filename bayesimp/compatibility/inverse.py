@@ -40,7 +40,7 @@ class JointFromConditionals:
     violations
         What fails -> by how much: "rows disagree" and "clusters disagree" (largest difference between the two
         partial correlations that a pair of conditionals gives, within clusters and between them), "Sigma",
-        "Lambda", "Psi" (smallest eigenvalue, which should be positive, with variances of 1; of Psi beside the
+        "Lambda", "Psi" (smallest eigenvalue, which should be positive, with variances of 1; of Psi next to the
         variances of the clusters' own least-squares coefficients).
     """
 

@@ -125,7 +125,7 @@ class Summary:
                 f"smallest ESS {self.smallest_ess:.0f} (limit {ESS_LIMIT}). {self._more()}"
             )
         return (
-            f"Converged: R-hat <= {R_HAT_LIMIT} but for Monte Carlo error (largest {self.worst_r_hat:.3f}) and ESS >= "
+            f"Converged: R-hat <= {R_HAT_LIMIT} apart from Monte Carlo error (largest {self.worst_r_hat:.3f}) and ESS >= "
             f"{ESS_LIMIT} everywhere."
         )
 

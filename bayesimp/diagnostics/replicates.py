@@ -1,4 +1,4 @@
-"""Posterior predictive checks by cluster: statistics of observed values beside those of replicated ones.
+"""Posterior predictive checks by cluster: statistics of observed values next to those of replicated ones.
 
 For a statistic T of the observed cells of a variable in a cluster, and replicates y_rep of the same cells at draws of the
 posterior (effects of the clusters of the data, or of new ones),
@@ -36,7 +36,7 @@ LEAST = 3  # observed cells of a cluster, for a standard deviation
 
 @dataclass(frozen=True)
 class Replicates(Printed):
-    """Observed statistics beside replicated ones.
+    """Observed statistics next to replicated ones.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ def replicates(
     Raises
     ------
     SpecificationError
-        The engine does not replicate (`FCS`, and code of the user's), which the message explains; too few draws.
+        The engine does not replicate (`FCS`, and user-defined code), which the message explains; too few draws.
     """
     if draws < 20:
         raise SpecificationError(f"replicates: draws = {draws!r}; tail probabilities take 20 or more.")

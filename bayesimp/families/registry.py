@@ -47,7 +47,7 @@ INTERVAL = (
     "bayesimp.models.detection_limit. Leave them missing in the table."
 )
 YEO_JOHNSON = (
-    "Declare 'lognormal' or 'gamma' if the variable is positive and skewed, 'student' if it has values far out, or put a "
+    "Declare 'lognormal' or 'gamma' if the variable is positive and skewed, 'student' if it has extreme values, or put a "
     "transformed column into the table."
 )
 ELSEWHERE = {

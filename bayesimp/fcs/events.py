@@ -10,8 +10,7 @@ import numpy as np
 from bayesimp.events import Event
 from bayesimp.fcs.loop import POST
 from bayesimp.fcs.tree import block_names
-from bayesimp.scale.effects import check_origin
-from bayesimp.scale.margins import alike
+from bayesimp.scale.slopes import check_slopes
 
 if TYPE_CHECKING:
     from bayesimp.fcs.blocks.base import Chain
@@ -39,9 +38,10 @@ def origins(model: FCS) -> list[Event]:
             continue
         plain = [column for column in random if column.over is None and not column.within]
         Z = table.full[:, [table.names.index(column.base) for column in plain]]
-        labels = [column.name for column in random]
-        out[name] = check_origin(priors[name], scale, scale.s, table.clusters, name, labels)
-        out[name] += alike(Z[~np.isnan(Z).any(axis=1)], [column.name for column in plain], name)
+        out[name] = check_slopes(
+            priors[name], scale, scale.s, table.clusters, name, [column.name for column in random],
+            Z[~np.isnan(Z).any(axis=1)], [column.name for column in plain],
+        )  # fmt: skip
     return [event for events in out.values() for event in events]
 
 

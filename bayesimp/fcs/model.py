@@ -167,12 +167,10 @@ class FCS(ImputationModel):
             return chained_table(
                 self.spec,
                 Y,
-                self.data.codes,
-                len(self.data.clusters),
+                self.data.grouping,
                 filled=filled,
                 ignore=self.ignore,
                 bounds=self.bounds,
-                labels=list(self.data.clusters),
             )
 
     def conditionals(self, seed: int) -> list[Block]:

@@ -25,6 +25,7 @@ from bayesimp.formulas.arithmetic import OverCluster, over_clusters
 from bayesimp.formulas.columns import Derived
 from bayesimp.kernels.chained.moments import RowCells
 from bayesimp.scale.order import KEY_DIGITS, cluster_order
+from bayesimp.table.clusters import Clusters
 
 __all__ = ["ChainedTable", "chained_table"]
 
@@ -40,8 +41,8 @@ class ChainedTable:
     incomplete rows, row_cell (R,): their cells; start (R, d - p): their working values, nan where to be imputed.
     cell_fitted (C,): whether models are fitted to the rows of a cell.
     full (N, d): base columns on the scale of the data. residuals: definitions of the columns made for slopes on products
-    and powers. exact: by base column, the sorted values that it can have (empty: whole numbers). labels (m,): labels of
-    the clusters, in the table's order.
+    and powers. exact: by base column, the sorted values that it can have (empty: whole numbers). grouping: the
+    clusters, in the table's order.
     """
 
     names: tuple[str, ...]
@@ -60,7 +61,7 @@ class ChainedTable:
     derived: tuple[Derived, ...]
     blocks: tuple[ChainedBlock, ...]
     exact: Mapping[int, Array]
-    labels: Sequence[object]
+    grouping: Clusters
     residuals: Mapping[str, Residual]
 
     @property
@@ -117,13 +118,11 @@ class ChainedTable:
 def chained_table(
     spec: Conditionals,
     Y: Array,
-    codes: NDArray[np.int64],
-    clusters: int,
+    grouping: Clusters,
     *,
     filled: Mapping[str, Array] | None = None,
     ignore: NDArray[np.bool_] | None = None,
     bounds: Mapping[str, tuple[Bound, Bound]] | None = None,
-    labels: Sequence[object] | None = None,
 ) -> ChainedTable:
     """Put a table into the form that the loop reads.
 
@@ -133,17 +132,16 @@ def chained_table(
         The conditional models.
     Y
         (N, r) values of `spec.incomplete`, nan where to be imputed.
-    codes, clusters
-        (N,) cluster of each row, and their number.
+    grouping
+        The clusters of the rows.
     filled
         Derived columns that the table itself holds (N,), nan where they are to be computed.
     ignore
         (N,) bool: rows that are imputed, but that no model is fitted to.
     bounds
         (lower, upper) by incomplete variable, on the scale of the data (fcs/specification/bounds.py).
-    labels
-        (m,) labels of the clusters, for messages.
     """
+    codes, clusters = grouping.codes, len(grouping)
     names = (*spec.complete, *spec.incomplete, *(d.name for d in spec.derived))
     ignore = np.zeros(len(Y), dtype=bool) if ignore is None else np.asarray(ignore, dtype=bool)
     full = _with_derived(spec, np.hstack([spec.X, Y]), names, filled or {}, codes, ~ignore)
@@ -166,7 +164,7 @@ def chained_table(
     table = ChainedTable(
         names, p, center, scale, order, cells, W[whole], codes[whole], row, row_cell, W[row][:, p:], cell_fitted,
         full, spec.derived, (), {names.index(name): np.sort(values) for name, values in spec.exact.items()},
-        range(clusters) if labels is None else labels, residuals,
+        grouping, residuals,
     )  # fmt: skip
     blocks = tuple(chained_block(table, block, rows, bounds or {}) for block in spec.blocks)
     return replace(table, blocks=blocks)

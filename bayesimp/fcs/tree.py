@@ -15,6 +15,7 @@ from bayesimp.fcs.history import History
 from bayesimp.fcs.scale import ChainedBlock
 from bayesimp.imputation.tree import build_tree
 from bayesimp.notation import effect_names
+from bayesimp.table.variables import without_round_off
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -55,7 +56,7 @@ def _values(model: FCS, chains: Sequence[Chain], name: str, rows: np.ndarray) ->
     values[:, at >= 0] = table.on_data_scale(k, V)
     if name in model.data.variables:
         lower, upper = model.masked.limits(name)
-        np.clip(values, lower[rows], upper[rows], out=values)  # round-off passes no limit
+        values = without_round_off(values, lower[rows], upper[rows], name)
     if not family_of(model.data.families.get(name, "normal")).is_coded:
         return values
     levels = model.data.level_values(name)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from bayesimp.errors import DataError
 from bayesimp.formulas.arithmetic import as_product, expression, over_clusters
-from bayesimp.formulas.syntax import Call, Level, Name, Node, Number, error, label, replaced, write
+from bayesimp.formulas.syntax import Call, Level, Name, Node, Number, error, label, replaced, walk, write
 from bayesimp.formulas.terms import CLUSTER, WITHIN
 from bayesimp.messages import listing
 from bayesimp.table.clusters import varies_within
@@ -46,14 +48,14 @@ class Computed:
 
     def named(self, node: Node) -> Node:
         """The term with names for what is computed here."""
-        return replaced(node, self._compute)
+        return replaced(node, self._compute) if any(map(_is_computed, walk(node))) else node
 
     def written(self, node: Node) -> Node:
         """The term as it was."""
         return replaced(node, lambda n: self._source.get(n.name) if isinstance(n, Name) else None)
 
     def _compute(self, node: Node) -> Node | None:
-        if not isinstance(node, Level) and not (isinstance(node, Call) and node.function in CLUSTER):
+        if not _is_computed(node):
             return None
         if node not in self._known:
             name = f"\0{len(self._source)}"
@@ -132,6 +134,10 @@ class Computed:
                 f"{write(Level(Name(name), str(levels[-1])))}",
             )
         return (column == levels[1]).to_numpy(np.float64)
+
+
+def _is_computed(node: Node) -> TypeGuard[Level | Call]:
+    return isinstance(node, Level) or (isinstance(node, Call) and node.function in CLUSTER)
 
 
 def _levels(column: pd.Series) -> list | None:

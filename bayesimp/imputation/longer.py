@@ -124,7 +124,7 @@ def _check(target: Target, seconds: float | None, longest: float) -> None:
             raise SpecificationError(f"extend_until: {name} = {value!r}; give a number above 0.")
     if not longest > 1:
         raise SpecificationError(
-            f"extend_until: longest = {longest!r}; the run may become so many times as long, above 1."
+            f"extend_until: longest = {longest!r} must exceed 1: the run may become that many times as long."
         )
 
 

@@ -349,7 +349,7 @@ class Imputations(CompletedTables):
         Parameters
         ----------
         path
-            ``report.html``; ``report.md`` (figures in a folder beside it); ``report.docx`` (Word, by pandoc).
+            ``report.html``; ``report.md`` (figures in a folder next to it); ``report.docx`` (Word, by pandoc).
         analysis
             A formula or function as for `analyse`, fits, or several of these by name; with options of its own,
             ``{"outcome": {"analysis": "y ~ x + (1 | study)", "family": "bernoulli"}}``.
@@ -393,7 +393,7 @@ class Imputations(CompletedTables):
         )  # fmt: skip
 
     def replicates(self, draws: int = 200, *, new_clusters: bool = False, seed: int = 0) -> Replicates:
-        """Observed values beside replicates of them, cluster by cluster; see `bayesimp.diagnostics.replicates`."""
+        """Observed values next to replicates of them, cluster by cluster; see `bayesimp.diagnostics.replicates`."""
         from bayesimp.diagnostics.replicates import replicates
 
         return replicates(self, draws, new_clusters=new_clusters, seed=seed)

@@ -180,7 +180,7 @@ def _run(
     """The chains of a saved result, by the model whose name it carries."""
     model = model_type(tree.attrs["model"])
     specification = model.saved_specification({str(k): v for k, v in tree.attrs.items()}, state)
-    return model.run_type.restore(model.from_specification(data, specification, functions), tree, state)
+    return model.from_specification(data, specification, functions).restored(tree, state)
 
 
 def _backend(name: str) -> Any:

@@ -10,7 +10,6 @@ from bayesimp.contract import CodeNotInFile, ImputationModel, Shift
 from bayesimp.errors import SpecificationError, must_be
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.joint.contents import call_with
-from bayesimp.joint.levels.factors import grouping_factors
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.table.incomplete import IncompleteData
 
@@ -28,8 +27,6 @@ class FormulaModel(ImputationModel):
         The parsed formula.
     takes_several_factors
         Whether the class takes several grouping factors.
-    grouping_factors
-        These, if there are several.
     """
 
     formula: Formula
@@ -51,8 +48,9 @@ class FormulaModel(ImputationModel):
             )
         self.data = data
         self.formula = checked_formula(parse(formula), data, several=self.takes_several_factors)
-        self.grouping_factors = grouping_factors(self.formula, data) if self.takes_several_factors else ()
-        labels = [factor.label for factor in self.grouping_factors]
+        random = self.formula.random
+        labels = sorted([term.label for term in random], key=lambda label: label != data.cluster)
+        labels = labels if len(random) > 1 else []
         self.priors = (pr.default() if priors is None else pr.read(priors, labels)).without_contextual()
         self.shift = (Shift() if shift is None else shift).checked(self.responses, data)
 

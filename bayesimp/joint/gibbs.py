@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import SupportsInt
 
 import numpy as np
 
@@ -28,6 +29,7 @@ __all__ = [
     "NormalChainState",
     "GibbsTask",
     "JointDraws",
+    "failed",
     "sample_gibbs",
 ]
 
@@ -37,6 +39,17 @@ FAILURES = {
     3: "the fixed effects are not identified",
     4: "Psi lost its positive definiteness",
 }
+TOO_FAR = "a latent value lies too far from the bounds of its level"  # the code of every other failure
+
+
+def failed(code: SupportsInt, chain: int, warm_up: bool, start: int, stop: int) -> SamplingError:
+    """The error of a chain that cannot go on; code: what a kernel of a joint model returned."""
+    return SamplingError(
+        f"Chain {chain}, {'warm-up' if warm_up else 'sampling'}, between iterations {start} and {stop}: "
+        f"{FAILURES.get(int(code), TOO_FAR)}. Often a response is (nearly) a linear combination of others, or (nearly) "
+        "constant within clusters: take it off the left side. Otherwise give beta a normal prior, or the covariances a "
+        "larger nu."
+    )
 
 
 @dataclass
@@ -176,13 +189,8 @@ class GibbsTask:
             mean,
             sd,
         )
-        stage = "warm-up" if into is None else "sampling"
         if code:
-            raise SamplingError(
-                f"Chain {number}, {stage}, between iterations {start} and {stop}: {FAILURES[code]}. Often a "
-                "response is (nearly) a linear combination of others, or (nearly) constant within clusters: "
-                "take it off the left side. Otherwise give beta a normal prior, or the covariances a larger nu."
-            )
+            raise failed(code, number, into is None, start, stop)
 
     def put(self, into: JointDraws, place: int, start: int, piece: JointDraws) -> None:
         """Copy the draws of one chain into those of all."""

@@ -84,7 +84,8 @@ def check_shift(model: FormulaModel, new: NewRows) -> None:
 
 def _working(model: JointNormal, new: NewRows, X: Array, Z: Array, Y: Array) -> Working:
     """The new rows on the working scale of the run, with the statistics of their clusters in its table and in them."""
-    known, scale = model._working, model._working.scale
+    known = model.grouping.only.working
+    scale = known.scale
     X_w, Z_w = X @ scale.T, (Z @ scale.C) / scale.u
     Y_w = Y / scale.s - X_w @ scale.offset
     order, places = _order(known, new, X_w, Z_w, Y)

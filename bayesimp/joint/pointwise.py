@@ -70,7 +70,8 @@ def pointwise(run: JointRun, what: str, request: TreeRequest) -> xr.Dataset:
 
 def _by_cluster(model: JointNormal, draws: ParameterDraws, request: TreeRequest) -> xr.Dataset:
     """``log_likelihood`` (chain, draw, cluster), of the clusters in which something is observed."""
-    working, scale = model._working, model._working.scale
+    working = model.grouping.only.working
+    scale = working.scale
     theta = (
         scale.working_beta(draws.beta), scale.working_Sigma(draws.Sigma), scale.working_Psi(draws.Psi),
     )  # fmt: skip
@@ -156,7 +157,8 @@ def _effects(model: JointNormal, draws: ParameterDraws, request: TreeRequest) ->
 
 def _drawn_effects(model: JointNormal, draws: ParameterDraws, seed: int) -> Array:
     """(chains, D, m, r q) effects of the table's columns of Z, by the table's clusters; effect k*q + l."""
-    working, scale = model._working, model._working.scale
+    working = model.grouping.only.working
+    scale = working.scale
     m, place = moments(working.statistics), np.argsort(working.order)
     E = of_all(scale.C, len(scale.effects)) * scale.effects
     clusters, q, r = working.statistics.clusters, working.statistics.q, working.statistics.r

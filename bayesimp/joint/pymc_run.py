@@ -85,7 +85,7 @@ class PyMCRun(Run):
         self.kept, self.stats, self.events = result.draws, result.stats, (*self.notes, *events)
 
     def _stopped(self) -> None:
-        text = f"stopped by the user while it was made longer: the {self.draws} draws a chain that there were are kept"
+        text = f"stopped by the user while it was being extended: the {self.draws} draws a chain made before are kept"
         self.events += (Event("interrupted", "sampler", text),)
 
     def extend(self, m: int, progress: bool | None = None) -> Imputations:

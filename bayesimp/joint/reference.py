@@ -25,9 +25,12 @@ from numpy.typing import NDArray
 from bayesimp.arguments import chosen
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
+from bayesimp.formulas.design import DesignMatrices
+from bayesimp.formulas.formula import Formula
 from bayesimp.formulas.new_rows import new_design
 from bayesimp.messages import listing, suggestion
 from bayesimp.notation import Array
+from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.new_rows import NewRows
 
 if TYPE_CHECKING:
@@ -72,26 +75,28 @@ class ReferenceBased:
         return f"{self.how}: after drop-out as where {self.arm} is {self.reference}; visits {', '.join(self.visits)}"
 
 
-def check_reference(model: JointNormal, own: ReferenceBased) -> list[Event]:
-    """Refuse a reference that the model does not have; events otherwise.
+def check_reference(
+    own: ReferenceBased, data: IncompleteData, formula: Formula, design: DesignMatrices
+) -> list[Event]:
+    """Refuse a reference that the model of a formula does not have; events otherwise.
 
     Raises
     ------
     SpecificationError
         Visits that are no responses; a column of arms that is incomplete, without that value, or with random effects.
     """
-    data, frame = model.data, model.data.frame
+    frame, responses = data.frame, formula.responses
     chosen(own.how, "how", HOW)
     if not own.visits or len(set(own.visits)) < len(own.visits):
         raise SpecificationError(
             f"reference: visits must be different responses, in order, not {own.visits!r}."
         )
     for name in own.visits:
-        if name not in model.responses:
+        if name not in responses:
             raise SpecificationError(
-                f"reference: visit {name!r} is not among the responses. {suggestion(name, model.responses)}"
+                f"reference: visit {name!r} is not among the responses. {suggestion(name, responses)}"
             )
-    if own.arm not in model.formula.variables or own.arm in model.responses:
+    if own.arm not in formula.variables or own.arm in responses:
         raise SpecificationError(
             f"reference: '{own.arm}' must be a complete column on the right of the formula, so that arms differ."
         )
@@ -99,10 +104,10 @@ def check_reference(model: JointNormal, own: ReferenceBased) -> list[Event]:
         raise SpecificationError(
             f"reference: '{own.arm}' is never {own.reference!r}; its values are {listing(frame[own.arm].unique())}."
         )
-    _, Z = _in_reference_arm(model, own)
-    if not np.array_equal(Z, model.design.Z):
+    _, Z = _in_reference_arm(own, data, formula, design)
+    if not np.array_equal(Z, design.Z):
         raise SpecificationError(
-            f"reference: '{own.arm}' has random effects ({listing(model.design.random)}), and means of the reference arm "
+            f"reference: '{own.arm}' has random effects ({listing(design.random)}), and means of the reference arm "
             "are taken from the fixed part. Leave it out of the random part."
         )
     missing = np.column_stack([data.missing(name) for name in own.visits])
@@ -113,13 +118,15 @@ def check_reference(model: JointNormal, own: ReferenceBased) -> list[Event]:
     return []
 
 
-def _in_reference_arm(model: JointNormal, own: ReferenceBased) -> tuple[Array, Array]:
+def _in_reference_arm(
+    own: ReferenceBased, data: IncompleteData, formula: Formula, design: DesignMatrices
+) -> tuple[Array, Array]:
     """X (n, p) and Z (n, q) of the table if all its rows were in the reference arm."""
-    frame = model.data.frame.copy()
+    frame = data.frame.copy()
     column = frame[own.arm].copy()
     column[:] = own.reference
     frame[own.arm] = column
-    return new_design(model.formula, model.design, NewRows(model.data, frame))
+    return new_design(formula, design, NewRows(data, frame))
 
 
 def _before_last_observed(missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -143,7 +150,7 @@ def reference_moves(model: JointNormal, rows: NDArray[np.int64], beta: Array, Si
     """
     own = model.reference
     assert own is not None
-    X, _ = _in_reference_arm(model, own)
+    X, _ = _in_reference_arm(own, model.data, model.formula, model.design)
     at = [model.responses.index(name) for name in own.visits]
     missing = np.column_stack([model.data.missing(name) for name in model.responses])[rows]
     d = np.zeros((len(beta), len(rows), len(model.responses)))

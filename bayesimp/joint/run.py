@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,13 +61,23 @@ class JointRun(contract.Run):
         assert self.kept is not None
         return self.kept
 
+    def impute(self, m: int, chains: int, tune: int, draws: int, progress: bool | None) -> Imputations:
+        """Start the run and impute."""
+        with progress_bar(progress) as report:
+            self.start(chains, tune, draws, report)
+            kept = self.draws
+            if (
+                kept.chains * kept.draws < chains * draws
+            ):  # interrupted: as many as can be, from what there is
+                self.spacing = max(kept.draws // -(-m // kept.chains), 1)
+            return self.imputations(m)
+
     def start(self, chains: int, tune: int, draws: int, report: Callable | None) -> None:
         """Start the chains, tune them, and keep the first draws."""
-        working = self.model._working
-        st = working.statistics
+        factor = self.model.grouping.only
+        st = factor.working.statistics
         self.states = [
-            joint_gibbs.initial_state(self.seed, c, self.model._working_priors, st.r, st.q)
-            for c in range(chains)
+            joint_gibbs.initial_state(self.seed, c, factor.working_priors, st.r, st.q) for c in range(chains)
         ]
         self.events = tuple(self.model.events)
         self._advance(tune, draws, report)
@@ -103,11 +113,11 @@ class JointRun(contract.Run):
         self.states = self.states[: self.draws.chains]
 
     def _gibbs(self, tune: int, draws: int, report: Callable | None) -> joint_gibbs.JointDraws:
-        states = [replace_state(state) for state in self.states]
+        states, factor = [replace_state(state) for state in self.states], self.model.grouping.only
         new = joint_gibbs.sample_gibbs(
-            self.model._working, self.model._working_priors, states,
+            factor.working, factor.working_priors, states,
             tune=tune, draws=draws, thin=self.thin, executor=read_executor(self.executor, self.workers), report=report,
-        ).on_data_scale(self.model._working)  # fmt: skip
+        ).on_data_scale(factor.working)  # fmt: skip
         if new.draws:  # else the chains are at different iterations
             self.states = states
         return new
@@ -124,11 +134,11 @@ class JointRun(contract.Run):
         if self.kept is None and self.executor is not None:
             text = f"NUTS runs its chains itself; executor = {self.executor!r} was not used"
             self.events += (Event("not used", "executor", text),)
-        tune, model = tune or 500, self.model
-        flat = model.priors.beta.is_flat
+        tune, factor = tune or 500, self.model.grouping.only
+        flat = factor.resolved.beta.is_flat
         new, stats, events = sample_joint_nuts(
-            model._working if flat else model._prepare(orthogonal=False), model._working_priors,
-            imputed_on=model._working, chains=len(self.states), tune=tune, draws=draws, seed=self.seed,
+            factor.working if flat else factor.diagonal(), factor.working_priors,
+            imputed_on=factor.working, chains=len(self.states), tune=tune, draws=draws, seed=self.seed,
             earlier=self.kept, report=report, workers=self.workers,
         )  # fmt: skip
         before = self.sample_stats
@@ -152,7 +162,7 @@ class JointRun(contract.Run):
 
     def _cells(self, values: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Response -> (rows, values (m, cells)), rows in the order of the table."""
-        row = self.model._working.rows.row
+        row = self.model.grouping.only.working.rows.row
         by_row = np.argsort(row)
         cells = {}
         for k, name in enumerate(self.model.responses):
@@ -173,7 +183,7 @@ class JointRun(contract.Run):
             imputed_stats={"mean": d.mean + model.mean_shift if model.shift else d.mean, "sd": d.sd},
             imputed=cells,
             observed={name: model.data.numeric(name) for name in model.responses},
-            coords=model._coords(),
+            coords=model.grouping.coords(),
             attrs=attrs,
             sample_stats=self.sample_stats,
         )
@@ -191,7 +201,7 @@ class JointRun(contract.Run):
 
     def _values(self, numbers: range) -> np.ndarray:
         """(len(numbers), R, r) values of the incomplete rows."""
-        working = self.model._working
+        working = self.model.grouping.only.working
         rngs = [imputation_rng(self.seed, number) for number in numbers]
         values = impute_rows(rngs, working, moments(working.statistics), *self.parameters(numbers))
         if self.model.shift:
@@ -209,7 +219,7 @@ class JointRun(contract.Run):
 
     def parameters(self, numbers: range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """beta (M, p, r), Sigma (M, r, r) and Psi (M, rq, rq) behind imputations, on the working scale."""
-        d, scale, at = self.draws, self.model._working.scale, self._places(numbers)
+        d, scale, at = self.draws, self.model.grouping.only.working.scale, self._places(numbers)
         # from the draws as they are kept, in the units of the data, so that a loaded run gives the same values
         return (
             scale.working_beta(d.beta[at]), scale.working_Sigma(d.Sigma[at]), scale.working_Psi(d.Psi[at]),
@@ -236,10 +246,6 @@ class JointRun(contract.Run):
     @classmethod
     def restore(cls, model: JointNormal, tree: xr.DataTree, state: xr.Dataset) -> Self:
         """The run that a file holds, with its chains and draws."""
-        if model.several is not None:
-            from bayesimp.joint.levels.run import LevelsRun
-
-            return cast(Self, LevelsRun.restore(model, tree, state))
         attrs = tree.attrs
         stats = tree["sample_stats"].data_vars.items() if "sample_stats" in tree.children else ()
         seed, thin, spacing = (int(attrs[name]) for name in ("seed", "thin", "spacing"))
@@ -271,9 +277,10 @@ def run_chain(
 
     This is one task for a scheduler (Dask, Ray, a study): arguments and results can be pickled.
     """
-    st = model._working.statistics
-    chain = joint_gibbs.initial_state(seed, k, model._working_priors, st.r, st.q)
-    task = joint_gibbs.GibbsTask(model._working, model._working_priors)
+    factor = model.grouping.only
+    st = factor.working.statistics
+    chain = joint_gibbs.initial_state(seed, k, factor.working_priors, st.r, st.q)
+    task = joint_gibbs.GibbsTask(factor.working, factor.working_priors)
     run_task(task, chain, k, tune, keep=False)
     return run_task(task, chain, k, n)
 

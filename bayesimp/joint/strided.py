@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, Self
@@ -67,11 +68,21 @@ class StridedTask:
     every: int
     stride: int
 
-    def slots(self, into: Any, place: int, start: int, stop: int) -> list[Array]:
-        """The parts of the arrays into which iterations start .. stop - 1 of a chain are written."""
+    @abstractmethod
+    def room(self, chains: Sequence[Any], iterations: int) -> Any:
+        """Arrays for the draws of these chains."""
+
+    def slots(self, chain: Any, into: Any, place: int, start: int, stop: int) -> tuple[int, list[Array]]:
+        """Which iterations are kept of start .. stop - 1 of a chain, one of so many, and the arrays that they go into.
+
+        into None: none are kept, and the arrays are empty.
+        """
+        if into is None:
+            nothing = self.room([chain], 0)
+            return stop - start + 1, [a[0] for a in (*nothing.arrays, nothing.cells)]
         first, last = start // self.every, stop // self.every
         slots = [a[place, first:last] for a in into.arrays]
-        return [*slots, into.cells[place, first // self.stride : last // self.stride]]
+        return self.every, [*slots, into.cells[place, first // self.stride : last // self.stride]]
 
     def put(self, into: Any, place: int, start: int, piece: Any) -> None:
         """Copy the draws of one chain into those of all."""

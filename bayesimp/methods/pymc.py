@@ -65,7 +65,7 @@ class PyMC(Method):
 
     @property
     def families(self) -> tuple[str, ...]:
-        """All families, including those without a compiled density, but for censored ones."""
+        """All families, including those without a compiled density, except censored ones."""
         return tuple(name for name in all_families() if name not in censored_families())
 
     @property
@@ -88,7 +88,7 @@ class PyMC(Method):
         if option != "bounds":
             return super().refusal(option, name)
         return (
-            f"a PyMC model of your own draws '{name}', and knows nothing of them. Bound its node in the model "
+            f"a PyMC model of your own draws '{name}', and does not know about them. Bound its node in the model "
             f"(pm.Truncated), or change what is drawn by post={{'{name}': ...}}."
         )
 

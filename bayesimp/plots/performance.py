@@ -86,25 +86,26 @@ def plot_performance(
     for axis in axes.flat[len(groups) :]:
         axis.set_visible(False)
     axes[0, 0].set_ylabel(f"{WORDS.get(measure, measure)} of {term}", fontsize=SMALL)
-    shown = {
-        label: handle
-        for axis in axes.flat
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    labels = [*colour, *(["truth"] if "truth" in shown else [])]
-    figure.legend(
-        [shown[label] for label in labels],
-        labels,
-        loc="outside lower center",
-        ncols=min(len(labels), 8),
-        fontsize=SMALL,
-        frameon=False,
-    )
+    _legend(figure, axes, list(colour))
     what = "two Monte Carlo standard errors" if lines == "mcse" else "two mean standard errors"
     hollow = "; hollow: published" if published is not None else ""
     n = at["n"].min() if at["n"].min() == at["n"].max() else f"{at['n'].min()} to {at['n'].max()}"
     titled(figure, f"{WORDS.get(measure, measure)} of {term}, {n} data sets; lines: {what}{hollow}")
     return figure
+
+
+def _legend(figure: Figure, axes: np.ndarray, methods: list[str]) -> None:
+    """One legend below all panels: the methods, then the truth where it is shown."""
+    shown = {
+        label: handle
+        for axis in axes.flat
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    labels = [*methods, *(["truth"] if "truth" in shown else [])]
+    figure.legend(
+        [shown[label] for label in labels], labels, loc="outside lower center", ncols=min(len(labels), 8),
+        fontsize=SMALL, frameon=False,
+    )  # fmt: skip
 
 
 def _panel(

@@ -177,4 +177,4 @@ class PartlyFlat(Normal, registered=False):
     @property
     def no_draws(self) -> str:
         """Why there are no draws, for messages."""
-        return "its prior is flat but for contextual effects"
+        return "its prior is flat except for contextual effects"

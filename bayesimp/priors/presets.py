@@ -135,7 +135,7 @@ def read(priors: Priors | str, factors: Sequence[str] = ()) -> Priors:
                     f"it has {', '.join(map(repr, factors))}" if factors else "it has one, whose prior is Psi"
                 )
                 raise SpecificationError(
-                    f"Psi_of: '{label}' is no grouping factor of this model; {have}. Several are in JointNormal(data, "
+                    f"Psi_of: '{label}' is not a grouping factor of this model; {have}. Several are in JointNormal(data, "
                     "'y ~ x + (1 | school) + (1 | class)')."
                 )
         return priors

@@ -95,7 +95,9 @@ def _found(facts: ReportFacts, kinds: tuple[str, ...], heading: str, nothing: st
 
 def _congenial(facts: ReportFacts, name: str, gaps: int, formula: str) -> str:
     if facts.model is None or facts.model.contents() is None or not _is_formula(formula):
-        return f"Analysis '{name}' was not compared with the imputation model: one of them is code of the user's."
+        return (
+            f"Analysis '{name}' was not compared with the imputation model: one of them is user-defined code."
+        )
     if gaps:
         return (
             f"Analysis '{name}' is NOT congenial with the imputation model: it lacks what {gaps} events name."

@@ -100,7 +100,7 @@ def _interactions(facts: ReportFacts) -> str:
     if bad:
         return f"NOT congenial: {', '.join(bad)}; see the events"
     if facts.model is None or facts.model.contents() is None:
-        return NOT_STATED + " (the imputation model is code of the user's)"
+        return NOT_STATED + " (the imputation model is user-defined code)"
     return "yes: the imputation model contains all terms of the analyses that are formulas"
 
 
@@ -111,7 +111,7 @@ def _compared(facts: ReportFacts) -> str:
 def _complete(facts: ReportFacts) -> str:
     there = [f"'{each.name}': {each.rows:,} rows" for each in facts.analyses if each.complete is not None]
     return (
-        f"beside the pooled estimates ({', '.join(there)})"
+        f"next to the pooled estimates ({', '.join(there)})"
         if there
         else NOT_STATED + " (no formula was analysed)"
     )
@@ -128,7 +128,7 @@ def _departures(facts: ReportFacts) -> str:
 def _clusters(facts: ReportFacts) -> str:
     contents = facts.model.contents() if facts.model is not None else None
     if not contents:
-        return NOT_STATED + " (the imputation model is code of the user's, or not carried)"
+        return NOT_STATED + " (the imputation model is user-defined code, or not carried)"
     kinds: dict[str, list[str]] = {}
     for name, each in contents.items():
         kinds.setdefault(each.clusters, []).append(name)

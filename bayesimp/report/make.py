@@ -101,7 +101,7 @@ def of_versions(facts: ReportFacts) -> ReportSection:
 
 
 def write(made: Document, path: Path) -> None:
-    """Write a document as its ending says; figures of Markdown into a folder beside it."""
+    """Write a document as its ending says; figures of Markdown into a folder next to it."""
     ending = path.suffix.lower()
     if ending == ".html":
         path.write_text(as_html(made), encoding="utf-8")

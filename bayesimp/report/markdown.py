@@ -1,4 +1,4 @@
-"""A report as Markdown, with its figures as files beside it."""
+"""A report as Markdown, with its figures as files in a folder."""
 
 from __future__ import annotations
 

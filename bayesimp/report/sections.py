@@ -163,7 +163,7 @@ def model(facts: ReportFacts) -> ReportSection:
     elif facts.engine == "FromPyMC":
         blocks += [Paragraph("The PyMC model, with its priors:"), Code(_pymc_text(facts.model))]
     else:
-        blocks += [Paragraph("The model as it is printed, with its priors in numbers, on the scale of the data:"),
+        blocks += [Paragraph("The model as printed, with its priors in numbers, on the scale of the data:"),
                    Code(repr(facts.model))]  # fmt: skip
     return ReportSection("model", "The imputation model", tuple(blocks))
 
@@ -178,7 +178,7 @@ def convergence(facts: ReportFacts) -> ReportSection:
     summary, attrs = facts.summary, facts.imputations.attrs
     text = (
         f"{facts.length} ({attrs['sampler']}). R-hat is "
-        "rank-normalised and split, ESS of bulk and tails (Vehtari et al. 2021); both are judged for "
+        "rank-normalised and split, ESS of bulk and tails (Vehtari et al. 2021); both are checked for "
         "parameters and for the means and standard deviations of the missing values by variable and cluster."
     )
     blocks: list[Block] = [Paragraph(summary.verdict), Paragraph(text)]
@@ -221,7 +221,7 @@ def _rounded(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def results(facts: ReportFacts) -> ReportSection:
-    """Step 3 of TARMOS: pooled answers, with Monte Carlo errors, beside those of the complete rows."""
+    """Step 3 of TARMOS: pooled answers, with Monte Carlo errors, next to those of the complete rows."""
     parts = tuple(_result(facts, each, k) for k, each in enumerate(facts.analyses, 1))
     blocks: tuple[Block, ...] = (Paragraph(
         f"Estimates are pooled by Rubin's rules over {facts.imputations.m} imputations; degrees of freedom of "

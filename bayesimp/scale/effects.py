@@ -8,19 +8,15 @@ columns of the table (priors/centred.py). If no column is centred, E is diagonal
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp import priors as pr
-from bayesimp.events import Event
-from bayesimp.priors.centred import centres, of_all, resolve_effects, working_prior
+from bayesimp.priors.centred import of_all, resolve_effects, working_prior
 
-__all__ = ["EffectScale", "check_origin"]
+__all__ = ["EffectScale"]
 
 Array = NDArray[np.float64]
-FAR = 0.1  # of the variance of a response: what a prior at a far origin adds to that of the intercepts before it is said
 
 
 class EffectScale:
@@ -60,35 +56,3 @@ def _congruent(A: Array, S: Array) -> Array:
     """A S A', symmetric to the last digit; S (..., d, d)."""
     out = A @ S @ A.T
     return (out + out.swapaxes(-1, -2)) / 2
-
-
-def check_origin(
-    prior: pr.CovariancePrior,
-    scale: EffectScale,
-    s: Array,
-    clusters: int,
-    where: str,
-    random: Sequence[str],
-) -> list[Event]:
-    """An event if an inverse-Wishart prior at the table's origin determines effects far from it.
-
-    IW(nu, V) adds V^-1 to the sum of squares of the effects, hence (C^-1 V^-1 C^-T)_00 at the centre, where V^-1_00 was
-    meant. s: standard deviations (r,) of the responses, or (d,) of that of each effect; random (q,): columns of Z.
-    """
-    L = prior.squares_at_origin()
-    if L is None or not scale.is_centred:
-        return []
-    more = np.diagonal(scale.at_centre(L) - L) / clusters
-    s = np.repeat(s, len(more) // len(s))
-    worst = int(np.argmax(more / s**2))
-    if more[worst] <= FAR * s[worst] ** 2:
-        return []
-    far = centres(scale.C, random)
-    zero = " and ".join(f"{name} = 0" for name in far)
-    means = ", ".join(f"{name} = {centre:.6g}" for name, centre in far.items())
-    text = (
-        f"the inverse-Wishart prior is that of effects at {zero}; at the mean of the data, {means}, it adds "
-        f"{more[worst]:.3g} to the variance between clusters of a variable whose variance is {s[worst] ** 2:.3g}. Centre "
-        "the column in the table, or leave out centred=False"
-    )
-    return [Event("prior matters", where, text, clusters)]

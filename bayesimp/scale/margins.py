@@ -18,14 +18,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.events import Event
 from bayesimp.formulas.columns import INTERCEPT
 from bayesimp.formulas.syntax import Call, Minus, Node, Number, Op, Text, read, write
 
-__all__ = ["alike", "centred_columns", "margins"]
+__all__ = ["centred_columns", "margins"]
 
 Array = NDArray[np.float64]
-ALIKE = 0.99  # share of a centred column that the others explain, above which the prior decides between them
 
 
 def margins(texts: Sequence[str]) -> list[list[int]]:
@@ -67,26 +65,3 @@ def centred_columns(Z: Array, names: Sequence[str]) -> tuple[Array, Array]:
             Z_c[:, l] -= Z_c[:, others] @ g
             C[:, l] -= C[:, others] @ g
     return Z_c, C
-
-
-def alike(Z_c: Array, names: Sequence[str], where: str) -> list[Event]:
-    """An event if slopes are on columns that, once centred, are nearly combinations of each other.
-
-    An example is x and its square made in the table, far from 0: nothing says that one contains the other.
-    """
-    varying = np.flatnonzero(np.ptp(Z_c, axis=0) > 0) if len(Z_c) else np.array([], dtype=np.int64)
-    if len(varying) < 2:
-        return []
-    own = Z_c[:, varying] - Z_c[:, varying].mean(axis=0)
-    own /= np.sqrt((own**2).sum(axis=0))
-    explained = 1.0 - 1.0 / np.diagonal(np.linalg.inv(own.T @ own + 1e-12 * np.eye(len(varying))))
-    near = [names[l] for l, share in zip(varying, explained, strict=True) if share > ALIKE]
-    if not near:
-        return []
-    most = np.floor(1e4 * explained.max()) / 100
-    text = (
-        f"random slopes on {', '.join(map(repr, near))}: given the intercept, the others explain up to {most:g} % of a "
-        "column, and the prior gives what tells their slopes apart next to no variance. Powers and products are to be "
-        "written in the formula, I(x**2) and x:w, which are told apart; or centre in the table what they are made of"
-    )
-    return [Event("prior matters", where, text, len(near))]

@@ -32,7 +32,7 @@ def check_options(model: ImputationModel, options: Mapping[str, Any], function: 
     for name in options:
         if name not in takes:
             raise SpecificationError(
-                f"{function}: {name!r} is no option of {type(model).__name__}.impute; {possible(name, takes)}"
+                f"{function}: {name!r} is not an option of {type(model).__name__}.impute; {possible(name, takes)}"
             )
 
 

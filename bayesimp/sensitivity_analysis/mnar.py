@@ -14,8 +14,8 @@ from typing import Any
 
 from bayesimp.analysis.fit import Fits, fit_each
 from bayesimp.arguments import chosen, new_seed
-from bayesimp.contract import ImputationModel
-from bayesimp.errors import SpecificationError, StatisticalWarning, must_be
+from bayesimp.contract import ImputationModel, must_be_model
+from bayesimp.errors import SpecificationError, StatisticalWarning
 from bayesimp.events import Event
 from bayesimp.imputation.result import Imputations
 from bayesimp.sensitivity_analysis.checks import as_events, check_analysis, check_options, interrupted
@@ -191,8 +191,7 @@ def requested(
     SpecificationError
         As `mnar`; what a model does not take of a shift is refused by `MnarRequest.models`.
     """
-    if not (hasattr(model, "with_shift") and hasattr(model, "data")):
-        must_be(model, "JointNormal or FCS", "mnar")
+    must_be_model(model, "mnar")
     if model.shift:
         raise SpecificationError(
             "mnar: the model has a shift of its own; give the model without it, and delta here."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -13,8 +13,8 @@ import pandas as pd
 from bayesimp import priors as pr
 from bayesimp.analysis.fit import Fits, fit_each
 from bayesimp.arguments import new_seed
-from bayesimp.contract import ImputationModel
-from bayesimp.errors import DataError, SpecificationError, StatisticalWarning, must_be
+from bayesimp.contract import ImputationModel, must_be_model
+from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 from bayesimp.events import Event, EventTable
 from bayesimp.imputation.result import Imputations
 from bayesimp.sensitivity_analysis.checks import (
@@ -77,9 +77,8 @@ def sensitivity(
     >>> result = bi.sensitivity(model, analysis="y3 ~ y1 + y2 + (1 | study)", seed=1)    # doctest: +SKIP
     >>> print(result); result.plot(); result.plot_components()                           # doctest: +SKIP
     """
-    if not (hasattr(model, "with_priors") and hasattr(model, "data")):
-        must_be(model, "JointNormal or FCS", "sensitivity")
-    grid = default_grid(getattr(model, "has_contextual", False)) if priors is None else named(priors)
+    must_be_model(model, "sensitivity")
+    grid = default_grid(model.has_contextual) if priors is None else named(priors)
     reference = next(iter(grid)) if reference is None else reference
     if reference not in grid:
         raise SpecificationError(
@@ -94,21 +93,11 @@ def sensitivity(
     check_options(models[reference], impute, "sensitivity")
     seed = new_seed() if seed is None else seed
     fitting = {"family": family, "reml": reml, "cluster": model.data.cluster}
-    imputations: dict[str, Imputations] = {}
-    fits: dict[str, Fits] = {}
-    for name, one in models.items():
-        if interrupted(imputations):
-            events.append((name, Event("prior left out", "run", "the run was interrupted before it")))
-            continue
-        try:
-            imp, fits[name], notes = _under(one, analysis, m, seed, fitting, impute)
-        except SpecificationError as error:
-            if priors is not None or name == reference:
-                raise type(error)(f"prior {name!r}: {error}") from error
-            events.append(_left_out(name, error))
-            continue
-        events += [(name, event) for event in (*notes, *_twins(imp, imputations))]
-        imputations[name] = imp
+    needed = list(models) if priors is not None else [reference]
+    imputations, fits, more = _under_each(
+        models, needed, lambda one: _under(one, analysis, m, seed, fitting, impute)
+    )
+    events += more
     by_parameter = model_table(imputations, reference)
     events += not_converged(by_parameter)
     return Sensitivity(
@@ -133,6 +122,31 @@ def _frame(events: list[tuple[str, Event]], priors: list[str]) -> pd.DataFrame:
         for name in (["all"] if len(priors) > 1 and set(names) >= set(priors) else dict.fromkeys(names))
     ]
     return EventTable(rows, columns=["prior", "kind", "where", "message", "count"])
+
+
+def _under_each(
+    models: Mapping[str, ImputationModel],
+    needed: Sequence[str],
+    under: Callable[[ImputationModel], tuple[Imputations, Fits, list[Event]]],
+) -> tuple[dict[str, Imputations], dict[str, Fits], list[tuple[str, Event]]]:
+    """Imputations, fits and events by prior; a prior that cannot be sampled is an error if it is needed."""
+    imputations: dict[str, Imputations] = {}
+    fits: dict[str, Fits] = {}
+    events: list[tuple[str, Event]] = []
+    for name, model in models.items():
+        if interrupted(imputations):
+            events.append((name, Event("prior left out", "run", "the run was interrupted before it")))
+            continue
+        try:
+            imp, fits[name], notes = under(model)
+        except SpecificationError as error:
+            if name in needed:
+                raise type(error)(f"prior {name!r}: {error}") from error
+            events.append(_left_out(name, error))
+            continue
+        events += [(name, event) for event in (*notes, *_twins(imp, imputations))]
+        imputations[name] = imp
+    return imputations, fits, events
 
 
 def _under(

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesimp.contract import must_be_model
 from bayesimp.errors import SpecificationError
 from bayesimp.markup import Printed
 from bayesimp.priors import Priors
@@ -106,16 +107,10 @@ def calibrate(
     SpecificationError
         Another model: chained equations have no joint distribution to draw tables from; `overimpute` takes every model.
     """
-    if type(model).__name__ != "JointNormal":
-        raise SpecificationError(
-            f"calibrate draws whole tables from a joint model, which {type(model).__name__} is not; "
-            "bi.studies.overimpute takes every model."
-        )
-    if model.several is not None:
-        raise SpecificationError(
-            f"calibrate draws tables from models with one grouping factor; this one has {len(model.several.labels)} "
-            f"({', '.join(model.several.labels)}). bi.studies.overimpute takes every model."
-        )
+    try:
+        must_be_model(model, "calibrate").normal_law("calibrate")
+    except SpecificationError as error:
+        raise SpecificationError(f"{error} bi.studies.overimpute takes every model.") from None
     if draws < RANKS or replications < 2:
         raise SpecificationError(f"calibrate needs at least {RANKS} draws and 2 replications.")
     root = np.random.SeedSequence(seed)
@@ -182,7 +177,8 @@ def _same_priors(model: JointNormal) -> Priors:
     That of effects at centred columns is stated as the user stated it, since the new model centres it again, at the same
     place: the predictors of the new rows are those of the old.
     """
-    return replace(model._resolved, Psi=model._resolved.Psi.stated)
+    resolved = model.grouping.only.resolved
+    return replace(resolved, Psi=resolved.Psi.stated)
 
 
 def _with_replicate(

@@ -24,6 +24,7 @@ from bayesimp.studies.mechanisms import (
     mechanism,
     read_strengths,
 )
+from bayesimp.table.clusters import Clusters
 from bayesimp.table.reading import as_native, as_pandas
 
 __all__ = ["Deleted", "delete"]
@@ -117,14 +118,15 @@ def delete(
     names = list(dict.fromkeys([*whole, *parts]))
     _check(truth, cluster, names, [*whole.values(), *parts.values()])
     codes, labels = pd.factorize(truth[cluster], sort=True)
+    groups = Clusters(labels, codes, truth.index)
     streams = _streams(seed, names)
     lacking: dict[str, NDArray[np.bool_]] = {}
     rows: list[dict[str, Any]] = []
     for name, how in whole.items():
-        barred = _barred(name, apart, lacking, len(labels))
-        lacking[name], entry = _systematic(name, how, truth, codes, labels, barred, streams[name][0])
+        barred = _barred(name, apart, lacking, len(groups))
+        lacking[name], entry = _systematic(name, how, truth, groups, barred, streams[name][0])
         rows.append(entry | {"mechanism": mechanism(name, how.on, set(names)), "on": _text(how.on)})
-    missing = pd.DataFrame({n: lacking.get(n, np.zeros(len(labels), bool))[codes] for n in names})
+    missing = pd.DataFrame({n: lacking.get(n, np.zeros(len(groups), bool))[codes] for n in names})
     P = pd.DataFrame(np.zeros(missing.shape), columns=names)
     for name, part in parts.items():
         there = ~missing[name].to_numpy()
@@ -159,13 +161,12 @@ def _systematic(
     name: str,
     how: Systematic,
     frame: pd.DataFrame,
-    codes: NDArray[np.integer],
-    labels: Any,
+    groups: Clusters,
     barred: NDArray[np.bool_],
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.bool_], dict[str, Any]]:
     """(m,) which clusters lack the variable."""
-    m, free = len(labels), np.flatnonzero(~barred)
+    labels, m, free = groups.labels, len(groups), np.flatnonzero(~barred)
     a = np.nan
     if how.clusters is not None:
         absent = [label for label in how.clusters if label not in labels]
@@ -181,7 +182,7 @@ def _systematic(
             )
         lack = np.zeros(m, dtype=bool)
         if 0 < expected < len(free):
-            slopes = drivers(read_strengths(how.on, frame, name), frame, codes, "sd", True)[free]
+            slopes = drivers(read_strengths(how.on, frame, name), frame, groups.codes, "sd", True)[free]
             a = intercept(expected / len(free), slopes)
             lack[free[_madow(expit(a + slopes), rng)]] = True
         else:

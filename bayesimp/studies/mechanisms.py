@@ -198,7 +198,7 @@ def _columns(column: pd.Series, strength: Any, driver: str) -> list[tuple[Array,
         return [(column.cat.codes.to_numpy(float), float(strength))]
     if not (pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_datetime64_any_dtype(dtype)):
         raise SpecificationError(
-            f"driver {driver!r} is no number: give a strength for each level, such as "
+            f"driver {driver!r} is not a number: give a strength for each level, such as "
             f"{{{driver!r}: {{{column.iloc[0]!r}: 0.5}}}}."
         )
     if pd.api.types.is_datetime64_any_dtype(dtype):

@@ -130,7 +130,7 @@ class IncompleteData:
             if name not in self.groupings:
                 more = [*self.cluster_columns, name]
                 raise SpecificationError(
-                    f"'{name}' is no cluster column of the table, which has {listing(self.cluster_columns)}: "
+                    f"'{name}' is not a cluster column of the table, which has {listing(self.cluster_columns)}: "
                     f"bi.IncompleteData(table, cluster={more!r})."
                 )
         return Clusters.combined([self.groupings[name] for name in names])

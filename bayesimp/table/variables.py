@@ -9,16 +9,54 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesimp.errors import DataError
+from bayesimp.errors import DataError, SamplingError
 from bayesimp.families.censored import censored_cells
 from bayesimp.families.columns import encode
 from bayesimp.families.record import Family
 from bayesimp.families.registry import family_of
 from bayesimp.table.clusters import Clusters
 
-__all__ = ["Variable", "check_finite"]
+__all__ = ["Variable", "check_finite", "without_round_off"]
 
+Array = NDArray[np.float64]
 LEAST, MOST = 1e-70, 1e70  # of the largest number of a column: variances of its variances are computed
+
+
+ROUND_OFF = (
+    1e-9  # of the largest number of a column: how far from the working scale and back is rounding only
+)
+
+
+def without_round_off(values: Array, lower: Array, upper: Array, name: str) -> Array:
+    """Values that lie beyond their limits by no more than round-off, at these limits.
+
+    Parameters
+    ----------
+    values
+        (..., k) of a censored variable, in the units of the data.
+    lower, upper
+        (k,) its limits.
+    name
+        The variable.
+
+    Raises
+    ------
+    SamplingError
+        A value lies further beyond: an error of this package.
+    """
+    limits = np.concatenate([lower, upper])
+    limits = limits[np.isfinite(limits)]
+    if not len(limits):
+        return values
+    beyond = np.maximum(lower - values, values - upper)
+    far = beyond > ROUND_OFF * max(np.nanmax(np.abs(values), initial=0.0), np.abs(limits).max())
+    if far.any():
+        raise SamplingError(
+            f"'{name}': {far.sum():,} of {values.size:,} imputed values lie beyond the limits of their cells, by up to "
+            f"{beyond.max():.3g}, which is more than rounding. This is an error in bayesimp: please report it, with the "
+            "model and the columns of the limits."
+        )
+    return np.clip(values, lower, upper)
 
 
 @dataclass(frozen=True, eq=False)

@@ -192,7 +192,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--without-figures", action="store_true", help="tables and text only")
     command.set_defaults(command=report)
 
-    command = commands.add_parser("reproduce", help="run the simulations of a paper: its numbers beside ours")
+    command = commands.add_parser(
+        "reproduce", help="run the simulations of a paper: its numbers next to ours"
+    )
     _add_reproduction(command)
     command.set_defaults(command=reproduce)
     return parser

@@ -27,7 +27,7 @@ class Sides:
     Attributes
     ----------
     left
-        Modelled: they vary within clusters, or are incomplete variables of clusters in a model that takes these, and
+        Modelled: they vary within clusters, or are incomplete cluster-level variables in a model that takes these, and
         have a family of the model.
     right
         Complete, and conditioned on: cluster-level variables and of other families.
@@ -54,9 +54,9 @@ def sides(data: IncompleteData, *, latent: bool) -> Sides:
     """The variables of a table that vary within clusters, jointly, given the complete ones that do not.
 
     On the left are complete variables as well: their covariance between clusters is a part of Psi, so that no cluster
-    means are needed to carry it. `JointLatent` has incomplete variables of clusters there too. What merely names rows or
-    clusters or does not vary is left out, and so are complete nominal variables of more than `MOST_LEVELS` levels, as in
-    `JointGLMM`.
+    means are needed to carry it. `JointLatent` has incomplete cluster-level variables there too. What merely names rows
+    or clusters or does not vary is left out, and so are complete nominal variables of more than `MOST_LEVELS` levels, as
+    in `JointGLMM`.
 
     Parameters
     ----------

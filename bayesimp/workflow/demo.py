@@ -67,7 +67,7 @@ class Story(Captions):
         least, most = table["fmi"].min(), table["fmi"].max()
         change = (table["std.error"] / table["cc.std.error"] - 1).dropna()
         compared = (
-            f"Beside it the same from the {rows[0]:,} complete rows alone: the pooled standard errors "
+            f"Next to it, the same from the {rows[0]:,} complete rows alone: the pooled standard errors "
             f"differ from theirs by {change.min():+.1%} to {change.max():+.1%}."
             if len(change)
             else "Complete rows alone do not allow this analysis."

@@ -78,7 +78,7 @@ def check_known(options: Iterable[str]) -> None:
     for option in options:
         if option not in known:
             raise SpecificationError(
-                f"impute: {option!r} is no option of any engine; {possible(option, list(dict.fromkeys(known)))}."
+                f"impute: {option!r} is not an option of any engine; {possible(option, list(dict.fromkeys(known)))}."
             )
 
 
@@ -152,6 +152,6 @@ def _check_options(options: Mapping[str, Any], takes: Callable, name: str, other
     for option in options:
         if option not in known:
             raise SpecificationError(
-                f"impute: {option!r} is no option of {name}; {possible(option, known)}. Options of a run, as {others}, "
-                f"are for two steps: bi.{name}(bi.IncompleteData(table, cluster='...')).impute(m, tune=...)."
+                f"impute: {option!r} is not an option of {name}; {possible(option, known)}. Options of a run, such as "
+                f"{others}, take two steps: bi.{name}(bi.IncompleteData(table, cluster='...')).impute(m, tune=...)."
             )

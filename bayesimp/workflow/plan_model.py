@@ -184,5 +184,5 @@ def check_analyses(model: ModelPlan, analyses: Sequence[AnalysisPlan], problems:
         problems += [f"analysis[{k}].{key}: {other}" for key in refused if getattr(analysis, key) is not None]
     if model.derived and not joint:
         problems.append(
-            "model.derived: has no place beside congenial = true; write the expression in the formulas, as in I(a / b**2)"
+            "model.derived: not with congenial = true; write the expression in the formulas, as in I(a / b**2)"
         )

@@ -18,7 +18,7 @@ from bayesimp.priors.records import priors_to_dict
 from bayesimp.table.files import read_table, with_types
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.workflow.plan_mnar import check_mnar
-from bayesimp.workflow.plan_records import Plan
+from bayesimp.workflow.plan_records import AnalysisPlan, Plan
 
 __all__ = ["Prepared", "prepare"]
 
@@ -62,7 +62,7 @@ def _families(plan: Plan) -> dict[str, str]:
     if plan.model.for_analyses:
         for a in plan.analyses:
             trials = "" if a.trials is None else f"({a.trials})"
-            if a.family != "normal":
+            if a.family != AnalysisPlan.family:  # not the default, so that somebody wrote it
                 declared.setdefault(a.formula.responses[0], a.family + trials)
     return declared
 

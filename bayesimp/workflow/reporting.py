@@ -70,7 +70,7 @@ def _shifted(folder: Path) -> SensitivityTable | None:
 
 def _prespecified(record: dict[str, Any]) -> str:
     return (
-        f"in the plan file below, carried out as it is at {record.get('started', 'an unknown time')}; whether it was "
+        f"in the plan file below, carried out unchanged at {record.get('started', 'an unknown time')}; whether it was "
         "written before the data were seen is not recorded"
     )
 

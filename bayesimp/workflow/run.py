@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from bayesimp.analysis.fit import Fits, fit_each
-from bayesimp.analysis.pool import as_text
+from bayesimp.analysis.pooled_text import as_text
 from bayesimp.diagnostics.convergence import Summary
 from bayesimp.errors import BayesimpError, SpecificationError, StatisticalWarning
 from bayesimp.imputation.result import Imputations

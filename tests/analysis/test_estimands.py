@@ -424,7 +424,7 @@ OURS = {
     "predictions": lambda f: f.predictions(
         pd.DataFrame({"arm": list("abc"), "x": 2.0, "sex": "F", "site": "r"})
     ),
-}  # fmt: skip
+}
 FLAT = {
     "logit": ("s ~ arm*sex + x + I(x**2) + site", "bernoulli"),
     "ols": ("y ~ arm*sex + x + I(x**2) + site", "normal"),
@@ -650,7 +650,7 @@ def test_offsets_and_categories():
         (lambda f: f.marginal_effects("x", compare="ratio"), SpecificationError, "give a step or two values"),
         (lambda f: f.marginal_means("arm").contrasts("dunnett"), SpecificationError, "kind = 'dunnett' is not known"),
         (lambda f: f.marginal_means("arm").contrasts(adjust="tukey"), SpecificationError, "its general form is 'mvt'"),
-        (lambda f: f.marginal_means("arm").contrasts(by="sex"), SpecificationError, "no column of these estimates"),
+        (lambda f: f.marginal_means("arm").contrasts(by="sex"), SpecificationError, "not a column of these estimates"),
         (lambda f: f.functions("z / x"), SpecificationError, "there is no coefficient 'z'"),
         (lambda f: f.functions("sin(x)"), SpecificationError, "sin is not a function"),
         (lambda f: f.functions("x", pooled_as="cube"), SpecificationError, "pooled_as = 'cube' is not known"),

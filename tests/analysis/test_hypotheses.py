@@ -156,7 +156,7 @@ def test_hypotheses_of_functions_are_statsmodels():
         (lambda f: f.test(f), "is a text"),
         (lambda f: f.contrasts([]), "no combination"),
     ],
-)  # fmt: skip
+)
 def test_messages(call, message):
     with pytest.raises(SpecificationError, match=message):
         call(bi.fit_each(tables(), "y ~ w + x + (1 | g)"))

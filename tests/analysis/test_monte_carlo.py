@@ -16,7 +16,8 @@ from scipy.special import expit, logit
 
 import bayesimp as bi
 from bayesimp.analysis.monte_carlo import enough_imputations, monte_carlo_errors
-from bayesimp.analysis.pool import pool, pool_components
+from bayesimp.analysis.pool import pool
+from bayesimp.analysis.pooled_components import pool_components
 from bayesimp.errors import SpecificationError
 
 RNG = np.random.default_rng(20)

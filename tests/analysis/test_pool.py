@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from bayesimp.analysis.pool import barnard_rubin, pool, pool_components, pool_scalars
+from bayesimp.analysis.pool import barnard_rubin, pool, pool_scalars
+from bayesimp.analysis.pooled_components import pool_components
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "pooling.json").read_text())

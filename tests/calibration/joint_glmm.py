@@ -47,7 +47,7 @@ class Design:
     simulate: Callable[[np.random.Generator], tuple[pd.DataFrame, dict[str, np.ndarray]]]
     holes: dict[str, int | None]
     families: dict[str, str] = field(default_factory=dict)
-    whole: tuple[str, ...] = ()  # variables of clusters, deleted by clusters
+    whole: tuple[str, ...] = ()  # cluster-level variables, deleted by clusters
     limits: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def model(self, frame: pd.DataFrame) -> bi.JointGLMM:

@@ -1,8 +1,8 @@
-"""Calibration of `JointLatent` with variables of clusters, and with a residual covariance in each cluster: `python -m
+"""Calibration of `JointLatent` with cluster-level variables, and with a residual covariance in each cluster: `python -m
 tests.calibration.latent_clusters`.
 
 Parameters are drawn from explicit priors with SciPy, tables are simulated longhand, cells are deleted at random and for
-whole clusters (variables of clusters by cluster), and the whole of `bi.JointLatent(...).impute(...)` runs on them.
+whole clusters (cluster-level variables by cluster), and the whole of `bi.JointLatent(...).impute(...)` runs on them.
 `--datasets 300` rewrites LATENT_CLUSTERS_RESULTS.md.
 """
 
@@ -41,13 +41,13 @@ class Latent(Design):
         return {"thin": 1}  # `ranks` takes every so many draws itself
 
 
-# -- variables of clusters: a number s, and k with two or three levels ------------------------------------------
+# -- cluster-level variables: a number s, and k with two or three levels ------------------------------------------
 
 NU = 11.0  # of the inverse-Wishart prior of Psi
 
 
 def scale_of(d: int) -> np.ndarray:
-    """(d, d) its scale as in SciPy: effects and variables of clusters go together."""
+    """(d, d) its scale as in SciPy: effects and cluster-level variables go together."""
     return 5.0 * (0.25 * np.eye(d) + 0.75 * np.ones((d, d)))
 
 
@@ -180,7 +180,7 @@ def values_of_the_other_sign(model):
 
 
 def missing_taken_for_zero(model):
-    """Variables of clusters count as observed, at their mean, where they are missing."""
+    """Cluster-level variables count as observed, at their mean, where they are missing."""
     patterns = np.ones_like(model.table.of_clusters.level.patterns)
     return with_clusters(model, patterns=patterns)
 
@@ -261,7 +261,7 @@ def main() -> None:
     if options.only:
         return
     head = [
-        "# Calibration of variables of clusters and of residual covariances of clusters", "", __doc__.strip(), "",
+        "# Calibration of cluster-level variables and of residual covariances of clusters", "", __doc__.strip(), "",
         f"{date.today()}, {options.datasets} data sets (half for each spoiled model), "
         f"{time.perf_counter() - began:.0f} s. Right above {LEVEL} / {len(DESIGNS)}: {'yes' if all(right) else 'NO'}; "
         f"spoiled below {REJECTED}: {'all' if all(caught) else 'NOT ALL'}.", "",

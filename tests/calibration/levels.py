@@ -106,29 +106,33 @@ DESIGNS = {
 
 
 def with_table(model, **changes):
-    model.several = replace(model.several, table=replace(model.several.table, **changes))
+    model.grouping = replace(model.grouping, table=replace(model.grouping.table, **changes))
     return model
 
 
 def parents_of_other_groups(model):
     """Classes are eliminated into the rows of other schools."""
-    chains = model.several.table.chains
+    chains = model.grouping.table.chains
     return with_table(model, chains=chains._replace(parent=np.roll(chains.parent, CLUSTERS // 2)))
 
 
 def priors_exchanged(model):
     """The prior of one factor is taken for that of the other."""
-    own = model.several.working.Psi_of
+    own = model.grouping.working_priors.Psi_of
     exchanged = dict(zip(own, reversed(own.values()), strict=True))
-    model.several = replace(model.several, working=replace(model.several.working, Psi_of=exchanged))
+    model.grouping = replace(
+        model.grouping, working_priors=replace(model.grouping.working_priors, Psi_of=exchanged)
+    )
     return model
 
 
 def degrees_of_freedom_off(model):
     """Psi of classes with r q degrees of freedom too many."""
-    own = dict(model.several.working.Psi_of)
+    own = dict(model.grouping.working_priors.Psi_of)
     own["h"] = replace(own["h"], nu=own["h"].nu + 4)
-    model.several = replace(model.several, working=replace(model.several.working, Psi_of=own))
+    model.grouping = replace(
+        model.grouping, working_priors=replace(model.grouping.working_priors, Psi_of=own)
+    )
     return model
 
 

@@ -1,4 +1,4 @@
-"""Calibration of variables of clusters and of residual covariances of clusters: short here, in full by `-m slow`."""
+"""Calibration of cluster-level variables and of residual covariances of clusters: short here, in full by `-m slow`."""
 
 import numpy as np
 import pytest

@@ -11,7 +11,7 @@ from bayesimp.errors import SpecificationError
 
 
 def table(sizes, rho=0.0, seed=0, missing=0.1):
-    """Clusters of given sizes, y1 with holes, a covariate x."""
+    """Clusters of given sizes, y1 incomplete, a covariate x."""
     Sigma, Psi = kunkel_kaizar(rho)
     frame = simulate_pair(len(sizes), max(sizes), Sigma, Psi, seed)
     rng = np.random.default_rng(seed)

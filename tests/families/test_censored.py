@@ -17,7 +17,10 @@ import bayesimp as bi
 from bayesimp import priors as pr
 from bayesimp.contract import Shift
 from bayesimp.families import family_of
+from bayesimp.fcs.table import ChainedTable
+from bayesimp.joint.glmm.run import GLMMRun
 from bayesimp.methods import Bayes
+from bayesimp.table.variables import without_round_off
 from tests.calibration import montecarlo as mc
 from tests.calibration.montecarlo import LEVEL, REJECTED
 from tests.kernels.factors.one_cell import OneCell
@@ -255,6 +258,27 @@ def test_every_row_lies_beyond_its_limit(name):
     imp = MODELS[name](biomarker_data()).impute(4, **few, **RUN)
     check_rows(imp)
     assert imp.analyse("crp ~ age + (1 | study)").pool() is not None
+
+
+def test_only_round_off_is_moved_to_the_limit():
+    low, high = np.array([-np.inf, 3e5, -np.inf]), np.array([1e5, np.inf, np.inf])
+    drawn = np.array([[1e5 * (1 + 1e-13), 3e5 * (1 - 1e-13), 7.0], [9e4, 4e5, -7.0]])
+    np.testing.assert_array_equal(
+        without_round_off(drawn, low, high, "crp"), [[1e5, 3e5, 7.0], [9e4, 4e5, -7.0]]
+    )
+    with pytest.raises(bi.SamplingError, match=r"'crp': 1 of 6 imputed values lie beyond .* by up to 0\.01,"):
+        without_round_off(drawn + np.array([0.01, 0.0, 0.0]), low, high, "crp")
+
+
+@pytest.mark.parametrize("name", ["joint, a leaf", "chained", "chained, given a square"])
+def test_values_beyond_their_limits_are_an_error(name, monkeypatch):
+    """They were clipped there before, so that a wrong sampler would have made plausible tables."""
+    few = {"chains": 1, "tune": 2, "draws": 2} if name.startswith("joint") else {"cycles": 2}
+    way = (GLMMRun, "in_units") if name.startswith("joint") else (ChainedTable, "on_data_scale")
+    right = getattr(*way)
+    monkeypatch.setattr(*way, lambda self, k, working: right(self, k, working) + 1_000.0)
+    with pytest.raises(bi.SamplingError, match=r"'crp': .* lie beyond the limits of their cells"):
+        MODELS[name](biomarker_data()).impute(2, **few, **RUN)
 
 
 def test_the_order_of_rows_does_not_matter_and_files_go_on(tmp_path):

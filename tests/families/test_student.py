@@ -72,7 +72,7 @@ def test_without_an_intercept_the_origin_is_that_of_the_data():
     frame.loc[rng.random(n) < 0.2, "y"] = np.nan
     imp = bi.FCS(
         bi.IncompleteData(frame, "g", {"y": "student"}), predictors={"y": "~ 0 + x + (1 | g)"}
-    ).impute(m=3, cycles=30, seed=1, progress=False)  # fmt: skip
+    ).impute(m=3, cycles=30, seed=1, progress=False)
     rows = frame["y"].isna().to_numpy()
     ratio = imp.values("y") / frame["x"].to_numpy()[rows]
     assert abs(np.median(ratio) - 5.0) < 0.05

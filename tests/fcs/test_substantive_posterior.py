@@ -78,7 +78,7 @@ def log_covariate(every, w, g):
 
 @cache
 def enumerated() -> np.ndarray:
-    """(CLUSTERS with holes,) posterior means of the mean of the missing values of each cluster."""
+    """(clusters with missing values,) posterior means of the mean of the missing values of each cluster."""
     t = table()
     w, y, g = (t[name].to_numpy() for name in ("w", "y", "g"))
     levels = np.array(list(product([0.0, 1.0], repeat=len(HOLES))))
@@ -95,7 +95,7 @@ def fixed(Psi) -> Bayes:
 
 
 def binary(draws=1000) -> np.ndarray:
-    """(chains, draws, clusters with holes) means of imputed values, by the package."""
+    """(chains, draws, clusters with missing values) means of imputed values, by the package."""
     data = bi.IncompleteData(table(), "g", {"x": "bernoulli"})
     model = bi.FCS(
         data, {"y": fixed(PSI_Y), "x": fixed([[PSI_X]])}, {"x": "~ w + (1 | g)"}, analysis=ANALYSIS

@@ -129,7 +129,7 @@ CORPUS = {
         (("a-b", "rare", "cluster", "none"), ("x|g", "sparse", "skewed", "systematic")),
         {"x|g": "inverse_gaussian"},
     ),
-    "bounds are not kept by 2lonly, the default for variables of clusters": fcs(
+    "bounds are not kept by 2lonly, the default for cluster-level variables": fcs(
         4260,
         (1, 2, 6, 3, 3, 7, 4, 3),
         (("c", "float32", "cluster", "heavy"), ("e", "float64", "normal", "none")),

@@ -107,7 +107,7 @@ def test_log_prior_is_that_of_standard_deviations_and_correlations(name):
     """Longhand densities of matrices, with the Jacobian of (s, R) -> S; and p(y) p(theta) is the PyMC model's density."""
     tree = imputed(PRIORS[name], draws=6).tree_with("log_prior", "log_likelihood", thin=3)
     own = model(PRIORS[name])
-    given, C = own._resolved, own._working.scale
+    given, C = own.grouping.only.resolved, own.grouping.only.working.scale
     for c, d in [(0, 0), (1, 1)]:
         beta, Sigma, Psi = parameters(tree, c, d)
         inner = getattr(given.Psi, "prior", given.Psi)
@@ -137,7 +137,7 @@ def test_prior_and_likelihood_are_those_of_the_pymc_model(name):
     tree = imputed(PRIORS[name], draws=4).tree_with("log_prior", "log_likelihood", "standard_deviations")
     pymc_model = model(PRIORS[name]).pymc_model()
     posterior = tree["posterior"].to_dataset()
-    C = model(PRIORS[name])._working.scale
+    C = model(PRIORS[name]).grouping.only.working.scale
     posterior["Psi_centred"] = (posterior["Psi"].dims, C.at_centre(posterior["Psi"].values))
     names = [v.name for v in pymc_model.free_RVs]
     draws = az.from_dict({"posterior": {n: posterior[n].values for n in names}})
@@ -333,7 +333,7 @@ def test_default_priors_are_flagged_as_densities_of_matrices_and_not_of_standard
     tree = imp.tree_with("log_likelihood", "log_prior", "standard_deviations")
     right = az.psense_summary(tree, var_names=["Psi_sd"])
     assert right["prior"].max() < 0.05 and (right["diagnosis"] == "✓").all()
-    Psi_c = own._working.scale.at_centre(tree["posterior"]["Psi"].values)
+    Psi_c = own.grouping.only.working.scale.at_centre(tree["posterior"]["Psi"].values)
     s = np.sqrt(np.diagonal(Psi_c, axis1=2, axis2=3))
     of_matrix = tree["log_prior"]["Psi"].values - 4 * (np.log(2) + np.log(s).sum(axis=-1))
     tree["log_prior"] = tree["log_prior"].to_dataset().assign(Psi=(("chain", "draw"), of_matrix))

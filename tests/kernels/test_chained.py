@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -15,12 +16,13 @@ from bayesimp.kernels.chained import moments as ch
 from bayesimp.kernels.chained.fill import fill
 from bayesimp.kernels.draws import truncated_normals
 from bayesimp.methods import Bayes
+from bayesimp.table.clusters import Clusters
 
 ONE = "Intercept"
 
 
 def table(seed=0, N=120, m=7, **options):
-    """Three variables with holes, two complete ones, a product; a block of each kind of column."""
+    """Three incomplete variables, two complete ones, a product; a block of each kind of column."""
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, m, N)
     X = np.column_stack([np.ones(N), rng.normal(3, 2, N), rng.integers(0, 2, N)])
@@ -44,7 +46,8 @@ def table(seed=0, N=120, m=7, **options):
         ),
     )
     spec = Conditionals((ONE, "x", "g"), X, ("y1", "y2", "y3"), (y3x,), blocks)
-    return chained_table(spec, Y, codes, m, **options), spec, X, Y, codes
+    grouping = Clusters(pd.RangeIndex(m), codes, pd.RangeIndex(N))
+    return chained_table(spec, Y, grouping, **options), spec, X, Y, codes
 
 
 def complete(t, rng, Y):

@@ -1,4 +1,4 @@
-"""Variables of clusters: simulation-based calibration with few clusters, values drawn, matching."""
+"""Cluster-level variables: simulation-based calibration with few clusters, values drawn, matching."""
 
 import numpy as np
 import pytest

@@ -164,7 +164,7 @@ def test_shape_and_inflation_alone(which):
     beta[:] = 1.2
     draws = run(
         rows, prior, state, lambda: [np.log(aux[0]), np.log(aux[1] / (1 - aux[1]))], 8000, 2, MOVES["aux"]
-    )[:, which]  # fmt: skip
+    )[:, which]
     grids = np.linspace(-6, 16, 353), np.linspace(-8, 4, 241)
     log_k, logit = np.meshgrid(*grids, indexing="ij")
     k, zi, mu = np.exp(log_k)[..., None], expit(logit)[..., None], np.exp(1.2)

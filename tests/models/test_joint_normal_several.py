@@ -60,7 +60,7 @@ def test_density_is_that_of_the_dense_normal(case):
         values, pymc.replace_rvs_by_values([pymc[name] for name in names]), **plain
     )
     start, rng = pymc.initial_point(0), np.random.default_rng(1)
-    frame, several = made.data.frame, made.several
+    frame, several = made.data.frame, made.grouping
     X, Y = several.designs[0].X, frame[["y", "w"]].to_numpy()
     parts = [
         (d.Z, f.groups.codes, len(f.groups)) for d, f in zip(several.designs, several.factors, strict=True)

@@ -1,4 +1,4 @@
-"""Figures of levels, counts, skewed positive values and variables of clusters."""
+"""Figures of levels, counts, skewed positive values and cluster-level variables."""
 
 import matplotlib
 

@@ -277,7 +277,7 @@ def test_sensitivity_figures_with_long_names(m, r):
 
 
 def test_derived_columns_are_left_to_tables():
-    """They are computed: nothing of them is observed beside imputed, and no chain draws them."""
+    """They are computed: nothing observed is shown next to imputed values, and no chain draws them."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame(
         {"study": np.repeat(list("abcdef"), 10), "y1": rng.normal(size=60), "y2": rng.normal(size=60)}

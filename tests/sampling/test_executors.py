@@ -137,10 +137,10 @@ def test_thinned_draws_are_put_in_their_places(executor):
     options = dict(m=2, seed=5, chains=2, tune=4, draws=3_000, thin=3, progress=False)
     kept = model.impute(executor=executor, **options).run.draws
     for k in range(2):
-        task = GibbsTask(model._working, model._working_priors, 3)
-        chain = initial_state(5, k, model._working_priors, 2, 1)
+        task = GibbsTask(model.grouping.only.working, model.grouping.only.working_priors, 3)
+        chain = initial_state(5, k, model.grouping.only.working_priors, 2, 1)
         run_task(task, chain, k, 4, keep=False)
-        alone = run_task(task, chain, k, 9_000)[1].on_data_scale(model._working)
+        alone = run_task(task, chain, k, 9_000)[1].on_data_scale(model.grouping.only.working)
         for some, own in zip(kept.arrays, alone.arrays, strict=True):
             np.testing.assert_array_equal(some[k], own[0])
 
@@ -162,6 +162,6 @@ def test_one_task_is_one_chain():
     run = joint.impute(m=3, seed=5, chains=3, tune=6, draws=5).run
     state, draws = pickle.loads(pickle.dumps(joint_chain(joint, 5, 2, 5, tune=6)))
     np.testing.assert_array_equal(state.Sigma, run.states[2].Sigma)
-    np.testing.assert_array_equal(draws.on_data_scale(joint._working).beta[0], run.draws.beta[2])
+    np.testing.assert_array_equal(draws.on_data_scale(joint.grouping.only.working).beta[0], run.draws.beta[2])
     other, _ = fcs_chain(fcs, 5, 1, 4)
     assert not np.array_equal(other.V, chain.V)

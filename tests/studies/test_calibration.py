@@ -45,11 +45,11 @@ def test_replications_have_the_priors_of_the_data():
     theta = {name: values[0] for name, values in drawn.items()}
     both, _ = calibration._with_replicate(model, theta, np.random.default_rng(1))
     again = bi.JointNormal(both, model.formula.text, calibration._same_priors(model))
-    ours, theirs = model._resolved, again._resolved
+    ours, theirs = model.grouping.only.resolved, again.grouping.only.resolved
     np.testing.assert_allclose(ours.Psi.C, theirs.Psi.C, rtol=1e-12)
     assert repr(ours.Psi.prior) == repr(theirs.Psi.prior) and repr(ours.Sigma) == repr(theirs.Sigma)
     assert again.is_conjugate
-    assert repr(bi.JointNormal(both, model.formula.text)._resolved.Sigma) != repr(ours.Sigma)
+    assert repr(bi.JointNormal(both, model.formula.text).grouping.only.resolved.Sigma) != repr(ours.Sigma)
 
 
 @pytest.mark.parametrize(("slope", "priors"), [(False, "default"), (True, "default"), (False, "pan")])

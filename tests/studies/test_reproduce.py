@@ -1,4 +1,4 @@
-"""Published numbers beside ours: differences in standard errors by hand, claims that hold and fail, the command."""
+"""Published numbers next to ours: differences in standard errors by hand, claims that hold and fail, the command."""
 
 import numpy as np
 import pandas as pd

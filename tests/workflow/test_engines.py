@@ -34,7 +34,7 @@ RULE = [  # facts, engine, what the reason says
     (Facts(NORMAL, **ASKED, terms=("I(x ** 2)", "(1 + x | g)")), "glmm", "has I(x ** 2) and (1 + x | g)"),
     (Facts(NORMAL, analysis=True, responses={"y": "poisson"}), "glmm", "'y' (poisson)"),
     (Facts(NORMAL, **ASKED, groups=("z",)), "glmm", "'z' has one value"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("facts", "engine", "why"), RULE)
@@ -195,7 +195,7 @@ def test_a_joint_model_that_refuses_a_table_gives_way_to_chained_equations(monke
         ("z ~ x + (0 + x | g)", ("(0 + x | g)",)),
         (["z ~ x + (1 | g)", "x ~ z:size + (1 | g)"], ("z:size",)),
     ],
-)  # fmt: skip
+)
 def test_terms_that_a_joint_model_does_not_imply(analysis, terms):
     facts = facts_of(bi.IncompleteData(table(), "g"), analysis)
     assert facts.terms == terms
@@ -271,7 +271,7 @@ def test_an_option_of_one_engine_is_no_option_of_another():
     frame = FULL[["g", "x", "z"]]
     with pytest.raises(bi.SpecificationError, match="no analysis is given"):
         bi.impute(frame, "g", effects="separate", show=False, **RUN)
-    with pytest.raises(bi.SpecificationError, match="'cycles' is no option of JointNormal"):
+    with pytest.raises(bi.SpecificationError, match="'cycles' is not an option of JointNormal"):
         bi.impute(frame, "g", engine="joint", cycles=5, show=False, **RUN)
-    with pytest.raises(bi.SpecificationError, match="'draws' is no option of FCS"):
+    with pytest.raises(bi.SpecificationError, match="'draws' is not an option of FCS"):
         bi.impute(frame, "g", engine="fcs", draws=5, show=False, **RUN)

@@ -154,7 +154,7 @@ def test_chained_equations_for_the_analyses_of_the_plan(folder):
     wrong = GIVEN.replace("[data.types]", '[data.families]\nill = "normal"\n[data.types]')
     assert "analysis[1].family" in problems(folder, wrong)
     derived = GIVEN.replace("[model.methods]", '[model.derived]\nz = "dose * age"\n[model.methods]')
-    assert "model.derived: has no place beside congenial = true" in problems(folder, derived)
+    assert "model.derived: not with congenial = true" in problems(folder, derived)
 
 
 def test_the_analysis_says_family_and_link_of_its_factor(folder):

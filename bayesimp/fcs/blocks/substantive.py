@@ -30,6 +30,7 @@ from bayesimp.kernels.factors.arrays import Work
 from bayesimp.kernels.families.codes import NORMAL
 from bayesimp.kernels.families.responses import dispersed_aux
 from bayesimp.kernels.glmm.gibbs import FAILURES, TALLIES
+from bayesimp.table.variables import without_round_off
 
 __all__ = ["SubstantiveBlock"]
 
@@ -146,7 +147,7 @@ class SubstantiveBlock(Block):
             if name in models.names:
                 f = models.names.index(name)
                 lower, upper = table.limits[f]
-                V[at, holes.variable] = np.clip(V[at, holes.variable], lower[at], upper[at])  # round-off
+                V[at, holes.variable] = without_round_off(V[at, holes.variable], lower[at], upper[at], name)
                 Y[at, f] = self._response(f, V[at, holes.variable])
         K = len(thetas)
         sd = np.array([theta.own["sd"][0] for theta in thetas])

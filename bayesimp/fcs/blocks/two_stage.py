@@ -178,7 +178,7 @@ class TwoStageBlock(GeneralisedBlock):
         """The names of the clusters that could not be fitted on their own."""
         name, data = self.chained.block.name, []
         failed = summed(thetas, "failed")
-        labels = self.table.labels
+        labels = self.table.grouping.labels
         then = (
             "drawn as if without observed values, as published"
             if self.method.published

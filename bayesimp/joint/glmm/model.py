@@ -33,7 +33,6 @@ from bayesimp.joint.glmm.run import GLMMRun
 from bayesimp.joint.glmm.table import FactorTable, factor_table
 from bayesimp.joint.options import draws_per_imputation
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
-from bayesimp.progress import progress_bar
 from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.other_levels import other_groupings
@@ -301,12 +300,8 @@ class JointGLMM(ImputationModel):
             from bayesimp.joint.glmm.nuts import GLMMNutsRun
 
             kind = GLMMNutsRun
-        run = kind(self, seed, thin, spacing, 1, keep_effects, workers, executor)
-        with progress_bar(progress) as report:
-            run.start(chains, tune, draws, report)
-            if run.history.draws < draws:
-                run.fit_spacing(m)
-            return run.imputations(m)
+        run = kind(self, seed, thin, spacing, 1, workers, executor, effects=keep_effects)
+        return run.impute(m, chains, tune, draws, progress)
 
     def _sampler(self, sampler: str) -> str:
         if sampler not in ("auto", "gibbs", "nuts"):

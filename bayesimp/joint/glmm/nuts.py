@@ -27,9 +27,10 @@ from bayesimp.joint.glmm.definition import pymc_model
 from bayesimp.joint.glmm.gibbs import FactorTask, JointHistory
 from bayesimp.joint.glmm.posterior import tree_name
 from bayesimp.joint.glmm.prior import FactorPriors, blocks_of, layout_of
-from bayesimp.joint.glmm.run import MOST_CELLS, GLMMRun
+from bayesimp.joint.glmm.run import GLMMRun
 from bayesimp.joint.glmm.sampler import Sampler
 from bayesimp.joint.glmm.table import FactorTable
+from bayesimp.joint.strided_run import MOST_CELLS
 from bayesimp.kernels.glmm.gibbs import TALLIES
 from bayesimp.sampling.chains import Report, chain_rng
 

@@ -90,7 +90,7 @@ def _require_effects(run: GLMMRun, what: str) -> None:
 def _require_cells(run: GLMMRun, what: str, request: TreeRequest) -> None:
     if run.stride > 1 and run.history.cells.shape[-1] and request.thin % run.stride:
         raise SpecificationError(
-            f"{what}: of so many draws, missing cells were kept for every {run.stride}th only. Take "
+            f"{what}: missing cells were kept with one of every {run.stride} draws only, to save memory. Take "
             f"thin={run.stride}, or a multiple of it."
         )
 

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Self, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp import contract
 from bayesimp.contract import plain
-from bayesimp.errors import SamplingError
 from bayesimp.events import Event
-from bayesimp.imputation.events import imputed_events
-from bayesimp.imputation.result import Imputations
 from bayesimp.imputation.tree import build_tree
 from bayesimp.joint.glmm.chain import ChainState
 from bayesimp.joint.glmm.gibbs import FactorTask, JointHistory
 from bayesimp.joint.glmm.posterior import posterior
 from bayesimp.joint.glmm.storage import glmm_state, history_and_chains
+from bayesimp.joint.strided_run import StridedRun
 from bayesimp.kernels.glmm.gibbs import TALLIES
-from bayesimp.progress import progress_bar
-from bayesimp.sampling.executors import Executor, read_executor, run_level
+from bayesimp.table.variables import without_round_off
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,33 +29,18 @@ if TYPE_CHECKING:
 
 __all__ = ["GLMMRun"]
 
-MOST_CELLS = 20_000_000  # numbers kept of imputed cells, beyond which only those of some draws are
 FEW_ACCEPTED = 0.1  # of Metropolis steps, below which parameters hardly move
 
 
 @dataclass
-class GLMMRun(contract.Run):
+class GLMMRun(StridedRun):
     """Chains at their present state and the draws so far, on the working scale."""
 
     model: JointGLMM
-    seed: int
-    thin: int
-    spacing: int
-    stride: int
-    effects: bool = False
-    workers: int | None = None
-    executor: str | Executor | None = None
     chains: list[ChainState] = field(default_factory=list)
     kept: JointHistory | None = None
-    events: tuple[Event, ...] = ()
-    seconds: float = 0.0
+    effects: bool = False
     sample_stats: dict[str, NDArray] | None = None  # of NUTS
-
-    @property
-    def history(self) -> JointHistory:
-        """Draws so far, once the run has started."""
-        assert self.kept is not None
-        return self.kept
 
     @property
     def task(self) -> FactorTask:
@@ -71,66 +48,8 @@ class GLMMRun(contract.Run):
         model = self.model
         return FactorTask(model.table, model.priors, model.separate, self.thin, self.stride, self.effects)
 
-    def start(self, chains: int, tune: int, draws: int, report: Callable | None) -> None:
-        """Chains from their starts: `tune` sweeps of warm-up, then `draws` kept draws each."""
-        cells = chains * draws * self.task.counted
-        # the smallest stride that keeps so few: an interruption is seen after every `stride` draws
-        strides = (d for d in range(1, self.spacing + 1) if self.spacing % d == 0)
-        self.stride = next((d for d in strides if cells <= d * MOST_CELLS), self.spacing)
-        self.chains = [self.task.start(self.seed, c) for c in range(chains)]
-        self._advance(tune, draws, report)
-
-    def _advance(self, tune: int, draws: int, report: Callable | None) -> None:
-        began, task = time.perf_counter(), self.task
-        states = [copy.deepcopy(chain) for chain in self.chains]
-        new = task.room(states, draws * self.thin)
-        with read_executor(self.executor, self.workers).session(task) as session:
-            warm = not tune or min(session.run(states, None, 0, tune, report=report, stage="warm-up")) == tune
-            multiple = self.thin * self.stride
-            done = (
-                run_level(session, states, new, draws * self.thin, multiple=multiple, report=report)
-                // self.thin
-                if warm
-                else 0
-            )
-        self.seconds += time.perf_counter() - began
-        if done:
-            new = new.truncated(done, self.stride)
-            self.kept = new if self.kept is None else self.kept + new
-            self.chains = states
-        if self.kept is None:
-            raise SamplingError(
-                "The run was interrupted before its first imputation: nothing to keep. Run it again, or with "
-                "smaller tune= and draws=."
-            )
-        if done < draws:
-            text = f"stopped by the user: {done} of {draws} draws a chain kept"
-            self.events += (Event("interrupted", "sampler", text),)
-
-    def fit_spacing(self, m: int) -> None:
-        """After an interruption: as many imputations as there can be, from the draws there are."""
-        per_chain = -(-m // self.history.chains)
-        self.spacing = max(self.history.draws // per_chain // self.stride, 1) * self.stride
-
-    def imputations(self, m: int) -> Imputations:
-        """Imputations 0 .. m-1: number k from chain k % chains, at its draw (k // chains + 1) * spacing - 1."""
-        h = self.history
-        possible = h.chains * (h.draws // self.spacing)
-        events = (*self.model.events, *self.events, *self._chain_events())
-        if possible < m:
-            events += (Event("fewer imputations", "imputations", f"{possible} of {m} could be made"),)
-            m = possible
-        cells, attrs = self._cells(m), self._attrs(m)
-        tree = partial(self._tree, cells, attrs)
-        made = Imputations(self.model.data, cells, attrs, tree, events, run=self)
-        return made.with_events(imputed_events(made))
-
     def _cells(self, m: int) -> dict[str, tuple[NDArray, NDArray]]:
-        """Column -> (rows, values (m, cells)), rows in the order of the table."""
-        h, table = self.history, self.model.table
-        k = np.arange(m)
-        at = ((k // h.chains + 1) * self.spacing) // self.stride - 1
-        drawn = h.cells[k % h.chains, at]
+        table, drawn = self.model.table, self._drawn(m)
         out, first = {}, 0
         for f, factor in enumerate(table.factors):
             rows = table.row[table.missing[f]]
@@ -145,8 +64,9 @@ class GLMMRun(contract.Run):
             drawn_here = place[column] >= 0
             made[:, drawn_here] = self.in_units(f, values[:, place[column[drawn_here]]])
             lower, upper = self.model.data.limits(factor.response)
-            np.clip(made, lower[column], upper[column], out=made)  # round-off passes no limit
-            out[factor.response] = column, made
+            out[factor.response] = (
+                column, without_round_off(made, lower[column], upper[column], factor.response)
+            )  # fmt: skip
         return out
 
     def _known(self, f: int) -> NDArray:
@@ -176,14 +96,12 @@ class GLMMRun(contract.Run):
             coords | {"response": names}, attrs, self.sample_stats,
         )  # fmt: skip
 
-    def _attrs(self, m: int) -> dict:
-        model, h = self.model, self.history
+    def _declaration(self) -> dict[str, Any]:
+        model = self.model
         return {
             "model": "JointGLMM", "formula": "; ".join(f.formula for f in model.factors),
             "responses": [f.response for f in model.factors], "priors_name": model.priors.name,
-            "specification": json.dumps(model.specification(), default=plain), "sampler": "gibbs", "seed": self.seed,
-            "thin": self.thin, "spacing": self.spacing, "m": m, "chains": h.chains, "draws": h.draws,
-            "seconds": round(self.seconds, 4), "bayesimp_version": version("bayesimp"), "numpy_version": np.__version__,
+            "specification": json.dumps(model.specification(), default=plain),
         }  # fmt: skip
 
     def _chain_events(self) -> list[Event]:
@@ -237,25 +155,13 @@ class GLMMRun(contract.Run):
     @classmethod
     def restore(cls, model: JointGLMM, tree: xr.DataTree, state: xr.Dataset) -> Self:
         """The run of a file, chains and draws."""
-        attrs = tree.attrs
         history, chains = history_and_chains(model, state)
         stats = tree["sample_stats"].data_vars.items() if "sample_stats" in tree.children else ()
-        if attrs["sampler"] == "nuts":
+        if tree.attrs["sampler"] == "nuts":
             from bayesimp.joint.glmm.nuts import GLMMNutsRun
 
             cls = cast(type[Self], GLMMNutsRun)
-        return cls(
-            model, int(attrs["seed"]), int(attrs["thin"]), int(attrs["spacing"]), int(state.attrs["stride"]),
-            effects=bool(int(state.attrs["effects"])), chains=chains, kept=history,
-            events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])), seconds=float(attrs["seconds"]),
+        return cls._restored(
+            model, tree, state, history, chains, effects=bool(int(state.attrs["effects"])),
             sample_stats={str(name): v.values for name, v in stats} or None,
         )  # fmt: skip
-
-    def extend(self, m: int, progress: bool | None = None) -> Imputations:
-        """The same run with `m` imputations in all, chains continued where they are."""
-        needed = -(-m // self.history.chains) * self.spacing - self.history.draws
-        longer = replace(self)
-        with progress_bar(progress) as report:
-            if needed > 0:
-                longer._advance(0, needed, report)
-            return longer.imputations(m)

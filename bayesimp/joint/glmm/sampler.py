@@ -254,7 +254,7 @@ class Sampler:
                 self.state.cuts[k, 0] = chain.aux[k][1]
 
     def leaf(self, k: int) -> Array:
-        """Draws of the missing cells, but for censored ones, of a variable that is in no other factor.
+        """Draws of the missing cells, except censored ones, of a variable that is in no other factor.
 
         A log mean can be out of range where the effects of a cluster have heavy tails (kernels/families/scalar.py); then
         the cell keeps the value of the draw before, or an observed one at first, and is counted.

@@ -1,10 +1,10 @@
-"""Variables of clusters in the joint model on latent normals: the level of clusters as the sampler reads it.
+"""Cluster-level variables in the joint model on latent normals: the level of clusters as the sampler reads it.
 
     v_i = gamma' g_i + e_i,    (vec(B_i), e_i) ~ N(0, Psi)
 
 g_i are the columns of X that are constant within every cluster. To the kernels clusters are rows whose columns are the
-r q effects, always there, and then the latent variables of the variables of clusters. Scale as in joint/scale.py: numbers
-have standard deviation 1 between clusters, less their least-squares fit on g.
+r q effects, always there, and then the latent variables of the cluster-level variables. Scale as in joint/scale.py:
+numbers have standard deviation 1 between clusters, less their least-squares fit on g.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Array = NDArray[np.float64]
 
 
 class EffectsAndVariables(EffectScale):
-    """The scale of (vec(B_i), v_i): effects (w,), and C (w, w), the identity for variables of clusters."""
+    """The scale of (vec(B_i), v_i): effects (w,), and C (w, w), the identity for cluster-level variables."""
 
     def __init__(self, scale: Scale, s: Array) -> None:
         self.effects = np.concatenate([scale.effects, s])
@@ -55,7 +55,7 @@ class ClusterTable:
     Attributes
     ----------
     variables
-        Variables of clusters, in the order of the formula.
+        Cluster-level variables, in the order of the formula.
     G, fixed, terms
         (m, p_2) the columns of X that are constant within clusters, by cluster of the table; their names, and as the
         formula spells them.
@@ -64,7 +64,7 @@ class ClusterTable:
     V
         (m, w) observed numbers, and zeros.
     scale
-        Of the variables of clusters: T (p_2, p_2), offset (p_2, s), s (s,).
+        Of the cluster-level variables: T (p_2, p_2), offset (p_2, s), s (s,).
     incomplete
         Variables with clusters that lack them, each with these clusters of the table.
     """

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from bayesimp.errors import SamplingError
-from bayesimp.joint.gibbs import FAILURES
+from bayesimp.joint.gibbs import failed
 from bayesimp.joint.latent.table import LatentTable
 from bayesimp.joint.latent.variables import LatentVariable
 from bayesimp.joint.strided import StridedDraws, StridedTask
@@ -175,11 +174,7 @@ class LatentTask(StridedTask):
         SamplingError
             The chain reached a state from which it cannot go on; the message says what failed.
         """
-        if into is None:
-            every, nothing = stop - start + 1, self.room([chain], 0)
-            slots = [a[0] for a in (*nothing.arrays, nothing.cells)]
-        else:
-            every, slots = self.every, self.slots(into, place, start, stop)
+        every, slots = self.slots(chain, into, place, start, stop)
         table, m = self.table, self.table.moments
         own = m._replace(XY=m.XY.copy(), YY=m.YY.copy(), ZY=m.ZY.copy())  # the latent part is the chain's
         code = latent_gibbs(
@@ -187,9 +182,7 @@ class LatentTask(StridedTask):
             table.of_clusters.level, self.priors.for_kernel, chain.state, Kept(*slots),
         )  # fmt: skip
         if code:
-            raise SamplingError(
-                _failed(int(code), number, "warm-up" if into is None else "sampling", start, stop)
-            )
+            raise failed(code, number, into is None, start, stop)
 
 
 def starting_cutpoints(
@@ -207,14 +200,3 @@ def starting_cutpoints(
             c = ndtri(np.cumsum(count)[:-1] / count.sum())
             out.append(c - c[0])
     return np.concatenate(out)
-
-
-def _failed(code: int, chain: int, stage: str, start: int, stop: int) -> str:
-    what = FAILURES.get(code, "a latent value lies too far from the bounds of its level")
-    return (
-        f"Chain {chain}, {stage}, between iterations {start} and {stop}: {what}. Often a response is (nearly) a "
-        f"combination of "
-        "others, or (nearly) constant within clusters: take it off the left side. Otherwise give beta a normal prior, "
-        "or the "
-        "covariances a larger nu."
-    )

@@ -43,10 +43,8 @@ from bayesimp.joint.options import draws_per_imputation
 from bayesimp.kernels.latent.records import NUMBER, THRESHOLD, UTILITY
 from bayesimp.notation import effect_names
 from bayesimp.priors.describe import describe
-from bayesimp.progress import progress_bar
 from bayesimp.sampling.executors import Executor, read_executor
-from bayesimp.scale.effects import check_origin
-from bayesimp.scale.margins import alike
+from bayesimp.scale.slopes import check_slopes
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.other_levels import other_groupings
 
@@ -73,7 +71,7 @@ class JointLatent(FormulaModel):
         variances of latent variables are 1, and covariances of utilities of one variable 1/2. Where that of beta is
         flat, the coefficients of latent variables have `priors.Weak()`. Increments between cutpoints are exponential
         with mean 1. With variables of levels among those of clusters, that of Psi is taken given their entries in the
-        same way. Variables of clusters have the prior of beta, on the columns that are constant within clusters.
+        same way. Cluster-level variables have the prior of beta, on the columns that are constant within clusters.
     residual
         ``"common"``: one residual covariance Sigma; ``"cluster"``: one for each cluster, Sigma_i ~ inverse-Wishart about
         Sigma (Yucel 2011), given that latent variables have the same covariance, that of Sigma, in every cluster.
@@ -135,13 +133,13 @@ class JointLatent(FormulaModel):
         )
         self.working_priors: LatentPriors = working_priors(self)
         units = np.concatenate([np.repeat(scale.s, len(scale.C)), clusters.scale.s])
-        self.events += check_origin(self.resolved.Psi, self.effect_scale, units, m, "Psi", self.design.random)
-        self.events += alike(self.design.Z @ scale.C, self.design.random, "Psi")
+        Psi, random = self.resolved.Psi, self.design.random
+        self.events += check_slopes(Psi, self.effect_scale, units, m, "Psi", random, self.design.Z @ scale.C)
         self.events += other_groupings(data, [data.cluster])
 
     @property
     def effects(self) -> list[str]:
-        """Names of the cluster effects, then those of the variables of clusters: the rows of Psi."""
+        """Names of the cluster effects, then those of the cluster-level variables: the rows of Psi."""
         return effect_names(self.table.labels, list(self.design.random)) + self.table.of_clusters.labels
 
     @cached_property
@@ -224,14 +222,14 @@ class JointLatent(FormulaModel):
         Raises
         ------
         SpecificationError
-            The model has variables of clusters, or a residual covariance in each cluster.
+            The model has cluster-level variables, or a residual covariance in each cluster.
         """
         further = [v.name for v in self.table.of_clusters.variables]
         if further or self.residual == "cluster":
-            what = f"variables of clusters ({', '.join(further)})" if further else "residual='cluster'"
+            what = f"cluster-level variables ({', '.join(further)})" if further else "residual='cluster'"
             raise SpecificationError(
                 f"pymc_model: the PyMC model of JointLatent has no {what}; impute() samples it by Gibbs steps. "
-                "bi.JointGLMM(...).pymc_model() has variables of clusters."
+                "bi.JointGLMM(...).pymc_model() has cluster-level variables."
             )
         from bayesimp.joint.latent.definition import pymc_model
 
@@ -295,11 +293,7 @@ class JointLatent(FormulaModel):
                 "same: JointLatent(..., residual='cluster') has one for each."
             )
         run = LatentRun(self, seed, thin, spacing, 1, workers=workers, executor=executor, residuals=clusters)
-        with progress_bar(progress) as report:
-            run.start(chains, tune, draws, report)
-            if run.history.draws < draws:
-                run.fit_spacing(m)
-            return run.imputations(m)
+        return run.impute(m, chains, tune, draws, progress)
 
 
 def _check_sampler(sampler: str) -> None:

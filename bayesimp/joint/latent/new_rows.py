@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import DataError, SamplingError
 from bayesimp.formulas.new_rows import new_design
-from bayesimp.joint.gibbs import FAILURES
+from bayesimp.joint.gibbs import FAILURES, TOO_FAR
 from bayesimp.joint.latent.cells import values_of
 from bayesimp.joint.latent.clusters import cluster_shift, cluster_values, of_new_clusters
 from bayesimp.joint.latent.table import LatentTable, assembled, levels_of_rows
@@ -170,7 +170,7 @@ def _draws(run: LatentRun, table: LatentTable, m: int, seed: int) -> Array:
             run.model.working_priors.for_kernel, state, slots,
         )  # fmt: skip
         if code:
-            what = FAILURES.get(int(code), "a latent value lies too far from the bounds of its level")
+            what = FAILURES.get(int(code), TOO_FAR)
             raise SamplingError(f"New rows, imputation {k}: {what}.")
     return cells
 

@@ -36,7 +36,7 @@ def residual_prior(
 ) -> tuple[CovarianceUpdate, ResidualPrior]:
     """The prior of Sigma without and with fixed entries; the one that is not meant is FIXED or KNOWN.
 
-    Psi has fixed entries where variables of clusters are latent.
+    Psi has fixed entries where cluster-level variables are latent.
 
     Parameters
     ----------

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -13,36 +12,28 @@ from numpy.typing import NDArray
 from bayesimp import notation as nt
 from bayesimp.contract import TreeRequest, plain
 from bayesimp.errors import SpecificationError
-from bayesimp.events import Event
 from bayesimp.imputation.tree import build_tree
-from bayesimp.joint.glmm.run import GLMMRun
 from bayesimp.joint.latent.clusters import cluster_values
 from bayesimp.joint.latent.gibbs import LatentChain, LatentDraws, LatentTask
 from bayesimp.joint.strided import read_state, run_state
+from bayesimp.joint.strided_run import StridedRun
 from bayesimp.kernels.latent.records import Kept, LatentState
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from bayesimp.joint.latent.model import JointLatent
     from bayesimp.table.new_rows import NewRows
 
 __all__ = ["LatentRun"]
 
 
 @dataclass
-class LatentRun(GLMMRun):
-    """Chains at their present state and the draws so far, on the working scale; they go on as those of a joint GLMM."""
+class LatentRun(StridedRun):
+    """Chains at their present state and the draws so far, on the working scale."""
 
-    model: Any
-    kept: Any = None
-    chains: Any = field(default_factory=list)
+    model: JointLatent
     residuals: bool = False
-
-    @property
-    def history(self) -> Any:
-        """Draws so far, once the run has started."""
-        assert self.kept is not None
-        return self.kept
 
     @property
     def task(self) -> Any:
@@ -50,9 +41,7 @@ class LatentRun(GLMMRun):
         return LatentTask(self.model.table, self.model.working_priors, self.thin, self.stride, self.residuals)
 
     def _cells(self, m: int) -> dict[str, tuple[NDArray, NDArray]]:
-        h, k = self.history, np.arange(m)
-        drawn = h.cells[k % h.chains, ((k // h.chains + 1) * self.spacing) // self.stride - 1]
-        found, first = {}, 0
+        drawn, found, first = self._drawn(m), {}, 0
         for variable, rows in self.model.table.incomplete:
             found[variable.name] = rows, drawn[:, first : first + len(rows)]
             first += len(rows)
@@ -118,18 +107,12 @@ class LatentRun(GLMMRun):
         observed = {name: model.data.numeric(name) for name in model.responses}
         return build_tree(model.data, variables, stats, cells, observed, coords | {nt.RESPONSE: names}, attrs)
 
-    def _attrs(self, m: int) -> dict:
-        model, h = self.model, self.history
+    def _declaration(self) -> dict[str, Any]:
+        model = self.model
         return {
             "model": "JointLatent", "formula": str(model.formula), "responses": list(model.responses),
             "priors_name": model.priors.name, "specification": json.dumps(model.specification(), default=plain),
-            "sampler": "gibbs", "seed": self.seed, "thin": self.thin, "spacing": self.spacing, "m": m, "chains": h.chains,
-            "draws": h.draws, "seconds": round(self.seconds, 4), "bayesimp_version": version("bayesimp"),
-            "numpy_version": np.__version__,
         }  # fmt: skip
-
-    def _chain_events(self) -> list[Event]:
-        return []
 
     def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
         """Refused: the probability of a row's levels is an integral over its latent values, which is not computed.
@@ -155,12 +138,8 @@ class LatentRun(GLMMRun):
         return run_state(self, Kept._fields, LatentState._fields).assign_attrs(residuals=int(self.residuals))
 
     @classmethod
-    def restore(cls, model: Any, tree: xr.DataTree, state: xr.Dataset) -> Self:
+    def restore(cls, model: JointLatent, tree: xr.DataTree, state: xr.Dataset) -> Self:
         """The run of a file, chains and draws."""
-        attrs = tree.attrs
         draws, chains = read_state(state, LatentDraws, Kept._fields, LatentChain, LatentState._fields)
-        return cls(
-            model, int(attrs["seed"]), int(attrs["thin"]), int(attrs["spacing"]), int(state.attrs["stride"]),
-            chains=chains, kept=draws, events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])),
-            seconds=float(attrs["seconds"]), residuals=bool(int(state.attrs["residuals"])),
-        )  # fmt: skip
+        own = {"residuals": bool(int(state.attrs["residuals"]))}
+        return cls._restored(model, tree, state, draws, chains, **own)

@@ -43,7 +43,7 @@ class LatentTable:
     incomplete
         Variables with missing cells, each with the rows of the table that lack it.
     of_clusters
-        The level of clusters, with variables of clusters.
+        The level of clusters, with cluster-level variables.
     group
         (A,) the residual covariance of each pattern: 0, or its cluster.
     """
@@ -77,7 +77,7 @@ class LatentTable:
 
     @property
     def counted(self) -> int:
-        """The number of missing cells, one in each cluster of variables of clusters."""
+        """The number of missing cells, one in each cluster of cluster-level variables."""
         return sum(len(rows) for _, rows in self.incomplete) + self.of_clusters.counted
 
 

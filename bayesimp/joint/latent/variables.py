@@ -87,7 +87,7 @@ def latent_variables(data: IncompleteData, responses: Sequence[str]) -> tuple[La
         out.append(made)
     if all(variable.of_clusters for variable in out):
         raise SpecificationError(
-            f"{listing(responses)}: variables of clusters only, each with one value in every cluster. A joint model of "
+            f"{listing(responses)}: cluster-level variables only, each with one value in every cluster. A joint model of "
             "rows needs a variable of rows on the left side; one row for each cluster is a table without clusters."
         )
     if max(first) > MOST_COLUMNS:

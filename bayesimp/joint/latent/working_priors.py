@@ -67,6 +67,6 @@ def _of_clusters(model: JointLatent, w: int) -> tuple[Array, Array]:
         own = (w - s) * p
         Q[own:, own:], t[own:] = coefficient_prior(
             model.priors.beta, clusters.scale, clusters.G, clusters.terms, clusters.variables,
-            "beta of variables of clusters",
+            "beta of cluster-level variables",
         )  # fmt: skip
     return Q, t

@@ -50,7 +50,7 @@ class GroupingFactor:
 
 
 def grouping_factors(formula: Formula, data: IncompleteData) -> tuple[GroupingFactor, ...]:
-    """The grouping factors of a formula, that of the primary clusters first; none if it has one random part.
+    """The grouping factors of a formula, that of the primary clusters first.
 
     Raises
     ------
@@ -59,8 +59,6 @@ def grouping_factors(formula: Formula, data: IncompleteData) -> tuple[GroupingFa
     DataError
         Two factors have the same groups; the ids of one are numbers within the primary clusters.
     """
-    if len(formula.random) == 1:
-        return ()
     labels = [term.label for term in formula.random]
     if data.cluster not in labels:
         raise SpecificationError(
@@ -79,8 +77,8 @@ def grouping_factors(formula: Formula, data: IncompleteData) -> tuple[GroupingFa
         if one.groups.within(other.groups) and other.groups.within(one.groups):
             raise DataError(
                 f"'{one.label}' and '{other.label}' have the same {len(one.groups):,} groups of rows (one "
-                f"'{other.label}' in each '{one.label}'), so that nothing tells their effects apart. Leave one of the "
-                "two terms out."
+                f"'{other.label}' in each '{one.label}'): their effects cannot be distinguished. Leave one of the two "
+                "terms out."
             )
     for factor in factors[1:]:
         _check_ids(factor, data)
@@ -191,7 +189,7 @@ def _told_apart(
         if max(several) == 0:
             raise DataError(
                 f"Where '{name}' is observed ({len(a):,} rows), every '{one.label}' has one '{other.label}' and the "
-                "other way round, so that nothing tells their effects apart. Leave one of the two terms out, or fix its "
+                "other way round: their effects cannot be distinguished. Leave one of the two terms out, or fix its "
                 f"covariance: priors.Priors(Psi_of={{'{other.label}': priors.Fixed(...)}})."
             )
         if max(several) < FEW:

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp import priors as pr
-from bayesimp.errors import SamplingError
-from bayesimp.joint.gibbs import FAILURES
+from bayesimp.joint.gibbs import failed
 from bayesimp.joint.levels.table import LevelsTable
 from bayesimp.joint.strided import StridedDraws, StridedTask
 from bayesimp.kernels.covariance.update import CovarianceUpdate
@@ -142,11 +141,7 @@ class LevelsTask(StridedTask):
         SamplingError
             The chain reached a state from which it cannot go on; the message says what failed.
         """
-        if into is None:
-            every, nothing = stop - start + 1, self.room([chain], 0)
-            slots = [a[0] for a in (*nothing.arrays, nothing.cells)]
-        else:
-            every, slots = self.every, self.slots(into, place, start, stop)
+        every, slots = self.slots(chain, into, place, start, stop)
         Sigma, Psi, Q0, t0 = self.priors
         table = self.table
         code = levels_gibbs(
@@ -154,9 +149,4 @@ class LevelsTask(StridedTask):
             table.rows, chain.Sigma, chain.Psi, chain.b, *slots,
         )  # fmt: skip
         if code:
-            stage = "warm-up" if into is None else "sampling"
-            raise SamplingError(
-                f"Chain {number}, {stage}, between iterations {start} and {stop}: {FAILURES[int(code)]}. Often a "
-                "response is (nearly) a linear combination of others, or (nearly) constant within clusters: "
-                "take it off the left side. Otherwise give beta a normal prior, or the covariances a larger nu."
-            )
+            raise failed(code, number, into is None, start, stop)

@@ -6,9 +6,8 @@ Y = X beta + sum_s Z_s B_s + E,   rows of E ~ N(0, Sigma),   vec(B_sg) ~ N(0, Ps
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +18,21 @@ from bayesimp.events import Event
 from bayesimp.formulas.design import DesignMatrices, design
 from bayesimp.formulas.formula import Formula
 from bayesimp.joint.information import check_information
-from bayesimp.joint.levels.factors import GroupingFactor, check_factors
+from bayesimp.joint.levels.factors import GroupingFactor, check_factors, grouping_factors
 from bayesimp.joint.levels.gibbs import LevelsTask
+from bayesimp.joint.levels.run import LevelsRun
 from bayesimp.joint.levels.table import LevelsTable, levels_table
+from bayesimp.joint.reference import ReferenceBased
 from bayesimp.notation import effect_names, in_tree
 from bayesimp.priors.describe import describe
-from bayesimp.scale.effects import check_origin
-from bayesimp.scale.margins import alike
+from bayesimp.sampling.executors import Executor
+from bayesimp.scale.slopes import check_slopes
 from bayesimp.table.incomplete import IncompleteData
 
 if TYPE_CHECKING:
     import pymc as pm
+
+    from bayesimp.joint.normal import JointNormal
 
 __all__ = ["SeveralFactors", "several_factors"]
 
@@ -43,6 +46,8 @@ class SeveralFactors:
 
     Attributes
     ----------
+    data
+        The incomplete table.
     factors
         That of the primary clusters first.
     designs
@@ -53,19 +58,22 @@ class SeveralFactors:
         Names.
     resolved
         Priors in the units of the data: beta, Sigma; Psi of each factor in `Psi_of`.
-    working
+    working_priors
         The same on the working scale, except for beta.
     events
         What depends on the prior alone, and how the formula was read.
     """
 
+    data: IncompleteData
     factors: tuple[GroupingFactor, ...]
     designs: tuple[DesignMatrices, ...]
     table: LevelsTable
     responses: tuple[str, ...]
     resolved: pr.Priors
-    working: pr.Priors
+    working_priors: pr.Priors
     events: list[Event]
+
+    run_type = LevelsRun
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -85,17 +93,45 @@ class SeveralFactors:
     @property
     def is_conjugate(self) -> bool:
         """Whether the Gibbs sampler takes all priors."""
-        priors = (self.working.Sigma, *(self.working.of_factor(label) for label in self.labels))
+        priors = (self.working_priors.Sigma, *(self.working_priors.of_factor(label) for label in self.labels))
         return all(prior.is_conjugate for prior in priors)
 
-    def check_sampler(self, sampler: str, name: str) -> None:
-        """Refuse NUTS, and priors that the Gibbs sampler does not take; name: of the priors.
+    @property
+    def only(self) -> NoReturn:
+        """Refused: there are several."""
+        self.normal_law("This")
+
+    def normal_law(self, asker: str) -> NoReturn:
+        """Refused: rows of different clusters depend on each other.
 
         Raises
         ------
         SpecificationError
         """
-        if sampler == "nuts":
+        raise SpecificationError(
+            f"{asker} needs a joint model with one grouping factor; this one has {len(self.labels)} "
+            f"({', '.join(self.labels)}): fit JointNormal with (1 | {self.data.cluster}) alone."
+        )
+
+    @property
+    def design(self) -> DesignMatrices:
+        """That of the primary clusters."""
+        return self.designs[0]
+
+    @property
+    def samplers(self) -> str:
+        """What the model can be sampled by, in words."""
+        return "gibbs" if self.is_conjugate else "none for these priors; pymc_model() can be sampled"
+
+    def sampler(self, asked: str) -> str:
+        """The sampler for "gibbs", "nuts" or "auto": Gibbs.
+
+        Raises
+        ------
+        SpecificationError
+            NUTS was asked for, or the Gibbs sampler does not take the priors.
+        """
+        if asked == "nuts":
             raise SpecificationError(
                 "JointNormal with several grouping factors is sampled by Gibbs steps only; its pymc_model() can be "
                 "sampled by pymc.sample."
@@ -103,14 +139,25 @@ class SeveralFactors:
         if not self.is_conjugate:
             raise SpecificationError(
                 "JointNormal with several grouping factors is sampled by Gibbs steps, which need conditionally conjugate "
-                f"priors (InverseWishart, HuangWand, Diagonal of HalfT or InverseWishart, Fixed); '{name}' is not. "
+                f"priors (InverseWishart, HuangWand, Diagonal of HalfT or InverseWishart, Fixed); "
+                f"'{self.resolved.name}' is not. "
                 "Its pymc_model() takes every proper prior, and pymc.sample draws from it."
             )
+        return "gibbs"
+
+    def run(
+        self, model: JointNormal, sampler: str, seed: int, thin: int, spacing: int, workers: int | None,
+        executor: str | Executor | None,
+    ) -> LevelsRun:  # fmt: skip
+        """A run of the model, not yet started."""
+        return LevelsRun(model, seed, thin, spacing, 1, workers=workers, executor=executor)
 
     def task(self, thin: int, stride: int) -> LevelsTask:
         """Iterations of the Gibbs sampler, as executors run them."""
-        Psi = tuple(self.working.of_factor(label) for label in self.labels)
-        return LevelsTask(self.table, self.working.beta, self.working.Sigma, Psi, self.labels, thin, stride)
+        Psi = tuple(self.working_priors.of_factor(label) for label in self.labels)
+        return LevelsTask(
+            self.table, self.working_priors.beta, self.working_priors.Sigma, Psi, self.labels, thin, stride
+        )
 
     def Psi(self, flat: Array) -> dict[str, tuple[tuple[str, str], Array]]:
         """Variables of the posterior in the units of the data, from draws (..., flat): name -> (dims, matrices)."""
@@ -148,7 +195,7 @@ class SeveralFactors:
             lines.append(f"    {name_of(label)}: {describe(self.resolved.of_factor(label), self.effects(s))}")
         return lines
 
-    def pymc_model(self, data: IncompleteData) -> pm.Model:
+    def pymc_model(self) -> pm.Model:
         """The model as a `pymc.Model` in the units of the data (models/joint_normal.py).
 
         Raises
@@ -173,7 +220,7 @@ class SeveralFactors:
                 f"of each response, more than the {MOST_EXPLICIT} with which it can be sampled. impute() has no such "
                 "limit; or make the factor with most groups the primary one, bi.IncompleteData(table, cluster=[...])."
             )
-        Y = np.column_stack([data.numeric(name) for name in self.responses])
+        Y = np.column_stack([self.data.numeric(name) for name in self.responses])
         first, clusters = self.designs[0], self.factors[0].groups
         priors = replace(self.resolved, Psi=self.resolved.of_factor(self.labels[0]))
         return joint_normal_several(
@@ -200,16 +247,22 @@ def dims_of(label: str) -> tuple[str, str]:
 
 
 def several_factors(
-    data: IncompleteData, formula: Formula, factors: Sequence[GroupingFactor], priors: pr.Priors
+    data: IncompleteData, formula: Formula, priors: pr.Priors, reference: ReferenceBased | None
 ) -> SeveralFactors:
-    """The factors of a formula with the data and priors of a model.
+    """The factors of a formula with several random parts, with the data and priors of a model.
 
     Raises
     ------
     DataError, SpecificationError
-        The data do not tell the effects of the factors apart; see `bayesimp.joint.levels.factors`.
+        The data do not tell the effects of the factors apart; see `bayesimp.joint.levels.factors`. A reference is given.
     """
+    factors = grouping_factors(formula, data)
     responses, labels = formula.responses, [factor.label for factor in factors]
+    if reference is not None:
+        raise SpecificationError(
+            f"reference: not with several grouping factors ({', '.join(labels)}). Give the formula one random part, or "
+            "leave reference out."
+        )
     primary = name_of(labels[0])
     events = check_information(data, responses, replace(priors, Psi=priors.of_factor(labels[0])), Psi=primary)
     events += check_factors(data, factors, responses, priors)
@@ -226,9 +279,9 @@ def several_factors(
         name = name_of(factor.label)
         prior = units.Psi_prior(priors.of_factor(factor.label), name)
         own[factor.label], working[factor.label] = prior, units.working_Psi_prior(prior)
-        events += check_origin(prior, units, scale.s, len(factor.groups), name, made.random)
-        events += alike(made.Z @ units.C, made.random, name)
+        Z_c = made.Z @ units.C
+        events += check_slopes(prior, units, scale.s, len(factor.groups), name, made.random, Z_c)
     return SeveralFactors(
-        tuple(factors), designs, table, responses, replace(priors, Sigma=Sigma, Psi_of=own),
+        data, tuple(factors), designs, table, responses, replace(priors, Sigma=Sigma, Psi_of=own),
         replace(priors, Sigma=pr.rescale(Sigma, scale.s), Psi_of=working), events,
     )  # fmt: skip

@@ -3,60 +3,52 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.contract import TreeRequest
 from bayesimp.errors import SpecificationError
-from bayesimp.events import Event
 from bayesimp.imputation.tree import build_tree
-from bayesimp.joint.glmm.run import GLMMRun
 from bayesimp.joint.levels.gibbs import LevelsChain, LevelsDraws
 from bayesimp.joint.storage import specification_state
 from bayesimp.joint.strided import read_state, run_state
+from bayesimp.joint.strided_run import StridedRun
 from bayesimp.priors.records import priors_to_dict
-from bayesimp.progress import progress_bar
-from bayesimp.sampling.executors import Executor
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from bayesimp.imputation.result import Imputations
+    from bayesimp.joint.levels.model import SeveralFactors
     from bayesimp.joint.normal import JointNormal
     from bayesimp.table.new_rows import NewRows
 
-__all__ = ["LevelsRun", "impute_levels"]
+__all__ = ["LevelsRun"]
 
 KEPT = "beta", "Sigma", "Psi", "mean", "sd", "cells"
 NOW = "Sigma", "Psi", "b"
 
 
 @dataclass
-class LevelsRun(GLMMRun):
-    """Chains at their present state and the draws so far, on the working scale; they go on as those of a joint GLMM."""
+class LevelsRun(StridedRun):
+    """Chains at their present state and the draws so far, on the working scale."""
 
-    model: Any
-    kept: Any = None
-    chains: Any = field(default_factory=list)
+    model: JointNormal
 
     @property
-    def history(self) -> Any:
-        """Draws so far, once the run has started."""
-        assert self.kept is not None
-        return self.kept
+    def grouping(self) -> SeveralFactors:
+        """The grouping factors."""
+        return cast("SeveralFactors", self.model.grouping)
 
     @property
     def task(self) -> Any:
         """Iterations, as executors run them."""
-        return self.model.several.task(self.thin, self.stride)
+        return self.grouping.task(self.thin, self.stride)
 
     def _cells(self, m: int) -> dict[str, tuple[NDArray, NDArray]]:
-        h, table, k = self.history, self.model.several.table, np.arange(m)
-        drawn = h.cells[k % h.chains, ((k // h.chains + 1) * self.spacing) // self.stride - 1]
+        table, drawn = self.grouping.table, self._drawn(m)
         missing, cells = table.missing, {}
         place = np.cumsum(missing).reshape(missing.shape) - 1  # of each cell in a draw
         by_row = np.argsort(table.row)
@@ -69,31 +61,26 @@ class LevelsRun(GLMMRun):
         return cells
 
     def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
-        model, h, several = self.model, self.history, self.model.several
-        working = several.table.working
+        model, h, grouping = self.model, self.history, self.grouping
+        working = grouping.table.working
         variables = {
             "beta": (("fixed", "response"), working.scale.beta(h.beta)),
             "Sigma": (("response", "response_2"), working.scale.Sigma(h.Sigma)),
-        } | several.Psi(h.Psi)
+        } | grouping.Psi(h.Psi)
         place = np.argsort(working.order)
         stats = {
             "mean": h.mean[:, :, place] * working.scale.s + model.mean_shift,
             "sd": h.sd[:, :, place] * working.scale.s,
         }
         observed = {name: model.data.numeric(name) for name in model.responses}
-        return build_tree(model.data, variables, stats, cells, observed, several.coords(), attrs)
+        return build_tree(model.data, variables, stats, cells, observed, grouping.coords(), attrs)
 
-    def _attrs(self, m: int) -> dict:
-        model, h = self.model, self.history
+    def _declaration(self) -> dict[str, Any]:
+        model = self.model
         return {
             "model": "JointNormal", "formula": str(model.formula), "responses": list(model.responses),
-            "priors_name": model.priors.name, "priors": json.dumps(priors_to_dict(model.priors)), "sampler": "gibbs",
-            "seed": self.seed, "thin": self.thin, "spacing": self.spacing, "m": m, "chains": h.chains, "draws": h.draws,
-            "seconds": round(self.seconds, 4), "bayesimp_version": version("bayesimp"), "numpy_version": np.__version__,
+            "priors_name": model.priors.name, "priors": json.dumps(priors_to_dict(model.priors)),
         }  # fmt: skip
-
-    def _chain_events(self) -> list[Event]:
-        return []
 
     def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
         """Refused: with crossed clusters the likelihood is not a product over clusters, and it is not computed.
@@ -104,7 +91,7 @@ class LevelsRun(GLMMRun):
         """
         raise SpecificationError(
             f"{what}: JointNormal does not compute it with several grouping factors, because rows of different clusters "
-            f"depend on each other through {' and '.join(repr(f.label) for f in self.model.several.factors[1:])}. "
+            f"depend on each other through {' and '.join(repr(f.label) for f in self.grouping.factors[1:])}. "
             "JointNormal(data, formula) with one random part has it."
         )
 
@@ -117,7 +104,7 @@ class LevelsRun(GLMMRun):
         """
         raise SpecificationError(
             "New rows are not completed by JointNormal with several grouping factors "
-            f"({', '.join(f.label for f in self.model.several.factors)}). Put the new rows under the table and impute "
+            f"({', '.join(f.label for f in self.grouping.factors)}). Put the new rows under the table and impute "
             "both, or take JointNormal with one random part."
         )
 
@@ -127,25 +114,6 @@ class LevelsRun(GLMMRun):
         return state.assign_attrs(specification_state(self.model))
 
     @classmethod
-    def restore(cls, model: Any, tree: xr.DataTree, state: xr.Dataset) -> Self:
+    def restore(cls, model: JointNormal, tree: xr.DataTree, state: xr.Dataset) -> Self:
         """The run of a file, chains and draws."""
-        attrs = tree.attrs
-        draws, chains = read_state(state, LevelsDraws, KEPT, LevelsChain, NOW)
-        return cls(
-            model, int(attrs["seed"]), int(attrs["thin"]), int(attrs["spacing"]), int(state.attrs["stride"]),
-            chains=chains, kept=draws, events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])),
-            seconds=float(attrs["seconds"]),
-        )  # fmt: skip
-
-
-def impute_levels(
-    model: JointNormal, seed: int, thin: int, spacing: int, m: int, chains: int, tune: int, draws: int,
-    workers: int | None, executor: str | Executor | None, progress: bool | None,
-) -> Imputations:  # fmt: skip
-    """`JointNormal.impute` with several grouping factors; see there."""
-    run = LevelsRun(model, seed, thin, spacing, 1, workers=workers, executor=executor)
-    with progress_bar(progress) as report:
-        run.start(chains, tune, draws, report)
-        if run.history.draws < draws:
-            run.fit_spacing(m)
-        return run.imputations(m)
+        return cls._restored(model, tree, state, *read_state(state, LevelsDraws, KEPT, LevelsChain, NOW))

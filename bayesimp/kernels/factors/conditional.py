@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FactorState",
-    "draw_factor_effects",
-    "draw_latent",
-    "factor_state",
+    "latent_and_effects",
     "own_effects",
     "put_back",
     "target",
@@ -84,7 +82,7 @@ def put_back(own: Stack, at: Integer, B: Matrix) -> None:
 
 
 @inner
-def factor_state(
+def _factor_state(
     rows: GlmmRows, counts: Vector, at: Integer, r: Integer, aux: Vector, R: Matrix, B: Matrix
 ) -> tuple[FactorState, bool]:
     """The state of a factor with r linear predictors, R = Psi^-1; whether the precision of its effects is definite."""
@@ -114,7 +112,7 @@ def target(
 
 
 @inner
-def draw_latent(rng: np.random.Generator, rows: GlmmRows, s: FactorState, beta: Matrix, aux: Vector) -> None:
+def _draw_latent(rng: np.random.Generator, rows: GlmmRows, s: FactorState, beta: Matrix, aux: Vector) -> None:
     """s.trials <- the latent variables of a mixture; of other families, nothing."""
     if is_mixture(rows.family):
         predictor(rows, beta, s.b, True, True, s.base)
@@ -135,7 +133,7 @@ def _without_rows(rng: np.random.Generator, L: Matrix, mean: Vector, b: Matrix) 
 
 
 @inner
-def draw_factor_effects(
+def _draw_effects(
     rng: np.random.Generator, rows: GlmmRows, s: FactorState, beta: Matrix, w: Workspace, tallies: IntMatrix
 ) -> int:
     """s.b <- effects of every cluster; 0 or a key of `bayesimp.kernels.glmm.gibbs.FAILURES`."""
@@ -153,3 +151,22 @@ def draw_factor_effects(
             return 2 if failed == 2 else 5
         write_effects(w.theta, s.b[i])
     return 0
+
+
+@inner
+def latent_and_effects(
+    rng: np.random.Generator, rows: GlmmRows, counts: Vector, at: Integer, beta: Matrix, aux: Vector, R: Matrix,
+    B: Matrix, w: Workspace, tallies: IntMatrix,
+) -> tuple[FactorState, int]:  # fmt: skip
+    """The first moves of a factor, at given parameters: latent variables of a mixture, then effects.
+
+    R (D, D): Psi^-1. Returns the state, with the effects, which are not put back into B (m, D); and 0, or a key of
+    `bayesimp.kernels.glmm.gibbs.FAILURES`.
+    """
+    s, definite = _factor_state(rows, counts, at, beta.shape[1], aux, R, B)
+    if not definite:
+        return s, 1
+    _draw_latent(rng, rows, s, beta, aux)
+    if s.Q.shape[0] == 0:
+        return s, 0
+    return s, _draw_effects(rng, rows, s, beta, w, tallies)

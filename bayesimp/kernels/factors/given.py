@@ -12,7 +12,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import kernel
 from bayesimp.kernels.covariance.update import invert
-from bayesimp.kernels.factors.conditional import draw_factor_effects, draw_latent, factor_state, put_back
+from bayesimp.kernels.factors.conditional import latent_and_effects, put_back
 from bayesimp.kernels.factors.effects import conditional_prior
 from bayesimp.kernels.glmm.blocks import workspace
 from bayesimp.kernels.glmm.rows import GlmmRows
@@ -94,11 +94,7 @@ def glmm_effects(
         return 0
     if not invert(Psi, R):
         return 1
-    state, definite = factor_state(rows, counts, at, beta.shape[1], aux, R, B)
-    if not definite:
-        return 1
-    draw_latent(rng, rows, state, beta, aux)
-    failed = draw_factor_effects(rng, rows, state, beta, workspace(d), tallies)
+    s, failed = latent_and_effects(rng, rows, counts, at, beta, aux, R, B, workspace(d), tallies)
     if failed == 0:
-        put_back(state.b, at, B)
+        put_back(s.b, at, B)
     return failed

@@ -13,9 +13,7 @@ import numpy as np
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.covariance.update import DIAGONAL_HALF_T, HUANG_WAND, CovarianceUpdate, invert
 from bayesimp.kernels.factors.conditional import (
-    draw_factor_effects,
-    draw_latent,
-    factor_state,
+    latent_and_effects,
     own_effects,
     put_back,
     target,
@@ -157,17 +155,11 @@ def glmm_factor_step(
     -------
     0, or a key of `bayesimp.kernels.glmm.gibbs.FAILURES`.
     """
-    r, family = beta.shape[1], rows.family
-    d, R = rows.Z.shape[1] * r, np.empty(Psi.shape)
+    family, d, R = rows.family, rows.Z.shape[1] * beta.shape[1], np.empty(Psi.shape)
     if not invert(Psi, R):
         return 1
-    s, definite = factor_state(rows, counts, at, r, aux, R, B)
-    if not definite:
-        return 1
-    w, failed = workspace(d), 0
-    draw_latent(rng, rows, s, beta, aux)
-    if d > 0:
-        failed = draw_factor_effects(rng, rows, s, beta, w, tallies)
+    w = workspace(d)
+    s, failed = latent_and_effects(rng, rows, counts, at, beta, aux, R, B, w, tallies)
     if failed == 0:
         failed = _draw_fixed(rng, rows, s, slices, Q0, t0, beta, aux, tallies)
     if failed == 0 and d > 0:

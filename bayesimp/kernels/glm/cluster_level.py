@@ -8,7 +8,7 @@
     beta_1 ~ N(location, (TERM_SD scale)^2)
     other beta_k ~ N(0, (SLOPE_SD scale)^2),   with a log link N(0, scale^2 / (p - 1))
 
-(Location 0 and scale 1, but for identity and log links.) Clusters are few, perhaps fewer than predictors, so posteriors
+(Location 0 and scale 1, except for identity and log links.) Clusters are few, perhaps fewer than predictors: posteriors
 are proper by these priors and sampled exactly, not by a normal approximation: the normal by Gibbs with
 sigma^2 | a ~ IG(3/2, 3/a), a ~ IG(1/2, 1/scale^2) (Wand et al. 2011), the others by independence Metropolis, with shapes
 by the moves of kernels/glmm/gibbs.py without cluster effects. The chain continues from visit to visit.

@@ -61,6 +61,38 @@ def _factor(h: Curvature) -> bool:
 
 
 @inner
+def _newton_step(h: Curvature, step: Vector, step_alpha: Matrix, ga: Vector) -> tuple[float, float]:
+    """(step, step_alpha) <- H^-1 gradient, from the factors of H; its product with the gradient, its largest element.
+
+    ga (r,): work space.
+    """
+    P, (m, r) = step.size, step_alpha.shape
+    gain, longest = 0.0, 0.0
+    for k in range(P):
+        step[k] = h.g[k]
+        for i in range(m):
+            for l in range(r):
+                step[k] -= h.C[i, l, k] * h.ga[i, l]
+    solve_lower(h.G, step, P)
+    solve_lower_t(h.G, step, P)
+    for k in range(P):
+        gain += step[k] * h.g[k]
+        longest = max(longest, abs(step[k]))
+    for i in range(m):
+        for l in range(r):
+            ga[l] = h.ga[i, l]
+        solve_lower(h.D[i], ga, r)
+        solve_lower_t(h.D[i], ga, r)
+        for l in range(r):
+            step_alpha[i, l] = ga[l]
+            for k in range(P):
+                step_alpha[i, l] -= h.C[i, l, k] * step[k]
+            gain += step_alpha[i, l] * h.ga[i, l]
+            longest = max(longest, abs(step_alpha[i, l]))
+    return gain, longest
+
+
+@inner
 def find_mode(
     rows: GlmmRows,
     levels: Integer,
@@ -98,28 +130,7 @@ def find_mode(
                 alpha[i, l] = new_alpha[i, l]
         if not _factor(h):
             return 1 if evaluation == 0 else 2
-        gain, longest = 0.0, 0.0
-        for k in range(P):
-            step[k] = h.g[k]
-            for i in range(m):
-                for l in range(r):
-                    step[k] -= h.C[i, l, k] * h.ga[i, l]
-        solve_lower(h.G, step, P)
-        solve_lower_t(h.G, step, P)
-        for k in range(P):
-            gain += step[k] * h.g[k]
-            longest = max(longest, abs(step[k]))
-        for i in range(m):
-            for l in range(r):
-                ga[l] = h.ga[i, l]
-            solve_lower(h.D[i], ga, r)
-            solve_lower_t(h.D[i], ga, r)
-            for l in range(r):
-                step_alpha[i, l] = ga[l]
-                for k in range(P):
-                    step_alpha[i, l] -= h.C[i, l, k] * step[k]
-                gain += step_alpha[i, l] * h.ga[i, l]
-                longest = max(longest, abs(step_alpha[i, l]))
+        gain, longest = _newton_step(h, step, step_alpha, ga)
         if gain < DECREMENT:
             return 0 if longest < LONG else 2
     return 3

@@ -302,14 +302,7 @@ def _draw(
                 sigma2 = rss / free
             elif fresh:
                 sigma2 = 0.5 * rss / rng.standard_gamma(0.5 * free)
-    weak = 0
-    for k in range(n_beta):
-        weak += _weak(scaled.precision[k], spread[k], mode[k] - prior.mean[k], sigma2)
-    for i in range(m):
-        for k in range(r):
-            if bounds[i + 1] > bounds[i]:
-                gap = terms[i, k] - prior.centre[k]
-                weak += _weak(scaled.term_precision, spread_terms[i, k], gap, sigma2)
+    weak = _count_weak(n_beta, bounds, scaled, mode, terms, spread, spread_terms, sigma2)
     rejected, accepted = 0, 0
     if steps > 0:
         accepted = metropolis(rng, rows, levels, bounds, scaled, steps, mode, h, current)
@@ -321,6 +314,24 @@ def _draw(
         sigma2 = 0.5 * _rss(rows, levels, bounds, scaled, theta, alpha, h) / rng.standard_gamma(0.5 * n)
         variance[0] = sigma2
     return sigma2, weak, rejected, accepted, 0
+
+
+@inner
+def _count_weak(
+    n_beta: int, bounds: IntVector, scaled: GlmPrior, mode: Vector, terms: Matrix, spread: Vector,
+    spread_terms: Matrix, sigma2: float,
+) -> int:  # fmt: skip
+    """How many coefficients, and terms of clusters with rows, the prior moves or informs; their variances: spread."""
+    m, r = terms.shape
+    weak = 0
+    for k in range(n_beta):
+        weak += _weak(scaled.precision[k], spread[k], mode[k] - scaled.mean[k], sigma2)
+    for i in range(m):
+        for k in range(r):
+            if bounds[i + 1] > bounds[i]:
+                gap = terms[i, k] - scaled.centre[k]
+                weak += _weak(scaled.term_precision, spread_terms[i, k], gap, sigma2)
+    return weak
 
 
 @inner

@@ -7,148 +7,37 @@ typical variance, E(1 / Sigma_i,kk) = 1 / S_kk, and h = (2/a)^1/2 about the stan
 clusters. S has the prior of a common Sigma; h ~ half-normal(spread), whose density is positive at h = 0, where all
 matrices are S.
 
-With T_i the cross product of the n_i completed residuals of cluster i, the Sigma_i integrated out,
-
-    p(T | S, a)  ~  prod_i Gamma_r((nu + n_i)/2) / Gamma_r(nu/2)  |a S|^(nu/2) |a S + T_i|^-((nu + n_i)/2)
-
-Latent variables (2) have no scale in any cluster, so that their block is that of S in all, and the law is that of an
-inverse-Wishart matrix given this block, which is known: with A = a S, A_11.2 = A_11 - A_12 A_22^-1 A_21,
-
-    Sigma_i,22 = S_22,    Sigma_i,11.2 ~ IW(nu, A_11.2),    G_i | Sigma_i,11.2 ~ N(A_12 A_22^-1, Sigma_i,11.2 x A_22^-1)
-    Sigma_i,12 = G_i S_22,    Sigma_i,11 = Sigma_i,11.2 + G_i S_22 G_i'
-
-G_i are the regressions of the r_1 numbers on the latent residuals. Integrated out, with A_i = a S + T_i,
-
-    p(T | S, a)  ~  |S_22|^-(n/2) etr(-S_22^-1 T_22 / 2)  prod_i Gamma_r1((nu + n_i)/2) / Gamma_r1(nu/2)
-                    |A_11.2|^(nu/2) |A_i,11.2|^-((nu + n_i)/2)  (|A_22| / |A_i,22|)^(r_1/2)
+Latent variables have no scale in any cluster: their block is that of S in all, and Sigma_i has the law of an
+inverse-Wishart matrix given this block (kernels/latent/given_block.py). The likelihood of S and a, the Sigma_i integrated
+out, is in kernels/latent/residual_likelihood.py; T_i is the cross product of the n_i completed residuals of cluster i.
 
 Standard deviations and partial correlations of S (their priors: kernels/latent/residual.py) and log h are each moved by
-one step of slice sampling under it (Neal 2003); then Sigma_i | S, a, T_i has the law above with nu + n_i and A_i, of
-numbers alone IW(nu + n_i, A_i).
+one step of slice sampling under it (Neal 2003); then Sigma_i | S, a, T_i has the same law with nu + n_i and a S + T_i, of
+numbers alone IW(nu + n_i, a S + T_i).
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.covariance.update import invert
-from bayesimp.kernels.draws import draw_inverse_wishart
-from bayesimp.kernels.latent.records import NUMBER
+from bayesimp.kernels.latent.given_block import draw_given_block
 from bayesimp.kernels.latent.residual import HUANG_WAND, INVERSE_WISHART, KNOWN, log_g
-from bayesimp.kernels.linalg import cholesky, cholesky_log_det, copy_to
+from bayesimp.kernels.latent.residual_likelihood import log_likelihood_of_residuals, ordered_residuals
+from bayesimp.kernels.linalg import copy_to
 from bayesimp.notation import Integer, IntVector, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
     from bayesimp.kernels.latent.residual import ResidualPrior
+    from bayesimp.kernels.latent.residual_likelihood import Residuals
 
 __all__ = ["cluster_residual_steps", "draw_cluster_residuals"]
 
 SCALE, CORRELATION, LIKENESS = range(3)
-
-
-class Residuals(NamedTuple):
-    """Cross products T (m, r, r) of n (m,) completed residuals, columns in `order` (r,): latent ones, then numbers.
-
-    latent: how many are latent; rows: of all clusters; total (latent, latent): the sum of the T_22.
-    """
-
-    n: np.ndarray
-    T: np.ndarray
-    order: np.ndarray
-    latent: Integer
-    rows: Integer
-    total: np.ndarray
-
-
-@inner
-def _ordered(n: IntVector, T: Stack, kind: IntVector) -> Residuals:
-    """The record; kind (r,): codes of kernels/latent/records.py."""
-    m, r, _ = T.shape
-    order, latent, rows = np.empty(r, np.int64), np.int64(0), np.int64(0)
-    for k in range(r):
-        if kind[k] != NUMBER:
-            order[latent] = k
-            latent += 1
-    last = latent
-    for k in range(r):
-        if kind[k] == NUMBER:
-            order[last] = k
-            last += 1
-    own, total = np.empty((m, r, r)), np.zeros((latent, latent))
-    for i in range(m):
-        rows += n[i]
-        for k in range(r):
-            for j in range(r):
-                own[i, k, j] = T[i, order[k], order[j]]
-                if k < latent and j < latent:
-                    total[k, j] += own[i, k, j]
-    return Residuals(n, own, order, latent, rows, total)
-
-
-@inner
-def _log_dets(A: Matrix, latent: Integer) -> tuple[float, float]:
-    """log |A_22| and log |A_11.2|, rows and columns in order; A is overwritten; nan where it is not positive definite."""
-    if not cholesky(A, A.shape[0]):
-        return math.nan, math.nan
-    of_latent = of_numbers = 0.0
-    for k in range(A.shape[0]):
-        if k < latent:
-            of_latent += math.log(A[k, k])
-        else:
-            of_numbers += math.log(A[k, k])
-    return 2.0 * of_latent, 2.0 * of_numbers
-
-
-@inner
-def _log_latent(residuals: Residuals, S: Matrix) -> float:
-    """log |S_22|^-(n/2) etr(-S_22^-1 T_22 / 2)."""
-    size = residuals.latent
-    S22, K = np.empty((size, size)), np.empty((size, size))
-    for k in range(size):
-        for j in range(size):
-            S22[k, j] = S[residuals.order[k], residuals.order[j]]
-    if not invert(S22, K):
-        return -math.inf
-    total = -0.5 * residuals.rows * cholesky_log_det(S22, S22.shape[0])
-    for k in range(size):
-        for j in range(size):
-            total -= 0.5 * K[k, j] * residuals.total[k, j]
-    return total
-
-
-@inner
-def _log_likelihood(residuals: Residuals, S: Matrix, a: float, of_a: bool) -> float:
-    """log p(T | S, a), without the gamma functions unless `of_a`; -inf where S is not positive definite."""
-    r, order, latent, n = S.shape[0], residuals.order, residuals.latent, residuals.n
-    A = np.empty((r, r))
-    for k in range(r):
-        for j in range(r):
-            A[k, j] = a * S[order[k], order[j]]
-    latent_before, before = _log_dets(A, latent)
-    if math.isnan(before):
-        return -math.inf
-    nu, total, numbers = a + r - 1.0, 0.0, r - latent
-    if latent:
-        total += _log_latent(residuals, S)
-    for i in range(n.size):
-        if n[i] == 0:
-            continue
-        for k in range(r):
-            for j in range(k + 1):
-                A[k, j] = a * S[order[k], order[j]] + residuals.T[i, k, j]
-        latent_after, after = _log_dets(A, latent)
-        # the difference of the two first: each is large where the matrices hardly differ
-        total -= 0.5 * nu * (after - before) + 0.5 * n[i] * after
-        if latent:
-            total -= 0.5 * numbers * (latent_after - latent_before)
-        if of_a:
-            for k in range(numbers):
-                total += math.lgamma(0.5 * (nu + n[i] - k)) - math.lgamma(0.5 * (nu - k))
-    return total if not math.isnan(total) else -math.inf
 
 
 @inner
@@ -167,7 +56,7 @@ def _log_target(
         square = h * h
         if not 0.0 < square < math.inf:
             return -math.inf
-        return x - 0.5 * square / spread**2 + _log_likelihood(residuals, S, 2.0 / square, True)
+        return x - 0.5 * square / spread**2 + log_likelihood_of_residuals(residuals, S, 2.0 / square, True)
     copy_to(out, S)
     if move == SCALE:
         factor = math.exp(x)
@@ -188,7 +77,7 @@ def _log_target(
     for l in range(r):
         for o in range(r):
             log_p -= 0.5 * scale[l, o] * K[l, o]
-    return log_p + _log_likelihood(residuals, out, a, False)
+    return log_p + log_likelihood_of_residuals(residuals, out, a, False)
 
 
 @inner
@@ -258,7 +147,7 @@ def draw_cluster_residuals(
     kind (r,): codes of kernels/latent/records.py; given: S and a stay as they are.
     Returns False where a matrix is not positive definite.
     """
-    residuals = _ordered(n, T, kind)
+    residuals = ordered_residuals(n, T, kind)
     if not given and not _draw_common(rng, prior, spread, residuals, S, likeness):
         return False
     r, order, a = S.shape[0], residuals.order, likeness[0]
@@ -270,78 +159,11 @@ def draw_cluster_residuals(
         for k in range(r):
             for j in range(r):
                 A[k, j] = a * own[k, j] + residuals.T[i, k, j]
-        if not _draw_given_block(rng, a + r - 1.0 + n[i], A, own, residuals.latent):
+        if not draw_given_block(rng, a + r - 1.0 + n[i], A, own, residuals.latent):
             return False
         for k in range(r):
             for j in range(r):
                 Sigma[i, order[k], order[j]] = A[k, j]
-    return True
-
-
-@inner
-def _draw_given_block(rng: np.random.Generator, nu: float, A: Matrix, S: Matrix, latent: Integer) -> bool:
-    """A (r, r) <- a draw from IW(nu, A) given that its leading block is that of S; False if A is not p.d."""
-    numbers = A.shape[0] - latent
-    L = np.empty((latent, latent))
-    for k in range(latent):
-        for j in range(latent):
-            L[k, j] = A[k, j]
-    if not cholesky(L, latent):
-        return False
-    # M = A_12 L^-T, so that A_12 A_22^-1 = M L^-1
-    M = np.empty((numbers, latent))
-    for k in range(numbers):
-        for j in range(latent):
-            s = A[latent + k, j]
-            for h in range(j):
-                s -= M[k, h] * L[j, h]
-            M[k, j] = s / L[j, j]
-    Omega, F = np.empty((numbers, numbers)), np.empty((numbers, numbers))
-    for k in range(numbers):
-        for j in range(numbers):
-            F[k, j] = A[latent + k, latent + j]
-            for h in range(latent):
-                F[k, j] -= M[k, h] * M[j, h]
-    if not draw_inverse_wishart(rng, nu, F, Omega, numbers):
-        return False
-    for k in range(latent):
-        for j in range(latent):
-            A[k, j] = S[k, j]
-    for k in range(numbers):
-        for j in range(numbers):
-            A[latent + k, latent + j] = Omega[k, j]
-    return latent == 0 or _regress_on_block(rng, Omega, L, M, A)
-
-
-@inner
-def _regress_on_block(rng: np.random.Generator, Omega: Matrix, L: Matrix, M: Matrix, A: Matrix) -> bool:
-    """A_12 and A_11 <- G A_22, Omega + G A_22 G', with G = (M + F Z) L^-1, F F' = Omega, Z standard normal."""
-    numbers, latent = M.shape
-    F, G = Omega.copy(), np.empty((numbers, latent))
-    if not cholesky(F, numbers):
-        return False
-    for j in range(latent - 1, -1, -1):
-        z = np.empty(numbers)
-        for k in range(numbers):
-            z[k] = rng.standard_normal()
-        for k in range(numbers):
-            s = M[k, j]
-            for h in range(k + 1):
-                s += F[k, h] * z[h]
-            for h in range(j + 1, latent):
-                s -= G[k, h] * L[h, j]
-            G[k, j] = s / L[j, j]
-    for k in range(numbers):
-        for j in range(latent):
-            s = 0.0
-            for h in range(latent):
-                s += G[k, h] * A[h, j]
-            A[latent + k, j] = s
-            A[j, latent + k] = s
-    for k in range(numbers):
-        for j in range(numbers):
-            for h in range(latent):
-                A[latent + k, latent + j] += A[latent + k, h] * G[j, h]
     return True
 
 

@@ -1,4 +1,4 @@
-"""Coefficients and cluster effects given the observed variables of clusters, in one block.
+"""Coefficients and cluster effects given the observed cluster-level variables, in one block.
 
 With a_i = (vec(B_i), e_i) ~ N(0, Psi), e_i = v_i - G_i gamma the residuals of the variables of cluster i, O those
 observed, K = Psi_(b,O),(b,O)^-1 and P_i, g_i, C_i as in kernels/normal/effects.py, missing values of both levels are
@@ -9,7 +9,7 @@ integrated out:
                                                   t = t_0 + rows + sum_i [G_iO' K_OO v_iO - C_i' M_i^-1 g_i]
     vec(B_i) | beta, gamma                  ~ N(M_i^-1 (g_i - C_i (beta, gamma)), M_i^-1)
 
-Without variables of clusters K = Psi^-1, and this is the block of the joint normal model.
+Without cluster-level variables K = Psi^-1, and this is the block of the joint normal model.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Gibbs sampler of the joint normal model on latent normals (docs/mathematics.md, sec. 14).
 
-Given the latent values y* of observed levels the model is the joint normal one with missing cells. Variables of clusters
-are further elements of the clusters' vectors of effects, a_i = (vec(B_i), v_i - G_i gamma) ~ N(0, Psi): clusters are to
-them what rows are to other variables, and the same functions serve both. One iteration:
+Given the latent values y* of observed levels the model is the joint normal one with missing cells. Cluster-level
+variables are further elements of the clusters' vectors of effects, a_i = (vec(B_i), v_i - G_i gamma) ~ N(0, Psi):
+clusters are to them what rows are to other variables, and the same functions serve both. One iteration:
 
     1. c | beta, B, Sigma;  y* | c, beta, B, Sigma     kernels/latent/values.py, and their moments
        the same of v* | gamma, B, Psi

@@ -78,7 +78,7 @@ class MissingCells(NamedTuple):
 
 
 class LatentLevel(NamedTuple):
-    """Rows of the table (w = r columns), or its clusters (w = rq + s columns: effects, then variables of clusters).
+    """Rows of the table (w = r columns), or its clusters (w = rq + s columns: effects, then cluster-level variables).
 
     rows, columns, cells; patterns (A, w) bool: what is observed, effects always; counts (A,): rows of each pattern in
     which anything is.
@@ -116,7 +116,7 @@ class LatentState(NamedTuple):
     """Where a chain is.
 
     Y (N, r): observed numbers and latent values of observed levels, zeros elsewhere; cutpoints (c,); beta (p, r);
-    B (m, q, r); Sigma (r, r); Psi (w, w); V (m, w): effects and values of variables of clusters, zeros where missing;
+    B (m, q, r); Sigma (r, r); Psi (w, w); V (m, w): effects and values of cluster-level variables, zeros where missing;
     cluster_cutpoints (c_2,); gamma (p_2, w): their coefficients, zero for effects; residuals (G, r, r): Sigma itself, or
     one residual covariance for each cluster; likeness (1,): a of kernels/latent/cluster_residuals.py.
     """

@@ -10,8 +10,8 @@ augmentation follows that direction slowly, so one step is made in it (Liu & Sab
 
 G are the columns of one variable (all utilities of a nominal one), H the others, N(Q^-1 t, Q^-1) the prior of vec(beta),
 and d the number of values that are multiplied: latent values observed, coefficients, effects and free cutpoints. A are
-the effects of clusters and the residuals of variables of clusters, o the patterns in which these are observed, and W' the
-inverse of Psi there. The latent values of variables of clusters are rescaled in the same way, without effects.
+the effects of clusters and the residuals of cluster-level variables, o the patterns in which these are observed, and W'
+the inverse of Psi there. The latent values of cluster-level variables are rescaled in the same way, without effects.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _sums(
     W: Stack, RR: Stack, Q0: Matrix, t0: Vector, W_effects: Stack, AA: Stack, q: Integer, beta: Matrix, first: Integer,
     last: Integer,
 ) -> tuple[float, float]:  # fmt: skip
-    """S_2 and S_1 of the columns first .. last-1, but for the cutpoints."""
+    """S_2 and S_1 of the columns first .. last-1, apart from the cutpoints."""
     p, r = beta.shape
     S2 = S1 = 0.0
     for k in range(first, last):
@@ -100,7 +100,7 @@ def move_scales(
     """One step for every latent variable, in place: beta (p, w), B (m, q, w), cutpoints, Y (n, w), RR (A, w, w), AA.
 
     W (A, w, w), RR: weights and cross products of residuals by pattern; W_effects, AA (A', d, d): the same of effects and
-    variables of clusters, whose first w q rows are the effects. B has q = 0 where there are none.
+    cluster-level variables, whose first w q rows are the effects. B has q = 0 where there are none.
     """
     p, w = beta.shape
     clusters, q, _ = B.shape

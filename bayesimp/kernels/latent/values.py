@@ -180,7 +180,7 @@ def _log_target(
 def _draw_cutpoints(
     rng: np.random.Generator, rows: LatentRows, k: Integer, eta: Vector, sd: Vector, rate: float, c: Vector
 ) -> None:
-    """c (K - 1,) drawn in place, but for the first, by slice sampling (Neal 2003): one step each."""
+    """c (K - 1,) drawn in place, except the first, by slice sampling (Neal 2003): one step each."""
     bound, phi = np.empty(eta.size), np.empty(eta.size)
     for l in range(1, c.size):
         _neighbours(rows, k, eta, sd, c, l, bound, phi)

@@ -24,7 +24,7 @@ import numpy as np
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.linalg import fill
 from bayesimp.kernels.normal.statistics import SufficientStatistics
-from bayesimp.notation import Matrix, Stack
+from bayesimp.notation import Integer, Matrix, Stack
 
 __all__ = ["IncompleteCells", "draw_imputed_statistics", "incomplete_cells"]
 
@@ -82,6 +82,23 @@ def _coefficients(
 
 
 @inner
+def _join(
+    n: int, new_mean: float, new_squares: float, i: Integer, v: Integer, count: Matrix, mean: Matrix,
+    squares: Matrix,
+) -> None:  # fmt: skip
+    """Count, mean and sum of squares about it in cluster i, of variable v, joined with those of n more values."""
+    before, total = count[i, v], count[i, v] + n
+    if before == 0.0:
+        mean[i, v] = new_mean
+        squares[i, v] = new_squares
+    else:
+        gap = new_mean - mean[i, v]
+        squares[i, v] += new_squares + gap * gap * before * n / total
+        mean[i, v] += gap * n / total
+    count[i, v] = total
+
+
+@inner
 def draw_imputed_statistics(
     rng: np.random.Generator,
     cells: IncompleteCells,
@@ -132,15 +149,7 @@ def draw_imputed_statistics(
                 new_squares = root * root
                 if n > 2:
                     new_squares += 2.0 * root_s[a, v] ** 2 * rng.standard_gamma(0.5 * (n - 2))
-            before, total = count[i, v], count[i, v] + n
-            if before == 0.0:
-                mean[i, v] = new_mean
-                squares[i, v] = new_squares
-            else:
-                gap = new_mean - mean[i, v]
-                squares[i, v] += new_squares + gap * gap * before * n / total
-                mean[i, v] += gap * n / total
-            count[i, v] = total
+            _join(n, new_mean, new_squares, i, v, count, mean, squares)
     for i in range(clusters):
         for v in range(r):
             if count[i, v] > 1.0:

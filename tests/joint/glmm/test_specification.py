@@ -64,7 +64,7 @@ def only(*names, **holes):
         (["a ~ y * x + (1 | g)", "y ~ x + (1 | g)"], {}, only("x", "y"), ("x", "y", "a")),
         ("y ~ a + (1 | g)", {}, only("y"), ("y",)),  # complete variables need no factor
     ],
-)  # fmt: skip
+)
 def test_order(analysis, factors, frame, expected):
     assert model(analysis, factors, frame).responses == expected
 

@@ -1,4 +1,4 @@
-"""Variables of clusters in `JointLatent`: exact normal posteriors, probabilities of levels, tables, files, refusals.
+"""Cluster-level variables in `JointLatent`: exact normal posteriors, probabilities of levels, tables, files, refusals.
 
 With Sigma and Psi known and a normal prior of coefficients the posterior of coefficients, effects and missing values of
 a table of numbers is normal: its mean and covariance are computed from dense matrices of all cells, and draws compared by
@@ -119,7 +119,7 @@ def test_numbers_have_the_exact_posterior_and_other_covariances_do_not():
     x = drawn(model())
     assert p_value(x, *exact(table(), 2.0, PSI)) > LEVEL
     apart = PSI.copy()
-    apart[:4, 4:] = apart[4:, :4] = 0.0  # variables of clusters that know nothing of the effects
+    apart[:4, 4:] = apart[4:, :4] = 0.0  # cluster-level variables that know nothing of the effects
     assert p_value(x, *exact(table(), 2.0, apart)) < REJECTED
     known = PSI.copy()
     known[4, 5] = known[5, 4] = 0.0
@@ -272,7 +272,7 @@ def test_analyses_of_completed_tables_and_the_prior_of_psi():
 
 def test_what_is_refused():
     data = bi.IncompleteData(table(), "g")
-    with pytest.raises(SpecificationError, match="variables of clusters only"):
+    with pytest.raises(SpecificationError, match="cluster-level variables only"):
         bi.JointLatent(data, "v + u ~ 1 + (1 | g)")
     with pytest.raises(
         SpecificationError, match="'v' has one value in each cluster, and no column of the fixed part"
@@ -286,7 +286,7 @@ def test_what_is_refused():
         bi.JointLatent(bi.IncompleteData(frame, "g"), "y + v ~ z + t + I(z**2) + (1 | g)")
     with pytest.raises(SpecificationError, match="Fixed Psi: latent variables have residual variance 1"):
         mixed_model(priors=pr.Priors(Psi=pr.Fixed(2 * np.eye(6))))
-    with pytest.raises(SpecificationError, match=r"has no variables of clusters \(o, c, n\)"):
+    with pytest.raises(SpecificationError, match=r"has no cluster-level variables \(o, c, n\)"):
         mixed_model().pymc_model()
     with pytest.raises(SpecificationError, match="has no residual='cluster'"):
         bi.JointLatent(data, "y + w ~ t + (1 | g)", residual="cluster").pymc_model()

@@ -116,13 +116,13 @@ def test_imputed_cells_have_their_law(case):
 
 
 def with_table(made: bi.JointNormal, **changes) -> bi.JointNormal:
-    made.several = replace(made.several, table=replace(made.several.table, **changes))
+    made.grouping = replace(made.grouping, table=replace(made.grouping.table, **changes))
     return made
 
 
 def effects_of_classes_forgotten(made):
     """Missing cells are drawn without the effects of the second factor."""
-    rows = made.several.table.rows
+    rows = made.grouping.table.rows
     Z = rows.Z.copy()
     Z[:, 1:] = 0.0
     return with_table(made, rows=rows._replace(Z=Z))
@@ -130,13 +130,13 @@ def effects_of_classes_forgotten(made):
 
 def classes_of_other_rows(made):
     """The combination of groups of each incomplete row is that of the next: the table sorted after they were numbered."""
-    rows = made.several.table.rows
+    rows = made.grouping.table.rows
     return with_table(made, rows=rows._replace(combination=np.roll(rows.combination, 1)))
 
 
 def groups_of_other_cells(made):
     """The classes of combinations are those of other combinations."""
-    factors = made.several.table.factors
+    factors = made.grouping.table.factors
     group = factors.group.copy()
     group[:, 1] = np.roll(group[:, 1], 1)
     return with_table(made, factors=factors._replace(group=group))
@@ -144,7 +144,7 @@ def groups_of_other_cells(made):
 
 def cells_of_other_rows(made):
     """Values are written into the next row that lacks the same variables."""
-    row, pattern = made.several.table.row.copy(), made.several.table.rows.pattern
+    row, pattern = made.grouping.table.row.copy(), made.grouping.table.rows.pattern
     for a in np.unique(pattern):
         row[pattern == a] = np.roll(row[pattern == a], 1)
     return with_table(made, row=row)
@@ -164,7 +164,7 @@ def test_a_sampler_that_does_not_draw_beta_again_is_noticed(monkeypatch, redraw)
     are told apart from the law; the same sampler without this error is not."""
     made = model("crossed")
     X, factors, Y, Sigma, Psis = law("crossed")
-    table, lost = made.several.table, np.isnan(Y)
+    table, lost = made.grouping.table, np.isnan(Y)
 
     def sampler(rng, iterations, thin, stride, *rest):
         *parameters, cell_draws = rest[-6:]

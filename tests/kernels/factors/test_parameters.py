@@ -243,7 +243,7 @@ FAMILIES = {
     "poisson": (codes.POISSON, lambda g, e: g.poisson(np.exp(e[0]))),
     "ordinal": (codes.ORDINAL, lambda g, e: (e[0] + g.logistic() > CUTS[0]).sum()),
     "categorical": (codes.CATEGORICAL, lambda g, e: (np.array([0.0, *e]) + g.gumbel(size=4)).argmax()),
-}  # fmt: skip
+}
 BEFORE, AFTER = np.array([0.4, -0.5, 1.0]), np.array([1.1, 0.3, -0.6])
 
 

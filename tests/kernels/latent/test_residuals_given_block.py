@@ -1,8 +1,8 @@
 """Residual covariances of clusters with latent variables: the block of these is that of S in every cluster.
 
-The formulas of kernels/latent/cluster_residuals.py against SciPy's inverse-Wishart densities by Bayes' theorem, the steps
-against importance sampling, and the matrices against inverse-Wishart draws turned into draws given their block. The
-latent column comes first or last. Bonferroni, level 1e-4.
+The formulas of kernels/latent/residual_likelihood.py against SciPy's inverse-Wishart densities by Bayes' theorem, the
+steps against importance sampling, and the matrices against inverse-Wishart draws turned into draws given their block.
+The latent column comes first or last. Bonferroni, level 1e-4.
 """
 
 from __future__ import annotations

@@ -1,0 +1,175 @@
+"""Runs of chains that keep missing cells with some of their draws: started, continued, imputed from, restored."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp import contract
+from bayesimp.errors import SamplingError
+from bayesimp.events import Event
+from bayesimp.imputation.events import imputed_events
+from bayesimp.imputation.result import Imputations
+from bayesimp.progress import progress_bar
+from bayesimp.sampling.executors import Executor, read_executor, run_level
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["MOST_CELLS", "StridedRun"]
+
+MOST_CELLS = 20_000_000  # numbers kept of imputed cells, beyond which only those of some draws are
+
+
+@dataclass
+class StridedRun(contract.Run):
+    """Chains at their present state and the draws so far, on the working scale.
+
+    A class derived from it says what a task is (`task`), how draws become values (`_cells`) and a tree (`_tree`), and
+    what a file holds (`state`, `restore`).
+    """
+
+    model: Any
+    seed: int
+    thin: int
+    spacing: int
+    stride: int
+    workers: int | None = None
+    executor: str | Executor | None = None
+    chains: list[Any] = field(default_factory=list)
+    kept: Any = None
+    events: tuple[Event, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def history(self) -> Any:
+        """Draws so far, once the run has started."""
+        assert self.kept is not None
+        return self.kept
+
+    @property
+    @abstractmethod
+    def task(self) -> Any:
+        """Iterations, as executors run them."""
+
+    @abstractmethod
+    def _cells(self, m: int) -> dict[str, tuple[NDArray, NDArray]]:
+        """Column -> (rows, values (m, cells)), rows in the order of the table."""
+
+    @abstractmethod
+    def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
+        """The result as a tree."""
+
+    @abstractmethod
+    def _declaration(self) -> dict[str, Any]:
+        """What the attributes of a result say about the model."""
+
+    def impute(self, m: int, chains: int, tune: int, draws: int, progress: bool | None) -> Imputations:
+        """Start the run and impute."""
+        with progress_bar(progress) as report:
+            self.start(chains, tune, draws, report)
+            if self.history.draws < draws:
+                self._fit_spacing(m)
+            return self.imputations(m)
+
+    def start(self, chains: int, tune: int, draws: int, report: Callable | None) -> None:
+        """Chains from their starts: `tune` sweeps of warm-up, then `draws` kept draws each."""
+        cells = chains * draws * self.task.counted
+        # the smallest stride that keeps so few: an interruption is seen after every `stride` draws
+        strides = (d for d in range(1, self.spacing + 1) if self.spacing % d == 0)
+        self.stride = next((d for d in strides if cells <= d * MOST_CELLS), self.spacing)
+        self.chains = [self.task.start(self.seed, c) for c in range(chains)]
+        self._advance(tune, draws, report)
+
+    def _advance(self, tune: int, draws: int, report: Callable | None) -> None:
+        began, task = time.perf_counter(), self.task
+        states = [copy.deepcopy(chain) for chain in self.chains]
+        new = task.room(states, draws * self.thin)
+        with read_executor(self.executor, self.workers).session(task) as session:
+            warm = not tune or min(session.run(states, None, 0, tune, report=report, stage="warm-up")) == tune
+            multiple = self.thin * self.stride
+            done = (
+                run_level(session, states, new, draws * self.thin, multiple=multiple, report=report)
+                // self.thin
+                if warm
+                else 0
+            )
+        self.seconds += time.perf_counter() - began
+        if done:
+            new = new.truncated(done, self.stride)
+            self.kept = new if self.kept is None else self.kept + new
+            self.chains = states
+        if self.kept is None:
+            raise SamplingError(
+                "The run was interrupted before its first imputation: nothing to keep. Run it again, or with "
+                "smaller tune= and draws=."
+            )
+        if done < draws:
+            text = f"stopped by the user: {done} of {draws} draws a chain kept"
+            self.events += (Event("interrupted", "sampler", text),)
+
+    def _fit_spacing(self, m: int) -> None:
+        """After an interruption: as many imputations as there can be, from the draws there are."""
+        per_chain = -(-m // self.history.chains)
+        self.spacing = max(self.history.draws // per_chain // self.stride, 1) * self.stride
+
+    def imputations(self, m: int) -> Imputations:
+        """Imputations 0 .. m-1: number k from chain k % chains, at its draw (k // chains + 1) * spacing - 1."""
+        h = self.history
+        possible = h.chains * (h.draws // self.spacing)
+        events = (*self.model.events, *self.events, *self._chain_events())
+        if possible < m:
+            events += (Event("fewer imputations", "imputations", f"{possible} of {m} could be made"),)
+            m = possible
+        cells, attrs = self._cells(m), self._attrs(m)
+        tree = partial(self._tree, cells, attrs)
+        made = Imputations(self.model.data, cells, attrs, tree, events, run=self)
+        return made.with_events(imputed_events(made))
+
+    def _drawn(self, m: int) -> NDArray:
+        """(m, c) cells of imputations 0 .. m-1, as they are kept."""
+        h, k = self.history, np.arange(m)
+        return h.cells[k % h.chains, ((k // h.chains + 1) * self.spacing) // self.stride - 1]
+
+    def _attrs(self, m: int) -> dict[str, Any]:
+        h = self.history
+        return self._declaration() | {
+            "sampler": "gibbs", "seed": self.seed, "thin": self.thin, "spacing": self.spacing, "m": m, "chains": h.chains,
+            "draws": h.draws, "seconds": round(self.seconds, 4), "bayesimp_version": version("bayesimp"),
+            "numpy_version": np.__version__,
+        }  # fmt: skip
+
+    def _chain_events(self) -> list[Event]:
+        """What happened in the chains."""
+        return []
+
+    @classmethod
+    def _restored(
+        cls, model: Any, tree: xr.DataTree, state: xr.Dataset, kept: Any, chains: list[Any], **own: Any
+    ) -> Self:
+        """The run of a file, given its draws, its chains and what only this class has."""
+        attrs = tree.attrs
+        return cls(
+            model, int(attrs["seed"]), int(attrs["thin"]), int(attrs["spacing"]), int(state.attrs["stride"]),
+            chains=chains, kept=kept, events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])),
+            seconds=float(attrs["seconds"]), **own,
+        )  # fmt: skip
+
+    def extend(self, m: int, progress: bool | None = None) -> Imputations:
+        """The same run with `m` imputations in all, chains continued where they are."""
+        needed = -(-m // self.history.chains) * self.spacing - self.history.draws
+        longer = replace(self)
+        with progress_bar(progress) as report:
+            if needed > 0:
+                longer._advance(0, needed, report)
+            return longer.imputations(m)
