@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 import bayesimp as bi
+from bayesimp.imputation.storage import from_groups, to_tree
 from tests.table.test_exact import INDICES, N, columns
 
 pytestmark = [
@@ -41,9 +42,29 @@ def impute(frame, engine, names=("y", "z"), families=None, m=2, **options):
     return bi.FCS(data, **options).impute(m, seed=1, cycles=4)
 
 
-def check_round_trips(imp, folder, suffixes=("nc",)):
-    """Saved and loaded, pickled and copied it is the same, and goes on in the same way."""
+def as_stored(imp):
+    """What a file of the result gives back, the file itself left out.
+
+    That takes most of the time, and is the same for all numbers and plain text, of which the tree must consist here.
+    """
+    tree = to_tree(imp)
+    for node in tree.subtree:
+        parts = [node, *node.to_dataset().variables.values()]
+        for values in [part.values for part in parts[1:]]:
+            plain = all(
+                isinstance(x, str) and x.isascii() and x.isprintable() for x in values.ravel().tolist()
+            )
+            assert values.dtype.kind in "biuf" or plain, values
+        assert all(isinstance(value, str | int | float) for part in parts for value in part.attrs.values())
+    return from_groups(dict(tree.attrs), {k: group.to_dataset().copy(True) for k, group in tree.items()})
+
+
+def check_round_trips(imp, folder, suffixes=()):
+    """Stored, in files of these kinds or in memory, pickled and copied it is the same, and goes on in the same way."""
     others = [pickle.loads(pickle.dumps(imp)), copy.deepcopy(imp)]
+    if not suffixes:
+        back = as_stored(imp)
+        others += [back, pickle.loads(pickle.dumps(back))]
     for suffix in suffixes:
         imp.save(folder / f"run.{suffix}")
         back = bi.load(folder / f"run.{suffix}")
@@ -167,7 +188,7 @@ def test_imputed_columns_of_every_dtype(name, tmp_path):
             completed[seen], frame["v"][seen].astype(completed.dtype), check_exact=True
         )
     assert imp.to_long()["v"].notna().all() and imp.stacked(["v"], 0, 2)["v"].notna().all()
-    check_round_trips(imp, tmp_path)
+    check_round_trips(imp, tmp_path, ("nc",) if name in ("text objects", "intervals", "tuples") else ())
 
 
 def complete() -> dict:
@@ -227,7 +248,7 @@ LABELS = {
 def test_every_label_of_clusters(name, engine, tmp_path):
     frame = table()
     frame["g"] = pd.Series(LABELS[name]).array.take(frame["g"])
-    check_round_trips(impute(frame, engine), tmp_path)
+    check_round_trips(impute(frame, engine), tmp_path, ("nc",) if engine == "joint" or "text" in name else ())
 
 
 NAMES = [
@@ -304,7 +325,7 @@ def test_arguments_in_numbers_of_numpy(tmp_path):
         order=np.array(["z", "y"]),
         where={"y": np.arange(36) % 3 == 0},
     )
-    check_round_trips(imp, tmp_path)
+    check_round_trips(imp, tmp_path, ("nc",))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

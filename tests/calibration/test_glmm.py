@@ -25,14 +25,14 @@ QUICKLY_CAUGHT = ["Psi from modes", "b zero without rows", "degrees of freedom w
 @pytest.mark.calibration
 @pytest.mark.parametrize("name", QUICK)
 def test_ranks_are_uniform(name):
-    assert sbc.overall(glmm.ranks(DESIGNS[name], 20, 1, glmm.step(tune=100, updates=10))) > LEVEL
+    assert sbc.overall(glmm.ranks(DESIGNS[name], 12, 1, glmm.step(tune=100, updates=10))) > LEVEL
 
 
 @pytest.mark.calibration
 @pytest.mark.parametrize("name", QUICKLY_CAUGHT)
 def test_spoiled_transitions_are_rejected(name):
     design, spoil, moves = VARIANTS[name]
-    assert sbc.overall(glmm.ranks(design, 25, 1, glmm.step(20, 2, moves, spoil))) < REJECTED
+    assert sbc.overall(glmm.ranks(design, 16, 1, glmm.step(20, 2, moves, spoil))) < REJECTED
 
 
 @pytest.mark.slow

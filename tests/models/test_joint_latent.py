@@ -121,7 +121,9 @@ def test_rows_have_the_density_of_what_is_observed():
     ]
     found = evaluate(BETA, SIGMA, Psi, U, np.array([CUT]), *points)
     for (name, rows), values in zip(groups.items(), found, strict=True):
-        values = np.broadcast_to(values, len(nodes))  # rows without v: the same at all nodes, a sum of logarithms
+        values = np.broadcast_to(
+            values, len(nodes)
+        )  # rows without v: the same at all nodes, a sum of logarithms
         total[name] = total[name] + weight @ (np.exp(values) if len(rows) == 1 else values)
     gaps = []
     for name, rows in groups.items():
