@@ -50,7 +50,7 @@ def cross_product() -> np.ndarray:
     return E.T @ E
 
 
-def weighted(prior, n: int, S: np.ndarray, size: int = 400_000) -> tuple[np.ndarray, np.ndarray]:
+def weighted(prior, n: int, S: np.ndarray, size: int = 150_000) -> tuple[np.ndarray, np.ndarray]:
     """Proposals (k, 4, 4) that are positive definite, and their weights."""
     rng = np.random.default_rng(20261129)
     free = [(i, j) for i in range(4) for j in range(i) if np.isnan(ENTRIES[i, j])]
@@ -78,7 +78,7 @@ def free_entries(Sigma: np.ndarray) -> np.ndarray:
     return np.concatenate([x, x**2], axis=-1)
 
 
-def compared(prior, n: int, spoiled=None, draws: int = 40_000) -> float:
+def compared(prior, n: int, spoiled=None, draws: int = 20_000) -> float:
     """p-value; spoiled: record -> wrong record."""
     S = cross_product() if n else np.zeros((4, 4))
     Sigma, w = weighted(prior, n, S)
@@ -116,7 +116,7 @@ def test_a_step_with_another_degree_of_freedom_is_rejected():
 def test_a_diagonal_prior_leaves_correlations_at_zero_and_draws_the_variance(prior):
     _, record = residual_prior(prior.resolve(SCALES, "Sigma"), ENTRIES)
     assert not record.free_correlation.any()
-    S, out = cross_product(), np.empty((60_000, 4, 4))
+    S, out = cross_product(), np.empty((20_000, 4, 4))
     start = np.where(np.isnan(ENTRIES), np.eye(4), ENTRIES)
     residual_steps(np.random.Generator(np.random.PCG64(1)), record, S, ROWS, start, out)
     assert (out[:, 0, 1:] == 0).all() and (out[:, 1, 2:] == 0).all() and (out[:, 2, 3] == 0.5).all()
