@@ -110,13 +110,13 @@ def test_the_spoiled_child_is_the_only_change():
 
 @pytest.mark.calibration
 def test_a_child_left_out_is_rejected():
-    ranks = joint_glmm.ranks(DESIGNS["interaction"], 40, 2, tune=60, thin=2, spoil=without_child("x", "y"))
+    ranks = joint_glmm.ranks(DESIGNS["interaction"], 34, 2, tune=60, thin=2, spoil=without_child("x", "y"))
     assert sbc.overall(ranks) < REJECTED
 
 
 @pytest.mark.calibration
 def test_a_student_child_left_out_is_rejected():
-    ranks = joint_glmm.ranks(DESIGNS["Student-t"], 40, 2, tune=60, thin=2, spoil=without_child("x", "y"))
+    ranks = joint_glmm.ranks(DESIGNS["Student-t"], 34, 2, tune=60, thin=2, spoil=without_child("x", "y"))
     assert sbc.overall(ranks) < REJECTED
 
 
