@@ -117,7 +117,7 @@ def families_of(name, method):
 
 
 def run(model, m=3):
-    return model.impute(m, cycles=2, seed=1, progress=False)
+    return model.impute(m, cycles=3, seed=1, progress=False)
 
 
 def test_the_table_has_every_method_and_family():

@@ -17,7 +17,7 @@ def test_ranks_are_uniform():
 @pytest.mark.calibration
 @pytest.mark.parametrize("name", ["correlations without their prior", "bounds of a binary variable ignored"])
 def test_a_spoiled_model_is_rejected(name):
-    assert sbc.overall(ranks(MIXED, 18, 2, tune=60, thin=2, spoil=VARIANTS[name])) < REJECTED
+    assert sbc.overall(ranks(MIXED, 30, 2, tune=60, thin=2, spoil=VARIANTS[name])) < REJECTED
 
 
 @pytest.mark.slow

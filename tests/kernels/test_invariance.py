@@ -209,10 +209,10 @@ def test_location_of_two_modes(move):
     beta, aux, Psi, B = state = blank(rows)
     aux[:], Psi[:] = (scale, nu), 4.0
     read = (lambda: beta[0, 0]) if move == "fixed" else lambda: B[0, 0, 0]
-    ours = chain(rows, prior, state, read, 20_000, MOVES[move])
+    ours = chain(rows, prior, state, read, 60_000, MOVES[move])
     assert abs(z_score(ours > 0, far)) < LIMIT
     assert (np.diff(ours > 0) != 0).sum() > 100
-    assert abs(z_score(from_the_state(grid, log_p, 1.9, 10_000) > 0, far)) > 2 * LIMIT
+    assert abs(z_score(from_the_state(grid, log_p, 1.9, 40_000) > 0, far)) > 2 * LIMIT
 
 
 @pytest.mark.parametrize("move", ["effects", "fixed"])
@@ -227,10 +227,10 @@ def test_mean_of_two_modes(move):
     beta, aux, Psi, B = state = blank(rows)
     aux[:], Psi[:] = zi, 4.0
     read = (lambda: beta[0, 0]) if move == "fixed" else lambda: B[0, 0, 0]
-    ours = chain(rows, prior, state, read, 20_000, MOVES[move])
+    ours = chain(rows, prior, state, read, 60_000, MOVES[move])
     assert abs(z_score(ours > cut, far)) < LIMIT
     assert (np.diff(ours > cut) != 0).sum() > 100
-    assert abs(z_score(from_the_state(grid, log_p, 3.0, 10_000) > cut, far)) > 2 * LIMIT
+    assert abs(z_score(from_the_state(grid, log_p, 3.0, 40_000) > cut, far)) > 2 * LIMIT
 
 
 def test_shape_of_two_modes():

@@ -264,7 +264,7 @@ def evaluator(joint):
         f = pytensor.function(values, [model.logp(jacobian=False), *outputs], on_unused_input="ignore")
     rng = np.random.default_rng(8)
     points = [
-        [start[v.name] + 0.5 * rng.normal(size=np.shape(start[v.name])) for v in values] for _ in range(3)
+        [start[v.name] + 0.5 * rng.normal(size=np.shape(start[v.name])) for v in values] for _ in range(4)
     ]
 
     def call(point):
