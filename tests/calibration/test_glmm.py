@@ -32,7 +32,7 @@ def test_ranks_are_uniform(name):
 @pytest.mark.parametrize("name", QUICKLY_CAUGHT)
 def test_spoiled_transitions_are_rejected(name):
     design, spoil, moves = VARIANTS[name]
-    assert sbc.overall(glmm.ranks(design, 16, 1, glmm.step(20, 2, moves, spoil))) < REJECTED
+    assert sbc.overall(glmm.ranks(design, 25, 1, glmm.step(20, 2, moves, spoil))) < REJECTED
 
 
 @pytest.mark.slow
