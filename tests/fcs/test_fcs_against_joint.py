@@ -66,9 +66,9 @@ def equal_sizes():
 
 def test_a_block_of_all_variables_is_the_joint_model():
     data = studies(12, 8, seed=2, covariate=True)
-    joint = bi.JointNormal(data, "y1 + y2 ~ x + (1 | study)").impute(m=20, chains=20, draws=1000, seed=1)
+    joint = bi.JointNormal(data, "y1 + y2 ~ x + (1 | study)").impute(m=20, chains=20, draws=2000, seed=1)
     model = bi.FCS(data, predictors={"both": "both ~ x + (1 | study)"}, blocks={"both": ["y1", "y2"]})
-    fcs = model.impute(m=20, cycles=1100, tune=100, seed=2)
+    fcs = model.impute(m=20, cycles=2200, tune=200, seed=2)
     z, _ = distance(by_cluster(fcs), by_cluster(joint))
     assert np.abs(z).max() < stats.t.isf(5e-5 / len(z), 20)
     for name in ("Sigma", "Psi"):

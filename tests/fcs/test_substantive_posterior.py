@@ -282,10 +282,10 @@ def test_where_all_is_linear_and_normal_plain_chained_equations_are_the_same():
         pd.DataFrame({"g": g, "w": w, "x": np.where(rng.random(n) < 0.4, np.nan, x), "y": y}), "g"
     )
     analysis = "y ~ x + w + cluster_mean(x) + cluster_mean(w) + (1 | g)"
-    a, b = imputed(bi.FCS(data, analysis=analysis), 60), imputed(bi.FCS(data), 60)
+    a, b = imputed(bi.FCS(data, analysis=analysis), 90), imputed(bi.FCS(data), 90)
     assert p_of_chains(a, b) > LEVEL
     without = bi.FCS(data, analysis="y ~ x + (1 | g)")  # not what plain chained equations have
-    assert p_of_chains(imputed(without, 45), b) < REJECTED
+    assert p_of_chains(imputed(without, 60), b) < REJECTED
 
 
 def p_of_chains(a, b) -> float:

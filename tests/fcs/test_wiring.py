@@ -147,7 +147,7 @@ def cluster_level_law(x, w, x_new):
 def test_cluster_level_normal_is_its_predictive_law():
     """Values by the law above; a degree of freedom less would move the mean of log sigma^2 by .1."""
     rng = np.random.default_rng(7)
-    n, m = 9, 1200
+    n, m = 9, 2500
     g, x = np.repeat(np.arange(n), 3), rng.normal(size=n)
     x = (x - x.mean()) / x.std()
     w = 20 + 4 * x + rng.normal(size=n)
@@ -196,7 +196,7 @@ def donor_shares(n=12, draws=200_000, seed=11):
 
 def test_matching_is_of_type_1():
     table, y, shares = donor_shares()
-    m = 2000
+    m = 4000
     values = impute(table, m, methods={"y": bi.methods.PMM(donors=1)}, cycles=1).values("y")[:, 0]
     counts = np.array([(values == v).sum() for v in y])
     assert counts.sum() == m
@@ -277,7 +277,7 @@ def test_weak_priors_hold_separated_coefficients(method):
     frame = pd.concat([frame, pd.DataFrame({"g": [0, 1], "x": [-0.5, 0.5], "y": np.nan})], ignore_index=True)
     priors = bi.priors.Priors(Psi=bi.priors.Fixed([[1e-8]]))
     methods = {"y": bi.methods.Bayes(priors) if method == "bayes" else "glm"}
-    imp = impute(frame, 200, methods=methods, families={"y": "bernoulli"}, cycles=25)
+    imp = impute(frame, 400, methods=methods, families={"y": "bernoulli"}, cycles=25)
     slope = np.asarray(imp.tree["posterior"]["beta_y"].sel(fixed_y="x"))[:, -1]
     sd_x = frame.x.std(ddof=0)
     a, b = np.meshgrid(np.linspace(-15, 15, 301), np.linspace(-2, 30, 1601), indexing="ij")

@@ -29,7 +29,7 @@ def successes(data, priors):
 
 def test_normal_block():
     """Priors are those of `bayes`, in the units of the data."""
-    z, limit = against("normal", bi.methods.PyMC(NORMAL), 250, 15)
+    z, limit = against("normal", bi.methods.PyMC(NORMAL), 400, 15)
     assert z < limit
 
 
@@ -44,12 +44,12 @@ def test_generalised_models(family):
     """Increments of cutpoints have the prior of `bayes`, so does all else."""
     priors = bi.priors.Priors(beta=bi.priors.Weak())
     options = PLANE if family == "categorical" else {}
-    z, limit = against(family, bi.methods.PyMC(priors), 200, 25, **options)
+    z, limit = against(family, bi.methods.PyMC(priors), 300, 25, **options)
     assert z < limit
 
 
 def test_a_users_own_model_has_its_trials_and_clusters():
-    z, limit = against("binomial", bi.methods.PyMC(model=successes), 200, 25)
+    z, limit = against("binomial", bi.methods.PyMC(model=successes), 300, 25)
     assert z < limit
 
 

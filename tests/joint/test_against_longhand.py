@@ -46,7 +46,7 @@ def summaries(beta, Sigma, Psi, means):
 
 
 def ours(priors):
-    draws, _ = drive(TABLE, priors, chains=4, draws=5_000, tune=300)
+    draws, _ = drive(TABLE, priors, chains=4, draws=10_000, tune=500)
     means = np.stack([
         draws.mean[:, :, i, k] for i in range(TABLE.clusters) for k in range(2)
         if np.isnan(TABLE.Y[TABLE.codes == i, k]).any()

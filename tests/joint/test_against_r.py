@@ -37,7 +37,7 @@ def priors_of(reference):
     return pr.Priors(Sigma=Sigma, Psi=Psi)
 
 
-def draws_of(reference, priors=None, draws=5_000, **options):
+def draws_of(reference, priors=None, draws=10_000, **options):
     """name -> (chains, draws): parameters and imputed means and sds by the reference's names."""
     data = IncompleteData(pd.read_csv(REFERENCE / reference["data"]), cluster="cluster")
     model = JointNormal(data, FORMULA[reference["data"]], priors or priors_of(reference))
@@ -101,7 +101,7 @@ def test_same_posterior_as_r(name):
 )
 def test_nuts_gives_the_same_posterior_as_r(name):
     reference = read(name)
-    z = z_scores(reference, draws_of(reference, draws=2000, sampler="nuts"))
+    z = z_scores(reference, draws_of(reference, draws=4000, sampler="nuts"))
     assert len(z) > 50
     worst = max(z, key=lambda k: abs(z[k]))
     assert abs(z[worst]) < limit(z), f"{worst}: z = {z[worst]:.2f} of {len(z)} comparisons"

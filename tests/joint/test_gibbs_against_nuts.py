@@ -51,7 +51,7 @@ def draws(name, sampler):
     """Quantity -> (chains, draws)."""
     formula, priors = CASES[name]
     model = JointNormal(IncompleteData(table(), cluster="g"), formula, priors)
-    kept = 10_000 if sampler == "gibbs" else 2_500
+    kept = 20_000 if sampler == "gibbs" else 4_000
     imp = model.impute(m=2, seed=7, chains=2, draws=kept, sampler=sampler)
     return quantities(imp.tree)
 

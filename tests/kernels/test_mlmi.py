@@ -58,7 +58,7 @@ def effective(x):
 def test_parameters_are_draws_of_the_exact_posterior(family):
     """30 clusters x 5 rows, psi = 1 (logit: reliability about 0.33), against Gauss-Hermite quadrature on a grid."""
     rows = make_rows(family, [5] * 30, p=1, q=1, seed=3, sd=1.0)
-    parameters, _, tallies = draws(rows, 1_200)
+    parameters, _, tallies = draws(rows, 2_000)
     b, psi, w = on_a_grid(rows)
     for x, values, weights in ((parameters[:, 0], b, w.sum(1)), (parameters[:, 1], psi, w.sum(0))):
         x = np.log(x) if values is psi else x
@@ -108,7 +108,7 @@ def test_against_nuts(name):
     family, one = POISSON if name == "poisson" else LOGIT, np.ones(n)
     rows = GlmmRows(family, y, one, one, np.zeros(n), X, np.ascontiguousarray(X[:, :q]), first)
     prior = (np.diag([1 / 25, 1 / 2.5**2]), np.zeros(2), 2.0, np.ones(q))
-    parameters, effects, _ = draws(rows, 900, prior=prior)
+    parameters, effects, _ = draws(rows, 1_500, prior=prior)
     lower = dict(zip(zip(*np.tril_indices(q), strict=True), parameters[:, 2:].T, strict=True))
     for name, reference in frozen["posterior"].items():
         kind, _, at = name.rstrip("]").partition("[")

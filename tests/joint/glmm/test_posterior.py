@@ -95,7 +95,7 @@ def as_joint(imp, separate=False):
 @cache
 def of_joint_normal():
     imp = bi.JointNormal(two_variables(), "x + y ~ 1 + (1 | g)", IW).impute(
-        4, chains=4, tune=200, draws=1000, **RUN
+        4, chains=4, tune=200, draws=4000, **RUN
     )
     tree = imp.tree["posterior"]
     return quantities(
@@ -103,7 +103,7 @@ def of_joint_normal():
     )
 
 
-def of_factors(effects="joint", draws=1200):
+def of_factors(effects="joint", draws=2000):
     """Quantities, and weights that turn the priors of the factors into those of the joint model."""
     model = bi.JointGLMM(two_variables(), "y ~ x + (1 | g)", priors=IW, effects=effects)
     imp = model.impute(4, chains=4, tune=200, draws=draws, **RUN)
@@ -154,7 +154,7 @@ def one_response(binary: bool) -> bi.IncompleteData:
 
 def test_one_normal_factor_is_the_joint_model_of_one_response():
     data, formula = one_response(False), "y ~ a + (1 | g)"
-    run = dict(chains=4, tune=200, draws=1000, **RUN)
+    run = dict(chains=4, tune=200, draws=2000, **RUN)
     own, other = (
         made.impute(4, **run).tree["posterior"]
         for made in (bi.JointGLMM(data, formula), bi.JointNormal(data, formula))
@@ -173,8 +173,8 @@ def test_one_normal_factor_is_the_joint_model_of_one_response():
 def test_one_binary_factor_is_what_chained_equations_draw_from():
     """With one incomplete variable FCS has one conditional model, whose cycles are a chain."""
     data, formula = one_response(True), "y ~ a + (1 | g)"
-    own = bi.JointGLMM(data, formula).impute(4, chains=4, tune=150, draws=700, **RUN).tree["posterior"]
-    chained = bi.FCS(data, "bayes", formula).impute(8, cycles=425, tune=75, **RUN).tree["posterior"]
+    own = bi.JointGLMM(data, formula).impute(4, chains=4, tune=150, draws=1200, **RUN).tree["posterior"]
+    chained = bi.FCS(data, "bayes", formula).impute(8, cycles=700, tune=150, **RUN).tree["posterior"]
     log = lambda Psi: np.log(Psi.reshape(*Psi.shape[:2], -1)[..., :1])  # noqa: E731
     pair = [
         np.concatenate(
@@ -192,8 +192,8 @@ def test_without_an_intercept_nothing_stands_for_it(family):
     frame["y"] = frame["y"] + 8.0 if family == "normal" else np.exp(1.0 + 0.2 * frame["y"])
     data, formula = bi.IncompleteData(frame, "g", {"y": family}), "y ~ 0 + a + (1 | g)"
     priors = pr.Priors(pr.InverseWishart(5.0, 0.3), pr.InverseWishart(6.0, 0.25), pr.Normal(0.0, 3.0))
-    own = bi.JointGLMM(data, formula, priors=priors).impute(4, chains=4, tune=150, draws=500, **RUN)
-    chained = bi.FCS(data, bi.methods.Bayes(priors), formula).impute(8, cycles=320, tune=70, **RUN)
+    own = bi.JointGLMM(data, formula, priors=priors).impute(4, chains=4, tune=150, draws=800, **RUN)
+    chained = bi.FCS(data, bi.methods.Bayes(priors), formula).impute(8, cycles=500, tune=100, **RUN)
     pair = [
         np.stack(
             [

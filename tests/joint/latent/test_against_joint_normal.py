@@ -33,7 +33,7 @@ def draws(name: str, engine: type, changed: str = "") -> dict[str, np.ndarray]:
         m=2,
         seed=7,
         chains=2,
-        draws=4_000 if "restricted" in name and engine is JointNormal else 10_000,
+        draws=4_000 if "restricted" in name and engine is JointNormal else 20_000,
         thin=1,
     )
     return quantities(imp.tree)
