@@ -25,7 +25,7 @@ from bayesimp.sections import possible
 from bayesimp.table.exact import from_exact, to_exact
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["load", "save"]
+__all__ = ["from_groups", "load", "save", "to_tree"]
 
 LONGEST = 100  # characters of a name in a file
 
@@ -41,6 +41,15 @@ def save(imputations: Imputations, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     if path.suffix not in (".nc", ".zarr"):
         raise ValueError(f"{path}: give a path that ends in .nc (netCDF) or .zarr")
+    tree = to_tree(imputations)
+    if path.suffix == ".nc":
+        tree.to_netcdf(path, engine="h5netcdf", mode="w")
+    else:
+        tree.to_zarr(path, mode="w")
+
+
+def to_tree(imputations: Imputations) -> xr.DataTree:
+    """What a file holds: numbers, text and bytes."""
     data, run = imputations.data, imputations.run
     groups = {name: group.to_dataset() for name, group in imputations.tree.children.items()}
     text, values = to_exact(data.frame)
@@ -59,10 +68,7 @@ def save(imputations: Imputations, path: str | os.PathLike[str]) -> None:
     }
     tree = xr.DataTree.from_dict({f"/{name}": _for_file(group) for name, group in groups.items()})
     tree.attrs["bayesimp"] = json.dumps(record, default=plain)
-    if path.suffix == ".nc":
-        tree.to_netcdf(path, engine="h5netcdf", mode="w")
-    else:
-        tree.to_zarr(path, mode="w")
+    return tree
 
 
 def load(
@@ -96,6 +102,16 @@ def load(
         groups = {str(name): group.to_dataset().load() for name, group in opened.children.items()}
     if "bayesimp" not in attrs:
         raise DataError(f"{path} is no result that this version of bayesimp has saved.")
+    return from_groups(attrs, groups, post, model)
+
+
+def from_groups(
+    attrs: Mapping[str, Any],
+    groups: Mapping[str, xr.Dataset],
+    post: Mapping[str, Callable] | None = None,
+    model: Any = None,
+) -> Imputations:
+    """The result of attributes and groups of `to_tree`, which may have been in a file; else as `load`."""
     record = json.loads(attrs["bayesimp"])
     _check_post(post, record["attrs"])
     if model is not None and record["attrs"]["model"] != "FromPyMC":
@@ -103,13 +119,13 @@ def load(
             f"load: model= is for results of FromPyMC; this is one of {record['attrs']['model']}."
         )
     functions = post if model is None else {"model": model}
-    groups = {name: _from_file(group) for name, group in groups.items()}
+    own = {name: _from_file(group) for name, group in groups.items()}
     attrs, events = record["attrs"], tuple(Event(**e) for e in record["events"])
-    table, state = groups.pop("table"), groups.pop("state", None)
+    table, state = own.pop("table"), own.pop("state", None)
     frame = from_exact(table["record"].values.tobytes().decode(), table["values"].values.tobytes())
     data = IncompleteData(frame, record["cluster"], record["families"])
     data._backend = _backend(record["native"])
-    tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
+    tree = xr.DataTree.from_dict({f"/{name}": group for name, group in own.items()})
     tree.attrs.update(attrs)
     run: Run | None = None
     if state is not None:
@@ -117,9 +133,7 @@ def load(
             run = _run(data, tree, state, functions)
         except CodeNotInFile as error:
             events += (Event("cannot go on", "chains", str(error)),)
-    imputed = {
-        a.attrs["column"]: (a[a.dims[1]].values, a.values) for a in groups["imputed"].data_vars.values()
-    }
+    imputed = {a.attrs["column"]: (a[a.dims[1]].values, a.values) for a in own["imputed"].data_vars.values()}
     cells = {name: imputed[name] for name in record["imputed"]}
     return Imputations(data, cells, attrs, partial(_itself, tree), events, run)
 
@@ -166,8 +180,10 @@ def _safe(name: str) -> str:
 
 
 def _from_file(group: xr.Dataset) -> xr.Dataset:
-    names = json.loads(group.attrs.pop("names"))
-    return group.rename(names)
+    attrs = dict(group.attrs)
+    named = group.rename(json.loads(attrs.pop("names")))
+    named.attrs = attrs
+    return named
 
 
 def _bytes(data: bytes) -> np.ndarray:

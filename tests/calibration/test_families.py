@@ -32,7 +32,7 @@ def test_every_family_has_a_design_of_both_roles():
 @pytest.mark.calibration
 @pytest.mark.parametrize("name", ["lognormal", "hurdle_negative_binomial", "censored"])
 def test_ranks_are_uniform(name):
-    assert sbc.overall(joint_glmm.ranks(DESIGNS[name], 15, seed=1, tune=80, thin=3)) > LEVEL
+    assert sbc.overall(joint_glmm.ranks(DESIGNS[name], 10, seed=1, tune=80, thin=3)) > LEVEL
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ QUICKLY_CAUGHT = ["Psi from modes", "b zero without rows", "degrees of freedom w
 @pytest.mark.calibration
 @pytest.mark.parametrize("name", QUICK)
 def test_ranks_are_uniform(name):
-    assert sbc.overall(glmm.ranks(DESIGNS[name], 20, 1, glmm.step(tune=100, updates=10))) > LEVEL
+    assert sbc.overall(glmm.ranks(DESIGNS[name], 12, 1, glmm.step(tune=100, updates=10))) > LEVEL
 
 
 @pytest.mark.calibration

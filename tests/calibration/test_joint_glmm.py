@@ -51,7 +51,7 @@ STEEP = Design("y ~ cluster_sum(x) + (1 | g)", {}, pr.Priors(SIGMA, HALF_T, UP),
 @pytest.mark.calibration
 @pytest.mark.parametrize("name", ["interaction", "cluster means", "Student-t", "zero-inflated"])
 def test_ranks_are_uniform(name):
-    assert sbc.overall(joint_glmm.ranks(DESIGNS[name], 20, seed=1, tune=80, thin=3)) > LEVEL
+    assert sbc.overall(joint_glmm.ranks(DESIGNS[name], 12, seed=1, tune=80, thin=3)) > LEVEL
 
 
 @pytest.mark.slow
@@ -110,13 +110,13 @@ def test_the_spoiled_child_is_the_only_change():
 
 @pytest.mark.calibration
 def test_a_child_left_out_is_rejected():
-    ranks = joint_glmm.ranks(DESIGNS["interaction"], 45, 2, tune=60, thin=2, spoil=without_child("x", "y"))
+    ranks = joint_glmm.ranks(DESIGNS["interaction"], 34, 2, tune=60, thin=2, spoil=without_child("x", "y"))
     assert sbc.overall(ranks) < REJECTED
 
 
 @pytest.mark.calibration
 def test_a_student_child_left_out_is_rejected():
-    ranks = joint_glmm.ranks(DESIGNS["Student-t"], 45, 2, tune=60, thin=2, spoil=without_child("x", "y"))
+    ranks = joint_glmm.ranks(DESIGNS["Student-t"], 34, 2, tune=60, thin=2, spoil=without_child("x", "y"))
     assert sbc.overall(ranks) < REJECTED
 
 
@@ -147,7 +147,7 @@ def test_leaves_drawn_without_effects_are_rejected(monkeypatch):
         return y
 
     monkeypatch.setattr(Sampler, "leaf", leaf)
-    ranks = joint_glmm.ranks(CORRELATED, 45, 2, tune=60, thin=2)
+    ranks = joint_glmm.ranks(CORRELATED, 25, 2, tune=60, thin=2)
     assert sbc.overall(ranks) < REJECTED
 
 

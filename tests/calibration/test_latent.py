@@ -11,7 +11,7 @@ from tests.calibration.montecarlo import LEVEL, REJECTED
 
 @pytest.mark.calibration
 def test_ranks_are_uniform():
-    assert sbc.overall(ranks(MIXED, 25, seed=1, tune=80, thin=3)) > LEVEL
+    assert sbc.overall(ranks(MIXED, 14, seed=1, tune=80, thin=3)) > LEVEL
 
 
 @pytest.mark.calibration
@@ -32,7 +32,7 @@ def test_correlations_are_drawn_from_their_density():
     """|R|^2 on the free entries: mean squares of a uniform proposal weighted by it."""
     rng = np.random.default_rng(1)
     drawn = np.array([latent.correlations(rng, 3.0) for _ in range(3000)])
-    R = np.tile(np.where(np.isnan(latent.ENTRIES), np.eye(5), latent.ENTRIES), (400_000, 1, 1))
+    R = np.tile(np.where(np.isnan(latent.ENTRIES), np.eye(5), latent.ENTRIES), (100_000, 1, 1))
     for i, j in zip(*np.tril_indices(5, -1), strict=True):
         if np.isnan(latent.ENTRIES[i, j]):
             R[:, i, j] = R[:, j, i] = rng.uniform(-0.9, 0.9, len(R))

@@ -13,13 +13,13 @@ from tests.calibration.montecarlo import LEVEL, REJECTED, two_samples
 @pytest.mark.calibration
 @pytest.mark.parametrize("name", ["nominal variable of clusters", "unlike residuals with levels"])
 def test_ranks_are_uniform(name):
-    assert sbc.overall(ranks(DESIGNS[name], 20, seed=1, tune=80, thin=3)) > LEVEL
+    assert sbc.overall(ranks(DESIGNS[name], 12, seed=1, tune=80, thin=3)) > LEVEL
 
 
 @pytest.mark.calibration
 def test_a_spoiled_model_is_rejected():
     design, spoil = VARIANTS["missing values of clusters taken for means"]
-    assert sbc.overall(ranks(design, 30, 2, tune=60, thin=2, spoil=spoil)) < REJECTED
+    assert sbc.overall(ranks(design, 20, 2, tune=60, thin=2, spoil=spoil)) < REJECTED
 
 
 @pytest.mark.slow
@@ -37,7 +37,7 @@ def test_matrices_given_a_block_are_drawn_from_their_density():
     law = invwishart(8.0, scale_of(d) / 4)
     drawn = np.array([given_block(law.rvs(random_state=rng), np.eye(1)) for _ in range(4_000)])
     assert np.allclose(drawn[:, 2, 2], 1.0)
-    pool = law.rvs(400_000, random_state=rng)
+    pool = law.rvs(150_000, random_state=rng)
     near = pool[np.abs(pool[:, 2, 2] - 1.0) < 0.02]
     x, y = (np.stack([S[:, 0, 0], S[:, 0, 1], S[:, 0, 2], S[:, 0, 2] ** 2], axis=1) for S in (drawn, near))
     assert two_samples(x, y) > LEVEL

@@ -116,7 +116,7 @@ def check(imp, reference):
 )
 def test_one_conditional_posterior_is_that_of_2l_pan(name, formulas):
     reference = read(name)
-    check(impute(reference, formulas, m=1000, cycles=10), reference)
+    check(impute(reference, formulas, m=500, cycles=10), reference)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +159,6 @@ def test_joint_model_gives_the_imputations_of_pan():
 def test_other_priors_and_models_are_told_apart(name, formulas, prior):
     """The comparison has power."""
     reference = read(name)
-    imp = impute(reference, formulas, prior, m=1000 if name == "onestep_pan" else 300)
+    imp = impute(reference, formulas, prior, m=500 if name == "onestep_pan" else 300)
     _, ratio = largest(z_scores(imp, reference), reference)
     assert ratio > 1

@@ -94,7 +94,7 @@ def fixed(Psi) -> Bayes:
     return Bayes(pr.Priors(pr.Fixed([[S2]]), pr.Fixed(Psi), pr.Normal(0.0, SD)))
 
 
-def binary(draws=1000) -> np.ndarray:
+def binary(draws=500) -> np.ndarray:
     """(chains, draws, clusters with missing values) means of imputed values, by the package."""
     data = bi.IncompleteData(table(), "g", {"x": "bernoulli"})
     model = bi.FCS(
@@ -197,10 +197,10 @@ def p_of_means(a, b) -> float:
 @cache
 def of_joint(binary: bool) -> np.ndarray:
     model = bi.JointGLMM(one_covariate(binary), ANALYSIS, OWN, priors=IW, effects="separate")
-    return quantities(model.impute(4, chains=4, tune=200, draws=1500, **RUN))
+    return quantities(model.impute(4, chains=4, tune=200, draws=700, **RUN))
 
 
-def of_fcs(binary: bool, cycles: int = 1100) -> np.ndarray:
+def of_fcs(binary: bool, cycles: int = 600) -> np.ndarray:
     model = bi.FCS(one_covariate(binary), Bayes(IW), OWN, analysis=ANALYSIS)
     return quantities(model.impute(4, cycles=cycles, tune=100, **RUN))
 
@@ -214,7 +214,7 @@ def test_with_one_incomplete_covariate_it_is_the_joint_model(binary):
 def test_wrong_draws_of_a_normal_covariate_are_told_apart(spoil, monkeypatch):
     expected = of_joint(False)
     spoil(monkeypatch)
-    assert p_of_means(of_fcs(False, 600), expected) < REJECTED
+    assert p_of_means(of_fcs(False, 350), expected) < REJECTED
 
 
 # -- an incomplete response alone: its conditional model ------------------------------------------------------------
@@ -244,7 +244,7 @@ def test_the_model_of_a_response_is_what_an_ordinary_block_has(family):
     data, formula = response(family), "y ~ w + (1 | g)"
     pair = []
     for model in (bi.FCS(data, "bayes", formula), bi.FCS(data, analysis=formula)):
-        tree = model.impute(8, cycles=450, tune=50, **RUN).tree["posterior"]
+        tree = model.impute(8, cycles=225, tune=50, **RUN).tree["posterior"]
         names = [
             n for n in ("beta_y", "sigma2_y", "shape_y", "sigma_y", "nu_y", "zi_y", "Psi_y") if n in tree
         ]

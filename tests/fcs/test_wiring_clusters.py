@@ -92,6 +92,6 @@ def test_variables_of_clusters(family):
     levels = len(LEVELS.get(family, (0, 1)))
     law = of_clusters(family, rows, X[MISSING], mean=mean, sd=sd, levels=levels)
     cells = [Cell(i, MEANS[i], int(trials[i])) for i in MISSING]
-    values = [(v[:, None] - origin) / unit for v in completed(family, y, trials, 1500).T]
+    values = [(v[:, None] - origin) / unit for v in completed(family, y, trials, 600).T]
     z, limit = compare(family, law, cells, values, candidates(family, rows.y))
     assert z < limit

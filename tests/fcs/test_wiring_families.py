@@ -198,14 +198,14 @@ FAMILIES = ["normal", "bernoulli", "probit", "binomial", "poisson", "negative_bi
 def test_bayes(family):
     priors = NORMAL if family == "normal" else None
     method = bi.methods.Bayes(priors, link="probit" if family == "probit" else "logit")
-    z, limit = against(family, method, 400, 8, **(PLANE if family == "categorical" else {}))
+    z, limit = against(family, method, 250, 8, **(PLANE if family == "categorical" else {}))
     assert z < limit
 
 
 @pytest.mark.parametrize("family", ["bernoulli", "probit", "binomial", "poisson"])
 def test_mlmi(family):
     method = bi.methods.MLMI(link="probit" if family == "probit" else "logit")
-    z, limit = against(family, method, 400, 8)
+    z, limit = against(family, method, 250, 8)
     assert z < limit
 
 
@@ -214,7 +214,7 @@ def test_tight_priors(family):
     """They show where they are centred, and the scale that a link has."""
     priors = bi.priors.Priors(Psi=bi.priors.Fixed([[0.25]]), beta=bi.priors.Weak(sd=0.2, intercept=0.1))
     method = bi.methods.Bayes(priors, link="probit" if family == "probit" else "logit")
-    z, limit = against(family, method, 400, 8, sd=(0.1, 0.2), Psi=np.array([[0.25]]))
+    z, limit = against(family, method, 250, 8, sd=(0.1, 0.2), Psi=np.array([[0.25]]))
     assert z < limit
 
 
@@ -222,14 +222,14 @@ def test_tight_priors(family):
 def test_few_rows(family):
     """Much of what is known is the prior's doing."""
     method = bi.methods.Bayes(NORMAL) if family == "normal" else "mlmi"
-    z, limit = against(family, method, 1000, 8, sizes=(2, 4, 2, 2, 4))
+    z, limit = against(family, method, 500, 8, sizes=(2, 4, 2, 2, 4))
     assert z < limit
 
 
 def test_mlmi_step_alone(monkeypatch):
     """The update of `bayes` that follows it would make good for some of a wrong prior."""
     monkeypatch.setattr(mlmi, "glmm_step", lambda *arguments: 0)
-    z, limit = against("bernoulli", "mlmi", 1000, 30, sizes=(2, 4, 2, 2, 4))
+    z, limit = against("bernoulli", "mlmi", 500, 20, sizes=(2, 4, 2, 2, 4))
     assert z < limit
 
 
@@ -243,7 +243,7 @@ def test_known_residual_variance():
 
 @pytest.mark.parametrize("method, family", [("bayes", "poisson"), ("mlmi", "binomial")])
 def test_slopes(method, family):
-    z, limit = against(family, method, 400, 8, q=2, slopes=0.9, **PLANE)
+    z, limit = against(family, method, 250, 8, q=2, slopes=0.9, **PLANE)
     assert z < limit
 
 

@@ -1,5 +1,7 @@
 """Polynomials of columns: read from formulas, and compared with columns made of numbers."""
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,13 +27,15 @@ POOL = (
 )  # fmt: skip
 
 
+@cache
+def columns(text: str) -> np.ndarray:
+    """(N, .) the columns of a term in the table, standardised."""
+    made = design(parse(f"~ 1 + {text}"), FRAME, codes=CLUSTERS).X[:, 1:]
+    return (made - made.mean(axis=0)) / made.std(axis=0)
+
+
 def by_numbers(have: list[str], column: str) -> bool:
     """Whether the columns of a term lie in the span of others, in a table."""
-
-    def columns(text):
-        made = design(parse(f"~ 1 + {text}"), FRAME, codes=CLUSTERS).X[:, 1:]
-        return (made - made.mean(axis=0)) / made.std(axis=0)
-
     X, y = np.column_stack([columns(text) for text in have]), columns(column)
     return np.abs(y - X @ np.linalg.lstsq(X, y, rcond=1e-9)[0]).max() < 1e-6
 

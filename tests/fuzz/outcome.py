@@ -16,6 +16,7 @@ import pyarrow as pa
 import bayesimp as bi
 from bayesimp.families import family_of
 from tests.fuzz.tables import Recipe, build
+from tests.storing import stored_and_loaded
 
 M, CYCLES, DRAWS = 2, 2, 4
 
@@ -178,9 +179,8 @@ def _same_cells(a: pd.Series, b: pd.Series) -> None:
 def _check_copies(imp, recipe: Recipe, folder: Path | None) -> None:
     copies = [pickle.loads(pickle.dumps(imp))]
     if folder is not None:
-        imp.save(folder / "run.nc")
         post = {name: POSTS[kind] for name, kind in recipe.options.get("post", {}).items()}
-        copies.append(bi.load(folder / "run.nc", post=post or None))
+        copies.append(stored_and_loaded(imp, folder, post or None))
     longer = imp.extend(1)
     for k in range(M):
         pd.testing.assert_frame_equal(longer.frame(k), imp.frame(k), check_exact=True)

@@ -105,7 +105,7 @@ def test_effects_alone(family):
     beta, aux, Psi, B = state = blank(rows, 4)
     beta[:], Psi[:] = 0.4, 1.7
     b = run(rows, prior, state, lambda: B[0, 0, 0], 3000, 1, MOVES["effects"])
-    grid = np.linspace(-9, 9, 4001)
+    grid = np.linspace(-9, 9, 1001)
     log_p = [log_likelihood(family, rows.y, trials, np.full((4, 1), 0.4 + g), aux).sum() for g in grid]
     has_quantiles(b, grid, np.array(log_p) + norm(0, np.sqrt(1.7)).logpdf(grid))
 
@@ -118,7 +118,7 @@ def test_fixed_alone(family):
     beta, aux, _, B = state = blank(rows, 4)
     B[:, 0, 0] = [0.5, -0.3]
     draws = run(rows, prior, state, lambda: beta[0, 0], 3000, 1, MOVES["fixed"])
-    grid, offset = np.linspace(-9, 9, 1201), np.repeat(B[:, 0], 2, axis=0)
+    grid, offset = np.linspace(-9, 9, 601), np.repeat(B[:, 0], 2, axis=0)
     if family != ORDINAL:
         log_p = np.array([log_likelihood(family, rows.y, trials, g + offset, aux).sum() for g in grid])
     else:
@@ -140,7 +140,7 @@ def test_shape_alone(family):
     rows, prior = make_rows(family, y, [4]), make_prior(1, 1, 1)._replace(shape_scale=0.7)
     _, aux, _, _ = state = blank(rows)
     draws = run(rows, prior, state, lambda: np.log(aux[0]), 3000, 1, MOVES["aux"])
-    grid = np.linspace(-8, 18, 3001)
+    grid = np.linspace(-8, 18, 1001)
     v = np.exp(-grid / 2)
     log_p = [log_likelihood(family, rows.y, 1, np.zeros((4, 1)), np.exp([g])).sum() for g in grid]
     has_quantiles(draws, grid, np.array(log_p) - 2 * np.log1p(v**2 / (3 * 0.49)) + np.log(v))

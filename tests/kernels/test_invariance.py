@@ -136,10 +136,10 @@ def test_scale_of_two_modes(family):
     state = blank(rows)
     state[1][:], state[2][:], state[3][:, 0, 0] = SHAPES.get(family, 1.0), 1.0, b
     prior = make_prior(family, scale)
-    ours = chain(rows, prior, state, lambda: state[3][0, 0, 0] / b[0], 40_000, MOVES["scale"])
+    ours = chain(rows, prior, state, lambda: state[3][0, 0, 0] / b[0], 16_000, MOVES["scale"])
     assert abs(z_score(ours > 0.4, far)) < LIMIT
     assert (np.diff(ours > 0.4) != 0).sum() > 100
-    assert abs(z_score(from_the_state(grid, log_p, 1.0, 40_000) > 0.4, far)) > 2 * LIMIT
+    assert abs(z_score(from_the_state(grid, log_p, 1.0, 10_000) > 0.4, far)) > 2 * LIMIT
 
 
 def test_scales_of_a_categorical_response():
@@ -152,7 +152,7 @@ def test_scales_of_a_categorical_response():
     b = np.array([[1.0, -0.8], [-0.9, 0.9], [0.8, 0.3], [-0.4, -1.0]])
     B[:, 0], Psi[:] = b, [[1.0, 0.3], [0.3, 0.8]]
     R = np.linalg.inv(Psi)
-    ours = np.empty((30_000, 2))
+    ours = np.empty((12_000, 2))
     rng, tallies = np.random.default_rng(2), new_tallies()
     for k in range(len(ours)):
         assert glmm_step(rng, rows, 1, prior, *state, tallies, MOVES["scale"]) == 0
@@ -189,10 +189,10 @@ def test_effects_of_two_modes():
     assert 0.1 < far < 0.9
     state = blank(rows)
     state[1][:] = k
-    ours = chain(rows, prior, state, lambda: state[3][0, 0, 0], 40_000, MOVES["effects"])
+    ours = chain(rows, prior, state, lambda: state[3][0, 0, 0], 16_000, MOVES["effects"])
     assert abs(z_score(ours < -2, far)) < LIMIT
     assert (np.diff(ours < -2) != 0).sum() > 100
-    assert abs(z_score(from_the_state(grid, log_p, 0.0, 40_000) < -2, far)) > 2 * LIMIT
+    assert abs(z_score(from_the_state(grid, log_p, 0.0, 10_000) < -2, far)) > 2 * LIMIT
 
 
 @pytest.mark.parametrize("move", ["effects", "fixed"])
@@ -245,7 +245,7 @@ def test_shape_of_two_modes():
     assert 0.1 < far < 0.9 and log_p[(grid > 2) & (grid < 9)].min() < log_p.max() - 3
     state = blank(rows)
     state[0][:] = 1.2
-    ours = chain(rows, prior, state, lambda: np.log(state[1][0]), 40_000, MOVES["aux"])
+    ours = chain(rows, prior, state, lambda: np.log(state[1][0]), 16_000, MOVES["aux"])
     assert abs(z_score(ours < 4, far)) < LIMIT
 
 
@@ -264,7 +264,7 @@ def test_posterior_with_two_modes(successes, rows_each):
     far = p[log_sd > np.log(0.3)].sum() / p.sum()
     state = blank(rows)
     assert glmm_start(np.random.default_rng(1), rows, prior, *state) == 0
-    ours = chain(rows, prior, state, lambda: np.sqrt(state[2][0, 0]), 40_000, ALL_MOVES)
+    ours = chain(rows, prior, state, lambda: np.sqrt(state[2][0, 0]), 16_000, ALL_MOVES)
     assert 0.04 < far < 0.12
     assert abs(z_score(ours > 0.3, far)) < LIMIT
 

@@ -54,11 +54,11 @@ def test_replications_have_the_priors_of_the_data():
 
 @pytest.mark.parametrize(("slope", "priors"), [(False, "default"), (True, "default"), (False, "pan")])
 def test_right_models_are_calibrated(slope, priors):
-    found = calibrate(joint(slope, priors=priors), 80, seed=1)
+    found = calibrate(joint(slope, priors=priors), 40, seed=1)
     assert found.passed and repr(found).startswith("Calibrated")
     effects = 4 if slope else 2
     fixed = 2 if slope else 1
-    assert found.ranks.shape == (80, 2 * fixed + 3 + effects * (effects + 1) // 2 + 2)
+    assert found.ranks.shape == (40, 2 * fixed + 3 + effects * (effects + 1) // 2 + 2)
     assert found.ranks.to_numpy().min() >= 0 and found.ranks.to_numpy().max() <= 19
 
 
@@ -70,14 +70,14 @@ def test_wrong_variances_of_effects_are_told(monkeypatch):
         return right(model, theta | {"Psi": 4 * theta["Psi"]}, rng)
 
     monkeypatch.setattr(calibration, "_with_replicate", wrong)
-    found = calibrate(joint(), 80, seed=1)
+    found = calibrate(joint(), 40, seed=1)
     assert not found.passed and "Psi[" in repr(found) and repr(found).startswith("Not calibrated")
 
 
 def test_another_prior_is_told(monkeypatch):
     """Replications fitted under another prior than the data."""
     monkeypatch.setattr(calibration, "_same_priors", lambda model: bi.priors.iw(60.0, 1.0))
-    assert not calibrate(joint(), 80, seed=1).passed
+    assert not calibrate(joint(), 40, seed=1).passed
 
 
 def test_the_same_seed_gives_the_same_ranks():

@@ -132,7 +132,7 @@ def dense(imp, new, draw=0, psi=1.0, training=True, separate=False):
 
 @pytest.fixture(scope="module")
 def linear_chain(imp):
-    values = chain_values(imp.run, NEW, 8000)
+    values = chain_values(imp.run, NEW, 4000)
     return np.hstack([values[name] for name in ("w", "x", "y")])
 
 
@@ -237,7 +237,7 @@ def log_density(family, y, eta, p, draw):
     return np.log(expit(cuts[k + 1] - eta) - expit(cuts[k] - eta))
 
 
-def weighted(imp, table, new, family, draw=0, count=200_000, training=True):
+def weighted(imp, table, new, family, draw=0, count=50_000, training=True):
     """P(x = 1) of the new rows where x is missing, and E(y) where y is, with Monte Carlo standard errors."""
     p = {name: array.values[0] for name, array in imp.tree["posterior"].data_vars.items()}
     b_x = dict(zip(imp.tree["posterior"]["fixed_x"].values, p["beta_x"][draw], strict=True))
@@ -320,7 +320,7 @@ def test_other_families_have_the_law_by_weights(family):
     imp = model.impute(m=1, seed=1, chains=1, draws=50, progress=False)
     numbers = table.assign(y=table["y"].astype(float)), new.assign(y=new["y"].astype(float))
     exact = weighted(imp, *numbers, family)
-    drawn = chain_values(imp.run, new, 10_000)
+    drawn = chain_values(imp.run, new, 4_000)
     without = weighted(imp, *numbers, family, training=False)
     z, far = [], []
     for name in ("x", "y"):

@@ -37,7 +37,7 @@ def levels(seed: int, cut: list[float], correlation: float = 0.0, columns: int =
     return out
 
 
-def compared(model: bi.JointLatent, expected: dict[str, np.ndarray], pick, draws: int = 12_000) -> float:
+def compared(model: bi.JointLatent, expected: dict[str, np.ndarray], pick, draws: int = 6_000) -> float:
     """p-value; pick: posterior (a Dataset) -> quantity (chains, draws) by name."""
     imp = model.impute(m=2, seed=3, chains=4, draws=draws, thin=1, progress=False)
     drawn = pick(imp.tree["posterior"].to_dataset())
@@ -102,22 +102,22 @@ def of_one_variable(post) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("cut", [[0.0], [0.0, 0.9], [0.0, 0.5, 1.2]], ids=["binary", "3 levels", "4 levels"])
 def test_one_variable_with_effects_of_clusters(cut):
     model, expected = one_variable(cut)
-    assert compared(model, expected, of_one_variable, draws=20_000) > LEVEL
+    assert compared(model, expected, of_one_variable, draws=8_000) > LEVEL
 
 
 # --- two binary variables: their residual correlation -----------------------------------------------------------
 
 
-def two_binary(steps: int = 25) -> tuple[bi.JointLatent, dict[str, np.ndarray]]:
+def two_binary(steps: int = 17) -> tuple[bi.JointLatent, dict[str, np.ndarray]]:
     y = levels(8, [0.0], 0.6, columns=2)
     frame = pd.DataFrame({"g": g, "y": y[:, 0], "w": y[:, 1]})
     data = bi.IncompleteData(frame, "g", {"y": "bernoulli", "w": "bernoulli"})
     priors = pr.Priors(Sigma=pr.LKJ(1.5, pr.HalfT()), Psi=SMALL, beta=pr.Normal(0.0, 1.5))
     model = bi.JointLatent(data, "y + w ~ 1 + (1 | g)", priors)
-    beta, rho = np.linspace(-1.8, 2.6, steps), np.tanh(np.linspace(-4.0, 5.0, 61))
+    beta, rho = np.linspace(-1.8, 2.6, steps), np.tanh(np.linspace(-4.0, 5.0, 41))
     b0, b1, r = np.meshgrid(beta, beta, rho, indexing="ij")
     log_p = norm.logpdf(b0, 0, 1.5) + norm.logpdf(b1, 0, 1.5) + 1.5 * np.log1p(-(r**2))
-    z, w = nodes(2, 11)
+    z, w = nodes(2, 9)
     z = z * np.sqrt([0.3, 0.2])
     for i in range(CLUSTERS):
         rows, counts = np.unique(np.nan_to_num(y[g == i], nan=-1), axis=0, return_counts=True)
@@ -156,7 +156,7 @@ def of_two(post) -> dict[str, np.ndarray]:
 
 def test_two_binary_variables():
     model, expected = two_binary()
-    assert compared(model, expected, of_two, draws=20_000) > LEVEL
+    assert compared(model, expected, of_two, draws=8_000) > LEVEL
 
 
 # --- a nominal variable ---------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def quantities(S: np.ndarray, h: np.ndarray) -> np.ndarray:
     return np.concatenate([x, x**2], axis=-1)
 
 
-def expected(prior, r: int, spread: float = SPREAD, size: int = 60_000) -> tuple[np.ndarray, np.ndarray]:
+def expected(prior, r: int, spread: float = SPREAD, size: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
     """Means of `quantities` and their standard errors."""
     rng, T = np.random.default_rng(1), cross_products(r)
     centre = np.log(np.sqrt(np.diagonal(T.sum(0)) / N.sum()))
@@ -101,7 +101,7 @@ def of_scales(prior, S: np.ndarray) -> float:
     return log_prior(prior, S) + (r + 1) * float(np.log(s).sum())
 
 
-def stepped(prior, r: int, draws: int = 6_000, spread: float = SPREAD) -> np.ndarray:
+def stepped(prior, r: int, draws: int = 3_000, spread: float = SPREAD) -> np.ndarray:
     """(4, draws, ..) `quantities` of four chains."""
     out = []
     _, kernel_prior = residual_prior(prior, np.full((r, r), np.nan), by_element=True)
