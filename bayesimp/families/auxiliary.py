@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from bayesimp.families.record import Auxiliary
 
 __all__ = [
-    "CUTPOINTS", "DEGREES_OF_FREEDOM", "HURDLE", "LOG_SCALE", "POWER", "SCALE", "SHAPE", "SHAPE_WITH_UNIT", "ZERO_INFLATION",
-    "df_node", "hu_node", "power_node", "scale_node", "shape_node", "zi_node",
+    "CUTPOINTS", "DEGREES_OF_FREEDOM", "HURDLE", "LOG_SCALE", "POWER", "SCALE", "SHAPE", "SHAPE_WITH_UNIT",
+    "ZERO_INFLATION", "df_node", "hu_node", "power_node", "scale_node", "shape_node", "zi_node",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -145,8 +145,9 @@ DEGREES_OF_FREEDOM = Auxiliary(
     df_node,
 )
 POWER = Auxiliary(
-    "lambda", "half_lambda", lambda half: 2.0 * np.asarray(half), lambda aux: np.array(aux[1]), _log_half_power, power_node
-)
+    "lambda", "half_lambda", lambda half: 2.0 * np.asarray(half), lambda aux: np.array(aux[1]), _log_half_power,
+    power_node,
+)  # fmt: skip
 ZERO_INFLATION = Auxiliary(
     "zi", "zi", np.asarray, lambda aux: np.array(aux[-1]), lambda aux: np.zeros(aux.shape[:-1]), zi_node
 )

@@ -48,8 +48,8 @@ INTERVAL = (
     "bayesimp.models.detection_limit. Leave them missing in the table."
 )
 BOX_COX = (
-    "Declare 'yeo_johnson' if its transformation is to be estimated, 'lognormal' or 'gamma' if the variable is positive and "
-    "skewed, or put a transformed column into the table."
+    "Declare 'yeo_johnson' if its transformation is to be estimated, 'lognormal' or 'gamma' if the variable is positive "
+    "and skewed, or put a transformed column into the table."
 )
 ELSEWHERE = {
     "tobit": TOBIT, "detection_limit": TOBIT, "interval_censored": INTERVAL, "box_cox": BOX_COX, "box-cox": BOX_COX,

@@ -1,12 +1,12 @@
 """The Yeo-Johnson family, for skewed numbers of either sign whose transformation is normal.
 
-    yeo_johnson    psi(u) ~ N(eta, sigma^2),      u = (y - c) / s,   c and s the mean and standard deviation of the observed y
+    yeo_johnson    psi(u) ~ N(eta, sigma^2),      u = (y - c) / s,     c and s the mean and sd of the observed y
                    psi(u) = sign(u) ((1 + |u|)^p - 1) / p,    p = lambda where u >= 0,  2 - lambda where u < 0
                    lambda / 2 ~ Beta(2, 2),     sigma ~ half-t(3, 1)
 
 (Yeo & Johnson 2000). lambda = 1 is the normal family; below 1 the right tail is the longer one, above 1 the left one. As
-0 < lambda < 2, all numbers are values of psi. Parameters are in the units of the data, those of T(y) = c + s psi(u), which is
-y for lambda = 1; the origin of u does not depend on the origin of y, nor the skewness on its unit.
+0 < lambda < 2, all numbers are values of psi. Parameters are in the units of the data, those of T(y) = c + s psi(u),
+which is y for lambda = 1. Neither the origin nor the unit of y changes lambda, as both are taken out of u.
 """
 
 from __future__ import annotations

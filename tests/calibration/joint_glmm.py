@@ -63,13 +63,13 @@ class Design:
 
 @contextmanager
 def units_of_the_data() -> Iterator[None]:
-    """Student-t and inverse Gaussian variables as they are: the prior of scale or shape does not depend on the data."""
+    """Student-t, Yeo-Johnson and inverse Gaussian variables as they are: no prior depends on the data."""
     responses = joint_table._responses
 
     def without(data, factors, V, places, known=None):
         Y, center, unit = responses(data, factors, V, places, known)
         for k, factor in enumerate(factors):
-            if factor.family.name in ("student", "inverse_gaussian"):
+            if factor.family.name in ("student", "yeo_johnson", "inverse_gaussian"):
                 Y[:, k], center[k], unit[k] = V[:, places[k]], 0.0, 1.0
         return Y, center, unit
 

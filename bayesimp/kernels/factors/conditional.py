@@ -43,10 +43,10 @@ T_EFFECTS, T_MODES = 0, 3  # rows of tallies, as kernels/glmm/gibbs.py counts
 class FactorState(NamedTuple):
     """What the moves of a factor read, besides its rows and parameters.
 
-    given: family of a row, of a mixture given its latent variable. trials, y (n,): those of the rows, or latent variables
-    and what is normal given them. base (n, r): work space for linear predictors. shape; cuts, counts: as of `BlockTarget`. two_modes: slices
-    of targets that may have two modes, else 0. Q (d, d), t, mean (m, d), L (d, d): conditional prior of the effects,
-    their prior means, Cholesky factor of Q. b (m, q, r): the effects.
+    given: family of a row, of a mixture given its latent variable. trials, y (n,): those of the rows; of a mixture the
+    latent variables, and the response given them. base (n, r): work space for linear predictors. shape; cuts, counts: as
+    of `BlockTarget`. two_modes: slices of targets that may have two modes, else 0. Q (d, d), t, mean (m, d), L (d, d):
+    conditional prior of the effects, their prior means, Cholesky factor of Q. b (m, q, r): the effects.
     """
 
     given: int

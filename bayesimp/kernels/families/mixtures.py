@@ -1,4 +1,4 @@
-"""Responses that are simpler given something else: Student-t, counts with a probability of zero of their own, Yeo-Johnson.
+"""Responses simpler given more: Student-t, counts with a probability of zero of their own, Yeo-Johnson.
 
     STUDENT    y ~ t_nu(eta, sigma),      w ~ Gamma(nu / 2, nu / 2),      y | w ~ N(eta, sigma^2 / w)     (Geweke 1993)
 
@@ -8,7 +8,7 @@
     HURDLE_POISSON              y = 0 with probability hu, else y ~ Poisson(mu) given y > 0                (Mullahy 1986)
     HURDLE_NEGATIVE_BINOMIAL    y = 0 with probability hu, else y ~ NB(mu, k) given y > 0
 
-    YEO_JOHNSON    psi(y) ~ N(eta, sigma^2),    psi with parameter lambda                    (kernels/families/yeo_johnson.py)
+    YEO_JOHNSON    psi(y) ~ N(eta, sigma^2),    psi with parameter lambda               (kernels/families/yeo_johnson.py)
 
 log p(y | eta) of the first three is not concave in eta: several rows may have two modes in a coefficient. Given the
 latent w of every row, or whether a zero is one of those of probability zi, it is; so an update of the parameters first
@@ -21,8 +21,8 @@ and its moves of coefficients and effects are given these (`latent`): precisions
 of `trials`, or 0 in the rows of structural zeros, which say nothing of eta. They are not kept: missing cells have them
 integrated out, as have the auxiliary parameters, drawn by slices (Neal 2003) of log sigma, log(nu - 2), log k, logit zi.
 Every zero of a hurdle model is structural, so that nothing is latent: rows above zero are counts of kernels/families/
-truncated.py, and hu | y ~ Beta(1 + zeros, 1 + others) exactly. Given lambda a Yeo-Johnson response is the normal psi(y), which
-takes the place of y, with precision 1 / sigma^2.
+truncated.py, and hu | y ~ Beta(1 + zeros, 1 + others) exactly. Given lambda, psi(y) of a Yeo-Johnson response is normal
+with precision 1 / sigma^2, and takes the place of y.
 
     sigma ~ half-t(3, scale),  1e-4 < sigma < 1e4,      nu - 2 ~ Gamma(2, 1/10)        (Juarez & Steel 2010, from 2 on)
 

@@ -11,9 +11,9 @@ As F(u) - F(l) = F(u) F(-l) (1 - e^(l-u)), a level of an ordinal response is two
 (the first is absent for k = K-1, the second for k = 0, the third for both). It is concave in eta, c and h together.
 
 `aux` of a family: increments (K-2,) of ORDINAL, the shape (1,) of NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA
-and LOGNORMAL; of mixtures (kernels/families/mixtures.py) sigma and nu (2,) of STUDENT, sigma and lambda of YEO_JOHNSON, zi or hu (1,) of
-ZERO_INFLATED_POISSON and HURDLE_POISSON, the shape before it (2,) of ZERO_INFLATED_NEGATIVE_BINOMIAL and
-HURDLE_NEGATIVE_BINOMIAL; else (0,).
+and LOGNORMAL; of mixtures (kernels/families/mixtures.py) sigma and nu (2,) of STUDENT, sigma and lambda (2,) of
+YEO_JOHNSON, zi or hu (1,) of ZERO_INFLATED_POISSON and HURDLE_POISSON, the shape before it (2,) of
+ZERO_INFLATED_NEGATIVE_BINOMIAL and HURDLE_NEGATIVE_BINOMIAL; else (0,).
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def usual_aux(family: int, levels: int = 2) -> Vector:
 
 
 def dispersed_aux(rng: np.random.Generator, family: int, levels: int = 2) -> Vector:
-    """Auxiliary parameters at random: increments of one, exp N(0, 1/2) of shapes; nu, lambda, zi, hu from their priors."""
+    """Auxiliary parameters at random: increments of one, exp N(0, 1/2) of shapes; others from their priors."""
     aux = np.ones(aux_size(family, levels))
     if family == ORDINAL:
         return aux

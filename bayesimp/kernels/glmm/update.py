@@ -56,9 +56,9 @@ class GlmmPrior(NamedTuple):
 
 
 class GlmmWork(NamedTuple):
-    """Work arrays: trials and y (n,), of a mixture its latent variables and what is normal given them; base (n, r); U (n, r q) of `_draw_scales`; counts (K,)
-    of levels; cutpoints (K,); Psi^-1 and S (r q, r q); precision scale_Q (r q, r q) of the scales; zeros (r q,); blocks
-    of effects and of fixed effects."""
+    """Work arrays: trials and y (n,), of a mixture its latent variables and the response given them; base (n, r); U
+    (n, r q) of `_draw_scales`; counts (K,) of levels; cutpoints (K,); Psi^-1 and S (r q, r q); precision scale_Q
+    (r q, r q) of the scales; zeros (r q,); blocks of effects and of fixed effects."""
 
     trials: np.ndarray
     y: np.ndarray
