@@ -56,8 +56,11 @@ def df_node(response: str = "", unit: float = 1.0) -> Any:
 def power_node(response: str = "", unit: float = 1.0) -> Any:
     """The parameter lambda of the Yeo-Johnson transformation; arguments as of `shape_node`, without a unit."""
     import pymc as pm
+    import pytensor.tensor as pt
 
-    half = pm.Beta(f"{POWER.sampled}{_end(response)}", *POWER_PRIOR)
+    # as in `_half_t`: bare numbers are taken for single precision
+    both = (pt.constant(number, dtype="float64") for number in POWER_PRIOR)
+    half = pm.Beta(f"{POWER.sampled}{_end(response)}", *both)
     return _reported(f"{POWER.name}{_end(response)}", 2.0 * half, 1.0)
 
 

@@ -164,7 +164,7 @@ def test_a_shift_is_on_the_transformed_scale():
     """In the units of the data: T(y) moves by it, so that y does by more in the long tail."""
     frame = table(8.0)
     still, moved = impute(frame), impute(frame, shift=Shift({"y": 8.0}))
-    c, s = frame["y"].mean(), frame["y"].std(ddof=0)
+    c, s = frame["y"].mean(), frame["y"].std()
     power = [imp.tree["posterior"]["lambda_y"].values[:, -1].reshape(-1, 1) for imp in (still, moved)]
     z = [
         yeo_johnson.transform((imp.values("y") - c) / s, p)
