@@ -382,6 +382,7 @@ FEW = 12  # values of a variable with limits, below which a table is passed over
 POSITIVE, MANY = (1e-8, 1e8), (0.0, 1e4)
 LIMITS = {
     "gamma": POSITIVE, "inverse_gaussian": POSITIVE, "lognormal": POSITIVE, "beta": (1e-8, 1 - 1e-8),
+    "yeo_johnson": (-8.0, 8.0),  # all that 64 standardised values can be
     "student": (-1e6, 1e6), "zip": (0.0, 1e6), "zinb": (0.0, 1e6), "poisson": MANY, "negative_binomial": MANY,
     "zero_inflated_poisson": MANY, "zero_inflated_negative_binomial": MANY, "hurdle_poisson": MANY,
     "hurdle_negative_binomial": MANY,
