@@ -48,8 +48,9 @@ class SimulatedVariable:
     level
         "cluster": one value in each cluster, from other cluster-level variables.
     sd, shape, trials
-        Residual standard deviation (normal; lognormal, Yeo-Johnson: of what is normal), scale (Student-t); shape (negative
-        binomial, gamma, inverse Gaussian, beta), degrees of freedom (Student-t), lambda (Yeo-Johnson); trials (binomial).
+        Residual standard deviation (normal; lognormal, Yeo-Johnson: of what is normal), scale (Student-t); shape
+        (negative binomial, gamma, inverse Gaussian, beta), degrees of freedom (Student-t), lambda (Yeo-Johnson);
+        trials (binomial).
     levels, increments
         Labels of an ordinal or categorical variable; distances of cutpoints of an ordinal one, one fewer than cutpoints.
     """
