@@ -13,6 +13,7 @@
     lognormal          log y ~ N(eta, sigma^2)
     beta               y ~ Beta(k h(eta), k (1 - h(eta))),   h logistic;   var y = h (1 - h) / (1 + k)
     student            y ~ t_nu(eta, sigma),             y less its mean, divided by its standard deviation
+    yeo_johnson        psi(y) ~ N(eta, sigma^2),         likewise; psi: families/transformed.py
     ordinal            P(y <= l) = logistic(c_l - eta),   c_0 = 0, c_l = c_(l-1) + increment_l;   y = 0..K-1
     categorical        P(y = l) ~ e^eta_l,                eta_0 = 0, eta_1..eta_(K-1) with effects of their own
 
@@ -20,7 +21,7 @@
     Psi ~ prior                    (r q, r q), effect k*q + l: column l of Z on predictor k
     1 / sqrt(k) ~ half-t(3, 1)     the coefficient of variation of gamma variables, about
     increments ~ exponential(1)
-    sigma ~ half-t(3, 1),  nu - 2 ~ Gamma(2, 1/10),  zi, hu ~ Beta(1, 1)
+    sigma ~ half-t(3, 1),  nu - 2 ~ Gamma(2, 1/10),  lambda / 2 ~ Beta(2, 2),  zi, hu ~ Beta(1, 1)
 
 b_i = L u_i with L L' = Psi and u_i ~ N(0, I) (non-centred): Psi may be near zero, clusters small or without rows.
 """

@@ -107,7 +107,7 @@ class ConditionalData:
         ``"normal"``, ``"identity"``; ``"bernoulli"``, ``"binomial"`` (``"logit"``, ``"probit"``); ``"poisson"``,
         ``"negative_binomial"``, the same after ``"zero_inflated_"`` or ``"hurdle_"``,
         ``"gamma"``, ``"inverse_gaussian"``, ``"lognormal"`` (``"log"``); ``"beta"``, ``"ordinal"``,
-        ``"categorical"`` (``"logit"``); ``"student"`` (``"identity"``). What is observed and
+        ``"categorical"`` (``"logit"``); ``"student"``, ``"yeo_johnson"`` (``"identity"``). What is observed and
         what is drawn is held to the values of the family.
     levels
         K of an ordinal or categorical variable, whether or not all of them are observed; a number.

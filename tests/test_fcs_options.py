@@ -73,6 +73,7 @@ def table(family, of_clusters=False, seed=0) -> pd.DataFrame:
         "inverse_gaussian": lambda: rng.wald(1, 4, size),
         "beta": lambda: rng.beta(4, 3, size),
         "student": lambda: rng.random(size),
+        "yeo_johnson": lambda: rng.random(size) ** 2,
         "zero_inflated_poisson": lambda: rng.poisson(2.5, size) * rng.integers(0, 2, size) * 1.0,
         "zero_inflated_negative_binomial": lambda: (
             rng.poisson(rng.gamma(2, 1, size)) * rng.integers(0, 2, size) * 1.0
@@ -151,7 +152,9 @@ def test_bounds(name):
                 fcs(frame, family, method, bounds={"y": bounds})
 
 
-POSTS = dict.fromkeys(("normal", "gamma", "inverse_gaussian", "lognormal", "beta", "student"), 0.25)
+POSTS = dict.fromkeys(
+    ("normal", "gamma", "inverse_gaussian", "lognormal", "beta", "student", "yeo_johnson"), 0.25
+)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -196,7 +199,8 @@ def test_where_and_derived(name):
 
 
 IGNORED = {"normal": 1000.0, "poisson": 4000.0, "negative_binomial": 4000.0, "gamma": 1e4, "inverse_gaussian": 1e4,
-           "student": 1000.0, "zero_inflated_poisson": 4000.0, "zero_inflated_negative_binomial": 4000.0,
+           "student": 1000.0, "yeo_johnson": 1000.0,
+           "zero_inflated_poisson": 4000.0, "zero_inflated_negative_binomial": 4000.0,
            "hurdle_poisson": 4000.0, "hurdle_negative_binomial": 4000.0, "lognormal": 1e4,
            "beta": 0.999, "bernoulli": "yes", "ordinal": "c", "categorical": "c"}  # fmt: skip
 
@@ -477,6 +481,7 @@ def test_variables_of_clusters_of_every_family_by_default(family):
         "beta",
         "negative_binomial",
         "student",
+        "yeo_johnson",
         "zero_inflated_poisson",
         "hurdle_negative_binomial",
         "lognormal",

@@ -5,6 +5,7 @@ increments ~ exponential(1)     between cutpoints, of which the first is 0
 sigma ~ half-t(3, sd of y)      the scale of Student-t errors
 nu - 2 ~ Gamma(2, 1/10)         their degrees of freedom
 sigma ~ half-t(3, 1)            the residual standard deviation of the logarithm of a lognormal variable
+lambda / 2 ~ Beta(2, 2)         the parameter of the Yeo-Johnson transformation
 zi, hu ~ Beta(1, 1)             the probability of a structural zero, and of not crossing a hurdle
 """
 
@@ -19,13 +20,14 @@ from numpy.typing import NDArray
 from bayesimp.families.record import Auxiliary
 
 __all__ = [
-    "CUTPOINTS", "DEGREES_OF_FREEDOM", "HURDLE", "LOG_SCALE", "SCALE", "SHAPE", "SHAPE_WITH_UNIT", "ZERO_INFLATION",
-    "df_node", "hu_node", "scale_node", "shape_node", "zi_node",
+    "CUTPOINTS", "DEGREES_OF_FREEDOM", "HURDLE", "LOG_SCALE", "POWER", "SCALE", "SHAPE", "SHAPE_WITH_UNIT",
+    "ZERO_INFLATION", "df_node", "hu_node", "power_node", "scale_node", "shape_node", "zi_node",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
 LEAST_DF = 2.0
 DF_PRIOR = 2.0, 0.1  # shape and rate
+POWER_PRIOR = 2.0, 2.0
 
 
 def shape_node(response: str = "", unit: float = 1.0) -> Any:
@@ -49,6 +51,17 @@ def df_node(response: str = "", unit: float = 1.0) -> Any:
 
     excess = pm.Gamma(f"{DEGREES_OF_FREEDOM.sampled}{_end(response)}", *DF_PRIOR)
     return _reported(f"{DEGREES_OF_FREEDOM.name}{_end(response)}", LEAST_DF + excess, 1.0)
+
+
+def power_node(response: str = "", unit: float = 1.0) -> Any:
+    """The parameter lambda of the Yeo-Johnson transformation; arguments as of `shape_node`, without a unit."""
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    # as in `_half_t`: bare numbers are taken for single precision
+    both = (pt.constant(number, dtype="float64") for number in POWER_PRIOR)
+    half = pm.Beta(f"{POWER.sampled}{_end(response)}", *both)
+    return _reported(f"{POWER.name}{_end(response)}", 2.0 * half, 1.0)
 
 
 def zi_node(response: str = "", unit: float = 1.0) -> Any:
@@ -106,6 +119,12 @@ def _log_excess(aux: Array) -> Array:
     return stats.gamma(shape, scale=1.0 / rate).logpdf(aux[..., 1] - LEAST_DF)
 
 
+def _log_half_power(aux: Array) -> Array:
+    from scipy import stats
+
+    return stats.beta(*POWER_PRIOR).logpdf(0.5 * aux[..., 1])
+
+
 SHAPE = Auxiliary(
     "shape", "variation", lambda variation: np.asarray(variation) ** -2.0, lambda aux: np.array(aux[0]),
     lambda aux: _log_half_t(aux[..., 0] ** -0.5), shape_node,
@@ -128,6 +147,10 @@ DEGREES_OF_FREEDOM = Auxiliary(
     _log_excess,
     df_node,
 )
+POWER = Auxiliary(
+    "lambda", "half_lambda", lambda half: 2.0 * np.asarray(half), lambda aux: np.array(aux[1]), _log_half_power,
+    power_node,
+)  # fmt: skip
 ZERO_INFLATION = Auxiliary(
     "zi", "zi", np.asarray, lambda aux: np.array(aux[-1]), lambda aux: np.zeros(aux.shape[:-1]), zi_node
 )

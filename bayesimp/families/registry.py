@@ -15,6 +15,7 @@ from bayesimp.families.positive import GAMMA, INVERSE_GAUSSIAN, LOGNORMAL
 from bayesimp.families.proportion import BETA
 from bayesimp.families.record import Family
 from bayesimp.families.robust import STUDENT
+from bayesimp.families.transformed import YEO_JOHNSON
 from bayesimp.families.zero_inflated import ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
 from bayesimp.messages import suggestion
 
@@ -32,7 +33,7 @@ __all__ = [
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        NORMAL, STUDENT, BERNOULLI, BINOMIAL, POISSON, NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON,
+        NORMAL, STUDENT, YEO_JOHNSON, BERNOULLI, BINOMIAL, POISSON, NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON,
         ZERO_INFLATED_NEGATIVE_BINOMIAL, HURDLE_POISSON, HURDLE_NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, LOGNORMAL,
         BETA, CENSORED, ORDINAL, CATEGORICAL, NONE,
     )
@@ -46,13 +47,12 @@ INTERVAL = (
     "Values between two limits are imputed by a PyMC model of your own: bi.FromPyMC, as in "
     "bayesimp.models.detection_limit. Leave them missing in the table."
 )
-YEO_JOHNSON = (
-    "Declare 'lognormal' or 'gamma' if the variable is positive and skewed, 'student' if it has extreme values, or put a "
-    "transformed column into the table."
+BOX_COX = (
+    "Declare 'yeo_johnson' if its transformation is to be estimated, 'lognormal' or 'gamma' if the variable is positive "
+    "and skewed, or put a transformed column into the table."
 )
 ELSEWHERE = {
-    "tobit": TOBIT, "detection_limit": TOBIT, "interval_censored": INTERVAL, "yeo_johnson": YEO_JOHNSON,
-    "yeo-johnson": YEO_JOHNSON,
+    "tobit": TOBIT, "detection_limit": TOBIT, "interval_censored": INTERVAL, "box_cox": BOX_COX, "box-cox": BOX_COX,
 }  # fmt: skip
 
 

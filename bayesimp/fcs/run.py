@@ -38,7 +38,8 @@ __all__ = ["FCSRun", "run_chain"]
 TABLE = "FCS keeps the parameters of every cycle, but not the completed table"
 NOT_KEPT = {  # why FCS lacks what `Imputations.tree_with` gives
     "log_likelihood": f"{TABLE} on which its conditional models depend, and in general no joint distribution has these "
-    "conditionals: their product would be a pseudo-likelihood",
+    "conditionals (Liu et al. 2014): their product would be a pseudo-likelihood, and az.loo of one of them would leave "
+    "no value out, as missing cells of its row were drawn given it by other models, of which no weight takes it out",
     "log_prior": "FCS has a prior in each conditional model, but in general no joint posterior to which they belong: "
     "power-scaling by their product would say nothing",
     "posterior_predictive": f"{TABLE} given which a variable is replicated",
@@ -141,7 +142,8 @@ class FCSRun(Run):
         """Refused, with the reason."""
         raise SpecificationError(
             f"{what}: {NOT_KEPT[what]}. JointNormal and JointGLMM have it; FCS has 'standard_deviations' and "
-            "'correlations'."
+            "'correlations', and imp.overimpute(seed=1), which hides observed values in turn and imputes them, compares "
+            "what a conditional model predicts with what is left out."
         )
 
     def state(self) -> xr.Dataset:

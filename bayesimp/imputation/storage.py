@@ -98,7 +98,7 @@ def load(
         raise FileNotFoundError(f"{path}: there is no such file; load takes what imp.save(path) wrote.")
     engine = "zarr" if path.suffix == ".zarr" else "h5netcdf"
     with xr.open_datatree(path, engine=engine) as opened:
-        attrs = dict(opened.attrs)
+        attrs = {str(name): value for name, value in opened.attrs.items()}
         groups = {str(name): group.to_dataset().load() for name, group in opened.children.items()}
     if "bayesimp" not in attrs:
         raise DataError(f"{path} is no result that this version of bayesimp has saved.")

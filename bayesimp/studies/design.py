@@ -49,8 +49,9 @@ class SimulatedVariable:
     level
         "cluster": one value in each cluster, from other cluster-level variables.
     sd, shape, trials
-        Residual standard deviation (normal; lognormal: of the logarithm), scale (Student-t); shape (negative binomial,
-        gamma, inverse Gaussian, beta), degrees of freedom (Student-t); trials (binomial).
+        Residual standard deviation (normal; lognormal, Yeo-Johnson: of what is normal), scale (Student-t); shape
+        (negative binomial, gamma, inverse Gaussian, beta), degrees of freedom (Student-t), lambda (Yeo-Johnson);
+        trials (binomial).
     zeros
         Probability of a structural zero (zero-inflated counts) or of a zero (hurdle).
     limits

@@ -40,7 +40,7 @@ class IncompleteData:
         grouping factors, nested or crossed, a list of names, ``["school", "class"]``: the first are the primary clusters,
         by which results are shown and which models with one random part use.
     families
-        Family by variable, to override the inferred one: ``"normal"``, ``"student"``, ``"bernoulli"``,
+        Family by variable, to override the inferred one: ``"normal"``, ``"student"``, ``"yeo_johnson"``, ``"bernoulli"``,
         ``"binomial(n)"`` (successes out of the complete column n), ``"poisson"``, ``"negative_binomial"``,
         ``"zero_inflated_poisson"``, ``"zero_inflated_negative_binomial"``, ``"hurdle_poisson"``,
         ``"hurdle_negative_binomial"``, ``"gamma"``, ``"inverse_gaussian"``, ``"lognormal"``, ``"beta"``,

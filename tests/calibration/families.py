@@ -37,6 +37,7 @@ from tests.calibration.joint_glmm import (
 )
 from tests.calibration.run import LEVEL, SEED, row
 from tests.calibration.uniformity import p_value
+from tests.longhand import yeo_johnson
 
 TRIALS = np.random.default_rng(5).integers(1, 8, len(g))
 LABELS = ["a", "b", "c"]
@@ -47,6 +48,7 @@ LARGEST = 13.0  # of linear predictors of counts: tables with counts above 1e4 a
 TERMS: dict[str, tuple[str, Callable]] = {
     "normal": ("v + I(v**2)", lambda v: (v, v**2)),
     "student": ("v + I(v**2)", lambda v: (v, v**2)),
+    "yeo_johnson": ("v + I(v**2)", lambda v: (v, v**2)),
     "censored": ("v + I(v**2)", lambda v: (v, v**2)),
     "bernoulli": ("x + v + v:x", lambda v, x: (x, v, v * x)),
     "binomial(n)": ("v + I(v**2)", lambda v: (v, v**2)),
@@ -88,6 +90,10 @@ def response(rng, family: str, name: str, eta: np.ndarray) -> tuple[dict, np.nda
         case "student":
             sigma, nu, y = student(rng, one)
             return {f"sigma_{name}": sigma, f"nu_{name}": nu}, y
+        case "yeo_johnson":
+            sigma, power = abs(rng.standard_t(3)), 2.0 * rng.beta(2.0, 2.0)
+            y = yeo_johnson.back(one + sigma * rng.normal(size=n), power)
+            return {f"sigma_{name}": sigma, f"lambda_{name}": power}, y
         case "bernoulli":
             return {}, (rng.random(n) < p).astype(float)
         case "binomial(n)":
@@ -158,7 +164,17 @@ def simulate(rng, family: str, prior, other: str = ""):
 def design(family: str, other: str = "") -> Design:
     prior = (
         HALF_T
-        if family in ("normal", "student", "censored", "bernoulli", "binomial(n)", "ordinal", "categorical")
+        if family
+        in (
+            "normal",
+            "student",
+            "yeo_johnson",
+            "censored",
+            "bernoulli",
+            "binomial(n)",
+            "ordinal",
+            "categorical",
+        )
         else SMALL
     )
     limits = LIMITS if family == "censored" else {}

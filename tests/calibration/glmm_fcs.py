@@ -44,6 +44,7 @@ from tests.calibration.families import above_zero
 from tests.calibration.run import LEVEL
 from tests.calibration.sbc import draw_covariance
 from tests.calibration.uniformity import p_value
+from tests.longhand import yeo_johnson
 from tests.longhand.glmm_density import log_likelihood
 
 SEED, DRAWS, CYCLES, LEVELS = 2027, 19, 20, 4
@@ -98,6 +99,7 @@ DESIGNS = {
     "hurdle Poisson": make("hurdle_poisson", [-3, 1.2], [0.5, 0.2], 0.4, 8.0),
     "hurdle negative binomial": make("hurdle_negative_binomial", [-3, 1.5], [0.5, 0.2], 0.4, 8.0),
     "Student-t": make("student", [1, 1], [0.5, 0.2], 0.4, 8.0),
+    "Yeo-Johnson": make("yeo_johnson", [-3, 1], [0.5, 0.2], 0.4, 8.0),
     "zero-inflated Poisson": make("zero_inflated_poisson", [-3, 1.5], [0.5, 0.2], 0.4, 8.0),
     "zero-inflated negative binomial": make(
         "zero_inflated_negative_binomial", [-3, 1.5], [0.5, 0.2], 0.4, 8.0
@@ -178,6 +180,8 @@ def _draw_once(rng, design: Design) -> Truth:
         aux = rng.standard_t(3, 1) ** -2.0
     elif design.family == "student":
         aux = np.array([abs(rng.standard_t(3)), 2.0 + rng.gamma(2.0, 10.0)])
+    elif design.family == "yeo_johnson":
+        aux = np.array([abs(rng.standard_t(3)), 2.0 * rng.beta(2.0, 2.0)])
     elif design.family == "lognormal":
         aux = np.abs(rng.standard_t(3, 1))
     if design.family.startswith(("zero_inflated", "hurdle")):
@@ -214,6 +218,8 @@ def draw_response(rng, design: Design, eta, aux):
             return rng.wald(np.exp(one), aux[0])
         case "student":
             return one + aux[0] * rng.standard_t(aux[1], n)
+        case "yeo_johnson":
+            return yeo_johnson.back(one + aux[0] * rng.normal(size=n), aux[1])
         case "ordinal":
             return (one + rng.logistic(size=n) > np.r_[0.0, aux][:, None]).sum(0).astype(float)
     return (
@@ -248,7 +254,7 @@ def fitted(design: Design, y: np.ndarray, seed: int):
         method = me.Bayes()
     else:
         method = me.Bayes(pr.Priors(Psi=design.Psi, beta=pr.Normal(design.mean, design.sd)), link=design.link)
-    if design.family == "student":
+    if design.family in ("student", "yeo_johnson"):
         with units_of_the_data():
             return frame, _imputed(design, data, method, seed)
     return frame, _imputed(design, data, method, seed)
@@ -279,7 +285,7 @@ def draws_of(design: Design, y: np.ndarray, seed: int) -> list[Truth]:
     own = [
         v.reshape(DRAWS, -1)
         for name, v in last.items()
-        if name.startswith(("cutpoints", "shape", "sigma_", "nu", "zi", "hu_"))
+        if name.startswith(("cutpoints", "shape", "sigma_", "nu", "lambda", "zi", "hu_"))
     ]
     aux = np.hstack(own) if own else np.empty((DRAWS, 0))
     if design.family == "ordinal":

@@ -63,13 +63,13 @@ class Design:
 
 @contextmanager
 def units_of_the_data() -> Iterator[None]:
-    """Student-t and inverse Gaussian variables as they are: the prior of scale or shape does not depend on the data."""
+    """Student-t, Yeo-Johnson and inverse Gaussian variables as they are: no prior depends on the data."""
     responses = joint_table._responses
 
     def without(data, factors, V, places, known=None):
         Y, center, unit = responses(data, factors, V, places, known)
         for k, factor in enumerate(factors):
-            if factor.family.name in ("student", "inverse_gaussian"):
+            if factor.family.name in ("student", "yeo_johnson", "inverse_gaussian"):
                 Y[:, k], center[k], unit[k] = V[:, places[k]], 0.0, 1.0
         return Y, center, unit
 
@@ -382,6 +382,7 @@ FEW = 12  # values of a variable with limits, below which a table is passed over
 POSITIVE, MANY = (1e-8, 1e8), (0.0, 1e4)
 LIMITS = {
     "gamma": POSITIVE, "inverse_gaussian": POSITIVE, "lognormal": POSITIVE, "beta": (1e-8, 1 - 1e-8),
+    "yeo_johnson": (-8.0, 8.0),  # all that 64 standardised values can be
     "student": (-1e6, 1e6), "zip": (0.0, 1e6), "zinb": (0.0, 1e6), "poisson": MANY, "negative_binomial": MANY,
     "zero_inflated_poisson": MANY, "zero_inflated_negative_binomial": MANY, "hurdle_poisson": MANY,
     "hurdle_negative_binomial": MANY,

@@ -12,6 +12,7 @@ from tests.calibration import families, joint_glmm, sbc
 from tests.calibration.families import DESIGNS
 from tests.calibration.montecarlo import LEVEL, REJECTED
 from tests.calibration.test_joint_glmm import without_child
+from tests.longhand import yeo_johnson
 
 
 def test_every_family_has_a_design_of_both_roles():
@@ -44,9 +45,24 @@ def test_every_design_in_full(name):
 
 @pytest.mark.slow
 @pytest.mark.calibration
-@pytest.mark.parametrize("name", ["lognormal", "hurdle_poisson"])
+@pytest.mark.parametrize("name", ["lognormal", "hurdle_poisson", "yeo_johnson"])
 def test_a_child_left_out_is_rejected(name):
     ranks = joint_glmm.ranks(DESIGNS[name], 60, 2, tune=60, thin=2, spoil=without_child("v", "y"))
+    assert sbc.overall(ranks) < REJECTED
+
+
+@pytest.mark.slow
+@pytest.mark.calibration
+def test_a_power_from_another_prior_is_rejected(monkeypatch):
+    """lambda / 2 of the truth about .8 and not about .5."""
+
+    def other(rng, family, name, eta):
+        sigma, power = abs(rng.standard_t(3)), 2.0 * rng.beta(8.0, 2.0)
+        y = yeo_johnson.back(eta[:, 0] + sigma * rng.normal(size=len(eta)), power)
+        return {f"sigma_{name}": sigma, f"lambda_{name}": power}, y
+
+    monkeypatch.setattr(families, "response", other)
+    ranks = joint_glmm.ranks(DESIGNS["yeo_johnson"], 60, 2, tune=60, thin=2)
     assert sbc.overall(ranks) < REJECTED
 
 

@@ -137,7 +137,7 @@ def test_the_record():
 
 
 @pytest.mark.parametrize("name, cure", [
-    ("interval_censored", "detection_limit"), ("tobit", "censored"), ("yeo_johnson", "lognormal"),
+    ("interval_censored", "detection_limit"), ("tobit", "censored"), ("box_cox", "yeo_johnson"),
     ("weibull", "is not known"),
 ])  # fmt: skip
 def test_families_that_do_not_exist_name_what_to_use_instead(name, cure):

@@ -229,6 +229,7 @@ def response(family) -> bi.IncompleteData:
         "gamma": lambda: rng.gamma(3.0, 20 * np.exp(eta)), "poisson": lambda: rng.poisson(4 * np.exp(eta)) * 1.0,
         "beta": lambda: rng.beta(3 * np.exp(eta), 3.0), "normal": lambda: 100 + 7 * (eta + rng.normal(size=120)),
         "student": lambda: 100 + 7 * (eta + 0.7 * rng.standard_t(3, 120)),
+        "yeo_johnson": lambda: 100 + 7 * rng.gamma(2.0, np.exp(eta)),
         "zero_inflated_poisson": lambda: rng.poisson(4 * np.exp(eta)) * (rng.random(120) < 0.7) * 1.0,
         "categorical": lambda: np.array(["b", "a", "c"], dtype=object)[np.digitize(eta + rng.normal(size=120), [0, 1])],
     }[family]()  # fmt: skip
@@ -238,7 +239,8 @@ def response(family) -> bi.IncompleteData:
 
 
 @pytest.mark.parametrize(
-    "family", ["normal", "gamma", "poisson", "beta", "categorical", "student", "zero_inflated_poisson"]
+    "family",
+    ["normal", "gamma", "poisson", "beta", "categorical", "student", "yeo_johnson", "zero_inflated_poisson"],
 )
 def test_the_model_of_a_response_is_what_an_ordinary_block_has(family):
     data, formula = response(family), "y ~ w + (1 | g)"
@@ -246,7 +248,9 @@ def test_the_model_of_a_response_is_what_an_ordinary_block_has(family):
     for model in (bi.FCS(data, "bayes", formula), bi.FCS(data, analysis=formula)):
         tree = model.impute(8, cycles=225, tune=50, **RUN).tree["posterior"]
         names = [
-            n for n in ("beta_y", "sigma2_y", "shape_y", "sigma_y", "nu_y", "zi_y", "Psi_y") if n in tree
+            n
+            for n in ("beta_y", "sigma2_y", "shape_y", "sigma_y", "nu_y", "lambda_y", "zi_y", "Psi_y")
+            if n in tree
         ]
         parts = [tree[n].values.reshape(*tree[n].shape[:2], -1) for n in names]
         parts = [

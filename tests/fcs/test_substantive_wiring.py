@@ -17,7 +17,7 @@ LEVELS = {"bernoulli": ["no", "yes"], "ordinal": ["low", "mid", "top"], "categor
 COUNTED = (*LEVELS, "binomial(n)", "poisson", "negative_binomial", "hurdle_poisson")
 FAMILIES = (
     "normal", "bernoulli", "ordinal", "categorical", "binomial(n)", "poisson", "negative_binomial", "gamma",
-    "inverse_gaussian", "lognormal", "beta", "hurdle_poisson",
+    "inverse_gaussian", "lognormal", "beta", "yeo_johnson", "hurdle_poisson",
 )  # fmt: skip
 
 
@@ -31,6 +31,7 @@ def covariate(family, rng):
         "negative_binomial": lambda: rng.poisson(rng.gamma(2, 2, N)), "gamma": lambda: rng.gamma(4, 5.0, N),
         "inverse_gaussian": lambda: rng.wald(20.0, 60.0, N), "beta": lambda: rng.beta(3, 2, N),
         "lognormal": lambda: np.exp(3 + 0.5 * rng.normal(size=N)),
+        "yeo_johnson": lambda: 30 - rng.gamma(2.0, 5.0, N),
         "hurdle_poisson": lambda: (1 + rng.poisson(3.0, N)) * rng.integers(0, 2, N),
     }[family]()  # fmt: skip
     if family not in LEVELS:

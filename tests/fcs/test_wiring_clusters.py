@@ -21,7 +21,7 @@ MEANS = np.r_[np.tile([-1.0, 1.0], 12), [-1.0, 1.0, 1.0, -1.0]]
 TRIALS = 3, 12, 7, 20  # of the clusters without a value
 WITHIN = np.array([0.0, 1.5, -1.5, 0.0])  # of the rows of every cluster, about its mean
 FAMILIES = ["bernoulli", "binomial", "poisson", "negative_binomial", "ordinal", "categorical", "gamma",
-            "inverse_gaussian", "lognormal", "beta", "student", "zero_inflated_poisson",
+            "inverse_gaussian", "lognormal", "beta", "student", "yeo_johnson", "zero_inflated_poisson",
             "zero_inflated_negative_binomial", "hurdle_poisson", "hurdle_negative_binomial"]  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_variables_of_clusters(family):
     y, trials = clusters(family, 4)
     seen, logs = y[:OBSERVED], family.endswith(LOG)
     origin, unit = 0.0, 1.0
-    if family == "student":
+    if family in ("student", "yeo_johnson"):
         origin, unit = seen.mean(), seen.std()
     if family in POSITIVE:
         unit = seen.mean()

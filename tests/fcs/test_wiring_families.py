@@ -15,6 +15,7 @@ import pytest
 
 import bayesimp as bi
 from bayesimp.fcs.blocks import mlmi
+from tests.longhand import yeo_johnson
 from tests.longhand.cells import Cell, compare
 from tests.longhand.laws import Rows, hierarchical
 
@@ -67,6 +68,8 @@ def draw(family, eta, second, trials, rng):
             return rng.beta(5 * mean, 5 * (1 - mean))
         case "student":
             return 300 + UNIT * (eta + 0.7 * rng.standard_t(3, n))
+        case "yeo_johnson":
+            return 300 + UNIT * yeo_johnson.back(0.5 * eta + 0.7 * rng.normal(size=n), 0.3)
         case "ordinal":
             return np.digitize(eta + rng.logistic(size=n), [-0.7, 0.9]).astype(float)
         case "categorical":
@@ -145,7 +148,7 @@ def rows_and_cells(data, q=1):
 
 
 def candidates(family, y):
-    if family in ("normal", "student"):
+    if family in ("normal", "student", "yeo_johnson"):
         return np.linspace(y.min() - 2, y.max() + 2, 200)
     if family in LEVELS:
         return np.arange(len(LEVELS[family]))
@@ -168,7 +171,7 @@ def posterior(family, data, q=1, sd=(5.0, 2.5), **options):
     origin, unit = (300.0, UNIT) if family == "normal" else (0.0, 1.0)
     if family in POSITIVE:
         unit = rows.y.mean()
-    if family == "student":
+    if family in ("student", "yeo_johnson"):
         origin, unit = rows.y.mean(), rows.y.std()
     rows = rows._replace(y=(rows.y - origin) / unit)
     centre = np.log(rows.y.mean()) if family.endswith(("poisson", "negative_binomial")) else 0.0
@@ -190,7 +193,7 @@ def against(family, method, m, cycles, seed=1, q=1, slopes=0.0, sizes=SIZES, **o
 NORMAL = bi.priors.Priors(bi.priors.HuangWand(scale=UNIT), bi.priors.HuangWand(scale=UNIT))
 PLANE = {"places": 15, "width": 5.0, "count": 1024}  # a grid of two effects
 FAMILIES = ["normal", "bernoulli", "probit", "binomial", "poisson", "negative_binomial", "ordinal", "categorical",
-            "gamma", "inverse_gaussian", "lognormal", "beta", "student", "zero_inflated_poisson",
+            "gamma", "inverse_gaussian", "lognormal", "beta", "student", "yeo_johnson", "zero_inflated_poisson",
             "zero_inflated_negative_binomial", "hurdle_poisson", "hurdle_negative_binomial"]  # fmt: skip
 
 

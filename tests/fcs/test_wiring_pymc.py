@@ -37,8 +37,8 @@ def test_normal_block():
     "family",
     ["bernoulli", *(pytest.param(name, marks=pytest.mark.slow) for name in (
         "binomial", "poisson", "negative_binomial", "ordinal", "categorical", "gamma", "inverse_gaussian", "beta",
-        "student", "zero_inflated_poisson", "zero_inflated_negative_binomial", "lognormal", "hurdle_poisson",
-        "hurdle_negative_binomial"))],
+        "student", "yeo_johnson", "zero_inflated_poisson", "zero_inflated_negative_binomial", "lognormal",
+        "hurdle_poisson", "hurdle_negative_binomial"))],
 )  # fmt: skip
 def test_generalised_models(family):
     """Increments of cutpoints have the prior of `bayes`, so does all else."""

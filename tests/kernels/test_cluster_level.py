@@ -11,6 +11,7 @@ from bayesimp.kernels.families.codes import (
     HURDLE_NEGATIVE_BINOMIAL,
     HURDLE_POISSON,
     STUDENT,
+    YEO_JOHNSON,
     ZERO_INFLATED_NEGATIVE_BINOMIAL,
     ZERO_INFLATED_POISSON,
 )
@@ -29,10 +30,11 @@ from bayesimp.kernels.glm import regression as st
 from bayesimp.kernels.glm.density import CATEGORICAL, NORMAL, ORDINAL
 from tests.calibration.montecarlo import LEVEL, REJECTED, bonferroni
 from tests.calibration.uniformity import p_value
+from tests.longhand import yeo_johnson
 
 DRAWS = 99
 FAMILIES = [(NORMAL, 2), (LOGIT, 2), (PROBIT, 2), (POISSON, 2), (NEGATIVE_BINOMIAL, 2), (GAMMA, 2), (INVERSE_GAUSSIAN, 2),
-            (BETA, 2), (LOGNORMAL, 2), (HURDLE_POISSON, 2), (HURDLE_NEGATIVE_BINOMIAL, 2), (STUDENT, 2),
+            (BETA, 2), (LOGNORMAL, 2), (HURDLE_POISSON, 2), (HURDLE_NEGATIVE_BINOMIAL, 2), (STUDENT, 2), (YEO_JOHNSON, 2),
             (ZERO_INFLATED_POISSON, 2), (ZERO_INFLATED_NEGATIVE_BINOMIAL, 2),
              (ORDINAL, 4), (CATEGORICAL, 3)]  # fmt: skip
 
@@ -56,6 +58,9 @@ def truth(rng, family, levels, X, location, scale):
     if family == STUDENT:
         aux = np.array([scale * abs(student(3).rvs(random_state=rng)), 2 + rng.gamma(2, 10)])
         return beta, 1.0, aux, X @ beta[:, 0] + aux[0] * student(aux[1]).rvs(len(X), random_state=rng)
+    if family == YEO_JOHNSON:
+        aux = np.array([scale * abs(student(3).rvs(random_state=rng)), 2 * rng.beta(2, 2)])
+        return beta, 1.0, aux, yeo_johnson.back(X @ beta[:, 0] + aux[0] * rng.normal(size=len(X)), aux[1])
     if family == BETA:
         k, mu = abs(student(3).rvs(random_state=rng)) ** -2.0, expit(X @ beta[:, 0])
         y = rng.beta(k * mu, k * (1 - mu))
@@ -91,8 +96,11 @@ def truth(rng, family, levels, X, location, scale):
 def ranks(family, levels, datasets, seed, m=9, p=3, spoil=None, thin=1):
     """Ranks of true parameters and of a missing value among draws; m clusters, two without the variable."""
     steps = 5 if family == NORMAL else cl.STEPS
-    location = {NORMAL: 1.5, STUDENT: 1.5}.get(family, 0.4 * (family in cl.LOG_LINKS))
-    out, scale = [], {NORMAL: 2.0, STUDENT: 2.0}.get(family, 0.5 if family in cl.LOG_LINKS else 1.0)
+    location = {NORMAL: 1.5, STUDENT: 1.5, YEO_JOHNSON: 1.5}.get(family, 0.4 * (family in cl.LOG_LINKS))
+    out, scale = (
+        [],
+        {NORMAL: 2.0, STUDENT: 2.0, YEO_JOHNSON: 2.0}.get(family, 0.5 if family in cl.LOG_LINKS else 1.0),
+    )
     observed = np.arange(m) >= 2
     for k in range(datasets):
         rng = np.random.default_rng([seed, k])

@@ -13,10 +13,16 @@ from scipy import stats
 from scipy.special import expit, logsumexp
 
 from bayesimp.kernels.families import mixtures
-from bayesimp.kernels.families.codes import STUDENT, ZERO_INFLATED_NEGATIVE_BINOMIAL, ZERO_INFLATED_POISSON
+from bayesimp.kernels.families.codes import (
+    STUDENT,
+    YEO_JOHNSON,
+    ZERO_INFLATED_NEGATIVE_BINOMIAL,
+    ZERO_INFLATED_POISSON,
+)
 from bayesimp.kernels.families.responses import dispersed_aux, draw_rows, usual_aux
 from bayesimp.kernels.glmm.gibbs import MOVES
 from tests.kernels.test_glmm_gibbs import blank, has_quantiles, make_prior, make_rows, run
+from tests.longhand import yeo_johnson
 
 Y = np.array([0.2, -1.3, 6.0, 0.4, 0.9, -0.4])
 
@@ -28,7 +34,7 @@ def density(family, y, eta, first, second):
 
 @njit
 def latent(rng, family, y, eta, aux, out):
-    mixtures.latent(rng, family, y, eta, aux, out)
+    mixtures.latent(rng, family, y, eta, aux, out, np.empty(y.size))
 
 
 def test_density_is_scipys():
@@ -74,6 +80,24 @@ def test_scale_and_degrees_of_freedom_alone(which):
     log_p += stats.t(3, scale=0.7).logpdf(sigma) + np.log(sigma)
     log_p += stats.gamma(2, scale=10).logpdf(excess) + np.log(excess)
     has_quantiles(draws, grids[which], logsumexp(log_p, axis=1 - which))
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_scale_and_power_alone(which):
+    """sigma and lambda marginally against a grid of both, under the stated priors."""
+    rows, prior = make_rows(YEO_JOHNSON, Y, [6]), make_prior(1, 1, 1)._replace(shape_scale=0.7)
+    _, aux, _, _ = state = blank(rows)
+    draws = run(rows, prior, state, lambda: np.log([aux[0], aux[1] / (2 - aux[1])]), 6000, 2, MOVES["aux"])
+    grids = np.linspace(-3, 4, 281), np.linspace(-9, 9, 361)
+    sigma, half = (f(g) for f, g in zip((np.exp, expit), np.meshgrid(*grids, indexing="ij"), strict=True))
+    log_p = yeo_johnson.log_density(Y, 0.0, sigma[..., None], 2 * half[..., None]).sum(-1)
+    log_p += stats.t(3, scale=0.7).logpdf(sigma) + np.log(sigma)
+    log_p += stats.beta(2, 2).logpdf(half) + np.log(half * (1 - half))
+    has_quantiles(draws[:, which], grids[which], logsumexp(log_p, axis=1 - which))
+    wrong = log_p - np.where(Y >= 0, 1, -1) @ np.log1p(np.abs(Y)) * (2 * half - 1)  # no Jacobian
+    if which == 1:
+        with pytest.raises(AssertionError):
+            has_quantiles(draws[:, which], grids[which], logsumexp(wrong, axis=1 - which))
 
 
 def test_a_prior_of_another_scale_is_noticed():

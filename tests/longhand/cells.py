@@ -29,6 +29,8 @@ from scipy.special import (
     xlogy,
 )
 
+from tests.longhand import yeo_johnson
+
 __all__ = ["Cell", "Law", "compare", "cumulative", "log_density", "thresholds"]
 
 
@@ -59,7 +61,8 @@ def log_density(family, y, trials, eta, aux):
     """log p(y | eta): y, trials broadcast against eta (..., r) without its last axis; aux (..., a).
 
     aux: increments of an ordinal variable, the variance of a normal one, the precision of the logarithm of a lognormal
-    one, scale and degrees of freedom of a Student-t one, else the shape, and the probability of a structural zero last.
+    one, scale and degrees of freedom of a Student-t one, scale and lambda of a Yeo-Johnson one, else the shape,
+    and the probability of a structural zero last.
     """
     e = eta[..., 0]
     with np.errstate(divide="ignore"):
@@ -99,6 +102,8 @@ def log_density(family, y, trials, eta, aux):
                 return 0.5 * np.log(k / (2 * np.pi)) - log_y - 0.5 * k * (log_y - e) ** 2
             case "student":
                 return stats.t.logpdf(y, aux[..., 1], e, aux[..., 0])
+            case "yeo_johnson":
+                return yeo_johnson.log_density(y, e, aux[..., 0], aux[..., 1])
             case "normal":
                 return -0.5 * (y - e) ** 2 / aux[..., 0] - 0.5 * np.log(2 * np.pi * aux[..., 0])
             case "ordinal":
@@ -144,6 +149,8 @@ def cumulative(family, t, trials, eta, aux):
             return ndtr(np.sqrt(aux[..., 0]) * (np.log(t) - e))
         case "student":
             return stats.t.cdf(t, aux[..., 1], e, aux[..., 0])
+        case "yeo_johnson":
+            return yeo_johnson.cumulative(t, e, aux[..., 0], aux[..., 1])
         case "normal":
             return ndtr((t - e) / np.sqrt(aux[..., 0]))
         case "ordinal":

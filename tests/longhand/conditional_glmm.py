@@ -7,11 +7,23 @@ import numpy as np
 from scipy import stats
 from scipy.special import expit, ndtr
 
+from tests.longhand import yeo_johnson
 from tests.longhand.joint_normal_rows import log_prior
 
 
 def log_posterior(
-    data, beta, b, Psi, prior, variation=None, increments=None, spread=None, excess=None, zi=None, hu=None
+    data,
+    beta,
+    b,
+    Psi,
+    prior,
+    variation=None,
+    increments=None,
+    spread=None,
+    excess=None,
+    zi=None,
+    hu=None,
+    half_lambda=None,
 ) -> float:
     """Of beta, u, Psi (as `log_prior` has it), 1/sqrt(shape) and the increments, constants included."""
     value = sum(
@@ -25,6 +37,7 @@ def log_posterior(
             excess=excess,
             zi=zi,
             hu=hu,
+            half_lambda=half_lambda,
         )
     )
     # u and not b is free: the density of b times |L| per cluster
@@ -38,6 +51,8 @@ def log_posterior(
         value += np.log(2) + stats.t(3).logpdf(spread)
     if excess is not None:
         value += stats.gamma(2, scale=10).logpdf(excess)
+    if half_lambda is not None:
+        value += stats.beta(2, 2).logpdf(half_lambda)
     value += sum(stats.beta(1, 1).logpdf(p) for p in (zi, hu) if p is not None)
     if increments is not None:
         value += stats.expon.logpdf(increments).sum()
@@ -45,7 +60,7 @@ def log_posterior(
 
 
 def log_likelihood(
-    data, beta, b, shape=None, increments=None, spread=None, excess=None, zi=None, hu=None
+    data, beta, b, shape=None, increments=None, spread=None, excess=None, zi=None, hu=None, half_lambda=None
 ) -> list[float]:
     """By row."""
     q = data.Z.shape[1]
@@ -83,6 +98,9 @@ def log_likelihood(
                 law = stats.lognorm(spread, scale=mu)
             case "student":
                 law = stats.t(2 + excess, eta[0], spread)
+            case "yeo_johnson":
+                out.append(yeo_johnson.log_density(y, eta[0], spread, 2 * half_lambda))
+                continue
             case "ordinal":
                 cutpoints = np.r_[-np.inf, 0, np.cumsum(increments), np.inf]
                 law = stats.rv_discrete(values=(range(data.levels), np.diff(expit(cutpoints - eta[0]))))

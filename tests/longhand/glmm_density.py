@@ -9,10 +9,12 @@ from bayesimp.kernels.families.codes import (
     HURDLE_NEGATIVE_BINOMIAL,
     HURDLE_POISSON,
     STUDENT,
+    YEO_JOHNSON,
     ZERO_INFLATED_NEGATIVE_BINOMIAL,
     ZERO_INFLATED_POISSON,
 )
 from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL
+from tests.longhand import yeo_johnson
 
 __all__ = ["log_likelihood"]
 
@@ -39,6 +41,8 @@ def log_likelihood(family, y, trials, eta, aux):
         return choose + xlogy(y, np.exp(high)) + xlogy(trials - y, np.exp(low))
     if family == STUDENT:
         return stats.t.logpdf(y, aux[1], eta, aux[0])
+    if family == YEO_JOHNSON:
+        return yeo_johnson.log_density(y, eta, aux[0], aux[1])
     if family == f.BETA:
         return stats.beta.logpdf(y, aux[0] * expit(eta), aux[0] * expit(-eta))
     mu = np.exp(eta)

@@ -13,6 +13,8 @@ import numpy as np
 from scipy import stats
 from scipy.special import expit, logsumexp, ndtr
 
+from tests.longhand import yeo_johnson
+
 __all__ = ["Law", "log_posterior"]
 
 
@@ -35,10 +37,23 @@ class Law:
     link: str = "logit"
     trials: str = ""
     shift: float = 0.0  # of the linear predictor where the column missing_<response> is 1
+    center: float = 0.0  # origin and unit of what a Yeo-Johnson transformation is applied to
+    unit: float = 1.0
 
 
 def log_density(
-    law: Law, y, eta, shape=None, cuts=None, sigma2=None, trials=1, sigma=None, nu=None, zi=None, hu=None
+    law: Law,
+    y,
+    eta,
+    shape=None,
+    cuts=None,
+    sigma2=None,
+    trials=1,
+    sigma=None,
+    nu=None,
+    zi=None,
+    hu=None,
+    power=None,
 ) -> float:
     """Of one response; eta (r,)."""
     p = ndtr(eta[0]) if law.link == "probit" else expit(eta[0])
@@ -59,6 +74,9 @@ def log_density(
             return stats.lognorm(sigma, scale=mu).logpdf(y)
         case "student":
             return stats.t(nu, eta[0], sigma).logpdf(y)
+        case "yeo_johnson":
+            of_one = (y - law.center) / law.unit, (eta[0] - law.center) / law.unit, sigma / law.unit
+            return float(yeo_johnson.log_density(*of_one, power)) - np.log(law.unit)
         case "bernoulli":
             return stats.bernoulli(p).logpmf(y)
         case "binomial":
@@ -107,10 +125,16 @@ def log_posterior(frame, laws, theta, *, beta_sd, Sigma, Psi) -> float:
             total += stats.invwishart(Sigma[0], 1 / Sigma[1]).logpdf(theta[f"sigma2_{y}"])
         if f"variation_{y}" in theta:  # of the response divided by its mean, where the shape has its unit
             total += stats.t(3).logpdf(theta[f"variation_{y}"])
-        if law.family in ("student", "lognormal"):  # sigma in units of the response, or of its logarithm
+        if law.family in (
+            "student",
+            "lognormal",
+            "yeo_johnson",
+        ):  # sigma in units of the response, or of its logarithm
             total += stats.t(3).logpdf(theta[f"spread_{y}"])
         if law.family == "student":
             total += stats.gamma(2, scale=10).logpdf(theta[f"nu_{y}"] - 2)
+        if law.family == "yeo_johnson":
+            total += stats.beta(2, 2).logpdf(theta[f"lambda_{y}"] / 2)
         if f"cutpoints_{y}" in theta:
             total += stats.expon.logpdf(np.diff(theta[f"cutpoints_{y}"])).sum()
     return total + sum(
@@ -162,7 +186,7 @@ def _complete(columns, laws, theta, b) -> float:
             "shape": theta.get(f"shape_{law.response}"), "cuts": theta.get(f"cutpoints_{law.response}"),
             "sigma2": theta.get(f"sigma2_{law.response}"), "sigma": theta.get(f"sigma_{law.response}"),
             "nu": theta.get(f"nu_{law.response}"), "zi": theta.get(f"zi_{law.response}"),
-            "hu": theta.get(f"hu_{law.response}"),
+            "hu": theta.get(f"hu_{law.response}"), "power": theta.get(f"lambda_{law.response}"),
         }  # fmt: skip
         for j in range(1 if law.at_cluster else n):
             if np.isnan(y[j]):

@@ -102,6 +102,10 @@ def _aux(family, z):
         sigma, excess = np.exp(z).T
         log = stats.t(3).logpdf(sigma) + stats.gamma(2, scale=10).logpdf(excess) + z.sum(1)
         return np.column_stack([sigma, 2 + excess]), log
+    if family == "yeo_johnson":  # z = log sigma, half-t(3, 1), and logit(lambda / 2), lambda / 2 ~ Beta(2, 2)
+        sigma, half = np.exp(z[:, 0]), expit(z[:, 1])
+        log = stats.t(3).logpdf(sigma) + z[:, 0] + stats.beta(2, 2).logpdf(half) + np.log(half * (1 - half))
+        return np.column_stack([sigma, 2 * half]), log
     if family.startswith(("zero_inflated", "hurdle")):
         # z = log shape^-1/2 where there is one, and logit zi or hu, ~ Beta(1, 1)
         log = stats.logistic.logpdf(z[:, -1])
@@ -116,7 +120,7 @@ def _aux(family, z):
 
 def _aux_size(family, levels):
     shaped = "normal", "negative_binomial", "gamma", "inverse_gaussian", "lognormal", "beta"
-    if family in ("student", "zero_inflated_negative_binomial", "hurdle_negative_binomial"):
+    if family in ("student", "yeo_johnson", "zero_inflated_negative_binomial", "hurdle_negative_binomial"):
         return 2
     if family in ("zero_inflated_poisson", "hurdle_poisson"):
         return 1

@@ -24,7 +24,7 @@ PLAIN = {"mode": "FAST_COMPILE", "on_unused_input": "ignore"}
 MODELS = [
     ("bernoulli", "logit"), ("bernoulli", "probit"), ("binomial", "logit"), ("binomial", "probit"), ("poisson", "log"),
     ("negative_binomial", "log"), ("gamma", "log"), ("inverse_gaussian", "log"), ("beta", "logit"), ("ordinal", "logit"),
-    ("categorical", "logit"), ("student", "identity"),
+    ("categorical", "logit"), ("student", "identity"), ("yeo_johnson", "identity"),
     ("zero_inflated_poisson", "log"), ("zero_inflated_negative_binomial", "log"), ("lognormal", "log"),
     ("hurdle_poisson", "log"), ("hurdle_negative_binomial", "log"),
 ]  # fmt: skip
@@ -63,6 +63,8 @@ def rows(family: str, link: str, q: int = 1, n: int = 12, m: int = 4) -> Conditi
             y = np.arange(n) % levels
         case "beta":
             y = rng.beta(2.0, 1.0, size=n)
+        case "yeo_johnson":
+            y = rng.gamma(2.0, size=n) - 1.5
         case _:
             y = rng.gamma(2.0, size=n)
     codes = rng.integers(0, m - 1, n)
@@ -78,7 +80,18 @@ def functions(data: ConditionalData, prior):
     values = [model.rvs_to_values[v] for v in model.free_RVs]
     names = [
         n
-        for n in ("beta", "b", "Psi", "variation", "increments", "spread", "excess", "zi", "hu")
+        for n in (
+            "beta",
+            "b",
+            "Psi",
+            "variation",
+            "increments",
+            "spread",
+            "excess",
+            "zi",
+            "hu",
+            "half_lambda",
+        )
         if n in model.named_vars
     ]
     density, free = model.logp(jacobian=False), model.logp()

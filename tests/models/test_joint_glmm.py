@@ -146,6 +146,21 @@ def robust():
     return frame, families, "y ~ w + I(w**2) + (1 | g)", {"w": "w ~ 1 + (1 | g)"}, ("w", "y"), laws
 
 
+def skewed():
+    """Yeo-Johnson variables as a covariate, with its square, and as the response."""
+    rng, frame, n = base(13)
+    frame["w"], frame["y"] = 40.0 + 3.0 * rng.gamma(2.0, size=n), 5.0 - np.exp(rng.normal(size=n))
+    for name, count in (("w", 7), ("y", 4)):
+        holes(rng, frame, name, count)
+    scales = {name: {"center": frame[name].mean(), "unit": frame[name].std(ddof=0)} for name in ("w", "y")}
+    laws = [
+        Law("w", "yeo_johnson", ONE, ONE, free=True, **scales["w"]),
+        Law("y", "yeo_johnson", lambda c: [1.0, c["w"], c["w"] ** 2], ONE, leaf=True, **scales["y"]),
+    ]
+    families = {"w": "yeo_johnson", "y": "yeo_johnson"}
+    return frame, families, "y ~ w + I(w**2) + (1 | g)", {"w": "w ~ 1 + (1 | g)"}, ("w", "y"), laws
+
+
 def inflated():
     """Zero-inflated counts of both kinds given a number; the first is complete, for NUTS cannot sum over counts."""
     rng, frame, n = base(8)
@@ -238,6 +253,7 @@ CASES = {
         positive,
         proportion,
         robust,
+        skewed,
         inflated,
         hurdles,
         between,
@@ -294,7 +310,7 @@ def longhand(model, joint, frame, laws, theta, **options):
                 jacobian += np.log(abs(value - frame[law.response][row]))  # of limit -+ sigma exp(e)
             elif law.family == "normal":
                 jacobian += 0.5 * np.log(theta[f"sigma2_{law.response}"])
-            elif law.family == "student":
+            elif law.family in ("student", "yeo_johnson"):
                 jacobian += np.log(theta[f"sigma_{law.response}"])
             else:
                 jacobian += np.log(value * (1 - value) if law.family == "beta" else value)

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import stats
 from scipy.special import log_ndtr
 
 from bayesimp import notation as nt
@@ -212,11 +211,13 @@ def _log_normal(model: JointGLMM, k: int, beta_w: Array) -> Array:
     precision, shifted = beta_of(model.table, model.priors, k)
     if not precision.any():
         return np.zeros(beta_w.shape[:2])
-    covariance = np.linalg.inv(precision)
-    law = stats.multivariate_normal(covariance @ shifted, (covariance + covariance.T) / 2)
+    # by the precision, which is well away from singular where the covariance of x and x^2 far from 0 is not
+    root = np.linalg.cholesky(precision)
     vec = np.swapaxes(beta_w, -1, -2).reshape(-1, r * p)
+    z = (vec - np.linalg.solve(precision, shifted)) @ root
+    log_p = np.log(np.diagonal(root)).sum() - 0.5 * (r * p * np.log(2 * np.pi) + (z**2).sum(axis=1))
     jacobian = r * np.linalg.slogdet(scale.T)[1] + p * np.log(scale.s).sum()
-    return np.reshape(law.logpdf(vec), beta_w.shape[:2]) - jacobian
+    return np.reshape(log_p, beta_w.shape[:2]) - jacobian
 
 
 def _replicates(run: GLMMRun, request: TreeRequest) -> xr.Dataset:

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = ["LatentRun"]
 
+NOT_KEPT = "its runs do not keep the effects of clusters, from which it is made"
+NOT_COMPUTED = {
+    "log_likelihood": "it needs probabilities of several levels together, which are integrals over latent normals",
+    "log_prior": "it is read beside a log likelihood, which is not computed",
+    "posterior_predictive": NOT_KEPT,
+    "cluster_effects": NOT_KEPT,
+}
+
 
 @dataclass
 class LatentRun(StridedRun):
@@ -115,16 +123,15 @@ class LatentRun(StridedRun):
         }  # fmt: skip
 
     def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
-        """Refused: the probability of a row's levels is an integral over its latent values, which is not computed.
+        """Refused, with the reason.
 
         Raises
         ------
         SpecificationError
         """
         raise SpecificationError(
-            f"{what}: JointLatent does not compute it, because it needs probabilities of several levels together, "
-            f"which are "
-            "integrals over latent normals. bi.JointGLMM has it for the same families."
+            f"{what}: JointLatent does not compute it, because {NOT_COMPUTED[what]}. bi.JointGLMM has it for the same "
+            "families."
         )
 
     def transform(self, new: NewRows, m: int, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray]]:

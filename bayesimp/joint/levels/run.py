@@ -83,16 +83,20 @@ class LevelsRun(StridedRun):
         }  # fmt: skip
 
     def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
-        """Refused: with crossed clusters the likelihood is not a product over clusters, and it is not computed.
+        """Refused: with crossed clusters the likelihood is not a product over clusters, and effects are not kept.
 
         Raises
         ------
         SpecificationError
         """
+        others = " and ".join(repr(f.label) for f in self.grouping.factors[1:])
+        reason = {
+            "log_likelihood": f"rows of different clusters depend on each other through {others}",
+            "log_prior": "it is read beside a log likelihood, which is not computed",
+        }.get(what, "its runs do not keep the effects of clusters, from which it is made")
         raise SpecificationError(
-            f"{what}: JointNormal does not compute it with several grouping factors, because rows of different clusters "
-            f"depend on each other through {' and '.join(repr(f.label) for f in self.grouping.factors[1:])}. "
-            "JointNormal(data, formula) with one random part has it."
+            f"{what}: JointNormal does not compute it with several grouping factors, because {reason}. JointNormal(data, "
+            "formula) with one random part has it."
         )
 
     def transform(self, new: NewRows, m: int, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray]]:

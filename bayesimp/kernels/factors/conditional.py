@@ -41,14 +41,15 @@ T_EFFECTS, T_MODES = 0, 3  # rows of tallies, as kernels/glmm/gibbs.py counts
 class FactorState(NamedTuple):
     """What the moves of a factor read, besides its rows and parameters.
 
-    given: family of a row, of a mixture given its latent variable. trials (n,): those of the rows, or the latent
-    variables. base (n, r): work space for linear predictors. shape; cuts, counts: as of `BlockTarget`. two_modes: slices
-    of targets that may have two modes, else 0. Q (d, d), t, mean (m, d), L (d, d): conditional prior of the effects,
-    their prior means, Cholesky factor of Q. b (m, q, r): the effects.
+    given: family of a row, of a mixture given its latent variable. trials, y (n,): those of the rows; of a mixture the
+    latent variables, and the response given them. base (n, r): work space for linear predictors. shape; cuts, counts: as
+    of `BlockTarget`. two_modes: slices of targets that may have two modes, else 0. Q (d, d), t, mean (m, d), L (d, d):
+    conditional prior of the effects, their prior means, Cholesky factor of Q. b (m, q, r): the effects.
     """
 
     given: int
     trials: np.ndarray
+    y: np.ndarray
     base: np.ndarray
     shape: float
     cuts: np.ndarray
@@ -97,9 +98,10 @@ def _factor_state(
     given, b = component(family), np.empty((m, q, r))
     own_effects(B, at, b)
     trials = np.empty(n) if mixed else rows.trials
+    y = np.empty(n) if mixed else rows.y
     two_modes = np.int64(not is_log_concave(given))
     return FactorState(
-        given, trials, np.empty((n, r)), shape, cuts, counts, two_modes, Q, t, mean, L, b
+        given, trials, y, np.empty((n, r)), shape, cuts, counts, two_modes, Q, t, mean, L, b
     ), definite
 
 
@@ -108,15 +110,15 @@ def target(
     rows: GlmmRows, s: FactorState, D: Matrix, shared: bool, Q: Matrix, t: Vector, slices: Integer
 ) -> BlockTarget:
     """The target of coefficients with design D and prior precision Q, given the rest of the linear predictor, s.base."""
-    return BlockTarget(s.given, rows.y, s.trials, s.base, D, shared, Q, t, s.shape, s.cuts, s.counts, slices)
+    return BlockTarget(s.given, s.y, s.trials, s.base, D, shared, Q, t, s.shape, s.cuts, s.counts, slices)
 
 
 @inner
-def _draw_latent(rng: np.random.Generator, rows: GlmmRows, s: FactorState, beta: Matrix, aux: Vector) -> None:
-    """s.trials <- the latent variables of a mixture; of other families, nothing."""
+def draw_latent(rng: np.random.Generator, rows: GlmmRows, s: FactorState, beta: Matrix, aux: Vector) -> None:
+    """s.trials, s.y <- the latent variables of a mixture, and y given them; of other families, nothing."""
     if is_mixture(rows.family):
         predictor(rows, beta, s.b, True, True, s.base)
-        latent(rng, rows.family, rows.y, s.base, aux, s.trials)
+        latent(rng, rows.family, rows.y, s.base, aux, s.trials, s.y)
 
 
 @inner
@@ -166,7 +168,7 @@ def latent_and_effects(
     s, definite = _factor_state(rows, counts, at, beta.shape[1], aux, R, B)
     if not definite:
         return s, 1
-    _draw_latent(rng, rows, s, beta, aux)
+    draw_latent(rng, rows, s, beta, aux)
     if s.Q.shape[0] == 0:
         return s, 0
     return s, _draw_effects(rng, rows, s, beta, w, tallies)

@@ -26,6 +26,7 @@ from bayesimp.kernels.families.codes import (
     LOGNORMAL,
     NEGATIVE_BINOMIAL,
     STUDENT,
+    YEO_JOHNSON,
     ZERO_INFLATED_NEGATIVE_BINOMIAL,
 )
 from bayesimp.notation import Vector
@@ -79,6 +80,8 @@ def slice_width(family: int, shape: float, eta: float) -> float:
         return 2.0 * shape
     if family == GAMMA or family == INVERSE_GAUSSIAN:
         return 2.0 / math.sqrt(shape) if shape > 0.25 else 4.0
+    if family == YEO_JOHNSON:  # of any lambda
+        return 2.0 * shape * (1.0 + abs(eta))
     if family == LOGNORMAL:
         return 2.0 / math.sqrt(shape)
     if family == BETA:  # var logit y = psi_1(a) + psi_1(b)

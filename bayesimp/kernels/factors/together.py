@@ -9,6 +9,7 @@ of the other factors, b_ki ~ N(mu, Q^-1) (kernels/factors/effects.py); the propo
 leaves this prior invariant, and y -> y' leaves p_k(y | eta_k(b)) invariant along with it:
 
     normal, Student-t           y' = y + z'(b' - b): the residual stays
+    Yeo-Johnson                 psi(y') = psi(y) + z'(b' - b): that of the transformed value
     gamma, lognormal            y' = y exp(z'(b' - b)): the ratio to the mean stays
     binary, binomial            successes turn into failures, or the reverse, as the probability falls or rises from
                                 p to p': each of the n - y failures with probability (p' - p) / (1 - p), say
@@ -41,9 +42,11 @@ from bayesimp.kernels.families.codes import (
     POISSON,
     PROBIT,
     STUDENT,
+    YEO_JOHNSON,
 )
 from bayesimp.kernels.families.responses import EXTRA_ZEROS
 from bayesimp.kernels.families.scalar import inverse_link
+from bayesimp.kernels.families.yeo_johnson import transformed, untransformed
 from bayesimp.notation import Integer, Matrix, Vector
 
 __all__ = ["can_move_together", "coupled_responses", "follow_columns", "later_factors"]
@@ -122,6 +125,8 @@ def _coupled(
     """The response at linear predictors `after`, coupled with y at `before`."""
     if family == NORMAL or family == STUDENT:
         return y + after[0] - before[0]
+    if family == YEO_JOHNSON:
+        return untransformed(transformed(y, cuts[k, 0]) + after[0] - before[0], cuts[k, 0])
     if family == GAMMA or family == LOGNORMAL:
         return y * math.exp(after[0] - before[0])
     if family == LOGIT or family == PROBIT:

@@ -1,4 +1,4 @@
-"""Responses whose density is a mixture: Student-t, counts with a probability of zero of their own.
+"""Responses simpler given more: Student-t, counts with a probability of zero of their own, Yeo-Johnson.
 
     STUDENT    y ~ t_nu(eta, sigma),      w ~ Gamma(nu / 2, nu / 2),      y | w ~ N(eta, sigma^2 / w)     (Geweke 1993)
 
@@ -7,6 +7,8 @@
 
     HURDLE_POISSON              y = 0 with probability hu, else y ~ Poisson(mu) given y > 0                (Mullahy 1986)
     HURDLE_NEGATIVE_BINOMIAL    y = 0 with probability hu, else y ~ NB(mu, k) given y > 0
+
+    YEO_JOHNSON    psi(y) ~ N(eta, sigma^2),    psi with parameter lambda               (kernels/families/yeo_johnson.py)
 
 log p(y | eta) of the first three is not concave in eta: several rows may have two modes in a coefficient. Given the
 latent w of every row, or whether a zero is one of those of probability zi, it is; so an update of the parameters first
@@ -19,7 +21,8 @@ and its moves of coefficients and effects are given these (`latent`): precisions
 of `trials`, or 0 in the rows of structural zeros, which say nothing of eta. They are not kept: missing cells have them
 integrated out, as have the auxiliary parameters, drawn by slices (Neal 2003) of log sigma, log(nu - 2), log k, logit zi.
 Every zero of a hurdle model is structural, so that nothing is latent: rows above zero are counts of kernels/families/
-truncated.py, and hu | y ~ Beta(1 + zeros, 1 + others) exactly.
+truncated.py, and hu | y ~ Beta(1 + zeros, 1 + others) exactly. Given lambda, psi(y) of a Yeo-Johnson response is normal
+with precision 1 / sigma^2, and takes the place of y.
 
     sigma ~ half-t(3, scale),  1e-4 < sigma < 1e4,      nu - 2 ~ Gamma(2, 1/10)        (Juarez & Steel 2010, from 2 on)
 
@@ -44,6 +47,7 @@ from bayesimp.kernels.families.codes import (
     STUDENT,
     TRUNCATED_NEGATIVE_BINOMIAL,
     TRUNCATED_POISSON,
+    YEO_JOHNSON,
     ZERO_INFLATED_NEGATIVE_BINOMIAL,
     ZERO_INFLATED_POISSON,
 )
@@ -51,6 +55,7 @@ from bayesimp.kernels.families.scalar import LARGEST_LOG_MEAN, draw_response, lo
 from bayesimp.kernels.families.shape import LARGEST as LARGEST_SHAPE
 from bayesimp.kernels.families.shape import log_shape_density
 from bayesimp.kernels.families.truncated import draw_truncated, log_above_zero, minus_log_zero
+from bayesimp.kernels.families.yeo_johnson import draw_power, transformed, untransformed, yeo_johnson_density
 from bayesimp.notation import Matrix, Vector
 
 __all__ = [
@@ -86,12 +91,14 @@ def _has_no_shape(family: int) -> bool:
 @inner
 def is_mixture(family: int) -> bool:
     """Whether the family is one of the module."""
-    return STUDENT <= family <= HURDLE_NEGATIVE_BINOMIAL
+    return STUDENT <= family <= YEO_JOHNSON
 
 
 @inner
 def component(family: int) -> int:
-    """The family of a row given its latent variable; the same of a family that is no mixture."""
+    """The family of a row given its latent variable; the same of a family that is no mixture. STUDENT then is normal."""
+    if family == YEO_JOHNSON:
+        return STUDENT
     if family == ZERO_INFLATED_POISSON:
         return POISSON
     if family == HURDLE_POISSON:
@@ -120,6 +127,8 @@ def mixture_density(family: int, y: float, eta: float, first: float, second: flo
             k = math.inf if _has_no_shape(family) else first
             return count - log_above_zero(minus_log_zero(math.exp(eta), k), eta)
         return count if y > 0.0 else math.log(zi + math.exp(count))
+    if family == YEO_JOHNSON:
+        return yeo_johnson_density(y, eta, first, second)
     z = (y - eta) / first
     tail = 0.5 * (second + 1.0)
     constant = math.lgamma(tail) - math.lgamma(0.5 * second) - 0.5 * math.log(math.pi * second)
@@ -131,6 +140,8 @@ def draw_mixture(rng: np.random.Generator, family: int, eta: float, aux: Vector)
     """A response; not finite where eta is not, or where the mean of a count is out of range (scalar.py)."""
     if has_extra_zeros(family):
         return propose_count(rng, family, eta, aux[0], aux[aux.size - 1])
+    if family == YEO_JOHNSON:
+        return untransformed(eta + aux[0] * rng.standard_normal(), aux[1])
     return eta + aux[0] * rng.standard_normal() / math.sqrt(rng.standard_gamma(0.5 * aux[1]) / (0.5 * aux[1]))
 
 
@@ -149,8 +160,17 @@ def propose_count(rng: np.random.Generator, family: int, eta: float, first: floa
 
 
 @inner
-def latent(rng: np.random.Generator, family: int, y: Vector, eta: Matrix, aux: Vector, out: Vector) -> None:
-    """out (n,) <- latent variables of rows with predictors eta (n, 1), as moves of coefficients read them in `trials`."""
+def latent(
+    rng: np.random.Generator, family: int, y: Vector, eta: Matrix, aux: Vector, out: Vector, response: Vector
+) -> None:
+    """out (n,) <- latent variables of rows with predictors eta (n, 1), as moves of coefficients read them in `trials`;
+    response (n,) <- what they read as y.
+    """
+    for j in range(y.size):
+        response[j] = transformed(y[j], aux[1]) if family == YEO_JOHNSON else y[j]
+    if family == YEO_JOHNSON:
+        out[:] = aux[0] ** -2.0
+        return
     if has_extra_zeros(family):
         zi = aux[aux.size - 1]
         for j in range(y.size):
@@ -262,6 +282,9 @@ def draw_mixture_aux(
 
     above: kernels/families/shape.py, of the negative binomial.
     """
+    if family == YEO_JOHNSON:
+        draw_power(rng, y, eta, scale, aux)
+        return
     zeros = np.empty(0)
     if family != STUDENT:
         y, eta, zeros = _parted(y, eta)

@@ -11,9 +11,9 @@ As F(u) - F(l) = F(u) F(-l) (1 - e^(l-u)), a level of an ordinal response is two
 (the first is absent for k = K-1, the second for k = 0, the third for both). It is concave in eta, c and h together.
 
 `aux` of a family: increments (K-2,) of ORDINAL, the shape (1,) of NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA
-and LOGNORMAL; of mixtures (kernels/families/mixtures.py) sigma and nu (2,) of STUDENT, zi or hu (1,) of
-ZERO_INFLATED_POISSON and HURDLE_POISSON, the shape before it (2,) of ZERO_INFLATED_NEGATIVE_BINOMIAL and
-HURDLE_NEGATIVE_BINOMIAL; else (0,).
+and LOGNORMAL; of mixtures (kernels/families/mixtures.py) sigma and nu (2,) of STUDENT, sigma and lambda (2,) of
+YEO_JOHNSON, zi or hu (1,) of ZERO_INFLATED_POISSON and HURDLE_POISSON, the shape before it (2,) of
+ZERO_INFLATED_NEGATIVE_BINOMIAL and HURDLE_NEGATIVE_BINOMIAL; else (0,).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from bayesimp.kernels.families.codes import (
     NEGATIVE_BINOMIAL,
     ORDINAL,
     STUDENT,
+    YEO_JOHNSON,
     ZERO_INFLATED_NEGATIVE_BINOMIAL,
     ZERO_INFLATED_POISSON,
 )
@@ -41,6 +42,7 @@ from bayesimp.kernels.families.mixtures import (
     is_mixture,
 )
 from bayesimp.kernels.families.scalar import draw_response
+from bayesimp.kernels.families.yeo_johnson import PRIOR as POWER_PRIOR
 from bayesimp.notation import Matrix, Vector
 
 __all__ = [
@@ -70,7 +72,7 @@ def aux_size(family: int, levels: int = 2) -> int:
         return levels - 2
     if family in (ZERO_INFLATED_POISSON, HURDLE_POISSON):
         return 1
-    if family in (STUDENT, ZERO_INFLATED_NEGATIVE_BINOMIAL, HURDLE_NEGATIVE_BINOMIAL):
+    if family in (STUDENT, YEO_JOHNSON, ZERO_INFLATED_NEGATIVE_BINOMIAL, HURDLE_NEGATIVE_BINOMIAL):
         return 2
     return 1 if NEGATIVE_BINOMIAL <= family < ORDINAL else 0
 
@@ -86,13 +88,15 @@ def usual_aux(family: int, levels: int = 2) -> Vector:
 
 
 def dispersed_aux(rng: np.random.Generator, family: int, levels: int = 2) -> Vector:
-    """Auxiliary parameters at random: increments of one, exp N(0, 1/2) of shapes; nu, zi and hu from their priors."""
+    """Auxiliary parameters at random: increments of one, exp N(0, 1/2) of shapes; others from their priors."""
     aux = np.ones(aux_size(family, levels))
     if family == ORDINAL:
         return aux
     aux[:] = np.exp(rng.normal(0.0, 0.5, len(aux)))
     if family == STUDENT:
         aux[1] = LEAST_DF + rng.gamma(DF_SHAPE, 1.0 / DF_RATE)
+    elif family == YEO_JOHNSON:
+        aux[1] = 2.0 * rng.beta(POWER_PRIOR, POWER_PRIOR)
     elif family in EXTRA_ZEROS:
         aux[-1] = rng.beta(1.0, 1.0)
     return aux
@@ -117,7 +121,7 @@ def draw_rows(
     family, trials (n,), eta (n, r), aux
         Code, trials of the binomial (1 elsewhere), linear predictors with everything in them, auxiliary parameters.
     out (n,)
-        The draws: successes, counts, positive numbers, proportions or levels 0..K-1. nan where a log mean is out of range
+        The draws: successes, counts, numbers, proportions or levels 0..K-1. nan where a log mean is out of range
         (kernels/families/scalar.py, LARGEST_LOG_MEAN), a proportion is 0 or 1 to rounding (kernels/families/beta.py) or
         a predictor is not finite: for the caller to refuse by name.
     """

@@ -33,7 +33,7 @@ from scipy.special import expit, ndtr
 from bayesimp.kernels.chained.regression import match
 from bayesimp.kernels.covariance.update import FIXED, CovarianceUpdate
 from bayesimp.kernels.draws import truncated_normals
-from bayesimp.kernels.families.codes import STUDENT
+from bayesimp.kernels.families.codes import STUDENT, YEO_JOHNSON
 from bayesimp.kernels.families.responses import EXTRA_ZEROS, aux_size, dispersed_aux, draw_rows
 from bayesimp.kernels.families.scalar import (
     BETA,
@@ -65,7 +65,7 @@ __all__ = ["LOG_LINKS", "WORDS", "ClusterLevelDraw", "ClusterLevelState", "clust
 
 STEPS = 20  # of Gibbs or Metropolis a visit
 T_DF = 3.0  # of the half-t prior of sigma
-SHAPED = NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA, LOGNORMAL, STUDENT, *EXTRA_ZEROS
+SHAPED = NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA, LOGNORMAL, STUDENT, YEO_JOHNSON, *EXTRA_ZEROS
 LOG_LINKS = POISSON, NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, LOGNORMAL, *EXTRA_ZEROS
 NO_VALUES, TOO_LARGE, NOT_FINITE = 32, 64, 128
 WORDS = REGRESSION_WORDS | {
@@ -217,7 +217,7 @@ def _shaped(
     p, none = rows.X.shape[1], np.zeros((0, 0))
     precision, t0 = np.full(p, slope_sd**-2.0), np.zeros(p)
     precision[0], t0[0] = (TERM_SD * scale) ** -2.0, location * (TERM_SD * scale) ** -2.0
-    unit = scale if rows.family == STUDENT else 1.0
+    unit = scale if rows.family in (STUDENT, YEO_JOHNSON) else 1.0
     prior = GlmmPrior(np.diag(precision), t0, CovarianceUpdate(FIXED, 0.0, none, np.ones(0)), unit)
     if np.isnan(state.sigma2[0]):
         state.beta[:], state.sigma2[:] = 0.0, dispersed_aux(rng, rows.family)

@@ -34,6 +34,7 @@ from bayesimp.kernels.families.codes import (
     HURDLE_NEGATIVE_BINOMIAL,
     HURDLE_POISSON,
     STUDENT,
+    YEO_JOHNSON,
     ZERO_INFLATED_NEGATIVE_BINOMIAL,
     ZERO_INFLATED_POISSON,
 )
@@ -123,7 +124,7 @@ def rare_events(rows: GlmmRows, counts: Vector) -> float:
     if rows.family == HURDLE_POISSON:  # a one says only that the mean is small
         return (rows.y - (rows.y > 0)).sum()
     # the others are not log-concave
-    return len(rows.y) if rows.family in (GAMMA, STUDENT, LOGNORMAL) else 0.0
+    return len(rows.y) if rows.family in (GAMMA, STUDENT, LOGNORMAL, YEO_JOHNSON) else 0.0
 
 
 def glmm_step(

@@ -68,7 +68,7 @@ def add_scalar(
     """One linear predictor. sum log(1 + e_j) of logits is taken as the log of products: half the time.
 
     A negative binomial count is y successes among y + shape trials at logit eta - log shape; `trials` of STUDENT are the
-    precisions of its rows (kernels/families/mixtures.py).
+    precisions of its rows, which may be transformed ones of YEO_JOHNSON (kernels/families/mixtures.py).
     """
     w = D.shape[1]
     total, product = 0.0, 1.0

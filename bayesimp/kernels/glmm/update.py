@@ -56,11 +56,12 @@ class GlmmPrior(NamedTuple):
 
 
 class GlmmWork(NamedTuple):
-    """Work arrays: trials (n,), of a mixture its latent variables; base (n, r); U (n, r q) of `_draw_scales`; counts (K,)
-    of levels; cutpoints (K,); Psi^-1 and S (r q, r q); precision scale_Q (r q, r q) of the scales; zeros (r q,); blocks
-    of effects and of fixed effects."""
+    """Work arrays: trials and y (n,), of a mixture its latent variables and the response given them; base (n, r); U
+    (n, r q) of `_draw_scales`; counts (K,) of levels; cutpoints (K,); Psi^-1 and S (r q, r q); precision scale_Q
+    (r q, r q) of the scales; zeros (r q,); blocks of effects and of fixed effects."""
 
     trials: np.ndarray
+    y: np.ndarray
     base: np.ndarray
     U: np.ndarray
     counts: np.ndarray
@@ -94,6 +95,7 @@ def glmm_work(rows: GlmmRows, prior: GlmmPrior, counts: Vector, p: int, B: Stack
         cutpoints(aux, cuts)
     return GlmmWork(
         np.empty(n) if is_mixture(rows.family) else rows.trials,
+        np.empty(n) if is_mixture(rows.family) else rows.y,
         np.empty((n, r)), np.empty((n, r * q if _is_scaled(prior.Psi) else 0)), counts, cuts,
         np.empty((r * q, r * q)), np.empty((r * q, r * q)), np.zeros((r * q, r * q)), np.zeros(r * q),
         workspace(r * q), workspace(r * p + (aux.size if ordinal else 0)),
@@ -107,7 +109,7 @@ def _block(
     """The target of coefficients with design D, given the rest of the linear predictor, w.base."""
     shape = aux[0] if _has_shape(rows.family) or is_mixture(rows.family) else 1.0
     given = component(rows.family)  # the latent variables of a mixture
-    return BlockTarget(given, rows.y, w.trials, w.base, D, shared, Q, t, shape, w.cuts, w.counts, slices)
+    return BlockTarget(given, w.y, w.trials, w.base, D, shared, Q, t, shape, w.cuts, w.counts, slices)
 
 
 @inner
@@ -211,7 +213,7 @@ def glmm_update(
     mixed = is_mixture(rows.family)
     if mixed:
         predictor(rows, beta, B, True, True, w.base)
-        latent(rng, rows.family, rows.y, w.base, aux, w.trials)
+        latent(rng, rows.family, rows.y, w.base, aux, w.trials, w.y)
     one_mode = is_log_concave(component(rows.family))
     extra = np.int64(not one_mode)  # slices of effects and scales: their targets may have two modes
     if moves & M_EFFECTS:

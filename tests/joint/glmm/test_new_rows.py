@@ -20,6 +20,7 @@ from bayesimp.joint.glmm.gibbs import JointHistory
 from bayesimp.joint.glmm.new_table import new_table
 from bayesimp.joint.glmm.prior import layout_of
 from bayesimp.table.new_rows import NewRows
+from tests.longhand import yeo_johnson
 
 RNG = np.random.default_rng(5)
 G = np.repeat(np.arange(9), 6)
@@ -197,6 +198,7 @@ def _mixed(family):
         "ordinal": lambda: np.digitize(eta + rng.logistic(size=N), [0.0, 1.5]),
         "negative_binomial": lambda: rng.negative_binomial(3, 3 / (3 + np.exp(eta))),
         "student": lambda: eta + 0.7 * rng.standard_t(3, N),
+        "yeo_johnson": lambda: yeo_johnson.back(eta + 0.7 * rng.normal(size=N), 0.4),
         "zero_inflated_poisson": lambda: np.where(rng.random(N) < 0.3, 0, rng.poisson(np.exp(eta + 0.5))),
         "hurdle_poisson": lambda: np.where(rng.random(N) < 0.3, 0, 1 + rng.poisson(np.exp(eta))),
     }[family]()  # fmt: skip
@@ -222,6 +224,11 @@ def log_density(family, y, eta, p, draw):
             return stats.bernoulli(expit(eta)).logpmf(y)
         case "student":
             return stats.t(p["nu_y"][draw], eta, p["sigma_y"][draw]).logpdf(y)
+        case "yeo_johnson":
+            c, s = p["origin_and_unit"]
+            return yeo_johnson.log_density(
+                (y - c) / s, (eta - c) / s, p["sigma_y"][draw] / s, p["lambda_y"][draw]
+            )
         case "zero_inflated_poisson":
             zi = p["zi_y"][draw]
             return np.log(zi * (y == 0) + (1 - zi) * stats.poisson(np.exp(eta)).pmf(y))
@@ -240,6 +247,7 @@ def log_density(family, y, eta, p, draw):
 def weighted(imp, table, new, family, draw=0, count=50_000, training=True):
     """P(x = 1) of the new rows where x is missing, and E(y) where y is, with Monte Carlo standard errors."""
     p = {name: array.values[0] for name, array in imp.tree["posterior"].data_vars.items()}
+    p["origin_and_unit"] = table["y"].mean(), table["y"].std(ddof=0)
     b_x = dict(zip(imp.tree["posterior"]["fixed_x"].values, p["beta_x"][draw], strict=True))
     b_y = dict(zip(imp.tree["posterior"]["fixed_y"].values, p["beta_y"][draw], strict=True))
     effects = np.random.default_rng(0).multivariate_normal(np.zeros(3), p["Psi"][draw], count)
@@ -289,6 +297,10 @@ def mean_of(family, eta, p, draw):
     """E(y | eta)."""
     if family in ("poisson", "negative_binomial"):
         return np.exp(eta)
+    if family == "yeo_johnson":
+        (c, s), (at, weight) = p["origin_and_unit"], np.polynomial.hermite_e.hermegauss(60)
+        z = ((eta - c)[:, None] + p["sigma_y"][draw] * at) / s
+        return c + s * yeo_johnson.back(z, p["lambda_y"][draw]) @ weight / weight.sum()
     if family == "zero_inflated_poisson":
         return (1 - p["zi_y"][draw]) * np.exp(eta)
     if family == "hurdle_poisson":
@@ -307,6 +319,7 @@ def mean_of(family, eta, p, draw):
         "ordinal",
         "negative_binomial",
         "student",
+        "yeo_johnson",
         "zero_inflated_poisson",
         "hurdle_poisson",
     ],

@@ -65,6 +65,7 @@ def by_row(completed, frame, law, first, theta):
             "nu": theta.get(f"nu_{y}"),
             "zi": theta.get(f"zi_{y}"),
             "hu": theta.get(f"hu_{y}"),
+            "power": theta.get(f"lambda_{y}"),
         }
         for j, row in enumerate(own.index):
             if np.isnan(frame[y][row]):
@@ -126,6 +127,10 @@ def test_log_prior_is_longhand(name):
             sigma = theta[f"sigma_{y}"] / frame[y].std(ddof=0)
             expected[f"sigma_{y}"] = np.log(2) + stats.t(3).logpdf(sigma)
             expected[f"nu_{y}"] = stats.gamma(2, scale=10).logpdf(theta[f"nu_{y}"] - 2)
+        if law.family == "yeo_johnson":
+            sigma = theta[f"sigma_{y}"] / frame[y].std(ddof=0)
+            expected[f"sigma_{y}"] = np.log(2) + stats.t(3).logpdf(sigma)
+            expected[f"lambda_{y}"] = stats.beta(2, 2).logpdf(theta[f"lambda_{y}"] / 2)
         if f"cutpoints_{y}" in theta:
             expected[f"cutpoints_{y}"] = stats.expon.logpdf(np.diff(theta[f"cutpoints_{y}"])).sum()
     assert set(tree["log_prior"].data_vars) == set(expected)

@@ -126,6 +126,14 @@ REFUSED = {
     "link of nothing": (dict(analysis=Y, links={"a": "probit"}), "links: 'a' has no factor"),
     "effects": (dict(analysis=Y, effects="both"), "effects must be 'joint' or 'separate'"),
     "log": (dict(analysis="y ~ log(x) + (1 | g)"), "'log.x.' has no value at 0.*'x' is imputed as normal.*gamma"),
+    "log of a Student-t": (
+        dict(analysis="y ~ log(x) + (1 | g)", families={"x": "student"}),
+        "'x' is imputed as student.*declare a family without them",
+    ),
+    "log of a Yeo-Johnson": (
+        dict(analysis="y ~ log(x) + (1 | g)", families={"x": "yeo_johnson"}),
+        "'x' is imputed as yeo_johnson.*declare a family without them",
+    ),
     "log of a difference": (dict(analysis="y ~ log(s - 1) + (1 | g)"), "no value at 0.*'s' is imputed as gamma"),
     "log of a count": (dict(analysis="y ~ log(k) + (1 | g)"), "'k' is imputed as poisson.*log.k . 1"),
     "log1p": (dict(analysis="y ~ log1p(x) + (1 | g)"), "has no value at -1 and below"),

@@ -23,6 +23,7 @@ from bayesimp.joint.glmm.sampler import Sampler
 from bayesimp.kernels.factors.arrays import workspace
 from bayesimp.kernels.factors.cells import draw_cells, propose_counts
 from bayesimp.kernels.families.responses import EXTRA_ZEROS
+from tests.longhand import yeo_johnson
 
 G = np.repeat(np.arange(5), [5, 4, 6, 3, 5])
 N = len(G)
@@ -30,7 +31,7 @@ FAMILIES = {
     "w": "bernoulli", "v": "bernoulli", "z": "bernoulli", "o": "ordinal", "c": "categorical", "t": "binomial(size)",
     "k": "poisson", "nb": "negative_binomial", "s": "gamma", "i": "inverse_gaussian", "p": "beta",
     "r": "student", "zk": "zero_inflated_poisson", "zb": "zero_inflated_negative_binomial",
-    "ln": "lognormal", "hk": "hurdle_poisson", "hb": "hurdle_negative_binomial",
+    "ln": "lognormal", "yj": "yeo_johnson", "hk": "hurdle_poisson", "hb": "hurdle_negative_binomial",
 }  # fmt: skip
 ONE = np.ones(N)
 
@@ -48,7 +49,8 @@ def table() -> pd.DataFrame:
         "i": rng.wald(3.0, 6.0, N), "p": rng.beta(2.0, 3.0, N),
         "r": 20.0 + 4.0 * rng.standard_t(3.0, N), "zk": rng.poisson(5.0, N) * (rng.random(N) < 0.7) * 1.0,
         "zb": rng.poisson(rng.gamma(2.0, 3.0, N)) * (rng.random(N) < 0.7) * 1.0,
-        "ln": 5.0 * np.exp(rng.normal(size=N)), "hk": (1 + rng.poisson(3.0, N)) * (rng.random(N) < 0.7) * 1.0,
+        "ln": 5.0 * np.exp(rng.normal(size=N)), "yj": 60.0 + 2.0 * rng.gamma(2.0, size=N),
+        "hk": (1 + rng.poisson(3.0, N)) * (rng.random(N) < 0.7) * 1.0,
         "hb": (1 + rng.poisson(rng.gamma(2.0, 2.0, N))) * (rng.random(N) < 0.7) * 1.0,
     })  # fmt: skip
 
@@ -118,6 +120,8 @@ class OneCell:
         for k, factor in enumerate(tab.factors):
             if factor.family.name == "student":
                 state.cuts[k, 0] = 2.5  # degrees of freedom
+            elif factor.family.name == "yeo_johnson":
+                state.cuts[k, 0] = 0.4  # lambda
             elif factor.family.name in ("zero_inflated_poisson", "hurdle_poisson"):
                 state.shape[k] = 0.3  # zi, hu
             elif factor.family.name in ("zero_inflated_negative_binomial", "hurdle_negative_binomial"):
@@ -201,6 +205,8 @@ class OneCell:
             return stats.lognorm.logpdf(y, shape**-0.5, scale=unit * np.exp(e))
         if family == "student":
             return stats.t.logpdf(y, self.state.cuts[k, 0], center + unit * e, unit * shape)
+        if family == "yeo_johnson":
+            return yeo_johnson.log_density((y - center) / unit, e, shape, self.state.cuts[k, 0])
         if family == "bernoulli":
             return stats.bernoulli.logpmf(level, expit(e))
         if family.startswith("binomial"):

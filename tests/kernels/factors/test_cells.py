@@ -16,7 +16,7 @@ ICC = "1 + (1 | g)"
 none = lambda d: ()  # noqa: E731
 one = lambda d: (1,)  # noqa: E731
 own = {name: (ICC, one, one) for name in ("x", "u", "w", "v", "o", "c", "t", "k", "nb", "s", "i", "p", "r", "zk",
-                                     "zb", "ln", "hk", "hb")}  # fmt: skip
+                                     "zb", "ln", "yj", "hk", "hb")}  # fmt: skip
 
 
 def f(text, fixed, random=one):
@@ -236,6 +236,16 @@ NUMBERS = {
         ),
         SLICE,
     ),
+    "yeo-johnson": (case("yj", y=f("yj + I(yj**2) + (1 | g)", lambda d: (1, d.yj, d.yj**2))), SLICE),
+    "yeo-johnson, shifted, yeo-johnson child of a number": (
+        case(
+            "x",
+            yj=f("x + (1 | g)", lambda d: (1, d.x)),
+            y=f("yj + (1 | g)", lambda d: (1, d.yj)),
+            shift={"x": 2.0},
+        ),
+        SLICE,
+    ),
     "inverse gaussian": (case("i", y=f("i + (1 | g)", lambda d: (1, d.i))), SLICE),
 }
 
@@ -314,6 +324,7 @@ def test_a_child_left_out_is_noticed(name, child):
         ("lognormal child", "ln"),
         ("beta, beta child of a number", "p"),
         ("student, shifted, student child of a number", "r"),
+        ("yeo-johnson, shifted, yeo-johnson child of a number", "yj"),
     ],
 )
 def test_a_child_of_a_number_left_out_is_noticed(name, child):
