@@ -44,6 +44,7 @@ from bayesimp.priors.presets import (
     rescale,
     resolve,
 )
+from bayesimp.priors.powered import Powered, powered
 from bayesimp.priors.scales import Exponential, HalfNormal, HalfT, ScalePrior
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "LKJ",
     "Normal",
     "PRESETS",
+    "Powered",
     "Priors",
     "ScalePrior",
     "Weak",
@@ -70,6 +72,7 @@ __all__ = [
     "jomo",
     "mice",
     "pan",
+    "powered",
     "read",
     "rescale",
     "resolve",
