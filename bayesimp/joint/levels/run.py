@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp import notation as nt
 from bayesimp.contract import TreeRequest
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
@@ -96,17 +97,36 @@ class LevelsRun(GLMMRun):
         return []
 
     def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
-        """Refused: with crossed clusters the likelihood is not a product over clusters, and it is not computed.
+        """``log_prior``; refused otherwise: with crossed clusters the likelihood is not a product over clusters, and it is
+        not computed.
 
         Raises
         ------
         SpecificationError
         """
+        if what == "log_prior":
+            return self._log_prior(request)
         raise SpecificationError(
             f"{what}: JointNormal does not compute it with several grouping factors, because rows of different clusters "
             f"depend on each other through {' and '.join(repr(f.label) for f in self.model.several.factors[1:])}. "
             "JointNormal(data, formula) with one random part has it."
         )
+
+    def _log_prior(self, request: TreeRequest) -> xr.Dataset:
+        """log p(beta), log p(s, R) of Sigma and of the Psi of every factor (chain, draw); flat priors count 0."""
+        import xarray as xr
+
+        h, several = self.history, self.model.several
+        scale, priors = several.table.working.scale, several.parameter_priors
+        beta = scale.beta(request.of(h.beta))
+        density = priors["beta"].density(*beta.shape[2:])
+        values = {
+            "beta": np.array([density(one)[0] for one in beta.reshape(-1, *beta.shape[2:])]).reshape(beta.shape[:2]),
+            "Sigma": priors["Sigma"].log_density(scale.Sigma(request.of(h.Sigma)), "Sigma"),
+        }
+        for name, (_, Psi) in several.Psi(request.of(h.Psi)).items():
+            values[name] = priors[name].log_density(Psi, name)
+        return xr.Dataset({name: ((nt.CHAIN, nt.DRAW), value) for name, value in values.items()})
 
     def transform(self, new: NewRows, m: int, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray]]:
         """Refused: effects of several factors given new rows are not drawn.
