@@ -33,11 +33,12 @@ from numpy.typing import NDArray
 
 from bayesimp.analysis.monte_carlo import rubin_numbers
 
-__all__ = ["NUMBERS", "Slopes", "Weighted", "pareto_limit", "slopes", "weighted"]
+__all__ = ["NUMBERS", "SMOOTHED", "Slopes", "Weighted", "pareto_limit", "slopes", "weighted"]
 
 Array = NDArray[np.float64]
 NUMBERS = ("estimate", "std.error", "conf.low", "conf.high")
 STEP = 1e-4  # relative, of central differences
+SMOOTHED = 25  # imputations from which a Pareto tail of five weights can be fitted
 FEWEST = 4  # draws of a chain from which an effective sample size has a value
 
 
@@ -141,9 +142,11 @@ def weighted(
 
     M = len(Q)
     raw = (power - 1.0) * log_g
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # that k is large is said in the result
-        smooth, k = array_stats.psislw(-raw)
+    smooth, k = raw, np.inf
+    if M >= SMOOTHED:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # that k is large is said in the result
+            smooth, k = array_stats.psislw(-raw)
     w = np.exp(smooth - smooth.max())
     w /= w.sum()
     mean = w @ Q

@@ -19,7 +19,7 @@ from bayesimp.errors import SpecificationError, must_be
 from bayesimp.events import Event, EventTable
 from bayesimp.imputation.result import Imputations
 from bayesimp.markup import folded, framed, paragraph, table
-from bayesimp.sensitivity_analysis.power import pareto_limit, slopes, weighted
+from bayesimp.sensitivity_analysis.power import SMOOTHED, pareto_limit, slopes, weighted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -277,7 +277,7 @@ def _parameters(imp: Imputations, log: dict[str, xr.DataArray]) -> pd.DataFrame:
         posterior = xr.Dataset({name: ((nt.CHAIN, nt.DRAW), x) for name, x in used.items()})
         scaled = values.assign_coords({nt.DRAW: np.arange(len(draws))}).rename("all")
         tree = xr.DataTree.from_dict({"posterior": posterior, SOURCES[source]: xr.Dataset({"all": scaled})})
-        distance = psense(tree, group=source) if used else {}
+        distance = psense(tree, group=source) if used and values.size >= SMOOTHED else dict.fromkeys(used, np.nan)
         for name, x in used.items():
             flat = x.T.reshape(-1, 1)  # draw by draw, over chains
             made = slopes(flat, np.zeros_like(flat), values.values.T.ravel(), np.array([np.inf]), 0.95, len(x))
