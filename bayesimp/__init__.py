@@ -48,6 +48,7 @@ _HOME = {
     "mnar": "bayesimp.sensitivity_analysis.mnar",
     "sensitivity": "bayesimp.sensitivity_analysis.run",
     "power_scaling": "bayesimp.sensitivity_analysis.power_scaling",
+    "prior_shares": "bayesimp.diagnostics.components",
     "default_grid": "bayesimp.sensitivity_analysis.grid",
     "plot_forest": "bayesimp.plots.forest",
     "plot_imputed": "bayesimp.plots.imputed",

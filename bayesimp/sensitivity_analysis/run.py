@@ -24,6 +24,7 @@ from bayesimp.sensitivity_analysis.checks import (
     interrupted,
     names_of,
 )
+from bayesimp.sensitivity_analysis.distances import distance_table
 from bayesimp.sensitivity_analysis.grid import default_grid, named
 from bayesimp.sensitivity_analysis.result import Sensitivity
 from bayesimp.sensitivity_analysis.tables import model_table, not_converged, pooled_table
@@ -116,6 +117,7 @@ def sensitivity(
         reference=reference,
         table=pooled_table(fits, reference, level),
         model=by_parameter,
+        distances=distance_table(imputations, reference),
         imputations=MappingProxyType(imputations),
         fits=MappingProxyType(fits),
         events=_frame(events, list(imputations)),
