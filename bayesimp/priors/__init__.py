@@ -28,6 +28,7 @@ from bayesimp.priors.coefficients import CoefficientPrior, Flat, Normal, Weak
 from bayesimp.priors.components import ComponentPrior
 from bayesimp.priors.contextual import Contextual
 from bayesimp.priors.diagonal import Diagonal
+from bayesimp.priors.elicit import elicit, from_preliz
 from bayesimp.priors.fixed import Fixed
 from bayesimp.priors.huang_wand import HuangWand
 from bayesimp.priors.inverse_wishart import InverseWishart
@@ -68,6 +69,8 @@ __all__ = [
     "ScalePrior",
     "Weak",
     "default",
+    "elicit",
+    "from_preliz",
     "iw",
     "jomo",
     "mice",

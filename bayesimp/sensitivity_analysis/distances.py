@@ -27,7 +27,7 @@ __all__ = ["distance_and_chance", "distance_table"]
 
 Array = NDArray[np.float64]
 POINTS = 512
-EXCHANGES = 999
+EXCHANGES = 1999
 LEVEL = 0.95
 
 

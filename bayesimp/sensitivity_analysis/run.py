@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
@@ -26,6 +27,7 @@ from bayesimp.sensitivity_analysis.checks import (
 )
 from bayesimp.sensitivity_analysis.distances import distance_table
 from bayesimp.sensitivity_analysis.grid import default_grid, named
+from bayesimp.sensitivity_analysis.resume import Folder
 from bayesimp.sensitivity_analysis.result import Sensitivity
 from bayesimp.sensitivity_analysis.tables import model_table, not_converged, pooled_table
 
@@ -43,6 +45,7 @@ def sensitivity(
     level: float = 0.95,
     family: str = "normal",
     reml: bool = True,
+    folder: str | os.PathLike[str] | None = None,
     **impute: Any,
 ) -> Sensitivity:
     """Impute, analyse and pool under each of several priors.
@@ -64,13 +67,16 @@ def sensitivity(
         Used for every prior; drawn if None.
     level
         Level of the intervals.
+    folder
+        Where the imputations under each prior are kept as soon as they are drawn. The same call goes on where one that was
+        stopped was, and gives the same numbers; a call with another analysis draws nothing again. It needs `seed`.
     **impute
         Passed on to ``model.impute``: chains, draws, sampler, ...
 
     Raises
     ------
     SpecificationError
-        No priors, two of one name, a reference that is not among them, an analysis that cannot be read or uses columns
+        No priors, two of one name, a folder without a seed, a reference that is not among them, an analysis that cannot be read or uses columns
         that the table does not have, or a prior given by the user that the model does not take.
 
     Examples
@@ -93,6 +99,9 @@ def sensitivity(
             f"the model does not take the reference prior {reference!r}: {events[0][1].message}"
         )
     check_options(models[reference], impute, "sensitivity")
+    if folder is not None and seed is None:
+        raise SpecificationError("sensitivity: folder= needs seed=, by which a later call finds what is there.")
+    kept = None if folder is None else Folder(folder)
     seed = new_seed() if seed is None else seed
     fitting = {"family": family, "reml": reml, "cluster": model.data.cluster}
     imputations: dict[str, Imputations] = {}
@@ -102,7 +111,7 @@ def sensitivity(
             events.append((name, Event("prior left out", "run", "the run was interrupted before it")))
             continue
         try:
-            imp, fits[name], notes = _under(one, analysis, m, seed, fitting, impute)
+            imp, fits[name], notes = _under(one, analysis, m, seed, fitting, impute, kept)
         except SpecificationError as error:
             if priors is not None or name == reference:
                 raise type(error)(f"prior {name!r}: {error}") from error
@@ -138,14 +147,23 @@ def _frame(events: list[tuple[str, Event]], priors: list[str]) -> pd.DataFrame:
 
 
 def _under(
-    model: ImputationModel, analysis: str | Callable, m: int, seed: int, fitting: dict, options: dict
+    model: ImputationModel, analysis: str | Callable, m: int, seed: int, fitting: dict, options: dict, kept: Folder | None
 ) -> tuple[Imputations, Fits, list[Event]]:
     """Imputations, fits and events under one prior; statistical warnings become events."""
+    place = None if kept is None else kept.place(model.priors.name, model, m, seed, options)
+    found = None if place is None else Folder.read(place)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", StatisticalWarning)
-        imp = model.impute(m, seed=seed, **options)
+        if found is None:
+            imp = model.impute(m, seed=seed, **options)
+            notes = as_events(caught)
+            if place is not None:
+                Folder.write(place, imp, notes)
+        else:
+            imp, notes = found
+        before = len(caught)
         fits = fit_each(imp, analysis, **fitting)
-    return imp, fits, [*imp._events, *as_events(caught)]
+    return imp, fits, [*imp._events, *notes, *as_events(caught[before:])]
 
 
 def _models(

@@ -10,6 +10,7 @@ from bayesimp.diagnostics.components import share_in_words
 __all__ = ["conclusions", "most", "on_prior", "values_moved"]
 
 NAMED = 6  # at most, in a list
+LEVEL = 0.05  # of all distances together
 
 
 def conclusions(table: pd.DataFrame) -> str:
@@ -51,10 +52,13 @@ def on_prior(model: pd.DataFrame, reference: str) -> str:
 
 
 def values_moved(distances: pd.DataFrame, reference: str) -> str:
-    """Which imputed values differ most from those under the reference, beside what chance gives."""
+    """Which imputed values differ most from those under the reference, beside what chance gives.
+
+    Those are named whose p-values times the number of distances are at most 0.05.
+    """
     if distances.empty:
         return ""
-    beyond = distances[distances["distance"] > distances["chance"]]
+    beyond = distances[distances["p.value"] * len(distances) <= LEVEL]
     if beyond.empty:
         return (
             f"Imputed values under other priors differ from those under '{reference}' by no more than imputations under "
