@@ -66,9 +66,11 @@ def test_a_power_multiplies_the_log_density_of_standard_deviations_and_correlati
 
 
 def test_powers_that_are_improper_or_unknown_are_refused():
-    with pytest.raises(SpecificationError, match=r"Sigma.*nu = 1.*improper to the power 0.5: take a power above 0.5"):
+    with pytest.raises(
+        SpecificationError, match=r"Sigma.*nu = 1.*improper to the power 0.5: take a power above 0.5"
+    ):
         model().with_priors(pr.powered(pr.iw(1.0), 0.5))
-    with pytest.raises(SpecificationError, match="LKJ.*below 2"):
+    with pytest.raises(SpecificationError, match=r"LKJ.*below 2"):
         pr.resolve(pr.Powered(pr.LKJ(0.5), 2.5), np.ones(2), "Psi")
     with pytest.raises(SpecificationError, match="power must be positive"):
         pr.powered("default", 0.0)
@@ -91,7 +93,9 @@ def conjugate(seed, M=4000, s2=4.0):
     def exact(a):
         precision = 1 + (a - 1) / s2
         Qbar, b = (a - 1) / s2 / precision, 1 / precision + 1
-        made = rubin_numbers(np.array([[Qbar]]), np.array([[0.5]]), np.array([[b]]), M, np.array([50.0]), 0.95)
+        made = rubin_numbers(
+            np.array([[Qbar]]), np.array([[0.5]]), np.array([[b]]), M, np.array([50.0]), 0.95
+        )
         return {name: made[name][0, 0] for name in NUMBERS}
 
     return Q, np.full((M, 1), 0.5), -((theta - 1) ** 2) / (2 * s2), exact
@@ -108,7 +112,11 @@ def test_slopes_and_weights_are_those_of_a_conjugate_model():
     for power in (0.5, 2.0):
         at = weighted(Q, U, log_g, power, dfcom, 0.95)
         moved = at.numbers["estimate"][0] - Q.mean() - (exact(power)["estimate"] - exact(1)["estimate"])
-        assert abs(moved / at.mc_error[0]) < limit(6) and at.pareto_k < pareto_limit(len(Q)) and 0 < at.ess < len(Q)
+        assert (
+            abs(moved / at.mc_error[0]) < limit(6)
+            and at.pareto_k < pareto_limit(len(Q))
+            and 0 < at.ess < len(Q)
+        )
     # weights of other draws: nothing moves, which is many Monte Carlo errors away
     for wrong in (np.roll(log_g, 1), np.zeros_like(log_g)):
         made = slopes(Q, U, wrong, dfcom, 0.95, 4)
@@ -125,7 +133,7 @@ def test_monte_carlo_errors_of_slopes_are_their_spread_over_runs():
 
 
 def test_successive_draws_that_are_correlated_count_less():
-    """An AR(1) series with correlation 0.9 in theta and in Q: the error of the slope is above that of independent draws."""
+    """An AR(1) series with correlation 0.9: the error of the slope is above that of independent draws."""
     rng = np.random.default_rng(3)
     theta = np.zeros((1000, 4))
     for k in range(1, 1000):
@@ -142,7 +150,9 @@ def test_successive_draws_that_are_correlated_count_less():
 
 def one_variable(times=1):
     """Twenty studies, y1 missing in fifteen of them, under an inverse gamma prior that pulls their variance far down."""
-    frame = bi.simulate_studies([5] * 20, SIGMA / 50, PSI, missing={"y1": range(5, 20)}, seed=1)[["study", "y1", "y3"]]
+    frame = bi.simulate_studies([5] * 20, SIGMA / 50, PSI, missing={"y1": range(5, 20)}, seed=1)[
+        ["study", "y1", "y3"]
+    ]
     copies = [frame.assign(study=frame["study"].astype(str) + f"-{k}") for k in range(times)]
     data = bi.IncompleteData(pd.concat(copies, ignore_index=True), cluster="study")
     strong = pr.Priors(pr.InverseWishart(4.0, 0.1), pr.InverseWishart(4.0, 0.2), name="strong")
@@ -200,22 +210,32 @@ def test_weights_agree_with_refits_at_powers_of_the_prior(strong):
 def test_weights_agree_with_the_table_twice_as_the_square_of_the_likelihood(strong):
     """p(y | theta)^2 is the likelihood of two copies of every study; those of the prior are refuted."""
     _, result = strong
-    fit, made, swapped = refitted(2, one_variable().priors, 13), spread(result, "likelihood", 2.0), spread(result, "prior", 2.0)
+    fit, made, swapped = (
+        refitted(2, one_variable().priors, 13),
+        spread(result, "likelihood", 2.0),
+        spread(result, "prior", 2.0),
+    )
     assert abs(made[0] - fit[0]) / np.hypot(made[1], fit[1]) < limit(2)
     assert abs(swapped[0] - fit[0]) / np.hypot(swapped[1], fit[1]) > limit(2)
 
 
 def test_slopes_of_parameters_agree_with_refits(strong):
-    """d mean of sd between / d log2 a against (refit at sqrt 2 - refit at 1/sqrt 2); its curvature is far below the errors."""
+    """The slope of the mean of sd between y1 against the difference of refits at sqrt 2 and 1 / sqrt 2."""
     _, result = strong
     row = result.parameters.set_index(["source", "term"]).loc[("prior", "sd between y1")]
     means, errors = [], []
     for power in (2**0.5, 2**-0.5):
-        refit = one_variable().with_priors(pr.powered(one_variable().priors, power)).impute(4, seed=14, draws=4000)
+        refit = (
+            one_variable()
+            .with_priors(pr.powered(one_variable().priors, power))
+            .impute(4, seed=14, draws=4000)
+        )
         sd = np.sqrt(refit.tree["posterior"]["Psi"].values[:, :, 0, 0])
         means.append(sd.mean())
         errors.append(sd.std() / np.sqrt(array_stats.ess(sd, method="mean")))
-    z = (row["moves"] * row["sd"] - (means[0] - means[1])) / np.hypot(row["mc.error"] * row["sd"], np.hypot(*errors))
+    z = (row["moves"] * row["sd"] - (means[0] - means[1])) / np.hypot(
+        row["mc.error"] * row["sd"], np.hypot(*errors)
+    )
     assert abs(z) < limit(1) and abs(row["moves"]) > 5 * row["mc.error"] and row["psense"] > 0.05
 
 
@@ -231,13 +251,17 @@ def test_log_priors_are_those_of_the_draws_behind_the_imputations():
     scale = run.model._working.scale
     _, Sigma_w, Psi_w = run.parameters(range(30))
     psi = np.stack([scale.Psi(one) for one in Psi_w])
-    behind = run.model.parameter_priors["Sigma"].log_density(np.stack([scale.Sigma(one) for one in Sigma_w]), "Sigma")
+    behind = run.model.parameter_priors["Sigma"].log_density(
+        np.stack([scale.Sigma(one) for one in Sigma_w]), "Sigma"
+    )
     behind += run.model.parameter_priors["Psi"].log_density(psi, "Psi")
     Q, U, dfcom = fits.estimates, np.diagonal(fits.covariances, axis1=1, axis2=2), fits.pool().dfcom
     by_hand, shifted = (slopes(Q, U, log_g, dfcom, 0.95, 3) for log_g in (behind, np.roll(behind, 3)))
     rows = result.pooled[(result.pooled["source"] == "prior") & result.pooled["term"].isin(fits.names)]
     np.testing.assert_allclose(rows["moves"], by_hand.slope["estimate"] / fits.pool().std_error, rtol=1e-6)
-    np.testing.assert_allclose(rows["low.moves"], by_hand.slope["conf.low"] / fits.pool().std_error, rtol=1e-6)
+    np.testing.assert_allclose(
+        rows["low.moves"], by_hand.slope["conf.low"] / fits.pool().std_error, rtol=1e-6
+    )
     assert np.abs(rows["moves"] - shifted.slope["estimate"] / fits.pool().std_error).max() > 1e-3
 
 
@@ -292,7 +316,10 @@ def test_words_and_figure(strong):
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["mean", "spread"]
     few = bi.power_scaling(imp.run.imputations(20), analysis=answer)
     assert "With 20 imputations a move of 0.05 cannot be told from chance" in str(few)
-    for bad, words in (({"powers": (0.0,)}, "powers must be a finite number above 0"), ({"powers": ()}, "at least one")):
+    for bad, words in (
+        ({"powers": (0.0,)}, "powers must be a finite number above 0"),
+        ({"powers": ()}, "at least one"),
+    ):
         with pytest.raises(SpecificationError, match=words):
             bi.power_scaling(imp, analysis=answer, **bad)
     with pytest.raises(SpecificationError, match="one fit for each of the 1500"):

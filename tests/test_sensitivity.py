@@ -157,8 +157,13 @@ def test_chained_equations():
 
 def engines():
     frame = bi.load_exam().iloc[:240].assign(room=lambda t: np.arange(240) % 7)
-    data, both = bi.IncompleteData(frame, cluster="school"), bi.IncompleteData(frame, cluster=["school", "room"])
-    passed = frame.assign(passed=(frame["course"] > 75).map({True: "y", False: "n"}).where(frame["course"].notna()))
+    data, both = (
+        bi.IncompleteData(frame, cluster="school"),
+        bi.IncompleteData(frame, cluster=["school", "room"]),
+    )
+    passed = frame.assign(
+        passed=(frame["course"] > 75).map({True: "y", False: "n"}).where(frame["course"].notna())
+    )
     coded = bi.IncompleteData(passed.drop(columns="course"), cluster="school")
     return {
         "glmm": (lambda: bi.JointGLMM(data, "written ~ course + (1 | school)"), {"draws": 20, "tune": 10}),
@@ -174,7 +179,9 @@ def test_every_engine_runs_each_member_under_its_own_prior(name):
     """Bit for bit the imputations of the model with that prior, and not those under the default."""
     make, options = engines()[name]
     analysis = "written ~ gender + (1 | school)"
-    result = bi.sensitivity(make(), {"default": pr.default(), "tight": pr.iw(5.0)}, analysis=analysis, m=4, seed=1, **options)
+    result = bi.sensitivity(
+        make(), {"default": pr.default(), "tight": pr.iw(5.0)}, analysis=analysis, m=4, seed=1, **options
+    )
     alone = make().with_priors(pr.iw(5.0)).impute(4, seed=1, **options)
     for column in alone.imputed_columns:
         np.testing.assert_array_equal(result.imputations["tight"].values(column), alone.values(column))
@@ -415,7 +422,7 @@ def test_chance_is_what_imputations_of_one_prior_give():
     for _ in range(60):
         a, b = (rng.normal(size=(30, 1)) + 0.5 * rng.normal(size=(30, 20)) for _ in range(2))
         counts, widths = _by_value(a, b)
-        seen, _, one = distance_and_chance(counts, widths, 20, seed=len(p))
+        _, _, one = distance_and_chance(counts, widths, 20, seed=len(p))
         p.append(one)
         if len(p) <= 12:
             single = _by_value(a.reshape(-1, 1), b.reshape(-1, 1))
@@ -433,18 +440,26 @@ def test_the_verdict_says_what_depends_on_the_prior(small):
     text = conclusions(table)
     assert "DEPEND ON THE PRIOR" in text and "that of x is above 0 under 'a', includes 0 under 'b'" in text
     assert "the other 1 do not" in text
-    assert "same under all 2 priors, for each of 1" in conclusions(table[table["term"] == "z"])
-    assert "mostly prior: " in on_prior(small.model, "default") and "correlation between" in on_prior(small.model, "default")
+    assert "same under all 2 priors, for all 1 coef" in conclusions(table[table["term"] == "z"])
+    assert "mostly prior: " in on_prior(small.model, "default") and "correlation between" in on_prior(
+        small.model, "default"
+    )
     moved = pd.DataFrame(
         [("b", "y", 0.4, "sd", 0.1, 0.0005), ("b", "w", 0.01, "share", 0.1, 0.9)],
         columns=["prior", "variable", "distance", "unit", "chance", "p.value"],
     )
     assert "y by 0.4 sd under 'b' (by chance up to 0.1); those of w by no more" in values_moved(moved, "a")
     assert "no more than imputations under one prior differ by chance" in values_moved(moved.iloc[1:], "a")
-    assert set(small.distances["prior"]) == {"loose", "tight"} and set(small.distances["variable"]) == {"y1", "y2"}
+    assert set(small.distances["prior"]) == {"loose", "tight"} and set(small.distances["variable"]) == {
+        "y1",
+        "y2",
+    }
     for line in small.verdict:
         assert line in str(small) and line in small.report()
-    assert "Imputation model (share" in small.report() and "Whether an interval includes 0" in small._repr_html_()
+    assert (
+        "Imputation model (share" in small.report()
+        and "Whether an interval includes 0" in small._repr_html_()
+    )
 
 
 def test_the_reference_is_compared_with_itself_nowhere(small):
@@ -485,7 +500,9 @@ def test_a_grid_that_was_stopped_goes_on_with_the_same_numbers(tmp_path, monkeyp
     result, again = run_again(workers=1)
     assert again == ["tight"]
     for name in ("table", "model", "distances", "events"):
-        pd.testing.assert_frame_equal(pd.DataFrame(getattr(result, name)), pd.DataFrame(getattr(whole, name)), check_exact=True)
+        pd.testing.assert_frame_equal(
+            pd.DataFrame(getattr(result, name)), pd.DataFrame(getattr(whole, name)), check_exact=True
+        )
     assert (result.imputations["loose"].values("y1") == whole.imputations["loose"].values("y1")).all()
     other, again = run_again(analysis="y1 ~ y2 + (1 | study)")
     assert again == [] and set(other.table["term"]) != set(result.table["term"])

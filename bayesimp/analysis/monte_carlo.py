@@ -61,7 +61,8 @@ def monte_carlo_errors(
     dfcom = np.broadcast_to(np.asarray(df_complete, dtype=float), (k,))
     if M < LEAST:
         return {
-            name: np.full(k, np.nan) for name in rubin_numbers(Q[:1], U[:1], np.zeros((1, k)), 2, dfcom, level)
+            name: np.full(k, np.nan)
+            for name in rubin_numbers(Q[:1], U[:1], np.zeros((1, k)), 2, dfcom, level)
         }
     # means and variances without imputation l, from the sums of all
     mean, ubar = Q.mean(axis=0), U.mean(axis=0)

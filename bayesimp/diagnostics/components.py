@@ -124,12 +124,12 @@ def overlap(component: Component) -> float:
 
 
 def prior_share(component: Component) -> float:
-    """Share of what is known that the prior alone knows, v / v0: 1 where the data have not narrowed it, 0 where they decide.
+    """Share of the precision that is the prior's, v / v0: 1 where the data have not narrowed it, 0 where they decide.
 
-    v is the variance of the posterior, v0 that of the prior, of log standard deviations and of Fisher's z of correlations.
-    If both are normal, with precisions p0 + p = 1 / v and p0 = 1 / v0, it is p0 / (p0 + p), and 1 - v / v0 is the
-    contraction of Schad, Betancourt & Vasishth (2021, sec. 4.4.2), but for the scale. Above 1 the data contradict the prior, or
-    its shape. nan for improper priors.
+    v is the variance of the posterior, v0 that of the prior, of log standard deviations and of Fisher's z of
+    correlations. If both are normal, with precisions p0 + p = 1 / v and p0 = 1 / v0, it is p0 / (p0 + p), and 1 - v /
+    v0 is the contraction of Schad, Betancourt & Vasishth (2021, sec. 4.4.2), but for the scale. Above 1 the data
+    contradict the prior, or its shape. nan for improper priors.
     """
     if len(component.prior) == 0:
         return np.nan
@@ -140,7 +140,7 @@ def prior_share(component: Component) -> float:
 
 
 def share_in_words(share: float, overlap: float) -> str:
-    """``"mostly data"``, ``"prior and data"``, ``"mostly prior"``; that the two disagree; nothing for an improper prior."""
+    """``"mostly data"``, ``"prior and data"`` or ``"mostly prior"``, and whether the two disagree."""
     if not np.isfinite(share):
         return "improper prior"
     words = "mostly prior" if share > MOSTLY else "prior and data" if share > PARTLY else "mostly data"
@@ -157,8 +157,8 @@ def prior_shares(imp: Imputations) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame, one row for each, indexed by term: prior median, q2.5 and q97.5; posterior median, q2.5 and q97.5; share (see
-    `prior_share`), overlap (common area of both densities) and the share in words.
+    DataFrame, one row for each, indexed by term: prior median, q2.5 and q97.5; posterior median, q2.5 and q97.5; share
+    (see `prior_share`), overlap (common area of both densities) and the share in words.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def prior_shares(imp: Imputations) -> pd.DataFrame:
 
     rows = {}
     for name, one in components(imp).items():
-        row = {}
+        row: dict[str, float] = {}
         for label, draws in (("prior", one.prior), ("posterior", one.posterior)):
             at = np.quantile(draws, [0.5, 0.025, 0.975]) if draws.size else np.full(3, np.nan)
             row |= dict(zip((label, f"{label}.q2.5", f"{label}.q97.5"), at, strict=True))

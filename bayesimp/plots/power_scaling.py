@@ -29,8 +29,8 @@ def plot_power_scaling(
 ) -> Figure:
     """Changes of the pooled estimate and of both limits of its interval for each doubling of the power.
 
-    Changes are in standard errors, with two Monte Carlo errors to each side. A point within the grey band moves by less than
-    0.05. The prior should move little; the likelihood may move estimates where the data say more than a normal
+    Changes are in standard errors, with two Monte Carlo errors to each side. A point within the grey band moves by less
+    than 0.05. The prior should move little; the likelihood may move estimates where the data say more than a normal
     approximation holds, and both moving in opposite directions is a conflict of prior and data.
 
     Parameters
@@ -56,7 +56,13 @@ def plot_power_scaling(
     most = sorted(names, key=lambda name: -np.nan_to_num(by_prior[name]))[:at_most]
     shown = [name for name in names if name in most]
     figure, axes = subplots(
-        1, 3, figsize=(9.4, 1.5 + 0.36 * len(shown)), layout="constrained", squeeze=False, sharey=True, sharex=True
+        1,
+        3,
+        figsize=(9.4, 1.5 + 0.36 * len(shown)),
+        layout="constrained",
+        squeeze=False,
+        sharey=True,
+        sharex=True,
     )
     for ax, (column, error, title) in zip(axes[0], COLUMNS, strict=True):
         ax.axvspan(-NOTABLE, NOTABLE, color=GREY, alpha=0.25, linewidth=0, zorder=0)

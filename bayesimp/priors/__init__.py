@@ -33,6 +33,7 @@ from bayesimp.priors.fixed import Fixed
 from bayesimp.priors.huang_wand import HuangWand
 from bayesimp.priors.inverse_wishart import InverseWishart
 from bayesimp.priors.lkj import LKJ
+from bayesimp.priors.powered import Powered, powered
 from bayesimp.priors.presets import (
     PRESETS,
     Priors,
@@ -45,7 +46,6 @@ from bayesimp.priors.presets import (
     rescale,
     resolve,
 )
-from bayesimp.priors.powered import Powered, powered
 from bayesimp.priors.scales import Exponential, HalfNormal, HalfT, ScalePrior
 
 __all__ = [

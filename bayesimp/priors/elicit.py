@@ -1,14 +1,14 @@
-"""Priors from statements about standard deviations and correlations: `elicit`; from distributions of PreliZ: `from_preliz`.
+"""Priors from statements about standard deviations and correlations, and from distributions of PreliZ.
 
-With q_p the quantile function of the family at scale 1, statements "median m" and "P(s < u) = p" about a standard deviation s
-are two equations,
+With q_p the quantile function of the family at scale 1, statements "median m" and "P(s < u) = p" about a standard
+deviation s are two equations,
 
     scale q_0.5(nu) = m,    scale q_p(nu) = u
 
-of which the ratio u / m has nu alone, and is decreasing in it: one root (Brent). Half-normal and exponential have no nu, and
-half-t none if it is given: one statement. Of an inverse gamma variance, s^2 ~ InvGamma(nu/2, 1/(2v)), the quantiles of s are
-square roots. A correlation of a (d, d) matrix under LKJ(eta) is 2 B - 1, B ~ Beta(a, a), a = eta - 1 + d/2 (Lewandowski,
-Kurowicka & Joe 2009, sec. 3.2), so that P(|r| < u) = p has one root eta too.
+of which the ratio u / m has nu alone, and is decreasing in it: one root (Brent). Half-normal and exponential have no
+nu, and half-t none if it is given: one statement. Of an inverse gamma variance, s^2 ~ InvGamma(nu/2, 1/(2v)), the
+quantiles of s are square roots. A correlation of a (d, d) matrix under LKJ(eta) is 2 B - 1, B ~ Beta(a, a), a = eta - 1
++ d/2 (Lewandowski, Kurowicka & Joe 2009, sec. 3.2), so that P(|r| < u) = p has one root eta too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from bayesimp.priors.scales import Exponential, HalfNormal, HalfT, ScalePrior
 __all__ = ["elicit", "from_preliz"]
 
 FAMILIES = ("half-t", "huang-wand", "half-normal", "exponential", "inverse-gamma", "lkj")
-NU = (0.1, 1e4)  # degrees of freedom that are looked at; from the last a half-t is half-normal to three figures
+NU = (0.1, 1e4)  # degrees of freedom looked at; from the last a half-t is half-normal to three figures
 ETA = 1e6
 
 
@@ -129,7 +129,8 @@ def _scale(said: dict[str, float], level: float, quantile: Callable[[float], flo
 def _one_number(family: str, said: dict[str, float], level: float) -> ScalePrior:
     if len(said) != 1:
         raise SpecificationError(
-            f"elicit: {family} has one number, so one of median= and upper= says it; got {len(said)}. 'half-t' takes both."
+            f"elicit: {family} has one number, so one of median= and upper= says it; got {len(said)}. "
+            "'half-t' takes both."
         )
     law = stats.halfnorm if family == "half-normal" else stats.expon
     scale = _scale(said, level, lambda p: float(law.ppf(p)))
@@ -149,7 +150,9 @@ def _inverse_gamma(said: dict[str, float], level: float, nu: float | None) -> In
 def _degrees(said: dict[str, float], level: float, quantile: Callable[[float, float], float]) -> float:
     """nu of the ratio of both statements."""
     if len(said) < 2:
-        raise SpecificationError("elicit: say something about the standard deviation: median=, upper=, or both.")
+        raise SpecificationError(
+            "elicit: say something about the standard deviation: median=, upper=, or both."
+        )
     ratio = said["upper"] / said["median"]
 
     def over(log_nu: float) -> float:
@@ -159,14 +162,19 @@ def _degrees(said: dict[str, float], level: float, quantile: Callable[[float, fl
     low, high = np.log(NU)
     if over(high) >= 0:
         least = ratio * np.exp(over(high))
-        instead = "'inverse-gamma' takes both" if quantile is _half_t else "they are nearly one number: priors.Fixed"
+        instead = (
+            "'inverse-gamma' takes both"
+            if quantile is _half_t
+            else "they are nearly one number: priors.Fixed"
+        )
         raise SpecificationError(
-            f"elicit: upper / median = {ratio:.3g}, and this family has at least {least:.3g} at level {level:g}. Give one of "
-            f"them alone, or {instead}."
+            f"elicit: upper / median = {ratio:.3g}, and this family has at least {least:.3g} at level {level:g}. "
+            f"Give one of them alone, or {instead}."
         )
     if over(low) <= 0:
         raise SpecificationError(
-            f"elicit: upper / median = {ratio:.3g} asks for fewer than {NU[0]:g} degrees of freedom; take a smaller upper."
+            f"elicit: upper / median = {ratio:.3g} asks for fewer than {NU[0]:g} degrees of freedom; take a "
+            "smaller upper."
         )
     return float(np.exp(optimize.brentq(over, low, high, xtol=1e-12)))
 
@@ -174,8 +182,8 @@ def _degrees(said: dict[str, float], level: float, quantile: Callable[[float, fl
 def _eta(said: dict[str, float], level: float, d: int) -> float:
     if set(said) != {"upper"} or not said["upper"] < 1 or isinstance(d, bool) or int(d) != d or d < 2:
         raise SpecificationError(
-            "elicit: lkj takes upper=, below 1, which absolute correlations stay under with probability level=, and d=, the "
-            "size of the matrix, from 2."
+            "elicit: lkj takes upper=, below 1, which absolute correlations stay under with probability level=, and d=, "
+            "the size of the matrix, from 2."
         )
 
     def over(log_eta: float) -> float:
@@ -201,8 +209,8 @@ def from_preliz(distribution: Any) -> Prior:
     Parameters
     ----------
     distribution
-        HalfStudentT, HalfCauchy, HalfNormal or Exponential of a standard deviation; InverseGamma of a variance; Normal of a
-        coefficient; with all parameters set.
+        HalfStudentT, HalfCauchy, HalfNormal or Exponential of a standard deviation; InverseGamma of a variance; Normal
+        of a coefficient; with all parameters set.
 
     Raises
     ------
@@ -225,7 +233,7 @@ def from_preliz(distribution: Any) -> Prior:
     kind = type(distribution).__name__
     if kind not in made or not hasattr(distribution, "params_dict"):
         raise SpecificationError(
-            f"from_preliz takes a distribution of PreliZ ({', '.join(made)}), got {kind}. Others have no counterpart here."
+            f"from_preliz takes a distribution of PreliZ ({', '.join(made)}), got {kind}."
         )
     values = {
         name: float(value) for name, value in (distribution.params_dict or {}).items() if value is not None
@@ -233,4 +241,6 @@ def from_preliz(distribution: Any) -> Prior:
     try:
         return made[kind](values)
     except KeyError as missing:
-        raise SpecificationError(f"from_preliz: {kind} has no {missing.args[0]}; set all its parameters.") from None
+        raise SpecificationError(
+            f"from_preliz: {kind} has no {missing.args[0]}; set all its parameters."
+        ) from None

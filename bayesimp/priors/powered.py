@@ -2,9 +2,9 @@
 
     p_a(s, R) ~ p(s, R)^a,    S = diag(s) R diag(s)          Kallioinen, Paananen, Buerkner & Vehtari 2024, eq. 1 and 2
 
-a = 2 lets the prior count twice, a = 1/2 half. The power of a density depends on the variable whose density it is; here it
-is that of standard deviations and correlations, as in `CovariancePrior.log_density`, so that a prior that is flat in them
-stays as it is, and nothing depends on the unit of the data. Members of the same family:
+a = 2 lets the prior count twice, a = 1/2 half. The power of a density depends on the variable whose density it is; here
+it is that of standard deviations and correlations, as in `CovariancePrior.log_density`, so that a prior that is flat in
+them stays as it is, and nothing depends on the unit of the data. Members of the same family:
 
     half-t(nu, A)       nu_a = a (nu + 1) - 1,  A_a^2 = nu A^2 / nu_a         from (1 + s^2 / (nu A^2))^(-a (nu + 1) / 2)
     half-normal(A)      A_a = A / sqrt(a)

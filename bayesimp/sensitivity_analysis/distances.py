@@ -1,15 +1,16 @@
 """How far the imputed values under one prior are from those under another, and how far chance alone takes them.
 
-Of a variable of numbers, with F_a the distribution function of all its imputed values under prior a, s the standard deviation
-of its observed values,
+Of a variable of numbers, with F_a the distribution function of all its imputed values under prior a, s the standard
+deviation of its observed values,
 
     distance = 1/s  integral |F_a(x) - F_o(x)| dx                   Wasserstein's, in standard deviations
 
-and of one of levels, 1/2 sum_l |p_a(l) - p_o(l)|, the share of values that would have to change their level. Both are zero
-only if the distributions agree, so that chance alone gives a positive number. `chance` is its 95 % quantile: if priors a and o
-led to the same distribution, imputation k under one could as well be that under the other (their seeds are the same), so that
-exchanging the two within random pairs k gives what could have been seen. This keeps whatever ties the members of a pair.
-The integral is taken over 512 quantiles of all values, which is exact to about 1/512 of their range.
+and of one of levels, 1/2 sum_l |p_a(l) - p_o(l)|, the share of values that would have to change their level. Both are
+zero only if the distributions agree, so that chance alone gives a positive number. `chance` is its 95 % quantile: if
+priors a and o led to the same distribution, imputation k under one could as well be that under the other (their seeds
+are the same), so that exchanging the two within random pairs k gives what could have been seen. This keeps whatever
+ties the members of a pair. The integral is taken over 512 quantiles of all values, which is exact to about 1/512 of
+their range.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ def distance_table(imputations: Mapping[str, Imputations], reference: str, seed:
     return pd.DataFrame(rows, columns=columns)
 
 
-def distance_and_chance(difference: Array, widths: Array, cells: int, seed: int = 0) -> tuple[float, float, float]:
+def distance_and_chance(
+    difference: Array, widths: Array, cells: int, seed: int = 0
+) -> tuple[float, float, float]:
     """The distance, the 95 % quantile of what exchanges within pairs give, and their p-value.
 
     Parameters

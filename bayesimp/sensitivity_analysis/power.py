@@ -15,12 +15,12 @@ A pooled number h(Q, u, b) depends on three such means: of the estimates Q_k, of
     log 2  gradient' [ (F_k - F) (l_k - l) - Cov(F, l) ],     F_k = (Q_k, U_k, (Q_k - Q)^2),    l_k = log g(theta_k)
 
 computed from the effective sample size of that series, because successive draws of a chain are correlated. At a power a,
-Rubin's rules with weights w (sum 1, smoothed after Vehtari et al. 2024 unless Pareto's k says that they cannot be) are
+Rubin's rules with weights w (sum 1, smoothed after Vehtari, Simpson, Gelman, Yao & Gabry 2024 unless Pareto's k says that they cannot be) are
 
     Q = sum w Q_k,   u = sum w U_k,   b = sum w (Q_k - Q)^2 / (1 - sum w^2),   t = u + (1 + 1/M) b
 
-with M as at a = 1, so that what differs is the answer and not the number of imputations behind it; that number, 1 / sum w^2,
-is reported beside it.
+with M as at a = 1, so that what differs is the answer and not the number of imputations behind it; that number, 1 / sum
+w^2, is reported beside it.
 """
 
 from __future__ import annotations
@@ -110,9 +110,7 @@ def _gradients(F: Array, M: int, dfcom: Array, level: float) -> dict[str, Array]
         high[j] += steps[j]
         low[1:] = np.maximum(low[1:], 0.0)  # b of a term without missing information is 0
         width = high[j] - low[j]
-        down, up = (
-            rubin_numbers(f[:1], f[1:2], f[2:], M, dfcom, level) for f in (low, high)
-        )
+        down, up = (rubin_numbers(f[:1], f[1:2], f[2:], M, dfcom, level) for f in (low, high))
         for name in NUMBERS:
             out[name][j] = (up[name] - down[name])[0] / width
     return out
@@ -134,9 +132,7 @@ def _error_of_mean(series: Array, chains: int) -> Array:
     return np.asarray(series.std(axis=0, ddof=1) / np.sqrt(np.where(np.isfinite(ess), ess, M)))
 
 
-def weighted(
-    Q: Array, U: Array, log_g: Array, power: float, dfcom: Array, level: float
-) -> Weighted:
+def weighted(Q: Array, U: Array, log_g: Array, power: float, dfcom: Array, level: float) -> Weighted:
     """Pooled numbers at a power of the prior or the likelihood, by weights; arguments as of `slopes`."""
     from arviz_stats.base import array_stats
 

@@ -44,16 +44,17 @@ class PowerScaling:
         The analysis, and the number of imputations behind its answers.
     pooled
         One row for each source ("prior", "likelihood") and coefficient: source, term, estimate, std.error; moves,
-        low.moves, high.moves, se.moves: change of the estimate, of the limits of its interval and of its standard error, in
-        standard errors, for each doubling of the power; mc.error, mc.low, mc.high, mc.se: their Monte Carlo errors.
+        low.moves, high.moves, se.moves: change of the estimate, of the limits of its interval and of its standard
+        error, in standard errors, for each doubling of the power; mc.error, mc.low, mc.high, mc.se: their Monte Carlo
+        errors.
     powers
         The same numbers at given powers, by importance weights: source, power, term, estimate, std.error, conf.low,
         conf.high, change (in standard errors), mc.error (of the change), pareto.k, ess (of the weights, in imputations);
         nan where k is above the limit, so that only a refit can tell.
     parameters
-        Standard deviations and correlations of the imputation model, one row for each source: source, term, mean, sd; moves
-        (of the mean, in posterior standard deviations by doubling), mc.error; psense, Kallioinen et al.'s distance by
-        doubling, as ``az.psense`` has it.
+        Standard deviations and correlations of the imputation model, one row for each source: source, term, mean, sd;
+        moves (of the mean, in posterior standard deviations by doubling), mc.error; psense, Kallioinen et al.'s
+        distance by doubling, as ``az.psense`` has it.
     events
         What could not be computed, and why.
     """
@@ -79,13 +80,13 @@ class PowerScaling:
     @property
     def words(self) -> tuple[str, ...]:
         """Sentences on pooled answers, on parameters, and on what could not be told."""
-        said = [_moves(self.pooled, source, self.analysis, self.m) for source in self.pooled["source"].unique()]
+        said = [
+            _moves(self.pooled, source, self.analysis, self.m) for source in self.pooled["source"].unique()
+        ]
         said += [_strongest(self.parameters)]
         lost = self.powers[self.powers["estimate"].isna()]
         if len(lost):
-            which = ", ".join(
-                dict.fromkeys(f"{row.source} ^ {row.power:g}" for row in lost.itertuples())
-            )
+            which = ", ".join(dict.fromkeys(f"{row.source} ^ {row.power:g}" for row in lost.itertuples()))
             said.append(
                 f"Weights say nothing about {which}: Pareto's k is above {pareto_limit(self.m):.2f}, so refit there."
             )
@@ -118,8 +119,8 @@ def power_scaling(
     """How far parameters and pooled answers depend on the prior and on the likelihood, without a refit.
 
     The imputations are weighted as if the prior, or the likelihood of the observed values, had been raised to a power
-    (`bayesimp.sensitivity_analysis.power`; Kallioinen et al. 2024). Few imputations give the slopes of pooled answers large
-    Monte Carlo errors, which are reported: impute some hundreds, which joint models do in seconds.
+    (`bayesimp.sensitivity_analysis.power`; Kallioinen et al. 2024). Few imputations give the slopes of pooled answers
+    large Monte Carlo errors, which are reported: impute some hundreds, which joint models do in seconds.
 
     Parameters
     ----------
@@ -135,8 +136,8 @@ def power_scaling(
     Raises
     ------
     SpecificationError
-        The engine has no log prior, as chained equations have not, or the imputations do not carry their chains; the message
-        says what to do instead.
+        The engine has no log prior, as chained equations have not, or the imputations do not carry their chains; the
+        message says what to do instead.
 
     Examples
     --------
@@ -183,7 +184,9 @@ def _log_densities(imp: Imputations) -> tuple[dict[str, xr.DataArray], list[Even
             except SpecificationError as error:
                 why = str(error)
                 continue
-            total = sum(v.sum([d for d in v.dims if d not in (nt.CHAIN, nt.DRAW)]) for v in made.data_vars.values())
+            total = sum(
+                v.sum([d for d in v.dims if d not in (nt.CHAIN, nt.DRAW)]) for v in made.data_vars.values()
+            )
             assert isinstance(total, xr.DataArray)
             numbers = np.arange(thin - 1, thin * total.sizes[nt.DRAW], thin)
             found[source] = total.drop_vars(list(total.coords)).assign_coords({nt.DRAW: numbers})
@@ -191,7 +194,9 @@ def _log_densities(imp: Imputations) -> tuple[dict[str, xr.DataArray], list[Even
         else:
             if source == "prior":
                 raise SpecificationError(f"power_scaling: {why} {REFITS}")
-            events.append(Event("not scaled", source, f"The power of the likelihood was not looked at: {why}"))
+            events.append(
+                Event("not scaled", source, f"The power of the likelihood was not looked at: {why}")
+            )
     return found, events
 
 
@@ -205,7 +210,7 @@ def _behind(log: xr.DataArray, imp: Imputations) -> np.ndarray:
 
 
 class Answers(NamedTuple):
-    """Pooled numbers of all tables: names, Q and U (M, k), degrees of freedom of the complete data, estimate, std.error (k,).
+    """What is pooled: names, Q and U (M, k), degrees of freedom of the complete data, estimates, standard errors (k,).
 
     Variance components are logarithms of standard deviations and Fisher's z of correlations.
     """
@@ -230,7 +235,7 @@ def _answers(fits: Fits) -> tuple[Answers, list[Event]]:
         none = "Variance components were not scaled: in some tables one is estimated as zero, without a standard error."
         events.append(Event("not scaled", "variance components", none))
     terms = [name for names, *_ in parts for name in names]
-    Q, U = (np.hstack([part[j] for part in parts]) for j in (1, 2))
+    Q, U = np.hstack([part[1] for part in parts]), np.hstack([part[2] for part in parts])
     numbers = ([getattr(part[3], name) for part in parts] for name in ("dfcom", "estimate", "std_error"))
     return Answers(terms, Q, U, *(np.concatenate(list(each)) for each in numbers)), events
 
@@ -241,7 +246,12 @@ def _pooled(answers: Answers, behind: dict[str, np.ndarray], chains: int, level:
         made = slopes(answers.Q, answers.U, log_g, answers.dfcom, level, chains)
         columns: dict[str, Any] = {"source": source, "term": answers.terms, "estimate": answers.estimate}
         columns["std.error"] = answers.std_error
-        shorter = {"estimate": "moves", "conf.low": "low.moves", "conf.high": "high.moves", "std.error": "se.moves"}
+        shorter = {
+            "estimate": "moves",
+            "conf.low": "low.moves",
+            "conf.high": "high.moves",
+            "std.error": "se.moves",
+        }
         errors = {"estimate": "mc.error", "conf.low": "mc.low", "conf.high": "mc.high", "std.error": "mc.se"}
         columns |= {new: made.slope[name] / answers.std_error for name, new in shorter.items()}
         columns |= {new: made.mc_error[name] / answers.std_error for name, new in errors.items()}
@@ -277,10 +287,14 @@ def _parameters(imp: Imputations, log: dict[str, xr.DataArray]) -> pd.DataFrame:
         posterior = xr.Dataset({name: ((nt.CHAIN, nt.DRAW), x) for name, x in used.items()})
         scaled = values.assign_coords({nt.DRAW: np.arange(len(draws))}).rename("all")
         tree = xr.DataTree.from_dict({"posterior": posterior, SOURCES[source]: xr.Dataset({"all": scaled})})
-        distance = psense(tree, group=source) if used and values.size >= SMOOTHED else dict.fromkeys(used, np.nan)
+        distance = (
+            psense(tree, group=source) if used and values.size >= SMOOTHED else dict.fromkeys(used, np.nan)
+        )
         for name, x in used.items():
             flat = x.T.reshape(-1, 1)  # draw by draw, over chains
-            made = slopes(flat, np.zeros_like(flat), values.values.T.ravel(), np.array([np.inf]), 0.95, len(x))
+            made = slopes(
+                flat, np.zeros_like(flat), values.values.T.ravel(), np.array([np.inf]), 0.95, len(x)
+            )
             sd = x.std(ddof=1)
             parts.append((source, name, x.mean(), sd, made.slope["estimate"][0] / sd,
                           made.mc_error["estimate"][0] / sd, float(distance[name])))  # fmt: skip
@@ -289,7 +303,7 @@ def _parameters(imp: Imputations, log: dict[str, xr.DataArray]) -> pd.DataFrame:
 
 
 def _moves(pooled: pd.DataFrame, source: str, analysis: str, m: int) -> str:
-    """What moves most of the pooled estimates and of their limits, and whether that can be told from Monte Carlo error."""
+    """What moves most of the pooled estimates, which limits move, and whether that can be told from chance."""
     rows = pooled[(pooled["source"] == source) & pooled["moves"].notna()]
     if rows.empty:
         return ""
@@ -310,7 +324,9 @@ def _moves(pooled: pd.DataFrame, source: str, analysis: str, m: int) -> str:
     error = rows["mc.error"].max()
     if 2 * error > NOTABLE:
         needed = int(np.ceil(m * (2 * error / NOTABLE) ** 2 / 100) * 100)
-        text += f" With {m} imputations a move of {NOTABLE:g} cannot be told from chance; about {needed:,} could."
+        text += (
+            f" With {m} imputations a move of {NOTABLE:g} cannot be told from chance; about {needed:,} could."
+        )
     return text
 
 

@@ -89,8 +89,8 @@ class Sensitivity:
 
     @property
     def verdict(self) -> tuple[str, ...]:
-        """Sentences: whether conclusions depend on the prior, what moves most, what is mostly prior, how far imputed values
-        move."""
+        """Sentences: whether conclusions depend on the prior, what moves most, what is mostly prior, how far imputed
+        values move."""
         said = (
             conclusions(self.table),
             most(self.table, f"Of the estimates of '{self.analysis}'", "standard errors", self.reference),

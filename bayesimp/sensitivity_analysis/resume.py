@@ -1,9 +1,10 @@
 """Imputations of a grid of priors on disk, so that a run that is stopped goes on where it was.
 
-One file for each prior, whose name ends in a checksum of all that the imputations depend on: the table, the specification of
-the model with this prior, m, the seed, the options of `impute`, the version of the package. What is there under this name is
-what would be drawn again, so it is read instead; anything else is drawn and does not disturb it. The analysis is not part of
-it: it is fitted again, and may be another one. Files are written under another name and renamed, so that they are whole.
+One file for each prior, whose name ends in a checksum of all that the imputations depend on: the table, the
+specification of the model with this prior, m, the seed, the options of `impute`, the version of the package. What is
+there under this name is what would be drawn again, so it is read instead; anything else is drawn and does not disturb
+it. The analysis is not part of it: it is fitted again, and may be another one. Files are written under another name and
+renamed, so that they are whole.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class Folder:
     def __init__(self, path: Any) -> None:
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
-            raise SpecificationError(f"folder: {self.path} is a file; give a folder, which is made if there is none.")
+            raise SpecificationError(
+                f"folder: {self.path} is a file; give a folder, which is made if there is none."
+            )
         self.path.mkdir(parents=True, exist_ok=True)
 
     def place(self, name: str, model: ImputationModel, m: int, seed: int, options: Mapping[str, Any]) -> Path:

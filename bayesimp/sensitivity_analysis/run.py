@@ -27,8 +27,8 @@ from bayesimp.sensitivity_analysis.checks import (
 )
 from bayesimp.sensitivity_analysis.distances import distance_table
 from bayesimp.sensitivity_analysis.grid import default_grid, named
-from bayesimp.sensitivity_analysis.resume import Folder
 from bayesimp.sensitivity_analysis.result import Sensitivity
+from bayesimp.sensitivity_analysis.resume import Folder
 from bayesimp.sensitivity_analysis.tables import model_table, not_converged, pooled_table
 
 __all__ = ["sensitivity"]
@@ -68,16 +68,16 @@ def sensitivity(
     level
         Level of the intervals.
     folder
-        Where the imputations under each prior are kept as soon as they are drawn. The same call goes on where one that was
-        stopped was, and gives the same numbers; a call with another analysis draws nothing again. It needs `seed`.
+        Where the imputations under each prior are kept as soon as they are drawn. The same call goes on where one that
+        was stopped was, and gives the same numbers; a call with another analysis draws nothing again. It needs `seed`.
     **impute
         Passed on to ``model.impute``: chains, draws, sampler, ...
 
     Raises
     ------
     SpecificationError
-        No priors, two of one name, a folder without a seed, a reference that is not among them, an analysis that cannot be read or uses columns
-        that the table does not have, or a prior given by the user that the model does not take.
+        No priors, two of one name, a folder without a seed, a reference that is not among them, an analysis that cannot
+        be read or uses columns that the table does not have, or a prior given by the user that the model does not take.
 
     Examples
     --------
@@ -100,7 +100,9 @@ def sensitivity(
         )
     check_options(models[reference], impute, "sensitivity")
     if folder is not None and seed is None:
-        raise SpecificationError("sensitivity: folder= needs seed=, by which a later call finds what is there.")
+        raise SpecificationError(
+            "sensitivity: folder= needs seed=, by which a later call finds what is there."
+        )
     kept = None if folder is None else Folder(folder)
     seed = new_seed() if seed is None else seed
     fitting = {"family": family, "reml": reml, "cluster": model.data.cluster}
@@ -147,7 +149,13 @@ def _frame(events: list[tuple[str, Event]], priors: list[str]) -> pd.DataFrame:
 
 
 def _under(
-    model: ImputationModel, analysis: str | Callable, m: int, seed: int, fitting: dict, options: dict, kept: Folder | None
+    model: ImputationModel,
+    analysis: str | Callable,
+    m: int,
+    seed: int,
+    fitting: dict,
+    options: dict,
+    kept: Folder | None,
 ) -> tuple[Imputations, Fits, list[Event]]:
     """Imputations, fits and events under one prior; statistical warnings become events."""
     place = None if kept is None else kept.place(model.priors.name, model, m, seed, options)

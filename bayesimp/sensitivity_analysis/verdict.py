@@ -19,16 +19,20 @@ def conclusions(table: pd.DataFrame) -> str:
     priors = table["prior"].nunique()
     if rows.empty or priors < 2:
         return ""
-    side = pd.Series(np.select([rows["conf.low"] > 0, rows["conf.high"] < 0], ["above", "below"], "includes"), rows.index)
+    side = pd.Series(
+        np.select([rows["conf.low"] > 0, rows["conf.high"] < 0], ["above", "below"], "includes"), rows.index
+    )
     changing = [term for term, own in side.groupby(rows["term"], sort=False) if own.nunique() > 1]
     terms = rows["term"].drop_duplicates()
     if not changing:
-        return f"Whether an interval includes 0 is the same under all {priors} priors, for each of {len(terms)} coefficients."
+        return f"Whether an interval includes 0 is the same under all {priors} priors, for all {len(terms)} coefficients."
     parts = []
     for term in changing:
         own = rows.loc[rows["term"] == term, "prior"].groupby(side, sort=False)
         words = {"includes": "includes 0", "above": "is above 0", "below": "is below 0"}
-        parts.append(f"that of {term} " + ", ".join(f"{words[k]} under {_listed(v.tolist())}" for k, v in own))
+        parts.append(
+            f"that of {term} " + ", ".join(f"{words[k]} under {_listed(v.tolist())}" for k, v in own)
+        )
     rest = len(terms) - len(changing)
     others = f"; those of the other {rest} do not" if rest else ""
     return f"CONCLUSIONS DEPEND ON THE PRIOR: of the intervals, {'; '.join(parts)}{others}."
@@ -45,7 +49,9 @@ def on_prior(model: pd.DataFrame, reference: str) -> str:
         found = rows[[w.startswith(kind) for w in words]].sort_values("share", ascending=False)
         named[kind] = [f"{row.term} ({row.share:.0%})" for row in found.itertuples()]
     parts = [f"{kind}: {_listed(own, quoted=False)}" for kind, own in named.items() if own]
-    text = f"Of {len(rows)} standard deviations and correlations of the imputation model, under '{reference}', "
+    text = (
+        f"Of {len(rows)} standard deviations and correlations of the imputation model, under '{reference}', "
+    )
     if not parts:
         return f"{text}none owes more than 10 % of its precision to the prior."
     return f"{text}{'; '.join(parts)} (share of their precision that is the prior's)."

@@ -42,8 +42,8 @@ def test_one_statement_is_fulfilled_exactly(family):
 @pytest.mark.parametrize("family", ["huang-wand", "inverse-gamma"])
 @pytest.mark.parametrize("d", [1, 3])
 def test_draws_of_the_prior_of_a_matrix_have_the_quantiles(family, d):
-    """Shares below the stated numbers, of 20000 draws: level 0.001 over 2 d shares. The same numbers taken for variances, or
-    a matrix without `marginal`, have others."""
+    """Shares below the stated numbers, of 20000 draws: level 0.001 over 2 d shares. The same numbers taken for
+    variances, or a matrix without `marginal`, have others."""
     prior = pr.elicit(family, median=2, upper=9)
     S = pr.resolve(prior, np.ones(d), "Psi").draw(np.random.default_rng(1), d, 20_000)
     sd = np.sqrt(np.diagonal(S, axis1=1, axis2=2))
@@ -67,7 +67,10 @@ def test_correlations_under_lkj(d):
     ("call", "words"),
     [
         ({"family": "half-t"}, "say something"),
-        ({"family": "half-t", "median": 1, "upper": 2.5}, "at least 2.91 at level 0.95.*'inverse-gamma' takes both"),
+        (
+            {"family": "half-t", "median": 1, "upper": 2.5},
+            "at least 2.91 at level 0.95.*'inverse-gamma' takes both",
+        ),
         ({"family": "half-t", "median": 2, "upper": 1}, "must be above"),
         ({"family": "half-t", "median": 1, "upper": 5, "nu": 3}, "takes one of"),
         ({"family": "half-t", "median": -1}, "above 0"),
@@ -87,7 +90,8 @@ def test_statements_that_cannot_be_met_are_refused(call, words):
 
 
 def test_distributions_of_preliz():
-    """By name and parameters; PreliZ 0.28.0's maxent(HalfNormal(), lower=0, upper=2, mass=0.95) has sigma 1.0204, ours too."""
+    """By name and parameters; PreliZ 0.28.0's maxent(HalfNormal(), lower=0, upper=2, mass=0.95) has sigma 1.0204, ours
+    too."""
 
     def made(kind, **parameters):
         return pr.from_preliz(type(kind, (SimpleNamespace,), {})(params_dict=parameters))
@@ -112,7 +116,11 @@ def test_real_distributions_of_preliz():
     assert one == pr.HalfT(2.0, nu=3.0)
     found = preliz.maxent(preliz.HalfNormal(), lower=0, upper=2, mass=0.95, plot=False)
     found = preliz.HalfNormal() if found is None else found
-    for law in (preliz.HalfCauchy(beta=2.0), preliz.Exponential(lam=2.0), preliz.InverseGamma(alpha=2.0, beta=3.0)):
+    for law in (
+        preliz.HalfCauchy(beta=2.0),
+        preliz.Exponential(lam=2.0),
+        preliz.InverseGamma(alpha=2.0, beta=3.0),
+    ):
         prior = pr.from_preliz(law)
         if isinstance(prior, pr.InverseWishart):
             assert quantiles(prior, 0.9)[0] ** 2 == pytest.approx(law.ppf(0.5), rel=1e-4)

@@ -97,8 +97,8 @@ class LevelsRun(GLMMRun):
         return []
 
     def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
-        """``log_prior``; refused otherwise: with crossed clusters the likelihood is not a product over clusters, and it is
-        not computed.
+        """``log_prior``; refused otherwise: with crossed clusters the likelihood is not a product over clusters, and it
+        is not computed.
 
         Raises
         ------
@@ -121,7 +121,9 @@ class LevelsRun(GLMMRun):
         beta = scale.beta(request.of(h.beta))
         density = priors["beta"].density(*beta.shape[2:])
         values = {
-            "beta": np.array([density(one)[0] for one in beta.reshape(-1, *beta.shape[2:])]).reshape(beta.shape[:2]),
+            "beta": np.array([density(one)[0] for one in beta.reshape(-1, *beta.shape[2:])]).reshape(
+                beta.shape[:2]
+            ),
             "Sigma": priors["Sigma"].log_density(scale.Sigma(request.of(h.Sigma)), "Sigma"),
         }
         for name, (_, Psi) in several.Psi(request.of(h.Psi)).items():
