@@ -69,7 +69,7 @@ FUNCTIONS = {
     "fits.functions": (lambda o: FITS["larger"].functions(o), "", r"a text such as 'x - z'|no coefficient 'nowhere"),
     "sensitivity": (lambda o: bi.sensitivity(o, [bi.priors.default()], analysis=QUESTION, m=2, seed=1, progress=False),
                     "joint, fcs", r"bi\.FCS\(data\)"),
-    "power_scaling": (lambda o: bi.power_scaling(o, analysis=QUESTION), "none", r"imp = model\.impute\(|no joint posterior"),
+    "power_scaling": (lambda o: bi.power_scaling(o, analysis=QUESTION), "imp", r"imp = model\.impute\("),
     "prior_shares": (bi.prior_shares, "imp", r"imp = model\.impute\("),
     "plot_power_scaling": (bi.plot_power_scaling, "", r"bi\.power_scaling\("),
     "mnar": (lambda o: bi.mnar(o, {"y": [0, -1]}, analysis=QUESTION, m=2, seed=1, progress=False), "joint, fcs",

@@ -15,7 +15,7 @@ A pooled number h(Q, u, b) depends on three such means: of the estimates Q_k, of
     log 2  gradient' [ (F_k - F) (l_k - l) - Cov(F, l) ],     F_k = (Q_k, U_k, (Q_k - Q)^2),    l_k = log g(theta_k)
 
 computed from the effective sample size of that series, because successive draws of a chain are correlated. At a power a,
-Rubin's rules with weights w (sum 1, smoothed after Vehtari, Simpson, Gelman, Yao & Gabry 2024 unless Pareto's k says that they cannot be) are
+Rubin's rules with weights w, of sum 1 and smoothed (Vehtari, Simpson, Gelman, Yao & Gabry 2024), are
 
     Q = sum w Q_k,   u = sum w U_k,   b = sum w (Q_k - Q)^2 / (1 - sum w^2),   t = u + (1 + 1/M) b
 

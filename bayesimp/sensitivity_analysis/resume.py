@@ -24,12 +24,12 @@ from bayesimp.imputation.result import Imputations
 from bayesimp.imputation.storage import load
 from bayesimp.table.exact import to_exact
 
-__all__ = ["Folder"]
+__all__ = ["KeptGrid"]
 
 NOT_NUMBERS = ("progress", "workers", "executor")  # options that change no number
 
 
-class Folder:
+class KeptGrid:
     """Where the imputations of a grid are kept; see the module.
 
     Parameters

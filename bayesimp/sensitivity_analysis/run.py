@@ -28,7 +28,7 @@ from bayesimp.sensitivity_analysis.checks import (
 from bayesimp.sensitivity_analysis.distances import distance_table
 from bayesimp.sensitivity_analysis.grid import default_grid, named
 from bayesimp.sensitivity_analysis.result import Sensitivity
-from bayesimp.sensitivity_analysis.resume import Folder
+from bayesimp.sensitivity_analysis.resume import KeptGrid
 from bayesimp.sensitivity_analysis.tables import model_table, not_converged, pooled_table
 
 __all__ = ["sensitivity"]
@@ -103,7 +103,7 @@ def sensitivity(
         raise SpecificationError(
             "sensitivity: folder= needs seed=, by which a later call finds what is there."
         )
-    kept = None if folder is None else Folder(folder)
+    kept = None if folder is None else KeptGrid(folder)
     seed = new_seed() if seed is None else seed
     fitting = {"family": family, "reml": reml, "cluster": model.data.cluster}
     imputations: dict[str, Imputations] = {}
@@ -155,18 +155,18 @@ def _under(
     seed: int,
     fitting: dict,
     options: dict,
-    kept: Folder | None,
+    kept: KeptGrid | None,
 ) -> tuple[Imputations, Fits, list[Event]]:
     """Imputations, fits and events under one prior; statistical warnings become events."""
     place = None if kept is None else kept.place(model.priors.name, model, m, seed, options)
-    found = None if place is None else Folder.read(place)
+    found = None if place is None else KeptGrid.read(place)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", StatisticalWarning)
         if found is None:
             imp = model.impute(m, seed=seed, **options)
             notes = as_events(caught)
             if place is not None:
-                Folder.write(place, imp, notes)
+                KeptGrid.write(place, imp, notes)
         else:
             imp, notes = found
         before = len(caught)
