@@ -28,6 +28,10 @@ __all__ = ["NOTABLE", "PowerScaling", "power_scaling"]
 
 NOTABLE = 0.05  # standard errors by doubling, from which a pooled number is said to move
 SOURCES = {"prior": "log_prior", "likelihood": "log_likelihood"}
+CONDITIONAL = (
+    "The likelihood is that of observed cells given cluster effects and missing cells as they were drawn, so that its power "
+    "moves these too; a large slope may be theirs. JointNormal has the likelihood with both integrated out."
+)
 REFITS = (
     "Compare refits instead: bi.sensitivity(model, [priors, bi.priors.powered(priors, 0.5), "
     "bi.priors.powered(priors, 2)], analysis=...)."
@@ -188,6 +192,8 @@ def _log_densities(imp: Imputations) -> tuple[dict[str, xr.DataArray], list[Even
                 v.sum([d for d in v.dims if d not in (nt.CHAIN, nt.DRAW)]) for v in made.data_vars.values()
             )
             assert isinstance(total, xr.DataArray)
+            if any(set(v.dims) - {nt.CHAIN, nt.DRAW, nt.CLUSTER} for v in made.data_vars.values()):
+                events.append(Event("conditional likelihood", source, CONDITIONAL))
             numbers = np.arange(thin - 1, thin * total.sizes[nt.DRAW], thin)
             found[source] = total.drop_vars(list(total.coords)).assign_coords({nt.DRAW: numbers})
             break
