@@ -29,8 +29,8 @@ __all__ = ["NOTABLE", "PowerScaling", "power_scaling"]
 NOTABLE = 0.05  # standard errors by doubling, from which a pooled number is said to move
 SOURCES = {"prior": "log_prior", "likelihood": "log_likelihood"}
 CONDITIONAL = (
-    "The likelihood is that of observed cells given cluster effects and missing cells as they were drawn, so that its power "
-    "moves these too; a large slope may be theirs. JointNormal has the likelihood with both integrated out."
+    "The likelihood is that of observed cells given cluster effects and missing cells as they were drawn, so that its "
+    "power moves these too; a large slope may be theirs. JointNormal has the likelihood with both integrated out."
 )
 REFITS = (
     "Compare refits instead: bi.sensitivity(model, [priors, bi.priors.powered(priors, 0.5), "
