@@ -449,6 +449,8 @@ def test_the_verdict_says_what_depends_on_the_prior(small):
         columns=["prior", "variable", "distance", "unit", "chance", "p.value"],
     )
     assert "y by 0.4 sd under 'b' (by chance up to 0.1); those of w by no more" in values_moved(moved, "a")
+    many = pd.concat([moved] * 60, ignore_index=True)
+    assert "y by 0.4 sd under 'b'" in values_moved(many, "a") and "w by 1" not in values_moved(many, "a")
     assert "no more than imputations under one prior differ by chance" in values_moved(moved.iloc[1:], "a")
     assert set(small.distances["prior"]) == {"loose", "tight"} and set(small.distances["variable"]) == {
         "y1",

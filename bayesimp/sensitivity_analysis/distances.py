@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from bayesimp.families.registry import family_of
 from bayesimp.imputation.result import Imputations
 
-__all__ = ["distance_and_chance", "distance_table"]
+__all__ = ["EXCHANGES", "distance_and_chance", "distance_table"]
 
 Array = NDArray[np.float64]
 POINTS = 512

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.diagnostics.components import share_in_words
+from bayesimp.sensitivity_analysis.distances import EXCHANGES
 
 __all__ = ["conclusions", "most", "on_prior", "values_moved"]
 
@@ -60,11 +61,12 @@ def on_prior(model: pd.DataFrame, reference: str) -> str:
 def values_moved(distances: pd.DataFrame, reference: str) -> str:
     """Which imputed values differ most from those under the reference, beside what chance gives.
 
-    Those are named whose p-values times the number of distances are at most 0.05.
+    Those are named whose p-values times the number of distances are at most 0.05; of more than 100 distances, those with
+    the smallest p-value that there can be.
     """
     if distances.empty:
         return ""
-    beyond = distances[distances["p.value"] * len(distances) <= LEVEL]
+    beyond = distances[distances["p.value"] <= max(LEVEL / len(distances), 1 / (EXCHANGES + 1))]
     if beyond.empty:
         return (
             f"Imputed values under other priors differ from those under '{reference}' by no more than imputations under "
