@@ -47,6 +47,8 @@ _HOME = {
     "compare": "bayesimp.analysis.compare",
     "mnar": "bayesimp.sensitivity_analysis.mnar",
     "sensitivity": "bayesimp.sensitivity_analysis.run",
+    "power_scaling": "bayesimp.sensitivity_analysis.power_scaling",
+    "prior_shares": "bayesimp.diagnostics.components",
     "default_grid": "bayesimp.sensitivity_analysis.grid",
     "plot_forest": "bayesimp.plots.forest",
     "plot_imputed": "bayesimp.plots.imputed",
@@ -58,6 +60,7 @@ _HOME = {
     "plot_prior_posterior": "bayesimp.plots.prior_posterior",
     "plot_sensitivity": "bayesimp.plots.sensitivity",
     "plot_sensitivity_components": "bayesimp.plots.sensitivity_components",
+    "plot_power_scaling": "bayesimp.plots.power_scaling",
     "plot_trace": "bayesimp.plots.trace",
 }
 __version__ = version("bayesimp")

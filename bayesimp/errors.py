@@ -18,6 +18,7 @@ MADE_BY = {
     "Imputations": "imp = model.impute(m=20, seed=1), where model = bi.FCS(data)",
     "Fits": "fits = imp.analyse('y ~ x + (1 | cluster)')",
     "Sensitivity": "result = bi.sensitivity(model, analysis='y ~ x + (1 | cluster)')",
+    "PowerScaling": "result = bi.power_scaling(imp, analysis='y ~ x + (1 | cluster)')",
     "NotAtRandom": "result = bi.mnar(model, {'y': [0, -1, -2]}, analysis='y ~ x + (1 | cluster)')",
     "Diagnosis": "diagnosis = bi.compatibility.diagnose(imp)",
     "ImpliedPrior": "prior = bi.compatibility.implied_prior(joint, fcs)",

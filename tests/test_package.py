@@ -78,6 +78,7 @@ BELOW = {  # what each room may import, besides BASE and itself
         "plots",
     },  # plots inside methods
     "sensitivity_analysis": {
+        "families",
         "table",
         "formulas",
         "priors",

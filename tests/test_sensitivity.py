@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 matplotlib.use("Agg")
 
@@ -14,9 +15,11 @@ import matplotlib.pyplot as plt
 
 import bayesimp as bi
 from bayesimp import priors as pr
-from bayesimp.diagnostics.components import components, overlap
+from bayesimp.diagnostics.components import Component, components, overlap, prior_share, share_in_words
 from bayesimp.errors import SpecificationError, StatisticalWarning
 from bayesimp.sensitivity_analysis import run
+from bayesimp.sensitivity_analysis.distances import _by_level, _by_value, distance_and_chance
+from bayesimp.sensitivity_analysis.verdict import conclusions, on_prior, values_moved
 
 SIGMA = np.array([[127.0, 100, 75], [100, 691, 65], [75, 65, 120]])  # Kunkel & Kaizar 2017, simulation 5
 PSI = np.array([[28.0, 22, 11], [22, 40, 12], [11, 12, 26]])
@@ -150,6 +153,43 @@ def test_chained_equations():
     ignoring = bi.FCS(data, methods="norm")
     with pytest.raises(SpecificationError, match="prior 'default': No block has priors"):
         bi.sensitivity(ignoring, GRID, analysis=ANALYSIS, m=4)
+
+
+def engines():
+    frame = bi.load_exam().iloc[:240].assign(room=lambda t: np.arange(240) % 7)
+    data, both = (
+        bi.IncompleteData(frame, cluster="school"),
+        bi.IncompleteData(frame, cluster=["school", "room"]),
+    )
+    passed = frame.assign(
+        passed=(frame["course"] > 75).map({True: "y", False: "n"}).where(frame["course"].notna())
+    )
+    coded = bi.IncompleteData(passed.drop(columns="course"), cluster="school")
+    return {
+        "glmm": (lambda: bi.JointGLMM(data, "written ~ course + (1 | school)"), {"draws": 20, "tune": 10}),
+        "latent": (lambda: bi.JointLatent(coded, "written + passed ~ gender + (1 | school)"), {"draws": 20, "tune": 10}),
+        "levels": (lambda: bi.JointNormal(both, "written + course ~ gender + (1 | school) + (1 | room)"),
+                   {"draws": 20, "tune": 10}),
+        "fcs given an analysis": (lambda: bi.FCS(data, analysis="written ~ course + (1 | school)"), {"cycles": 3}),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["glmm", "latent", "levels", "fcs given an analysis"])
+def test_every_engine_runs_each_member_under_its_own_prior(name):
+    """Bit for bit the imputations of the model with that prior, and not those under the default."""
+    make, options = engines()[name]
+    analysis = "written ~ gender + (1 | school)"
+    result = bi.sensitivity(
+        make(), {"default": pr.default(), "tight": pr.iw(5.0)}, analysis=analysis, m=4, seed=1, **options
+    )
+    alone = make().with_priors(pr.iw(5.0)).impute(4, seed=1, **options)
+    for column in alone.imputed_columns:
+        np.testing.assert_array_equal(result.imputations["tight"].values(column), alone.values(column))
+    assert any(
+        (result.imputations["default"].values(c) != alone.values(c)).any() for c in alone.imputed_columns
+    )
+    assert set(result.distances["variable"]) == set(alone.imputed_columns)
+    assert result.model["share"].notna().any() and "Of the estimates" in str(result)
 
 
 class Picky(bi.JointNormal):
@@ -329,3 +369,147 @@ def test_a_dictionary_cannot_be_changed(small):
     with pytest.raises(TypeError, match="does not support item assignment"):
         small.imputations["x"] = None
     assert repr(small).startswith(str(small)) and "tight" in repr(small)
+
+
+# shares, distances, verdict
+
+
+def test_share_of_the_prior_is_that_of_precisions():
+    """log sd ~ N(0, 1) before and N(., 0.5^2) after the data: the prior has 1 of 4 parts. Units and far priors."""
+    rng = np.random.default_rng(1)
+    prior, posterior = np.exp(rng.normal(0, 1, 40_000)), np.exp(rng.normal(1, 0.5, (4, 10_000)))
+    one = Component(prior, posterior, None)
+    assert prior_share(one) == pytest.approx(0.25, abs=0.01)
+    assert prior_share(Component(7 * prior, 7 * posterior, None)) == pytest.approx(prior_share(one), abs=1e-9)
+    z = rng.normal(0, [[0.8], [0.4]], (2, 40_000))
+    assert prior_share(Component(np.tanh(z[0]), np.tanh(z[1:]), (-1.0, 1.0))) == pytest.approx(0.25, abs=0.01)
+    assert np.isnan(prior_share(Component(np.empty(0), posterior, None)))
+    assert [share_in_words(s, o) for s, o in ((0.02, 0.3), (0.3, 0.3), (0.8, 0.5), (0.8, 0.01), (np.nan, np.nan))] == [
+        "mostly data", "prior and data", "mostly prior", "mostly prior, far from the prior", "improper prior",
+    ]  # fmt: skip
+
+
+def test_prior_shares_of_every_engine(small):
+    table = bi.prior_shares(small.imputations["default"])
+    own = small.model[small.model["prior"] == "default"].set_index("term")
+    pd.testing.assert_series_equal(table["share"], own["share"], check_names=False)
+    assert table.loc["sd within y1", "words"] == "mostly data" and table.loc["sd within y1", "share"] < 0.05
+    assert table.loc["correlation between y1, y2", "words"] == "mostly prior"
+    chained = bi.FCS(model().data).impute(2, seed=1, cycles=30)
+    assert {"sd within y1", "sd between y2"} <= set(bi.prior_shares(chained).index)
+
+
+def test_distances_are_those_of_scipy_and_of_levels():
+    """Wasserstein's distance of 40 x 25 values, to 1 in 512 of their range; total variation of levels."""
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(0.3, 1.5, (40, 25)), rng.normal(0, 1, (40, 25))
+    counts, widths = _by_value(a, b)
+    distance, chance, p = distance_and_chance(counts, widths, 25)
+    assert distance == pytest.approx(stats.wasserstein_distance(a.ravel(), b.ravel()), abs=8 / 512)
+    assert p == 1 / 2000 and chance < distance / 2
+    x, y = np.array([[0, 1, 1, 2]] * 30), np.array([[0, 0, 1, 1]] * 30)
+    assert distance_and_chance(*_by_level(x, y), 4)[0] == pytest.approx(0.25)
+    assert distance_and_chance(*_by_value(a, a.copy()), 25)[0] == 0
+
+
+def test_chance_is_what_imputations_of_one_prior_give():
+    """60 pairs of sets of 30 imputations from one distribution, in which the values of an imputation move together:
+    p-values are uniform (Kolmogorov, level 0.001). Exchanging single values instead would call half of them different."""
+    rng = np.random.default_rng(3)
+    p, wrong = [], 0
+    for _ in range(60):
+        a, b = (rng.normal(size=(30, 1)) + 0.5 * rng.normal(size=(30, 20)) for _ in range(2))
+        counts, widths = _by_value(a, b)
+        _, _, one = distance_and_chance(counts, widths, 20, seed=len(p))
+        p.append(one)
+        if len(p) <= 12:
+            single = _by_value(a.reshape(-1, 1), b.reshape(-1, 1))
+            wrong += distance_and_chance(*single, 1, seed=len(p))[2] < 0.05
+    assert stats.kstest(p, "uniform").pvalue > 0.001
+    assert wrong > 4
+
+
+def test_the_verdict_says_what_depends_on_the_prior(small):
+    """Sentences from tables whose numbers are known."""
+    table = pd.DataFrame(
+        [("a", "x", 1.0, 3.0), ("b", "x", -1.0, 3.0), ("a", "z", 1.0, 2.0), ("b", "z", 1.5, 2.0)],
+        columns=["prior", "term", "conf.low", "conf.high"],
+    ).assign(part="fixed effect")
+    text = conclusions(table)
+    assert "DEPEND ON THE PRIOR" in text and "that of x is above 0 under 'a', includes 0 under 'b'" in text
+    assert "the other 1 do not" in text
+    assert "same under all 2 priors, for all 1 coef" in conclusions(table[table["term"] == "z"])
+    assert "mostly prior: " in on_prior(small.model, "default") and "correlation between" in on_prior(
+        small.model, "default"
+    )
+    moved = pd.DataFrame(
+        [("b", "y", 0.4, "sd", 0.1, 0.0005), ("b", "w", 0.01, "share", 0.1, 0.9)],
+        columns=["prior", "variable", "distance", "unit", "chance", "p.value"],
+    )
+    assert "y by 0.4 sd under 'b' (by chance up to 0.1); those of w by no more" in values_moved(moved, "a")
+    many = pd.concat([moved] * 60, ignore_index=True)
+    assert "y by 0.4 sd under 'b'" in values_moved(many, "a") and "w by 1" not in values_moved(many, "a")
+    assert "no more than imputations under one prior differ by chance" in values_moved(moved.iloc[1:], "a")
+    assert set(small.distances["prior"]) == {"loose", "tight"} and set(small.distances["variable"]) == {
+        "y1",
+        "y2",
+    }
+    for line in small.verdict:
+        assert line in str(small) and line in small.report()
+    assert (
+        "Imputation model (share" in small.report()
+        and "Whether an interval includes 0" in small._repr_html_()
+    )
+
+
+def test_the_reference_is_compared_with_itself_nowhere(small):
+    """Distances are those of the imputed values that the result has, prior by prior."""
+    y2 = {name: imp.values("y2") for name, imp in small.imputations.items()}
+    sd = np.nanstd(model().data.numeric("y2"))
+    for row in small.distances[small.distances["variable"] == "y2"].itertuples():
+        right = stats.wasserstein_distance(y2[row.prior].ravel(), y2["default"].ravel()) / sd
+        assert row.distance == pytest.approx(right, rel=0.03)
+
+
+# resumed
+
+
+def test_a_grid_that_was_stopped_goes_on_with_the_same_numbers(tmp_path, monkeypatch):
+    """Killed under the third prior: the first two are read; tables and events are those of an undisturbed run. What the
+    imputations depend on is drawn again where it differs; the analysis is not part of it."""
+    options = {"analysis": ANALYSIS, "m": 6, "seed": 5, "draws": 60, "tune": 20, "chains": 2}
+    whole = bi.sensitivity(model(), GRID, **options)
+    drawn, stop, original = [], [True], bi.JointNormal.impute
+
+    def impute(self, m, **more):
+        if self.priors.name == "tight" and stop[0]:
+            raise MemoryError
+        drawn.append(self.priors.name)
+        return original(self, m, **more)
+
+    def run_again(data=None, grid=GRID, **changed):
+        drawn.clear()
+        return bi.sensitivity(data or model(), grid, folder=tmp_path, **{**options, **changed}), list(drawn)
+
+    monkeypatch.setattr(bi.JointNormal, "impute", impute)
+    with pytest.raises(MemoryError):
+        run_again()
+    assert drawn == ["default", "loose"] and len(list(tmp_path.glob("*.nc"))) == 2
+    stop[0] = False
+    (tmp_path / "unfinished-tight.nc").write_bytes(b"half a file")
+    result, again = run_again(workers=1)
+    assert again == ["tight"]
+    for name in ("table", "model", "distances", "events"):
+        pd.testing.assert_frame_equal(
+            pd.DataFrame(getattr(result, name)), pd.DataFrame(getattr(whole, name)), check_exact=True
+        )
+    assert (result.imputations["loose"].values("y1") == whole.imputations["loose"].values("y1")).all()
+    other, again = run_again(analysis="y1 ~ y2 + (1 | study)")
+    assert again == [] and set(other.table["term"]) != set(result.table["term"])
+    for changed in ({"seed": 6}, {"draws": 61}, {"data": model(seed=2)}):
+        assert run_again(grid={"loose": GRID["loose"]}, **changed)[1] == ["loose"]
+    with pytest.raises(SpecificationError, match="folder= needs seed="):
+        bi.sensitivity(model(), GRID, analysis=ANALYSIS, folder=tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(SpecificationError, match="is a file"):
+        bi.sensitivity(model(), GRID, folder=tmp_path / "file", **options)

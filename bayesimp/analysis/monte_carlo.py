@@ -27,7 +27,7 @@ from scipy.special import expit, logit
 from bayesimp.analysis.pool import barnard_rubin
 from bayesimp.errors import SpecificationError
 
-__all__ = ["enough_imputations", "jackknife", "monte_carlo_errors"]
+__all__ = ["enough_imputations", "jackknife", "monte_carlo_errors", "rubin_numbers"]
 
 Array = NDArray[np.float64]
 CV = 0.05  # von Hippel 2020, sec. 5: of the standard error
@@ -61,7 +61,8 @@ def monte_carlo_errors(
     dfcom = np.broadcast_to(np.asarray(df_complete, dtype=float), (k,))
     if M < LEAST:
         return {
-            name: np.full(k, np.nan) for name in _numbers(Q[:1], U[:1], np.zeros((1, k)), 2, dfcom, level)
+            name: np.full(k, np.nan)
+            for name in rubin_numbers(Q[:1], U[:1], np.zeros((1, k)), 2, dfcom, level)
         }
     # means and variances without imputation l, from the sums of all
     mean, ubar = Q.mean(axis=0), U.mean(axis=0)
@@ -69,11 +70,11 @@ def monte_carlo_errors(
     without = mean - d / (M - 1)
     S = (d**2).sum(axis=0)
     b = np.maximum(S - d**2 * M / (M - 1), 0.0) / (M - 2)
-    left = _numbers(without, ubar - (U - ubar) / (M - 1), b, M - 1, dfcom, level)
+    left = rubin_numbers(without, ubar - (U - ubar) / (M - 1), b, M - 1, dfcom, level)
     return {name: jackknife(values) for name, values in left.items()}
 
 
-def _numbers(Q: Array, ubar: Array, b: Array, M: int, dfcom: Array, level: float) -> dict[str, Array]:
+def rubin_numbers(Q: Array, ubar: Array, b: Array, M: int, dfcom: Array, level: float) -> dict[str, Array]:
     """Rubin's rules from mean estimates, mean variances and variances between, all (replicates, k)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         t = ubar + (1 + 1 / M) * b

@@ -14,16 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.diagnostics.prior_draws import prior_group
-from bayesimp.errors import SpecificationError
+from bayesimp.errors import SpecificationError, must_be
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
 
     from bayesimp.imputation.result import Imputations
 
-__all__ = ["Component", "components", "covariance_names", "overlap", "view"]
+__all__ = [
+    "Component",
+    "components",
+    "covariance_names",
+    "overlap",
+    "prior_share",
+    "prior_shares",
+    "share_in_words",
+    "view",
+]
 
 Array = NDArray[np.float64]
+MOSTLY, PARTLY = 0.5, 0.1  # shares from which a component is mostly, or partly, prior
+APART = 0.1  # common area of prior and posterior below which they disagree
 WHERE = {"Sigma": "within", "sigma2": "within", "Psi": "between"}
 
 
@@ -109,6 +121,68 @@ def overlap(component: Component) -> float:
     edges = np.linspace(*view(component), 41)
     p, q = (np.histogram(x, edges)[0] / x.size for x in (component.prior, component.posterior))
     return float(np.minimum(p, q).sum())
+
+
+def prior_share(component: Component) -> float:
+    """Share of the precision that is the prior's, v / v0: 1 where the data have not narrowed it, 0 where they decide.
+
+    v is the variance of the posterior, v0 that of the prior, of log standard deviations and of Fisher's z of
+    correlations. If both are normal, with precisions p0 + p = 1 / v and p0 = 1 / v0, it is p0 / (p0 + p), and 1 - v /
+    v0 is the contraction of Schad, Betancourt & Vasishth (2021, sec. 4.4.2), but for the scale. Above 1 the data
+    contradict the prior, or its shape. nan for improper priors.
+    """
+    if len(component.prior) == 0:
+        return np.nan
+    scale = np.log if component.limits is None else np.arctanh
+    with np.errstate(divide="ignore"):
+        prior, posterior = scale(component.prior), scale(component.posterior)
+    return float(posterior.var() / prior[np.isfinite(prior)].var())
+
+
+def share_in_words(share: float, overlap: float) -> str:
+    """``"mostly data"``, ``"prior and data"`` or ``"mostly prior"``, and whether the two disagree."""
+    if not np.isfinite(share):
+        return "improper prior"
+    words = "mostly prior" if share > MOSTLY else "prior and data" if share > PARTLY else "mostly data"
+    return f"{words}, far from the prior" if share > PARTLY and overlap < APART else words
+
+
+def prior_shares(imp: Imputations) -> pd.DataFrame:
+    """How much of every standard deviation and correlation of an imputation model is prior.
+
+    Parameters
+    ----------
+    imp
+        Imputations by any engine with covariance matrices.
+
+    Returns
+    -------
+    DataFrame, one row for each, indexed by term: prior median, q2.5 and q97.5; posterior median, q2.5 and q97.5; share
+    (see `prior_share`), overlap (common area of both densities) and the share in words.
+
+    Raises
+    ------
+    SpecificationError
+        The imputations do not carry their model.
+
+    Examples
+    --------
+    >>> bi.prior_shares(imp)                                                            # doctest: +SKIP
+    """
+    must_be(imp, "Imputations", "prior_shares")
+    import pandas as pd
+
+    rows = {}
+    for name, one in components(imp).items():
+        row: dict[str, float] = {}
+        for label, draws in (("prior", one.prior), ("posterior", one.posterior)):
+            at = np.quantile(draws, [0.5, 0.025, 0.975]) if draws.size else np.full(3, np.nan)
+            row |= dict(zip((label, f"{label}.q2.5", f"{label}.q97.5"), at, strict=True))
+        share, common = prior_share(one), overlap(one)
+        rows[name.replace("\n", " ")] = row | {
+            "share": share, "overlap": common, "words": share_in_words(share, common),
+        }  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("term")
 
 
 def _labels(array: xr.DataArray, variable: str) -> list[str]:

@@ -50,4 +50,6 @@ def _draws(
     if isinstance(prior, pr.CoefficientPrior):
         return prior.draw(rng, shape, size), prior.no_draws
     d = shape[0] if shape else 1
+    if prior.no_draws:
+        return None, prior.no_draws
     return (prior.draw(rng, d, size) if prior.is_proper(d) else None), "its prior is improper"

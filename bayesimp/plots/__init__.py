@@ -21,6 +21,7 @@ _HOME = {
     "plot_prior_posterior": "bayesimp.plots.prior_posterior",
     "plot_sensitivity": "bayesimp.plots.sensitivity",
     "plot_sensitivity_components": "bayesimp.plots.sensitivity_components",
+    "plot_power_scaling": "bayesimp.plots.power_scaling",
     "plot_trace": "bayesimp.plots.trace",
     "plot_variance_priors": "bayesimp.plots.variance_priors",
 }

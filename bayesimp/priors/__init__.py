@@ -28,10 +28,12 @@ from bayesimp.priors.coefficients import CoefficientPrior, Flat, Normal, Weak
 from bayesimp.priors.components import ComponentPrior
 from bayesimp.priors.contextual import Contextual
 from bayesimp.priors.diagonal import Diagonal
+from bayesimp.priors.elicit import elicit, from_preliz
 from bayesimp.priors.fixed import Fixed
 from bayesimp.priors.huang_wand import HuangWand
 from bayesimp.priors.inverse_wishart import InverseWishart
 from bayesimp.priors.lkj import LKJ
+from bayesimp.priors.powered import Powered, powered
 from bayesimp.priors.presets import (
     PRESETS,
     Priors,
@@ -62,14 +64,18 @@ __all__ = [
     "LKJ",
     "Normal",
     "PRESETS",
+    "Powered",
     "Priors",
     "ScalePrior",
     "Weak",
     "default",
+    "elicit",
+    "from_preliz",
     "iw",
     "jomo",
     "mice",
     "pan",
+    "powered",
     "read",
     "rescale",
     "resolve",

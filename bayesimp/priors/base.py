@@ -187,6 +187,25 @@ class CovariancePrior(Prior, registered=False):
         """
         return None
 
+    def to_power(self, power: float, d: int, where: str) -> CovariancePrior | None:
+        """The member of the family that is this resolved prior raised to a power (`bayesimp.priors.powered`).
+
+        Returns
+        -------
+        None, the default, if there is none; `Powered` then has the density.
+
+        Raises
+        ------
+        SpecificationError
+            The power is improper; `where` names the matrix.
+        """
+        return None
+
+    @property
+    def no_draws(self) -> str:
+        """Why there are no draws from a proper prior; empty if there are."""
+        return ""
+
     def elements(self, d: int) -> Elements | None:
         """The prior of S with fixed entries for element-wise steps (`bayesimp.priors.elements`); None if it has none."""
         return None

@@ -75,6 +75,11 @@ class Centred(CovariancePrior, registered=False):
         return self.prior.log_density(back @ S @ back.T, where)
 
     @property
+    def no_draws(self) -> str:
+        """As of the prior at the centre."""
+        return self.prior.no_draws
+
+    @property
     def stated(self) -> CovariancePrior:
         """The prior at the centre."""
         return self.prior

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -72,6 +72,16 @@ class CoefficientPrior(Prior, registered=False):
         SpecificationError
             The numbers do not fit (p, r).
         """
+
+    def powered(self, power: float) -> CoefficientPrior:
+        """The prior raised to a power (`bayesimp.priors.powered`).
+
+        Raises
+        ------
+        SpecificationError
+            The prior has no power.
+        """
+        raise SpecificationError(f"{type(self).__name__} has no `powered`: its power is not known.")
 
     def latent_precision(
         self, scale: Any, r: int, G: Array, intercept: int, where: str
@@ -152,6 +162,10 @@ class Flat(CoefficientPrior):
         """True."""
         return True
 
+    def powered(self, power: float) -> Flat:
+        """The same: it is constant."""
+        return self
+
     def describe(self, names: Sequence[str]) -> str:
         """The text "flat"."""
         return "flat"
@@ -213,6 +227,10 @@ class Normal(CoefficientPrior):
         """
         mean, sd = (np.broadcast_to(np.asarray(x, dtype=float), shape).copy() for x in (self.mean, self.sd))
         return mean, sd
+
+    def powered(self, power: float) -> Normal:
+        """sd / sqrt(a)."""
+        return replace(self, sd=np.asarray(self.sd) / np.sqrt(power))
 
     def describe(self, names: Sequence[str]) -> str:
         """Mean and standard deviation in words."""
@@ -289,6 +307,10 @@ class Weak(CoefficientPrior):
     def __post_init__(self) -> None:
         positive(self.sd, "Weak: sd")
         positive(self.intercept, "Weak: intercept")
+
+    def powered(self, power: float) -> Weak:
+        """sd / sqrt(a) of all coefficients."""
+        return Weak(self.sd / np.sqrt(power), self.intercept / np.sqrt(power))
 
     def describe(self, names: Sequence[str]) -> str:
         """Both standard deviations in words."""

@@ -55,6 +55,10 @@ class ComponentPrior(Prior, registered=False):
         """The conjugate update of the diagonal matrix; None if there is none."""
         return None
 
+    def components_to_power(self, power: float, where: str) -> ComponentPrior | None:
+        """The prior raised to a power (`bayesimp.priors.powered`), every number explicit; None if it has none."""
+        return None
+
     def component_elements(self, d: int) -> Elements | None:
         """The same of the diagonal matrix for the element-wise steps; see `CovariancePrior.elements`."""
         return None

@@ -87,6 +87,10 @@ class Contextual(CoefficientPrior):
         """As the prior of the other coefficients."""
         return self.others.follows_mean
 
+    def powered(self, power: float) -> Contextual:
+        """scale / sqrt(a), and the power of the prior of the others."""
+        return Contextual(self.scale / np.sqrt(power), self.others.powered(power))
+
     def describe(self, names: Sequence[str]) -> str:
         """Both parts in words."""
         return f"{self.others.describe(names)}; contextual effects normal, sd {self.scale:g} x their bound"

@@ -74,6 +74,11 @@ class Diagonal(CovariancePrior):
         """Log density of the variances on free parameters (d,)."""
         return self.variances.component_density(d)
 
+    def to_power(self, power: float, d: int, where: str) -> Diagonal | None:
+        """The variances' priors raised to the power, or None."""
+        made = self.variances.components_to_power(power, where)
+        return None if made is None else Diagonal(made)
+
     def elements(self, d: int) -> Elements | None:
         """The variances' prior where some are fixed, for element-wise steps, or None."""
         return self.variances.component_elements(d)

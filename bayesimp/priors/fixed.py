@@ -54,6 +54,10 @@ class Fixed(CovariancePrior):
         """The matrix in words."""
         return f"fixed at {numbers(self.value)}"
 
+    def to_power(self, power: float, d: int, where: str) -> Fixed:
+        """The matrix, which is known whatever the power."""
+        return self
+
     def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
         """(size, d, d) copies of the matrix."""
         return np.broadcast_to(self.known_value, (size, d, d)).copy()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bayesimp.priors.base import CovariancePrior
 from bayesimp.priors.describe import labelled
 from bayesimp.priors.scales import Scaled
-from bayesimp.priors.values import positive, vector
+from bayesimp.priors.values import degrees_to_power, positive, vector
 
 if TYPE_CHECKING:
     from bayesimp.kernels.covariance.update import CovarianceUpdate
@@ -83,6 +83,11 @@ class HuangWand(Scaled, CovariancePrior):
         from bayesimp.priors.density import MatrixDensity
 
         return MatrixDensity(d, True, huang_wand, (float(self.nu), vector(self.scales, d, "HuangWand")))
+
+    def to_power(self, power: float, d: int, where: str) -> HuangWand | None:
+        """For d = 1, half-t with nu_a = a (nu + 1) - 1 and scale_a^2 = nu scale^2 / nu_a."""
+        nu = degrees_to_power(self.nu, power, where)
+        return HuangWand(self.scales * np.sqrt(self.nu / nu), None, nu) if d == 1 else None
 
     def elements(self, d: int) -> Elements:
         """The prior of a matrix with fixed entries, for element-wise steps."""

@@ -16,7 +16,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.priors.base import CovariancePrior
 from bayesimp.priors.components import ComponentPrior
 from bayesimp.priors.describe import numbers
-from bayesimp.priors.values import positive, positive_definite, symmetric, vector
+from bayesimp.priors.values import degrees_to_power, positive, positive_definite, symmetric, vector
 
 if TYPE_CHECKING:
     from bayesimp.kernels.covariance.update import CovarianceUpdate
@@ -120,6 +120,15 @@ class InverseWishart(CovariancePrior, ComponentPrior):
 
         nu, V = self.numbers
         return MatrixDensity(d, True, inverse_wishart, (nu, symmetric(np.linalg.inv(V))))
+
+    def to_power(self, power: float, d: int, where: str) -> InverseWishart | None:
+        """For d = 1, IW(a (nu + 1) - 1, V / a)."""
+        nu, V = self.numbers
+        if d > 1:  # of each variance, nu - d + 1
+            self.improper or degrees_to_power(nu - d + 1, power, where)
+            return None
+        made = power * (nu + 1) - 1 if self.improper else degrees_to_power(nu, power, where)
+        return replace(self, nu=made, V=V / power)
 
     def elements(self, d: int) -> Elements:
         """The prior of a matrix with fixed entries, for element-wise steps."""
@@ -226,6 +235,11 @@ class InverseWishart(CovariancePrior, ComponentPrior):
 
         nu, v = self.numbers
         return CovarianceUpdate(DIAGONAL_INVERSE_GAMMA, nu, np.diag(1.0 / v), np.ones(d))
+
+    def components_to_power(self, power: float, where: str) -> InverseWishart:
+        """IW(a (nu + 1) - 1, v / a) of each variance."""
+        nu, v = self.numbers
+        return InverseWishart(degrees_to_power(nu, power, where), v / power)
 
     def component_elements(self, d: int) -> Elements:
         """The prior of a diagonal matrix with fixed entries, for element-wise steps."""

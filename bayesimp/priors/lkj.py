@@ -79,6 +79,22 @@ class LKJ(CovariancePrior):
         numbers = float(self.eta), vector(self.sd.scales, d, "LKJ"), self.sd.degrees, self.sd.family
         return MatrixDensity(d, False, lkj, numbers)
 
+    def to_power(self, power: float, d: int, where: str) -> LKJ | None:
+        """LKJ(a (eta - 1) + 1), and the prior of the standard deviations raised to the power.
+
+        Raises
+        ------
+        SpecificationError
+            The power is improper.
+        """
+        eta, sd = power * (self.eta - 1) + 1, self.sd.components_to_power(power, where)
+        if d > 1 and eta <= 0:
+            raise SpecificationError(
+                f"The prior on {where}, LKJ({self.eta:g}), is improper to the power {power:g}: take a power below "
+                f"{1 / (1 - self.eta):.3g}."
+            )
+        return None if sd is None else LKJ(eta if d > 1 else self.eta, sd)
+
     def elements(self, d: int) -> Elements | None:
         """The prior of a matrix with fixed entries, for element-wise steps: that of standard deviations, and eta."""
         scales = self.sd.component_elements(d)

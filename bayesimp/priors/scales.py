@@ -18,7 +18,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.priors.base import Prior
 from bayesimp.priors.components import ComponentPrior
 from bayesimp.priors.describe import labelled
-from bayesimp.priors.values import positive, vector
+from bayesimp.priors.values import degrees_to_power, positive, vector
 
 if TYPE_CHECKING:
     from bayesimp.kernels.covariance.update import CovarianceUpdate
@@ -139,6 +139,10 @@ class ScalePrior(Scaled, ComponentPrior, registered=False):
 
         return DiagonalDensity(d, self.degrees, vector(self.scales, d, type(self).__name__), self.family)
 
+    def components_to_power(self, power: float, where: str) -> ScalePrior | None:
+        """The member of the family that is the resolved prior raised to a power; None if there is none."""
+        return None
+
     def component_elements(self, d: int) -> Elements:
         """The standard deviations' prior where some are fixed, for element-wise steps."""
         from bayesimp.kernels.latent.residual import SCALES
@@ -201,6 +205,11 @@ class HalfT(ScalePrior):
 
         return -0.5 * (self.degrees + 1) * pt.log1p(z * z / self.degrees)
 
+    def components_to_power(self, power: float, where: str) -> HalfT:
+        """nu_a = a (nu + 1) - 1, scale_a^2 = nu scale^2 / nu_a."""
+        nu = degrees_to_power(self.nu, power, where)
+        return HalfT(self.scales * np.sqrt(self.nu / nu), None, nu)
+
     def component_update(self, d: int) -> CovarianceUpdate:
         """The conjugate update of each variance, through an auxiliary variable."""
         from bayesimp.kernels.covariance.update import DIAGONAL_HALF_T, CovarianceUpdate
@@ -240,6 +249,10 @@ class HalfNormal(ScalePrior):
         """The distribution without its scale, in words."""
         return "half-normal"
 
+    def components_to_power(self, power: float, where: str) -> HalfNormal:
+        """scale / sqrt(a)."""
+        return HalfNormal(self.scales / np.sqrt(power))
+
     def log_p(self, z: Any) -> Any:
         """-z^2 / 2."""
         return -0.5 * z * z
@@ -275,6 +288,10 @@ class Exponential(ScalePrior):
     def words(self) -> str:
         """The distribution without its scale, in words."""
         return "exponential"
+
+    def components_to_power(self, power: float, where: str) -> Exponential:
+        """scale / a."""
+        return Exponential(self.scales / power)
 
     def log_p(self, z: Any) -> Any:
         """-z."""

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.errors import SpecificationError
 
-__all__ = ["positive", "positive_definite", "symmetric", "vector"]
+__all__ = ["degrees_to_power", "positive", "positive_definite", "symmetric", "vector"]
 
 Array = NDArray[np.float64]
 
@@ -67,3 +67,20 @@ def positive_definite(matrix: Array, d: int, what: str) -> Array:
 def symmetric(matrix: Array) -> Array:
     """(S + S') / 2, which removes round-off from a matrix (d, d) that is symmetric by construction."""
     return (matrix + matrix.T) / 2
+
+
+def degrees_to_power(nu: float, power: float, where: str) -> float:
+    """nu_a = a (nu + 1) - 1 of half-t and inverse-gamma priors raised to the power a (`bayesimp.priors.powered`).
+
+    Raises
+    ------
+    SpecificationError
+        The power is improper, nu_a <= 0.
+    """
+    made = power * (nu + 1.0) - 1.0
+    if made <= 0:
+        raise SpecificationError(
+            f"The prior on {where}, whose variances have nu = {nu:g}, is improper to the power {power:g}: take a power "
+            f"above {1 / (nu + 1):.3g}."
+        )
+    return made

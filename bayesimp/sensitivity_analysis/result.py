@@ -1,4 +1,4 @@
-"""The result of a sensitivity analysis: tables, figures, one tree, and a sentence on what moves most."""
+"""The result of a sensitivity analysis: tables, figures, one tree, and a verdict in sentences."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
 from bayesimp.analysis.fit import Fits
 from bayesimp.imputation.result import Imputations
 from bayesimp.markup import folded, framed, paragraph, table
+from bayesimp.sensitivity_analysis.verdict import conclusions, most, on_prior, values_moved
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from bayesimp.sensitivity_analysis.power_scaling import PowerScaling
 
 __all__ = ["Sensitivity"]
 
 
 @dataclass(frozen=True, eq=False)
 class Sensitivity:
-    """Results by prior. ``print(result)`` says in words which parameters move most.
+    """Results by prior. ``print(result)`` says in words what depends on the prior, and how much.
 
     Attributes
     ----------
@@ -37,8 +39,12 @@ class Sensitivity:
         over tables, without std.error.
     model
         The imputation model, one row for each prior and standard deviation or correlation within and between clusters:
-        prior, term, estimate, std.error, q2.5, q97.5, overlap (common area of prior and posterior density: 1
-        where the data add nothing, nan for improper priors), change, mc.error, ess_bulk, r_hat, r_hat_limit.
+        prior, term, estimate, std.error, q2.5, q97.5, share (of its precision that is the prior's:
+        `bayesimp.diagnostics.components.prior_share`), overlap (common area of prior and posterior density: 1 where the
+        data add nothing; both nan for improper priors), change, mc.error, ess_bulk, r_hat, r_hat_limit.
+    distances
+        Of the imputed values under each prior from those under the reference, beside what chance gives: prior, variable,
+        distance, unit, chance, p.value, cells (`bayesimp.sensitivity_analysis.distances`).
     imputations, fits
         By prior.
     events
@@ -49,6 +55,7 @@ class Sensitivity:
     reference: str
     table: pd.DataFrame
     model: pd.DataFrame
+    distances: pd.DataFrame
     imputations: Mapping[str, Imputations]
     fits: Mapping[str, Fits]
     events: pd.DataFrame
@@ -80,13 +87,53 @@ class Sensitivity:
 
         return plot_sensitivity_components(self, terms, **options)
 
-    def __str__(self) -> str:
-        lines = [
-            _most(self.table, f"Of the estimates of '{self.analysis}'", "standard errors", self.reference),
-            _most(self.model, "Of the imputation model", "posterior standard deviations", self.reference),
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """Sentences: whether conclusions depend on the prior, what moves most, what is mostly prior, how far imputed
+        values move."""
+        said = (
+            conclusions(self.table),
+            most(self.table, f"Of the estimates of '{self.analysis}'", "standard errors", self.reference),
+            most(self.model, "Of the imputation model", "posterior standard deviations", self.reference),
+            on_prior(self.model, self.reference),
+            values_moved(self.distances, self.reference),
+        )
+        return tuple(line for line in said if line)
+
+    def power_scaling(self, **options: Any) -> PowerScaling:
+        """How the answer moves when the reference prior, or the likelihood, counts more; see `bayesimp.power_scaling`.
+
+        Without a refit, from the imputations under the reference; joint models only.
+        """
+        from bayesimp.sensitivity_analysis.power_scaling import power_scaling
+
+        return power_scaling(self.imputations[self.reference], analysis=self.fits[self.reference], **options)
+
+    def report(self) -> str:
+        """The verdict and all tables as text: pooled estimates, imputation model, distances of imputed values, events."""
+        tables = {
+            "Pooled estimates (change in standard errors)": self.table[
+                ["prior", "term", "estimate", "std.error", "conf.low", "conf.high", "change", "mc.error"]
+            ],
+            "Imputation model (share of precision that is the prior's)": self.model[
+                ["prior", "term", "estimate", "q2.5", "q97.5", "share", "overlap", "change"]
+            ],
+            f"Imputed values, distance from those under '{self.reference}'": self.distances,
+            "Events": self.events,
+        }
+        shown = [
+            f"{title}\n{frame.to_string(index=False, float_format='%.3g', max_colwidth=60)}"
+            for title, frame in tables.items()
+            if len(frame)
         ]
+        return "\n\n".join(["\n".join([*self.verdict, *self._left_out()]), *shown])
+
+    def _left_out(self) -> list[str]:
         out = self.events.loc[self.events["kind"] == "prior left out", ["prior", "message"]]
-        lines += [f"Left out: '{name}': {why}" for name, why in out.itertuples(index=False)]
+        return [f"Left out: '{name}': {why}" for name, why in out.itertuples(index=False)]
+
+    def __str__(self) -> str:
+        lines = [*self.verdict, *self._left_out()]
         if len(self.events):
             lines.append(f"{len(self.events)} event{'' if len(self.events) == 1 else 's'}: see .events")
         return "\n".join(lines)
@@ -101,33 +148,9 @@ class Sensitivity:
         words = [paragraph(line) for line in str(self).split("\n")]
         return framed(
             "Sensitivity to the prior",
-            [*words, folded("Pooled estimates by prior", table(self.table[names]))],
+            [
+                *words,
+                folded("Pooled estimates by prior", table(self.table[names])),
+                folded("Imputed values: distances", table(self.distances)),
+            ],
         )
-
-
-def _most(table: pd.DataFrame, of: str, unit: str, reference: str) -> str:
-    """A sentence: what moves most between which priors, in units of the reference's std.error."""
-    if table["prior"].nunique() < 2:
-        return f"{of}: there is one prior, so nothing to compare."
-    by_term = table.dropna(subset="change").groupby("term", sort=False)["change"]
-    if not len(by_term):
-        return f"{of}: no standard errors under '{reference}', so nothing to measure changes by."
-    span = by_term.max() - by_term.min()
-    term = span.idxmax()
-    rows = table[table["term"] == term].set_index("prior")
-    low, high = rows.loc[rows["estimate"].idxmin()], rows.loc[rows["estimate"].idxmax()]
-    noise = np.hypot(low["mc.error"], high["mc.error"]) / rows.loc[reference, "std.error"]
-    text = (
-        f"{of}, {term} moves most: by {span[term]:.2f} {unit} (of '{reference}'), from {low['estimate']:.4g} under "
-        f"'{low.name}' to {high['estimate']:.4g} under '{high.name}'; Monte Carlo error {noise:.2f}."
-    )
-    without = [t for t in table["term"].unique() if t not in span.index]
-    for t in without:
-        values = table.loc[table["term"] == t].set_index("prior")["estimate"]
-        low, high = values.min(), values.max()
-        where = (
-            f"{low:.4g} under every prior" if low == high
-            else f"from {low:.4g} under '{values.idxmin()}' to {high:.4g} under '{values.idxmax()}'"
-        )  # fmt: skip
-        text += f" {t} has no standard error (singular fits): {where}."
-    return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -24,8 +25,10 @@ from bayesimp.sensitivity_analysis.checks import (
     interrupted,
     names_of,
 )
+from bayesimp.sensitivity_analysis.distances import distance_table
 from bayesimp.sensitivity_analysis.grid import default_grid, named
 from bayesimp.sensitivity_analysis.result import Sensitivity
+from bayesimp.sensitivity_analysis.resume import KeptGrid
 from bayesimp.sensitivity_analysis.tables import model_table, not_converged, pooled_table
 
 __all__ = ["sensitivity"]
@@ -42,6 +45,7 @@ def sensitivity(
     level: float = 0.95,
     family: str = "normal",
     reml: bool = True,
+    folder: str | os.PathLike[str] | None = None,
     **impute: Any,
 ) -> Sensitivity:
     """Impute, analyse and pool under each of several priors.
@@ -63,14 +67,17 @@ def sensitivity(
         Used for every prior; drawn if None.
     level
         Level of the intervals.
+    folder
+        Where the imputations under each prior are kept as soon as they are drawn. The same call goes on where one that
+        was stopped was, and gives the same numbers; a call with another analysis draws nothing again. It needs `seed`.
     **impute
         Passed on to ``model.impute``: chains, draws, sampler, ...
 
     Raises
     ------
     SpecificationError
-        No priors, two of one name, a reference that is not among them, an analysis that cannot be read or uses columns
-        that the table does not have, or a prior given by the user that the model does not take.
+        No priors, two of one name, a folder without a seed, a reference that is not among them, an analysis that cannot
+        be read or uses columns that the table does not have, or a prior given by the user that the model does not take.
 
     Examples
     --------
@@ -91,11 +98,16 @@ def sensitivity(
             f"the model does not take the reference prior {reference!r}: {events[0][1].message}"
         )
     check_options(models[reference], impute, "sensitivity")
+    if folder is not None and seed is None:
+        raise SpecificationError(
+            "sensitivity: folder= needs seed=, by which a later call finds what is there."
+        )
+    kept = None if folder is None else KeptGrid(folder)
     seed = new_seed() if seed is None else seed
     fitting = {"family": family, "reml": reml, "cluster": model.data.cluster}
     needed = list(models) if priors is not None else [reference]
     imputations, fits, more = _under_each(
-        models, needed, lambda one: _under(one, analysis, m, seed, fitting, impute)
+        models, needed, lambda one: _under(one, analysis, m, seed, fitting, impute, kept)
     )
     events += more
     by_parameter = model_table(imputations, reference)
@@ -105,6 +117,7 @@ def sensitivity(
         reference=reference,
         table=pooled_table(fits, reference, level),
         model=by_parameter,
+        distances=distance_table(imputations, reference),
         imputations=MappingProxyType(imputations),
         fits=MappingProxyType(fits),
         events=_frame(events, list(imputations)),
@@ -150,14 +163,29 @@ def _under_each(
 
 
 def _under(
-    model: ImputationModel, analysis: str | Callable, m: int, seed: int, fitting: dict, options: dict
+    model: ImputationModel,
+    analysis: str | Callable,
+    m: int,
+    seed: int,
+    fitting: dict,
+    options: dict,
+    kept: KeptGrid | None,
 ) -> tuple[Imputations, Fits, list[Event]]:
     """Imputations, fits and events under one prior; statistical warnings become events."""
+    place = None if kept is None else kept.place(model.priors.name, model, m, seed, options)
+    found = None if place is None else KeptGrid.read(place)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", StatisticalWarning)
-        imp = model.impute(m, seed=seed, **options)
+        if found is None:
+            imp = model.impute(m, seed=seed, **options)
+            notes = as_events(caught)
+            if place is not None:
+                KeptGrid.write(place, imp, notes)
+        else:
+            imp, notes = found
+        before = len(caught)
         fits = fit_each(imp, analysis, **fitting)
-    return imp, fits, [*imp._events, *as_events(caught)]
+    return imp, fits, [*imp._events, *notes, *as_events(caught[before:])]
 
 
 def _models(

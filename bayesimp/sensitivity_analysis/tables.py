@@ -20,7 +20,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesimp.analysis.fit import Fits
-from bayesimp.diagnostics.components import components, overlap
+from bayesimp.diagnostics.components import components, overlap, prior_share
 from bayesimp.diagnostics.convergence import ESS_LIMIT, diagnose
 from bayesimp.errors import StatisticalWarning
 from bayesimp.events import Event
@@ -81,7 +81,8 @@ def model_table(imputations: Mapping[str, Imputations], reference: str) -> pd.Da
         table = diagnose(draws).rename(
             columns={"mean": "estimate", "sd": "std.error", "mcse_mean": "mc.error"}
         )
-        table = table.assign(prior=name, overlap=[overlap(c) for c in found.values()])
+        shares, common = ([of(c) for c in found.values()] for of in (prior_share, overlap))
+        table = table.assign(prior=name, share=shares, overlap=common)
         parts.append(table.rename_axis("term").reset_index())
     columns = [
         "prior",
@@ -90,6 +91,7 @@ def model_table(imputations: Mapping[str, Imputations], reference: str) -> pd.Da
         "std.error",
         "q2.5",
         "q97.5",
+        "share",
         "overlap",
         "mc.error",
         "ess_bulk",

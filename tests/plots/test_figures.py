@@ -274,6 +274,7 @@ def test_sensitivity_figures_with_long_names(m, r):
     result = bi.sensitivity(model, priors, analysis=analysis, m=4, seed=1, draws=60, tune=20)
     check(plots.plot_sensitivity(result))
     check(plots.plot_sensitivity_components(result))
+    check(plots.plot_power_scaling(result.power_scaling()))
 
 
 def test_derived_columns_are_left_to_tables():

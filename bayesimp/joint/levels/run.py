@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp import notation as nt
 from bayesimp.contract import TreeRequest
 from bayesimp.errors import SpecificationError
 from bayesimp.imputation.tree import build_tree
@@ -83,21 +84,41 @@ class LevelsRun(StridedRun):
         }  # fmt: skip
 
     def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
-        """Refused: with crossed clusters the likelihood is not a product over clusters, and effects are not kept.
+        """``log_prior``; refused otherwise: with crossed clusters the likelihood is not a product over clusters, and
+        effects are not kept.
 
         Raises
         ------
         SpecificationError
         """
+        if what == "log_prior":
+            return self._log_prior(request)
         others = " and ".join(repr(f.label) for f in self.grouping.factors[1:])
         reason = {
             "log_likelihood": f"rows of different clusters depend on each other through {others}",
-            "log_prior": "it is read beside a log likelihood, which is not computed",
         }.get(what, "its runs do not keep the effects of clusters, from which it is made")
         raise SpecificationError(
             f"{what}: JointNormal does not compute it with several grouping factors, because {reason}. JointNormal(data, "
             "formula) with one random part has it."
         )
+
+    def _log_prior(self, request: TreeRequest) -> xr.Dataset:
+        """log p(beta), log p(s, R) of Sigma and of the Psi of every factor (chain, draw); flat priors count 0."""
+        import xarray as xr
+
+        h, several = self.history, self.grouping
+        scale, priors = several.table.working.scale, several.parameter_priors
+        beta = scale.beta(request.of(h.beta))
+        density = priors["beta"].density(*beta.shape[2:])
+        values = {
+            "beta": np.array([density(one)[0] for one in beta.reshape(-1, *beta.shape[2:])]).reshape(
+                beta.shape[:2]
+            ),
+            "Sigma": priors["Sigma"].log_density(scale.Sigma(request.of(h.Sigma)), "Sigma"),
+        }
+        for name, (_, Psi) in several.Psi(request.of(h.Psi)).items():
+            values[name] = priors[name].log_density(Psi, name)
+        return xr.Dataset({name: ((nt.CHAIN, nt.DRAW), value) for name, value in values.items()})
 
     def transform(self, new: NewRows, m: int, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray]]:
         """Refused: effects of several factors given new rows are not drawn.
