@@ -106,7 +106,7 @@ def load(
 
 
 def from_groups(
-    attrs: Mapping[str, Any],
+    attrs: Mapping[Any, Any],
     groups: Mapping[str, xr.Dataset],
     post: Mapping[str, Callable] | None = None,
     model: Any = None,

@@ -147,7 +147,7 @@ def test_leaves_drawn_without_effects_are_rejected(monkeypatch):
         return y
 
     monkeypatch.setattr(Sampler, "leaf", leaf)
-    ranks = joint_glmm.ranks(CORRELATED, 25, 2, tune=60, thin=2)
+    ranks = joint_glmm.ranks(CORRELATED, 45, 2, tune=60, thin=2)
     assert sbc.overall(ranks) < REJECTED
 
 
