@@ -194,7 +194,6 @@ class Compiler:
     def _outside(self, node: Node, text: str, why: str) -> SpecificationError:
         names = sorted({root for name in _names(node) for root in self.base.roots(name)})
         name, written = names[0], write(node)
-        family = self.data.variable(name).distribution
         cure = (
             f"Put {written} into the table as a column and impute that, or declare a family without them "
             f"(families={{'{name}': 'lognormal'}} or 'gamma' for positive numbers)."
