@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from bayesimp.sensitivity_analysis.checks import (
     names_of,
 )
 from bayesimp.sensitivity_analysis.grid import default_grid, named
-from bayesimp.sensitivity_analysis.result import Sensitivity
+from bayesimp.sensitivity_analysis.result import ReadOnly, Sensitivity
 from bayesimp.sensitivity_analysis.tables import model_table, not_converged, pooled_table
 
 __all__ = ["sensitivity"]
@@ -116,8 +115,8 @@ def sensitivity(
         reference=reference,
         table=pooled_table(fits, reference, level),
         model=by_parameter,
-        imputations=MappingProxyType(imputations),
-        fits=MappingProxyType(fits),
+        imputations=ReadOnly(imputations),
+        fits=ReadOnly(fits),
         events=_frame(events, list(imputations)),
     )
 
