@@ -19,15 +19,31 @@ def model():
     far = [3, 14, 25, 36]
     x[far], y[far] = 1e7, np.nan
     frame = pd.DataFrame({"g": g, "x": x, "y": y})
-    priors = pr.Priors(pr.Fixed([[1.0]]), pr.Fixed([[0.01]]))
-    return bi.JointNormal(bi.IncompleteData(frame, "g"), "y ~ x + (1 | g)", priors)
+    return bi.JointNormal(bi.IncompleteData(frame, "g"), "y ~ x + (1 | g)", PRIORS)
 
 
+def several_factors(data):
+    frame = data.frame.assign(h=[f"h{i % 5}" for i in range(len(data.frame))])
+    return bi.JointNormal(bi.IncompleteData(frame, ["g", "h"]), "y ~ x + (1 | g) + (1 | h)", PRIORS)
+
+
+PRIORS = pr.Priors(pr.Fixed([[1.0]]), pr.Fixed([[0.01]]))
+ENGINES = {
+    "JointNormal": lambda data: bi.JointNormal(data, "y ~ x + (1 | g)", PRIORS),
+    "several factors": several_factors,
+    "JointLatent": lambda data: bi.JointLatent(data, "y ~ x + (1 | g)", PRIORS),
+    "JointGLMM": lambda data: bi.JointGLMM(data, "y ~ x + (1 | g)", priors=PRIORS),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("draws, thin", [(30, 1), (31, 1), (30, 3)])
-def test_imputation_k_is_of_the_last_draw_of_its_span(model, draws, thin):
+def test_imputation_k_is_of_the_last_draw_of_its_span(model, draws, thin, engine):
     """Number k: chain k % chains, at the end of the span k // chains of equal spans."""
-    imp = model.impute(m=6, chains=2, tune=5, draws=draws, thin=thin, seed=3)
-    beta = imp.tree["posterior"]["beta"].to_numpy()[..., 0]
+    made = ENGINES[engine](model.data)
+    imp = made.impute(m=6, chains=2, tune=5, draws=draws, thin=thin, seed=3, progress=False)
+    posterior = imp.tree["posterior"]
+    beta = posterior["beta_y"].to_numpy() if "beta_y" in posterior else posterior["beta"].to_numpy()[..., 0]
     spacing = draws // 3
     for k in range(6):
         at = (k // 2 + 1) * spacing - 1
