@@ -168,7 +168,7 @@ class FactorTask:
             into.cells[place, (draw + 1) // self.spacing - 1] = np.concatenate(values) if values else []
 
     def _describe(self, values: list[Array], mean: Array, spread: Array) -> None:
-        """Mean and standard deviation (denominator n - 1, nan for one value) by cluster of each variable's imputed values."""
+        """Mean and sd (denominator n - 1, nan for one value) of the imputed values of each variable by cluster."""
         mean[:], spread[:] = np.nan, np.nan
         cluster, m = self.table.arrays.cluster, self.table.clusters
         for k, (rows, y) in enumerate(zip(self.table.missing, values, strict=True)):
