@@ -19,15 +19,31 @@ def model():
     far = [3, 14, 25, 36]
     x[far], y[far] = 1e7, np.nan
     frame = pd.DataFrame({"g": g, "x": x, "y": y})
-    priors = pr.Priors(pr.Fixed([[1.0]]), pr.Fixed([[0.01]]))
-    return bi.JointNormal(bi.IncompleteData(frame, "g"), "y ~ x + (1 | g)", priors)
+    return bi.JointNormal(bi.IncompleteData(frame, "g"), "y ~ x + (1 | g)", PRIORS)
 
 
+def several_factors(data, priors):
+    frame = data.frame.assign(h=[f"h{i % 5}" for i in range(len(data.frame))])
+    return bi.JointNormal(bi.IncompleteData(frame, ["g", "h"]), "y ~ x + (1 | g) + (1 | h)", priors)
+
+
+PRIORS = pr.Priors(pr.Fixed([[1.0]]), pr.Fixed([[0.01]]))
+ENGINES = {
+    "JointNormal": lambda data, priors: bi.JointNormal(data, "y ~ x + (1 | g)", priors),
+    "several factors": several_factors,
+    "JointLatent": lambda data, priors: bi.JointLatent(data, "y ~ x + (1 | g)", priors),
+    "JointGLMM": lambda data, priors: bi.JointGLMM(data, "y ~ x + (1 | g)", priors=priors),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("draws, thin", [(30, 1), (31, 1), (30, 3)])
-def test_imputation_k_is_of_the_last_draw_of_its_span(model, draws, thin):
+def test_imputation_k_is_of_the_last_draw_of_its_span(model, draws, thin, engine):
     """Number k: chain k % chains, at the end of the span k // chains of equal spans."""
-    imp = model.impute(m=6, chains=2, tune=5, draws=draws, thin=thin, seed=3)
-    beta = imp.tree["posterior"]["beta"].to_numpy()[..., 0]
+    made = ENGINES[engine](model.data, PRIORS)
+    imp = made.impute(m=6, chains=2, tune=5, draws=draws, thin=thin, seed=3, progress=False)
+    posterior = imp.tree["posterior"]
+    beta = posterior["beta_y"].to_numpy() if "beta_y" in posterior else posterior["beta"].to_numpy()[..., 0]
     spacing = draws // 3
     for k in range(6):
         at = (k // 2 + 1) * spacing - 1
@@ -64,3 +80,26 @@ def test_impute_runs_as_many_cycles_as_it_is_told(model):
     assert tree["posterior"].sizes["draw"] + tree["warmup_posterior"].sizes["draw"] == 7
     same = bi.FCS(model.data).impute(2, cycles=7, seed=1)
     np.testing.assert_array_equal(imp.values("y"), same.values("y"))
+
+
+@pytest.mark.parametrize("engine", ["several factors", "JointLatent", "JointGLMM"])
+def test_statistics_by_cluster_are_those_of_the_imputed_cells(engine):
+    """Means and standard deviations along the chains, at the draws of the imputations, in the units of the data."""
+    rng = np.random.default_rng(4)
+    g, x = np.array(list("dacb"))[np.arange(48) % 4], rng.normal(size=48)
+    y = 500 + 40 * x + 25 * (np.arange(48) % 4) + rng.normal(0, 30, 48)
+    hole = (rng.random(48) < 0.4) & (g != "b")
+    hole[np.flatnonzero(g == "b")[3]] = True  # one cell has no standard deviation
+    frame = pd.DataFrame({"g": g, "x": x, "y": np.where(hole, np.nan, y)})
+    model = ENGINES[engine](bi.IncompleteData(frame, "g"), None)
+    imp = model.impute(m=6, chains=2, tune=5, draws=9, seed=3, progress=False)
+    stats, rows = imp.tree["imputed_stats"], imp.rows("y")
+    for k in range(imp.m):
+        at = (k // 2 + 1) * 3 - 1
+        for i, label in enumerate(np.unique(g)):
+            own = imp.values("y")[k][g[rows] == label]
+            assert (len(own) > 1) == (label != "b")
+            mean, sd = (stats[name].sel(response="y").to_numpy()[k % 2, at, i] for name in ("mean", "sd"))
+            np.testing.assert_allclose(
+                [mean, sd], [own.mean(), own.std(ddof=1) if len(own) > 1 else np.nan], rtol=1e-9
+            )

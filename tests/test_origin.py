@@ -225,6 +225,48 @@ def test_the_joint_model(name, sampler):
     assert_allclose(b.Sigma.values, a.Sigma.values, rtol=0, atol=tolerance)
 
 
+def with_binary(frame):
+    above = base()["x"] + np.random.default_rng(3).normal(size=180) > 0.7
+    return frame.assign(b=above.map({True: "yes", False: "no"}).where(np.arange(180) % 5 > 0))
+
+
+def with_factor(frame):
+    return frame.assign(h=[f"h{i % 5}" for i in range(180)])
+
+
+def incomplete(frame):
+    return frame.assign(w=frame["w"].where(np.arange(180) % 6 > 0))
+
+
+GIBBS = {"chains": 2, "tune": 4, "draws": 6, "workers": 1}
+LATER = {
+    "JointLatent": (with_binary, lambda d: bi.JointLatent(d, "y + b ~ x + w + (1 + x | g)"), {"x": 2e3, "y": -700.0}),
+    "JointLatent, residual": (
+        incomplete, lambda d: bi.JointLatent(d, "y + w ~ x + (1 + x | g)", residual="cluster"), {"x": 2e3, "w": 90.0}),
+    "several factors": (with_factor, lambda d: bi.JointNormal(d, "y ~ x + w + (1 + x | g) + (1 + x | h)"),
+                        {"x": 2e3, "w": -900.0}),
+    "JointGLMM": (incomplete, lambda d: bi.JointGLMM(d, "y ~ x * w + (1 + x | g)"), {"x": 2e3, "y": -700.0}),
+    "JointGLMM, imputed": (incomplete, lambda d: bi.JointGLMM(d, "y ~ x + w + I(w**2) + (1 | g)"), {"w": 100.0}),
+    "FCS, analysis": (incomplete, lambda d: bi.FCS(d, analysis="y ~ x * w + (1 + x | g)"), {"x": 2e3, "y": -700.0}),
+    "FCS, analysis, imputed": (incomplete, lambda d: bi.FCS(d, analysis="y ~ x + w + (1 | g)"), {"w": 2e3}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", LATER)
+def test_engines_with_a_formula(engine):
+    """Imputed values are those at another origin, less what was added to their variable."""
+    more, make, by = LATER[engine]
+    options = {"cycles": 4, "workers": 1} if engine.startswith("FCS") else GIBBS
+    one, other = (
+        make(bi.IncompleteData(more(frame), ["g", "h"] if "h" in more(frame) else "g")).impute(
+            2, seed=3, progress=False, **options
+        )
+        for frame in (base(), shifted(base(), by))
+    )
+    for name in one.imputed_columns:
+        assert_allclose(other.values(name) - by.get(name, 0.0), one.values(name), rtol=0, atol=1e-5)
+
+
 # ---------------------------------------------------------------- analyses: a matter of digits
 
 

@@ -11,7 +11,9 @@ import pytest
 import xarray as xr
 
 import bayesimp as bi
+from bayesimp.families.registry import FAMILIES
 from bayesimp.imputation.storage import to_tree
+from tests.mnar_runs import QUESTION, model, run
 from tests.storing import is_plain, stored_and_loaded
 from tests.table.test_exact import INDICES, N, columns
 
@@ -408,3 +410,33 @@ def test_functions_of_a_run_without_any(tmp_path):
 def test_pickles_go_on():
     imp = pickle.loads(pickle.dumps(small_run(rounded)))
     np.testing.assert_array_equal(imp.extend(1).values("y"), small_run(rounded).extend(1).values("y"))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_is_pickled_by_its_name(name):
+    """Its functions, lambdas among them, are those of the registry; models and tasks hold families."""
+    assert pickle.loads(pickle.dumps(FAMILIES[name])) is copy.deepcopy(FAMILIES[name]) is FAMILIES[name]
+
+
+def test_latent_variables_of_every_kind(tmp_path):
+    frame = table()
+    yes = frame["x"] + frame["z"].fillna(0.0)
+    frame["two"] = pd.Series(np.where(yes > 0, "yes", "no")).where(np.arange(len(frame)) % 6 > 0)
+    frame["three"] = pd.Series(pd.cut(yes, [-99, -1, 1, 99])).where(np.arange(len(frame)) % 7 > 0)
+    frame["names"] = pd.Series(np.array(["a", "b", "c"])[frame.index % 3]).where(frame.index % 8 > 0)
+    of_clusters = np.array([1.0, 2.5, np.nan, 0.5, -1.0, 3.0])[frame["g"]]
+    data = bi.IncompleteData(frame.assign(v=of_clusters), "g")
+    latent = bi.JointLatent(data, "y + two + three + names + v ~ x + (1 | g)")
+    check_round_trips(latent.impute(2, seed=1, chains=2, tune=3, draws=6, progress=False), tmp_path)
+
+
+@pytest.mark.parametrize("engine", ["JointNormal", "JointLatent"])
+def test_results_of_several_runs_can_be_pickled(engine):
+    moved = run(engine, {"y": [0, -1]}, m=2)
+    options = {"m": 2, "seed": 1, "tune": 4, "draws": 8, "progress": False}
+    priors = bi.sensitivity(model(engine), ["default", "jomo"], analysis=QUESTION, **options)
+    for result in (moved, priors):
+        back = pickle.loads(pickle.dumps(result))
+        assert repr(back) == repr(result) and list(back.fits) == list(result.fits)
+        for name, imp in result.imputations.items():
+            pd.testing.assert_frame_equal(back.imputations[name].frame(1), imp.frame(1))

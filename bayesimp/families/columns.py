@@ -142,7 +142,11 @@ class _Place:
     words: Callable[[NDArray[np.bool_]], str]
 
     def error(self, problem: str, rows: NDArray[np.bool_], advice: str) -> DataError:
-        values = listing(pd.unique(self.column[rows])[:6], most=3)
+        found = self.column[rows]
+        try:
+            values = listing(pd.unique(found)[:6], most=3)
+        except TypeError:  # lists, for one, of which no two can be compared
+            values = listing(pd.unique(found.map(repr))[:6], most=3)
         return DataError(
             f"Variable '{self.column.name}' cannot be {self.family}: {problem}. Found {values} "
             f"{self.words(rows)}. {advice}."
@@ -240,6 +244,11 @@ def positions(column: pd.Series) -> tuple[NDArray[np.int64], pd.Index]:
 
     Sorted, or in the order of a category (of which those without rows are left out); in order of appearance
     where values cannot be compared.
+
+    Raises
+    ------
+    DataError
+        Values that may change, lists for one, and so cannot tell rows apart.
     """
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.cat.remove_unused_categories()
@@ -247,5 +256,16 @@ def positions(column: pd.Series) -> tuple[NDArray[np.int64], pd.Index]:
     try:
         codes, values = pd.factorize(column, sort=True)
     except TypeError:
-        codes, values = pd.factorize(column)
+        codes, values = _in_order_of_appearance(column)
     return codes.astype(np.int64), pd.Index(values)
+
+
+def _in_order_of_appearance(column: pd.Series) -> tuple[NDArray[np.int64], pd.Index]:
+    try:
+        return pd.factorize(column)
+    except TypeError as error:
+        kinds = listing(sorted({type(value).__name__ for value in column.dropna()}))
+        raise DataError(
+            f"The values of '{column.name}' ({kinds}) may change and so cannot be ids or levels. Make them text in the "
+            f"table: table[{str(column.name)!r}].astype(str)."
+        ) from error

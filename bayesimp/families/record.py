@@ -227,6 +227,12 @@ class Family:
     log_density: Callable[[Any, Sequence[Any], GivenParameters], Any] | None = None
     simulate: Simulator | None = None
 
+    def __reduce__(self) -> tuple[Callable[[str], Family], tuple[str]]:
+        """Pickles and copies hold the name: a family is its record in the registry, functions and all."""
+        from bayesimp.families.registry import family_of
+
+        return family_of, (self.name,)
+
     @property
     def is_normal(self) -> bool:
         """Whether its models are the linear ones, on cross products and with conjugate updates."""

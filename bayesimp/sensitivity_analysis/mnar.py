@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from bayesimp.analysis.fit import Fits, fit_each
@@ -28,6 +27,7 @@ from bayesimp.sensitivity_analysis.deltas import (
 )
 from bayesimp.sensitivity_analysis.mnar_tables import estimates, imputed_values
 from bayesimp.sensitivity_analysis.not_at_random import NotAtRandom
+from bayesimp.sensitivity_analysis.result import ReadOnly
 from bayesimp.shift import WHERE
 
 __all__ = ["mnar", "requested"]
@@ -249,8 +249,8 @@ def _result(
         combine=combine,
         table=estimates(fits, done, axes, request.level),
         imputed=imputed_values(imputations, request.model.masked, variables, request.by),
-        imputations=MappingProxyType(dict(imputations)),
-        fits=MappingProxyType(dict(fits)),
+        imputations=ReadOnly(imputations),
+        fits=ReadOnly(fits),
         log=tuple(events),
         request=request,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,26 @@ if TYPE_CHECKING:
 
     from bayesimp.sensitivity_analysis.power_scaling import PowerScaling
 
-__all__ = ["Sensitivity"]
+__all__ = ["ReadOnly", "Sensitivity"]
+
+
+class ReadOnly[V](Mapping[str, V]):
+    """A mapping that cannot be changed, and can be pickled."""
+
+    def __init__(self, of: Mapping[str, V]) -> None:
+        self._of = dict(of)
+
+    def __getitem__(self, key: str) -> V:
+        return self._of[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._of)
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def __repr__(self) -> str:
+        return repr(self._of)
 
 
 @dataclass(frozen=True, eq=False)

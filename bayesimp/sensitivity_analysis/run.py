@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from bayesimp.sensitivity_analysis.checks import (
 )
 from bayesimp.sensitivity_analysis.distances import distance_table
 from bayesimp.sensitivity_analysis.grid import default_grid, named
-from bayesimp.sensitivity_analysis.result import Sensitivity
+from bayesimp.sensitivity_analysis.result import ReadOnly, Sensitivity
 from bayesimp.sensitivity_analysis.resume import KeptGrid
 from bayesimp.sensitivity_analysis.tables import model_table, not_converged, pooled_table
 
@@ -118,8 +117,8 @@ def sensitivity(
         table=pooled_table(fits, reference, level),
         model=by_parameter,
         distances=distance_table(imputations, reference),
-        imputations=MappingProxyType(imputations),
-        fits=MappingProxyType(fits),
+        imputations=ReadOnly(imputations),
+        fits=ReadOnly(fits),
         events=_frame(events, list(imputations)),
     )
 

@@ -140,4 +140,6 @@ def _whole(column: pd.Series) -> pd.Series:
             f"The cluster id '{column.name}' is a number with a fraction or infinite "
             f"{where(broken, index=column.index)}; is it the right column? If so, turn it into text."
         )
+    if (np.abs(values) >= 2.0**63).any():  # no integers of 64 bits, as which different ids would become one
+        return column
     return pd.Series(values.astype(np.int64), index=column.index, name=column.name)

@@ -15,7 +15,8 @@ import pyarrow as pa
 
 import bayesimp as bi
 from bayesimp.families import family_of
-from tests.fuzz.tables import Recipe, build
+from bayesimp.formulas.syntax import Name, write
+from tests.fuzz.tables import LATER, Recipe, build
 from tests.storing import stored_and_loaded
 
 M, CYCLES, DRAWS = 2, 2, 4
@@ -111,6 +112,8 @@ def _model(recipe: Recipe, data):
             "draws": DRAWS,
             "workers": 1,
         }
+    if recipe.engine in LATER:
+        return _later(recipe, data)
     n = len(data.frame)
     if "bounds" in options:
         options["bounds"] = {name: _range(data.numeric(name)) for name in options["bounds"]}
@@ -121,6 +124,38 @@ def _model(recipe: Recipe, data):
     if "post" in options:
         options["post"] = {name: POSTS[kind] for name, kind in options["post"].items()}
     return bi.FCS(data, **options), {"cycles": CYCLES, "workers": 1}
+
+
+GIBBS = {"chains": 2, "tune": 2, "draws": DRAWS, "workers": 1}
+
+
+def _later(recipe: Recipe, data):
+    """A model of the variables that are missing somewhere and observed in a few rows, and a complete one or two."""
+    latent, levels = recipe.engine.startswith("latent"), recipe.engine == "levels"
+    taken = ("normal", *(("bernoulli", "ordinal", "categorical") * latent))
+    names = [n for n in data.variables if data.families[n] != "none"]
+    names = [n for n in names if not (latent or levels) or data.families[n] in taken]
+    holes = [n for n in names if data.missing(n).any() and data.frame[n].notna().sum() > 3]
+    whole = [n for n in names if not data.missing(n).any()]
+    if not holes:
+        raise bi.DataError("nothing that this engine imputes")
+    several, one = " + ".join(write(Name(n)) for n in holes), write(Name(holes[0]))
+    right = " + ".join(write(Name(n)) for n in whole[:2]) or "1"
+    if latent:
+        residual = "cluster" if recipe.engine.endswith("cluster") else "common"
+        return bi.JointLatent(data, f"{several} ~ {right} + (1 | `the group`)", residual=residual), GIBBS
+    if levels:
+        second = min((n for n in data.frame if n != "the group" and data.frame[n].notna().all()), default="none",
+                     key=lambda n: abs(data.frame[n].map(repr).nunique() - 4))  # fmt: skip
+        families = {name: family for name, family in recipe.families.items() if name != second}
+        several = " + ".join(write(Name(n)) for n in holes if n != second)
+        both = bi.IncompleteData(data.to_native(data.frame), ["the group", second], families)
+        return bi.JointNormal(both, f"{several} ~ 1 + (1 | `the group`) + (1 | {write(Name(second))})"), GIBBS
+    others = " + ".join(write(Name(n)) for n in [*holes[1:3], *whole[:1]]) or "1"
+    question = f"{one} ~ {others} + (1 | `the group`)"
+    if recipe.engine == "glmm":
+        return bi.JointGLMM(data, question), GIBBS
+    return bi.FCS(data, analysis=question), {"cycles": CYCLES, "workers": 1}
 
 
 def _range(y: np.ndarray) -> tuple[float, float]:

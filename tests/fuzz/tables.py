@@ -123,6 +123,7 @@ FAMILIES = (
     "inverse_gaussian",
 )
 KINDS = ("pandas", "polars", "arrow")
+LATER = ("latent", "latent by cluster", "glmm", "levels", "analysis")
 ORDERS = ("monotone", "revmonotone", "roman", "arabic")
 POSTS = ("as drawn", "all the smallest", "all the largest")
 SUITED = {  # methods and families that a column can have; now and then it is asked for another
@@ -140,6 +141,7 @@ class Recipe:
     """A table and a model.
 
     columns: name, dtype, shape, missingness of each; options: of `FCS`, or of `JointNormal` (left, right: names);
+    engine: "fcs", "joint", or one of `LATER`, whose models the outcome makes of the variables that they can have;
     kind: of table, where it can be one of polars or Arrow.
     """
 

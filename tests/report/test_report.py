@@ -71,6 +71,15 @@ def drawn(imp):
     return made(imp, analysis=FIRST, figures=True)
 
 
+def test_complete_rows_are_those_of_the_columns_of_the_analysis(imp, frame):
+    """x is missing in rows that an analysis of y alone has, and is not counted there."""
+    text = as_html(made(imp, analysis={"both": FIRST, "y": "y ~ b + (1 | g)"}))
+    both, of_y = int(frame[["y", "x"]].notna().all(axis=1).sum()), int(frame["y"].notna().sum())
+    assert both < of_y < len(frame)
+    for rows in (both, of_y):
+        assert f"from the {rows} of 150 rows that are complete in its columns" in text
+
+
 def same_numbers(row: dict[str, str], **numbers: float) -> None:
     for name, value in numbers.items():
         assert row[name.replace("_", ".")] == shown(float(value)), name

@@ -440,3 +440,22 @@ def test_categories_of_whole_numbers_with_holes_are_numbers():
         False,
         False,
     ]
+
+
+@pytest.mark.parametrize(
+    "values, kind", [([[1], [2]], "list"), ([{1}, {2}], "set"), ([{"a": 1}, {}], "dict")]
+)
+def test_ids_and_levels_that_may_change_are_refused_in_words(values, kind):
+    frame = pd.DataFrame({"g": np.arange(12) // 4, "v": values * 6, "y": np.arange(12.0)})
+    for cluster, families in (("v", None), (["g", "v"], None), ("g", {"v": "categorical"})):
+        with pytest.raises(DataError, match=rf"'v' \('{kind}'\) may change .* table\['v'\].astype\(str\)"):
+            IncompleteData(frame, cluster, families)
+    with pytest.raises(DataError, match="'v' cannot be normal: it has values that are not numbers"):
+        IncompleteData(frame, "g", {"v": "normal"})
+
+
+def test_ids_too_large_for_integers_stay_apart():
+    """Floats of 1e30 have no integer of 64 bits: all would be the same one."""
+    frame = pd.DataFrame({"g": np.repeat([1e30, 2e30, -3e30], 4), "y": np.arange(12.0)})
+    data = IncompleteData(frame, "g")
+    assert list(data.clusters) == [-3e30, 1e30, 2e30] and data.sizes.tolist() == [4, 4, 4]

@@ -53,9 +53,21 @@ def test_variables_of_classes_are_told_however_classes_are_labelled(labels):
     assert "note: old" in str(model)
 
 
-def test_of_the_joint_model_too():
-    model = bi.JointNormal(bi.IncompleteData(pupils(), "school"), "score + hours ~ x + (1 | school)")
-    assert set(found(model)) == {"hours"}
+JOINT = {
+    "JointNormal": lambda data: bi.JointNormal(data, "score + hours ~ x + (1 | school)"),
+    "several factors": lambda data: bi.JointNormal(data, "score + hours ~ x + (1 | school) + (1 | sex)"),
+    "JointLatent": lambda data: bi.JointLatent(data, "score + hours + rooms ~ x + (1 | school)"),
+    "JointLatent, residual": lambda data: bi.JointLatent(data, "score + hours ~ x + (1 | school)", residual="cluster"),
+    "JointGLMM": lambda data: bi.JointGLMM(data, "score ~ x + hours + rooms + (1 | school)"),
+    "FCS, analysis": lambda data: bi.FCS(data, analysis="score ~ x + hours + rooms + (1 | school)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", JOINT)
+def test_of_other_engines_too(engine):
+    frame = pupils()[["school", "class", "x", "score", "hours", "rooms", "sex"]]
+    columns = ["school", "sex"] if engine == "several factors" else "school"
+    assert set(found(JOINT[engine](bi.IncompleteData(frame, columns)))) == {"hours"}
 
 
 def test_without_it_classes_are_damaged_and_the_cures_are_cures():

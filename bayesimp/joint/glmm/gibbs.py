@@ -168,7 +168,7 @@ class FactorTask:
             into.cells[place, (draw + 1) // self.spacing - 1] = np.concatenate(values) if values else []
 
     def _describe(self, values: list[Array], mean: Array, spread: Array) -> None:
-        """Mean and standard deviation by cluster of the imputed values of each variable."""
+        """Mean and sd (denominator n - 1, nan for one value) of the imputed values of each variable by cluster."""
         mean[:], spread[:] = np.nan, np.nan
         cluster, m = self.table.arrays.cluster, self.table.clusters
         for k, (rows, y) in enumerate(zip(self.table.missing, values, strict=True)):
@@ -176,10 +176,10 @@ class FactorTask:
                 continue
             v, codes = numbers(self.table, k, y), cluster[rows]
             count = np.bincount(codes, minlength=m)
-            with np.errstate(invalid="ignore"):
+            with np.errstate(invalid="ignore", divide="ignore"):
                 mean[:, k] = np.bincount(codes, v, m) / count
                 square = np.bincount(codes, (v - mean[codes, k]) ** 2, m)
-                spread[:, k] = np.sqrt(square / count)
+                spread[:, k] = np.where(count > 1, np.sqrt(square / (count - 1.0)), np.nan)
 
     def put(self, into: JointHistory, place: int, start: int, piece: JointHistory) -> None:
         """Copy the draws of one chain into those of all."""

@@ -35,7 +35,7 @@ from bayesimp.joint.options import draws_per_imputation
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.table.incomplete import IncompleteData
-from bayesimp.table.other_levels import other_groupings
+from bayesimp.table.other_levels import of_other_levels, other_groupings
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -112,7 +112,10 @@ class JointGLMM(ImputationModel):
         check_identified(self.table, self.priors, data, own)
         if self.is_conjugate:
             factor_priors(self.table, self.priors, self.separate)  # refused here, before anything is sampled
-        self.events: list[Event] = [*self._notes(), *other_groupings(data, [data.cluster])]
+        by_row = [f.response for f in self.factors if not f.at_cluster and data.missing(f.response).any()]
+        self.events: list[Event] = [
+            *self._notes(), *other_groupings(data, [data.cluster]), *of_other_levels(data, by_row)
+        ]  # fmt: skip
 
     def _notes(self) -> list[Event]:
         """Clusters in which a variable is never observed rest on the model; variables that are left incomplete."""

@@ -78,7 +78,7 @@ def draw_missing_cells(
     Sigma (G, w, w), group (A,): the covariance of each pattern.
 
     mean, sd (m, V) <- mean and standard deviation (denominator n - 1) of the imputed cells by cluster and variable,
-    levels as the numbers that stand for them; nan where there are none.
+    levels as the numbers that stand for them; nan where there are none, sd also where there is one.
     Returns False if a conditional covariance is not positive definite.
     """
     rows, columns, cells, patterns = level.rows, level.columns, level.cells, level.patterns
@@ -113,7 +113,7 @@ def draw_missing_cells(
     for i in range(mean.shape[0]):
         for v in range(V):
             if count[i, v] > 0.0:
-                sd[i, v] = math.sqrt(sd[i, v] / max(count[i, v] - 1.0, 1.0))
+                sd[i, v] = math.sqrt(sd[i, v] / (count[i, v] - 1.0)) if count[i, v] > 1.0 else math.nan
     return True
 
 
