@@ -1,7 +1,7 @@
 """Completed tables for other software, one file by its ending: ``imp.export("pupils.dta")``.
 
     .csv        mice's long format: `.imp` (0: the incomplete table), `.id`, the columns; ``mice::as.mids`` reads it
-    .parquet    the same with its types; ``partitioned=True``: a folder with one part for each `.imp`
+    .parquet    the same with its types; ``partitioned=True``: a folder with one part for each table, `imp_m` and `imp_id`
     .dta        Stata: the long format of ``mi import flong, m(imp_m) id(imp_id) imputed(...)``
     .sav        SPSS: `Imputation_` (0: the incomplete table), by which SPSS pools; extra ``spss``
 
@@ -65,8 +65,12 @@ def export(
         raise SpecificationError(f"export: names: two columns would be called {listing(twice)}.")
     if ending == ".csv":
         long.to_csv(path, index=False)
+    elif partitioned:
+        # folders whose names begin with a dot are passed over by readers
+        own_names = {".imp": STATA[0], ".id": STATA[1]}
+        long.rename(columns=own_names).to_parquet(path, index=False, partition_cols=[STATA[0]])
     elif ending == ".parquet":
-        long.to_parquet(path, index=False, partition_cols=[".imp"] if partitioned else None)
+        long.to_parquet(path, index=False)
     elif ending == ".dta":
         _to_stata(long, path, tables, own)
     else:

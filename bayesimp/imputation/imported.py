@@ -201,12 +201,13 @@ def _split(long: pd.DataFrame, what: str) -> tuple[pd.DataFrame, list[pd.DataFra
             f"{what} does not say which table and row a line belongs to: it needs two columns ({known}), of one kind."
         )
     number, row = pairs[0]
-    k = pd.to_numeric(long[number], errors="coerce").to_numpy(float)
+    k = pd.to_numeric(long[number].astype(object), errors="coerce").to_numpy(float)
     m = int(np.nanmax(k)) if len(k) and not np.isnan(k).all() else 0
     if np.isnan(k).any() or set(k) != set(range(m + 1)):
         raise DataError(
             f'{what}: {number} must be 0, 1, .., m, with 0 for the incomplete table (in mice, complete(imp, "long", '
-            f"include = TRUE)); it has {listing(sorted(set(k[~np.isnan(k)].astype(int))))}."
+            f"include = TRUE)); it has "
+            f"{listing(sorted(set(k[~np.isnan(k)].astype(int))))}."
         )
     rest = long.drop(columns=[number, *(name for name in FURTHER if name in long.columns)]).set_index(row)
     parts = [rest[k == each] for each in range(m + 1)]
@@ -218,8 +219,8 @@ def _split(long: pd.DataFrame, what: str) -> tuple[pd.DataFrame, list[pd.DataFra
     for each, part in enumerate(parts[1:], 1):
         if len(part) != len(first) or part.index.has_duplicates or not part.index.isin(first.index).all():
             raise DataError(
-                f"{what}: table {each} has not the rows of the incomplete one ({len(part):,}, not {len(first):,}). In Stata, "
-                "mi convert flong, clear makes all tables whole."
+                f"{what}: table {each} has not the rows of the incomplete one ({len(part):,}, not {len(first):,}). In "
+                "Stata, mi convert flong, clear makes all tables whole."
             )
     return first, [part.reindex(first.index) for part in parts[1:]]
 

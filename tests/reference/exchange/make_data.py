@@ -1,4 +1,4 @@
-"""The table that make_reference.R imputes: simulated, 60 rows in 6 clinics; numbers, a factor, an ordered factor, text."""
+"""The table that make_reference.R imputes: simulated, 60 rows in 6 clinics; numbers, factors, an ordered factor."""
 
 from pathlib import Path
 
