@@ -79,7 +79,7 @@ def export(
 
 
 def _to_stata(long: pd.DataFrame, path: Path, tables: CompletedTables, names: Mapping[str, str]) -> None:
-    _check_names(long, "Stata", r"[^\W\d]\w{0,31}", STATA_WORDS | set(STATA), "32")
+    _check_names(long, "Stata", r"[^\W\d]\w{0,31}", STATA_WORDS | frozenset(STATA), "32")
     made, labels = labelled(long, _incomplete(tables, names))
     made = _numbered(made, tables, STATA)
     text = {column: made[column].fillna("") for column in made if made[column].dtype == object}
@@ -94,7 +94,7 @@ def _to_spss(long: pd.DataFrame, path: Path, tables: CompletedTables, names: Map
         raise SpecificationError(
             "export: .sav files are written by pyreadstat, which is not installed: pip install 'bayesimp[spss]'."
         ) from None
-    _check_names(long, "SPSS", r"[^\W\d_][\w.$#@]{0,63}(?<![.])", SPSS_WORDS | set(SPSS), "64")
+    _check_names(long, "SPSS", r"[^\W\d_][\w.$#@]{0,63}(?<![.])", SPSS_WORDS | frozenset(SPSS), "64")
     made, labels = labelled(long, _incomplete(tables, names))
     made = _numbered(made, tables, SPSS)
     shown: dict[str, Any] = {name: dict(each) for name, each in labels.items()}
@@ -196,10 +196,12 @@ def _text_or_date(column: pd.Series) -> pd.Series:
     return column.astype(object).where(column.notna(), None)
 
 
-def _check_names(long: pd.DataFrame, software: str, pattern: str, reserved: set[str], most: str) -> None:
+def _check_names(
+    long: pd.DataFrame, software: str, pattern: str, reserved: frozenset[str], most: str
+) -> None:
     """Refuse names that the software does not take, and two that differ in the case of letters for SPSS."""
     names = [str(name) for name in long if name not in (".imp", ".id")]
-    taken = {word.lower() for word in reserved} if software == "SPSS" else reserved
+    taken = frozenset(map(str.lower, reserved)) if software == "SPSS" else reserved
     bad = [
         name for name in names
         if not re.fullmatch(pattern, name) or (name.lower() if software == "SPSS" else name) in taken
