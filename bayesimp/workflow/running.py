@@ -60,9 +60,11 @@ class Running:
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def caption(self, text: str) -> None:
+        """Say a heading."""
         self.say(f"\n{text}\n")
 
     def record(self, status: str, command: str, imputations: Imputations | None) -> None:
+        """Write the record of the run: how it ended, from which plan, table and versions."""
         plan, data = self.ready.plan, self.ready.data
         if plan.data.file is None:
             source = {"example": plan.data.example}
@@ -87,6 +89,7 @@ class Running:
             self.note(str(warning.message), aloud)
 
     def note(self, text: str, aloud: bool = True) -> None:
+        """Keep a note for the record, once, and say it."""
         text = in_plan_words(text)
         if text not in self.notes:
             self.notes.append(text)

@@ -77,7 +77,7 @@ def test_check_describes_both_without_sampling(plan, capsys, monkeypatch):
 
 def test_run_writes_what_the_library_gives(plan, tmp_path, capsys):
     change(plan, "figures = false\n[report.stated]", "[report.stated]")
-    change(plan, 'file = ["report.html", "report.md"]', 'file = "short.md"\nfigures = false')
+    change(plan, 'file = ["report.html", "report.md"]', 'file = "report.md"\nfigures = false')
     change(plan, "completed = false\nfigures = false", "completed = false\nfigures = true")
     change(plan, "[report]", 'analyses = ["effect"]\n[report]')
     out = tmp_path / "out"
@@ -103,10 +103,10 @@ def test_run_writes_what_the_library_gives(plan, tmp_path, capsys):
         "sensitivity_effect.png",
         "sensitivity_components.png",
         "sensitivity_events.csv",
-        "short.md",
+        "report.md",
     } <= files
     assert files == set(json.loads((out / "run.json").read_text())["files"])
-    report = (out / "short.md").read_text()
+    report = (out / "report.md").read_text()
     assert (
         words[0].split(",", 1)[1].split(";")[0].split("(")[0] in report and "Patients moved away." in report
     )
