@@ -32,6 +32,7 @@ from bayesimp.table.reading import as_pandas
 __all__ = ["ImportedImputations", "read_imputations"]
 
 NUMBERS = ((".imp", ".id"), ("_mi_m", "_mi_id"), STATA, SPSS)
+FILES = (".csv", ".parquet", ".feather", ".dta", ".sav")
 FURTHER = ("_mi_miss",)  # that Stata adds, and that says nothing new
 EXACT = 1e-12  # relative difference of numbers that text files may make
 
@@ -156,9 +157,12 @@ def _tables(
 
 
 def _read(path: Path, types: dict[str, Type]) -> pd.DataFrame:
+    ending = path.suffix.lower()
+    if ending not in FILES:
+        own = " bi.load reads what imp.save(path) wrote." if ending in (".nc", ".zarr") else ""
+        raise SpecificationError(f"read_imputations: {path.name} is none of {', '.join(FILES)}.{own}")
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file.")
-    ending = path.suffix.lower()
     if ending in (".dta", ".sav") and types:
         raise SpecificationError(
             f"read_imputations: types= is for .csv files; {path.name} has its own types."
@@ -175,11 +179,7 @@ def _read(path: Path, types: dict[str, Type]) -> pd.DataFrame:
                 "'bayesimp[spss]'."
             ) from None
         return _labelled(*pyreadstat.read_sav(str(path), apply_value_formats=True))
-    if ending in (".csv", ".parquet", ".feather"):
-        return read_table(path, types)
-    raise SpecificationError(
-        f"read_imputations: {path.name} is none of .csv, .parquet, .feather, .dta, .sav."
-    )
+    return read_table(path, types)
 
 
 def _labelled(frame: pd.DataFrame, meta: Any) -> pd.DataFrame:
