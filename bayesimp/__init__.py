@@ -37,6 +37,7 @@ _HOME = {
     "MultilevelImputer": "bayesimp.workflow.multilevel_imputer",
     "impute": "bayesimp.workflow.automatic",
     "load": "bayesimp.imputation.storage",
+    "read_imputations": "bayesimp.imputation.imported",
     "fit_each": "bayesimp.analysis.fit",
     "pool": "bayesimp.analysis.pool",
     "pool_components": "bayesimp.analysis.pooled_components",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from numbers import Real
+from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from bayesimp.errors import SpecificationError, must_be
@@ -53,6 +54,7 @@ MODULES = {
     "FCS": "bayesimp.fcs.model",
     "FromPyMC": "bayesimp.joint.from_pymc",
 }
+PLANS = "bayesimp.workflow.plan_writer"  # loaded when a plan is asked for, as engines are
 _registered: dict[str, type[ImputationModel]] = {}
 
 
@@ -350,6 +352,54 @@ class ImputationModel(Printed, ABC):
 
         Every engine takes the options ``seed``, ``workers``, ``executor`` and ``progress``, and further ones of its own.
         """
+
+    def to_plan(
+        self,
+        path: str | PathLike[str] | None = None,
+        *,
+        data: str | PathLike[str],
+        seed: int,
+        m: int = 20,
+        analysis: Any = None,
+        title: str = "",
+        **run: Any,
+    ) -> str:
+        """The model, and how it is to be run, as a plan file that ``bayesimp check`` and ``bayesimp run`` carry out.
+
+        Parameters
+        ----------
+        path
+            Where to write it; None: it is returned only.
+        data
+            The file of the table, as seen from the folder of the plan (.csv, .parquet, .feather); or the name of an
+            example. If the file is there, its table must be that of the model.
+        seed, m
+            As `impute` takes them. A plan must be repeatable, so that it needs a seed.
+        analysis
+            A formula, several, or formulas by name, with options of their own as `analyse` takes them,
+            ``{"main": {"formula": "y ~ x + (1 | g)", "family": "poisson"}}``. None: those that the model is made for.
+        title
+            Heading of the plan.
+        run
+            Further options of `impute`: ``chains``, ``tune``, ``draws``, ``thin``, ``sampler``; of FCS ``cycles`` and
+            ``tune``.
+
+        Returns
+        -------
+        The text of the plan. Its model has the same `specification`, and the same seed gives the same completed tables.
+
+        Raises
+        ------
+        SpecificationError
+            Something that a plan does not hold, functions, values for each row, priors or models of one's own; the file
+            has another table. Nothing is written.
+
+        Examples
+        --------
+        >>> model.to_plan("plan.toml", data="pupils.parquet", m=60, seed=1)         # doctest: +SKIP
+        """
+        write = import_module(PLANS).to_plan
+        return write(self, path, data=data, m=m, seed=seed, analysis=analysis, title=title, run=run)
 
     def check_options(self, **options: Any) -> None:  # most models have nothing to check
         """Refuse options of `impute` that this model cannot take, before anything is sampled.

@@ -49,6 +49,8 @@ FUNCTIONS = {
     "MultilevelImputer": (lambda o: bi.MultilevelImputer("g", m=2, draws=10).fit(o), "table",
                           r"bi\.FCS\(data\)|pandas|no column 'g'"),
     "load": (bi.load, "", r"imp\.save\(path\)"),
+    "read_imputations": (lambda o: bi.read_imputations(o, "g"), "",
+                         r"original=table|which table and row|pandas|bi\.load reads"),
     "fit_each": (lambda o: bi.fit_each(o, QUESTION), "imp", r"imp = model\.impute\(|pandas"),
     "pool": (bi.pool, "fits", r"imp\.analyse\("),
     "pool_components": (bi.pool_components, "fits", r"imp\.analyse\(.*\)\.pool_components\(\)"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -175,6 +177,40 @@ class CompletedTables:
         long.insert(0, ".id", np.tile(ids, len(frames)))
         long.insert(0, ".imp", np.repeat(np.arange(first, first + len(frames)), n))
         return long
+
+    def export(
+        self,
+        path: str | PathLike[str],
+        *,
+        names: Mapping[str, str] | None = None,
+        partitioned: bool = False,
+    ) -> Path:
+        """Write the incomplete and all completed tables for other software, by the ending of the file.
+
+        Parameters
+        ----------
+        path
+            ``.csv``, ``.parquet``: mice's long format; ``.dta``: Stata, for ``mi import flong, m(imp_m) id(imp_id)``;
+            ``.sav``: SPSS, which pools by ``Imputation_`` (extra ``spss``). See `bayesimp.imputation.export`.
+        names
+            New names of columns that the software does not take.
+        partitioned
+            Whether Parquet is a folder with a part for each table.
+
+        Returns
+        -------
+        The path.
+
+        Raises
+        ------
+        SpecificationError
+            Another ending; names that the software does not take, with what to rename.
+        DataError
+            A column that it cannot hold.
+        """
+        from bayesimp.imputation.export import export
+
+        return export(self, path, names, partitioned)
 
 
 def check_long_names(frame: pd.DataFrame, otherwise: str) -> None:

@@ -12,7 +12,7 @@ from bayesimp.messages import listing, suggestion, where
 
 __all__ = ["read_table", "with_types"]
 
-Type = str | tuple[str, ...]
+type Type = str | tuple[str, ...] | pd.CategoricalDtype
 
 
 def read_table(
@@ -31,8 +31,8 @@ def read_table(
     Parameters
     ----------
     types
-        By column: "string" ("007" keeps its zeros), "integer", "number", "category", or the categories in
-        order, which makes an ordered category.
+        By column: "string" ("007" keeps its zeros), "integer", "number", "boolean", "category"; the categories in
+        order, which makes an ordered category; or a category of pandas, whose categories are found by their text.
 
     Raises
     ------
@@ -86,20 +86,38 @@ def _read_csv(
 
 def _typed(column: pd.Series, kind: Type) -> pd.Series:
     if isinstance(kind, tuple):
-        text = column.astype("string")
-        _refuse(column, text.notna() & ~text.isin(kind), f"one of its categories ({listing(kind)})")
-        return text.astype(object).astype(pd.CategoricalDtype(list(kind), ordered=True))
+        kind = pd.CategoricalDtype(list(kind), ordered=True)
+    if isinstance(kind, pd.CategoricalDtype):
+        return _category(column, kind)
     match kind:
         case "string":
             return column if _is_text(column) else column.astype("string").astype(object)
         case "category":
             return column.astype("category")
+        case "boolean":
+            return _boolean(column)
     numbers = pd.to_numeric(column, errors="coerce")
     _refuse(column, column.notna() & numbers.isna(), "a number")
     if kind == "number":
         return numbers.astype(float)
     _refuse(column, numbers.notna() & (numbers % 1 != 0), "a whole number")
     return numbers.astype("Int64") if numbers.isna().any() else numbers.astype("int64")
+
+
+def _category(column: pd.Series, kind: pd.CategoricalDtype) -> pd.Series:
+    """A column of these categories, each found by its text."""
+    known = {str(value): value for value in kind.categories}
+    text = column.astype("string")
+    _refuse(column, text.notna() & ~text.isin(list(known)), f"one of its categories ({listing(known)})")
+    return text.astype(object).map(known).astype(kind)
+
+
+def _boolean(column: pd.Series) -> pd.Series:
+    """True and false, in any case of letters."""
+    known = {"true": True, "false": False}
+    text = column.astype("string").str.lower()
+    _refuse(column, text.notna() & ~text.isin(list(known)), "true or false")
+    return text.astype(object).map(known).astype("boolean" if text.isna().any() else "bool")
 
 
 def _is_text(column: pd.Series) -> bool:

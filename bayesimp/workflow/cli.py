@@ -71,6 +71,12 @@ def check(options: argparse.Namespace) -> int:
         from bayesimp.workflow.plan_mnar import describe_mnar
 
         _say(describe_mnar(plan, ready.model))
+    if plan.sensitivity is not None:
+        from bayesimp.workflow.plan_sensitivity import describe_sensitivity
+
+        _say(describe_sensitivity(plan))
+    if plan.report is not None:
+        print(f"report: {', '.join(plan.report.files)}")
     print("\nThe plan can be run.")
     return DONE
 

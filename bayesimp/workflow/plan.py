@@ -2,10 +2,12 @@
 
     [data]
     file = "pupils.csv"                # .csv, .parquet or .feather; or example = "exam" | "brain_injury"
-    cluster = "school"
+    cluster = "school"                 # several grouping factors: ["school", "class"]
+    columns = ["school", "written"]    # optional: no other columns of the file are used
 
-    [data.types]                       # optional: "string", "integer", "number", "category", or the
-    school = "string"                  # categories in order: ["low", "middle", "high"]
+    [data.types]                       # optional: "string", "integer", "number", "boolean", "category", or the
+    school = "string"                  # categories in order: ["low", "middle", "high"]; without an order:
+                                       # { categories = ["a", "b"], ordered = false }
 
     [data.families]                    # optional, see bayesimp.families.columns
     absences = "poisson"
@@ -27,6 +29,12 @@
     [mnar]                             # optional: bayesimp/workflow/plan_mnar.py
     delta = { course = [0, -5, -10] }  # the analyses again, with imputed values shifted
 
+    [sensitivity]                      # optional: bayesimp/workflow/plan_sensitivity.py
+    priors = ["default", "pan"]        # the analyses again, under each prior
+
+    [report]                           # optional: bayesimp/workflow/plan_report.py
+    file = "report.html"               # written at the end of the run
+
     [output]
     figures = true
 
@@ -43,19 +51,32 @@ import tomllib
 from pathlib import Path
 from typing import Any, cast
 
+import pandas as pd
+
 from bayesimp.errors import SpecificationError
 from bayesimp.families.registry import analysis_names, family_of, known_names
 from bayesimp.formulas.formula import Formula
-from bayesimp.sections import Section, possible
+from bayesimp.sections import REQUIRED, Section, possible
 from bayesimp.workflow.plan_mnar import read_mnar
 from bayesimp.workflow.plan_model import check_analyses, read_formula, read_impute, read_model
 from bayesimp.workflow.plan_records import AnalysisPlan, DataPlan, ImputePlan, ModelPlan, OutputPlan, Plan
+from bayesimp.workflow.plan_report import read_report
+from bayesimp.workflow.plan_sensitivity import read_sensitivity
 
-__all__ = ["AnalysisPlan", "DataPlan", "ImputePlan", "ModelPlan", "OutputPlan", "Plan", "read_plan"]
+__all__ = [
+    "AnalysisPlan",
+    "DataPlan",
+    "ImputePlan",
+    "ModelPlan",
+    "OutputPlan",
+    "Plan",
+    "plan_of",
+    "read_plan",
+]
 
 EXAMPLES = ("exam", "brain_injury")
 FORMATS = (".csv", ".parquet", ".feather")
-TYPES = ("string", "integer", "number", "category")
+TYPES = ("string", "integer", "number", "boolean", "category")
 ANALYSIS_FAMILIES = analysis_names("linear", "laplace")
 LINKS_OF_FAMILY = dict.fromkeys(ANALYSIS_FAMILIES, ()) | {  # none to choose where least squares fit
     name: tuple(family_of(name).links) for name in analysis_names("laplace")
@@ -77,20 +98,25 @@ def read_plan(path: str | Path, with_table: bool = True) -> Plan:
         and possibilities, for all problems at once.
     """
     path = Path(path)
-    text, record = _load(path)
+    return plan_of(*_load(path), path, with_table)
+
+
+def plan_of(text: str, record: dict[str, Any], path: Path, with_table: bool = True) -> Plan:
+    """The plan of a text that TOML has been read from; `path`: where it is, or would be."""
     problems: list[str] = []
     top = Section(record, "", problems)
     title = top.text("title", "")
     table = Section(top.table("data", why="it says where the table is"), "data", problems)
     data = _data(table, path, with_table)
-    model = read_model(
-        Section(top.table("model", why="it says how to impute"), "model", problems), data.cluster
-    )
+    clusters = tuple(name for name in data.clusters if name)
+    model = read_model(Section(top.table("model", why="it says how to impute"), "model", problems), clusters)
     runs = Section(top.table("impute", why="it says how many imputations"), "impute", problems)
     impute = read_impute(runs, model.type)
     analyses = _analyses(top, problems)
     check_analyses(model, analyses, problems)
     mnar = read_mnar(top, problems, bool(analyses))
+    sensitivity = read_sensitivity(top, problems, analyses, impute.m)
+    report = read_report(top, problems)
     output = _output(Section(top.table("output", {}), "output", problems))
     top.done()
     if analyses and impute.m == 1:
@@ -98,7 +124,7 @@ def read_plan(path: str | Path, with_table: bool = True) -> Plan:
     if problems:
         some = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise SpecificationError("\n".join([f"{path}: {some}", *(f"  {problem}" for problem in problems)]))
-    return Plan(path, text, title, data, model, impute, analyses, output, mnar)
+    return Plan(path, text, title, data, model, impute, analyses, output, mnar, sensitivity, report)
 
 
 def _load(path: Path) -> tuple[str, dict[str, Any]]:
@@ -118,7 +144,7 @@ def _load(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _data(section: Section, plan: Path, with_table: bool) -> DataPlan:
-    cluster = section.text("cluster", why="name the column that says which cluster a row belongs to")
+    cluster, *further = _clusters(section)
     example = section.text("example", None, EXAMPLES)
     file = section.text("file", None)
     given = [key for key in ("file", "example") if key in section.record]
@@ -132,14 +158,28 @@ def _data(section: Section, plan: Path, with_table: bool) -> DataPlan:
     types = section.table("types", {})
     for name, kind in types.items():
         _check_type(section, name, kind)
-    plain = {name: tuple(kind) if isinstance(kind, list) else kind for name, kind in types.items()}
+    plain = {name: _type(kind) for name, kind in types.items()}
     missing = section.list_of_texts("missing")
     separator, decimal = _character(section, "separator", ","), _character(section, "decimal", ".")
     if separator == decimal:
         section.note("decimal", f"is {decimal!r}, as separator; fields and decimals need different signs")
+    columns = section.list_of_texts("columns")
     section.done()
     path = _file(section, file, plan, with_table) if file and not example else None
-    return DataPlan(cluster, path, example, families, plain, missing, separator, decimal)
+    return DataPlan(
+        cluster, path, example, families, plain, missing, separator, decimal, columns, tuple(further)
+    )
+
+
+def _clusters(section: Section) -> list[Any]:
+    """The cluster columns; [None] with a note if there are none."""
+    if not isinstance(given := section.record.get("cluster"), list):
+        return [section.text("cluster", why="name the column that says which cluster a row belongs to")]
+    section.known.append("cluster")
+    if not given or not all(isinstance(name, str) for name in given) or len(set(given)) < len(given):
+        section.note("cluster", f"must be a column, or a list of different ones, not {given!r}")
+        return [None]
+    return given
 
 
 def _file(section: Section, file: str, plan: Path, with_table: bool) -> Path:
@@ -156,8 +196,31 @@ def _file(section: Section, file: str, plan: Path, with_table: bool) -> Path:
     return (plan.parent / path).absolute()
 
 
+def _type(kind: Any) -> Any:
+    """The type of a column as a record: ordered categories as a tuple, others as a category of pandas."""
+    if isinstance(kind, list):
+        return tuple(map(str, kind))
+    if isinstance(kind, dict) and isinstance(kind.get("categories"), list):
+        try:
+            return pd.CategoricalDtype(kind["categories"], ordered=bool(kind.get("ordered", False)))
+        except (TypeError, ValueError):
+            return "category"  # categories that are no such, which are noted
+    return kind
+
+
 def _check_type(section: Section, name: str, kind: Any) -> None:
     key = f"types.{name}"
+    if isinstance(kind, dict):
+        own = Section(kind, f"data.{key}", section.problems)
+        categories, _ = (
+            own._value("categories", list, REQUIRED, why='such as ["low", "high"]'),
+            own.flag("ordered", False),
+        )
+        texts = list(map(str, categories or []))
+        if "categories" in kind and (len(texts) < 1 or len(set(texts)) < len(texts)):
+            own.note("categories", "must be different texts or numbers")
+        own.done()
+        return
     if isinstance(kind, list):
         if not all(isinstance(k, str) for k in kind) or len(kind) < 2 or len(set(kind)) < len(kind):
             section.note(key, 'a list must hold the categories in order, as different texts: ["low", "high"]')

@@ -10,18 +10,23 @@
     [model]                            # a model for the analyses of the plan, each of which is a factor of it
     type = "JointGLMM"
     effects = "joint"                  # or "separate"
+    analysis = ["mark ~ ses * gender + (1 | school)"]      # optional: for these formulas; links = { passed = "probit" }
     order = ["ses", "mark"]            # optional, as are formulas of covariates:
     [model.factors]
     ses = "ses ~ gender + (1 | school)"
 
     [model]                            # chained equations
     type = "FCS"
-    methods = "bayes"                  # optional: one name, or [model.methods] with a name for each variable
-    predictors = ["ses ~ . + (1 + mark | school)"]
-    compatible = false
-    congenial = false                  # true: covariates are drawn given the analyses of the plan
+    methods = "bayes"                  # optional: one, or [model.methods] with one for each variable: plan_methods.py
+    predictors = ["ses ~ . + (1 + mark | school)"]         # a formula, several, or [model.predictors] by variable
+    order = "monotone"                 # optional, or a list of variables
+    compatible = false                 # optional
+    congenial = false                  # true: covariates are drawn given the analyses of the plan; or analysis = [...]
     [model.derived]
     bmi = "weight / height**2"
+
+Shifts, reference arms, bounds and blocks: bayesimp/workflow/plan_options.py. With several grouping factors the formula of
+a JointNormal names them, (1 | school) + (1 | class), and data.cluster lists their columns.
 
 `[impute]` has m, seed and tune; for joint models chains, draws, thin and sampler as well, for chained equations cycles.
 """
@@ -29,29 +34,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from bayesimp.errors import SpecificationError
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.priors import Priors
 from bayesimp.priors.records import PRESETS, priors_from_dict
 from bayesimp.sections import Section, possible
+from bayesimp.workflow.plan_options import READERS
 from bayesimp.workflow.plan_records import AnalysisPlan, ImputePlan, ModelPlan
 
 __all__ = ["MODELS", "SAMPLERS", "check_analyses", "read_formula", "read_impute", "read_model"]
 
 MODELS = ("JointNormal", "JointGLMM", "JointLatent", "FCS")
 SAMPLERS = ("auto", "gibbs", "nuts")
-OF_TYPE = {
-    "JointNormal": ("formula",),
-    "JointLatent": ("formula", "residual"),
-    "JointGLMM": ("factors", "order", "effects"),
-    "FCS": ("methods", "predictors", "derived", "compatible", "congenial"),
-}
+OF_TYPE = {  # what a plan says of each model besides its priors; a test compares it with their arguments
+    "JointNormal": ("formula", "reference", "shift"),
+    "JointLatent": ("formula", "residual", "shift"),
+    "JointGLMM": ("analysis", "factors", "order", "effects", "links", "shift"),
+    "FCS": (
+        "methods", "predictors", "analysis", "order", "blocks", "derived", "compatible", "bounds", "shift", "congenial",
+    ),
+}  # fmt: skip
 
 
-def read_model(section: Section, cluster: str | None) -> ModelPlan:
-    """The section [model]."""
+def read_model(section: Section, clusters: Sequence[str]) -> ModelPlan:
+    """The section [model]; clusters: the cluster columns of the table."""
     kind = section.text("type", "JointNormal", MODELS) or "JointNormal"
     for other, keys in OF_TYPE.items():
         for key in keys:
@@ -61,55 +69,42 @@ def read_model(section: Section, cluster: str | None) -> ModelPlan:
             if key in section.record:
                 own = ", ".join(OF_TYPE[kind])
                 section.note(key, f'is for type = "{other}"; a model of type "{kind}" takes {own} and priors')
-    formula = _joint_formula(section, cluster) if "formula" in OF_TYPE[kind] else None
-    given: dict[str, Any] = {}
-    if kind == "JointLatent":
-        given = {"residual": section.text("residual", "common", ("common", "cluster"))}
-    elif kind == "JointGLMM":
-        given = {
-            "factors": _texts(section, "factors"),
-            "order": section.list_of_texts("order"),
-            "effects": section.text("effects", "joint", ("joint", "separate")),
-        }
-    elif kind == "FCS":
-        one = isinstance(section.record.get("methods"), str)
-        given = {
-            "methods": section.text("methods") if one else _texts(section, "methods") or None,
-            "predictors": section.list_of_texts("predictors"),
-            "derived": _texts(section, "derived"),
-            "compatible": section.flag("compatible", False),
-            "congenial": section.flag("congenial", False),
-        }
+    formula = _joint_formula(section, clusters, kind) if "formula" in OF_TYPE[kind] else None
+    given = {key: READERS[key](section, key) for key in OF_TYPE[kind] if key != "formula"}
+    if given.get("congenial") and given.get("analysis") is not None:
+        section.note(
+            "congenial", "is for the analyses of the plan, and analysis names others; keep one of them"
+        )
     as_methods = kind == "FCS" and "priors" not in section.record  # each method has its own
     priors = _priors(section)
     # priors are None with a note as well, and a plan with notes is refused
     return ModelPlan(kind, formula, None if as_methods else cast(Priors, priors), **given)
 
 
-def _joint_formula(section: Section, cluster: str | None) -> Formula | None:
+def _joint_formula(section: Section, clusters: Sequence[str], kind: str) -> Formula | None:
     formula = read_formula(section, "written + course ~ gender + (1 | school)")
-    if formula is not None:
-        if not formula.responses:
-            section.note("formula", "has no variable to impute on the left of ~")
-        if not formula.single_grouping:
-            more = "; plans have one grouping factor, JointNormal in Python several" if formula.random else ""
-            section.note(
-                "formula", f"needs one random part on one column: (1 | {cluster or 'cluster'}){more}"
-            )
-        elif cluster is not None and formula.cluster != cluster:
-            section.note(
-                "formula", f"groups by {formula.cluster!r}, data.cluster is {cluster!r}; make them one"
-            )
+    if formula is None:
+        return None
+    if not formula.responses:
+        section.note("formula", "has no variable to impute on the left of ~")
+    named = ", ".join(map(repr, clusters))
+    if kind == "JointNormal" and len(clusters) > 1:
+        for group in formula.groups:
+            if group not in clusters:
+                section.note("formula", f"groups by {group!r}, and data.cluster has {named}; make them one")
+        if not formula.random:
+            section.note("formula", f"needs a random part, such as (1 | {clusters[0]})")
+        return formula
+    if not formula.single_grouping:
+        more = ""
+        if formula.random:
+            more = '; several are for type = "JointNormal" with the columns of all in data.cluster = ["school", "class"]'
+        section.note(
+            "formula", f"needs one random part on one column: (1 | {(*clusters, 'cluster')[0]}){more}"
+        )
+    elif clusters and formula.cluster != clusters[0]:
+        section.note("formula", f"groups by {formula.cluster!r}, data.cluster is {named}; make them one")
     return formula
-
-
-def _texts(section: Section, key: str) -> dict[str, str]:
-    """A table of texts by variable."""
-    table = section.table(key, {})
-    for name, value in table.items():
-        if not isinstance(value, str):
-            section.note(f"{key}.{name}", f"must be text, not {value!r}")
-    return {name: value for name, value in table.items() if isinstance(value, str)}
 
 
 def read_formula(section: Section, example: str) -> Formula | None:

@@ -6,10 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from bayesimp.formulas.formula import Formula
 from bayesimp.priors import Priors
+from bayesimp.shift import Shift
 
-__all__ = ["AnalysisPlan", "DataPlan", "ImputePlan", "MnarPlan", "ModelPlan", "OutputPlan", "Plan"]
+__all__ = [
+    "AnalysisPlan", "DataPlan", "ImputePlan", "MnarPlan", "ModelPlan", "OutputPlan", "Plan", "ReportPlan",
+    "SensitivityPlan",
+]  # fmt: skip
 
 
 JOINT_OPTIONS = ("m", "seed", "chains", "tune", "draws", "thin", "sampler")
@@ -21,8 +27,13 @@ class DataPlan:
 
     Attributes
     ----------
+    cluster, further_clusters
+        The column of the primary clusters, and those of other grouping factors.
     types
-        By column: "string", "integer", "number", "category", or the tuple of the categories in order.
+        By column: "string", "integer", "number", "boolean", "category", the tuple of the categories in order, or a
+        category of pandas.
+    columns
+        Columns of the file that the table has; none: all.
     missing
         Texts that mean "missing" in a CSV file, in addition to the empty cell, NA, NaN and the like.
     """
@@ -31,10 +42,17 @@ class DataPlan:
     file: Path | None = None
     example: str | None = None
     families: dict[str, str] | None = None
-    types: dict[str, str | tuple[str, ...]] | None = None
+    types: dict[str, str | tuple[str, ...] | pd.CategoricalDtype] | None = None
     missing: tuple[str, ...] = ()
     separator: str = ","
     decimal: str = "."
+    columns: tuple[str, ...] = ()
+    further_clusters: tuple[str, ...] = ()
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """All cluster columns, the primary one first."""
+        return (self.cluster, *self.further_clusters)
 
 
 @dataclass(frozen=True)
@@ -51,9 +69,18 @@ class ModelPlan:
         None: those of the methods of chained equations.
     residual
         Of a JointLatent: whether clusters have a "common" residual covariance, or each "cluster" its own.
-    factors, order, effects
-        Of a JointGLMM, whose analyses, with their families and links, are those of the plan.
-    methods, predictors, derived, compatible
+    reference
+        Of a JointNormal: the record of its `bayesimp.ReferenceBased`; None: values are missing at random.
+    shift
+        Numbers added to what is imputed; None: nothing.
+    analysis
+        Formulas that the model is made for (JointGLMM, FCS). None: those of the plan, with their families and links, for
+        a JointGLMM and where `congenial` is true; else no formulas.
+    factors, effects, links
+        Of a JointGLMM, each as `bayesimp.JointGLMM` takes it.
+    order
+        Of a JointGLMM or of chained equations.
+    methods, predictors, blocks, derived, compatible, bounds
         Of chained equations; each as `bayesimp.FCS` takes it.
     congenial
         Whether chained equations draw covariates given the analyses of the plan.
@@ -63,19 +90,25 @@ class ModelPlan:
     formula: Formula | None
     priors: Priors | None
     residual: str = "common"
+    reference: dict[str, Any] | None = None
+    shift: Shift | None = None
+    analysis: str | tuple[str, ...] | None = None
     factors: dict[str, str] = field(default_factory=dict)
-    order: tuple[str, ...] = ()
+    order: str | tuple[str, ...] = ()
     effects: str = "joint"
-    methods: str | dict[str, str] | None = None
-    predictors: tuple[str, ...] = ()
+    links: dict[str, str] = field(default_factory=dict)
+    methods: Any = None
+    predictors: Any = None
+    blocks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     derived: dict[str, str] = field(default_factory=dict)
-    compatible: bool = False
+    compatible: bool | None = None
+    bounds: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     congenial: bool = False
 
     @property
     def for_analyses(self) -> bool:
         """Whether the analyses of the plan are part of the model."""
-        return self.type == "JointGLMM" or self.congenial
+        return self.analysis is None and (self.type == "JointGLMM" or self.congenial)
 
 
 @dataclass(frozen=True)
@@ -165,6 +198,37 @@ class MnarPlan:
 
 
 @dataclass(frozen=True)
+class SensitivityPlan:
+    """Sensitivity to the prior, as `bayesimp.sensitivity` takes it.
+
+    Attributes
+    ----------
+    priors
+        By name; None: the default grid.
+    reference
+        Name of the prior to which changes refer; None: the first.
+    analyses
+        Names of the analyses of the plan that are repeated.
+    m
+        Imputations under each prior.
+    """
+
+    priors: dict[str, Priors] | None
+    reference: str | None
+    analyses: tuple[str, ...]
+    m: int
+
+
+@dataclass(frozen=True)
+class ReportPlan:
+    """A report that is written at the end of a run: names of files, and what only the user knows, by item."""
+
+    files: tuple[str, ...] = ("report.html",)
+    stated: dict[str, str] = field(default_factory=dict)
+    figures: bool = True
+
+
+@dataclass(frozen=True)
 class OutputPlan:
     """What is written in addition to the tables of results; ``format`` of the completed tables: csv or parquet."""
 
@@ -186,3 +250,5 @@ class Plan:
     analyses: tuple[AnalysisPlan, ...]
     output: OutputPlan
     mnar: MnarPlan | None = None
+    sensitivity: SensitivityPlan | None = None
+    report: ReportPlan | None = None

@@ -19,8 +19,9 @@ from bayesimp.table.files import read_table, with_types
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.workflow.plan_mnar import check_mnar
 from bayesimp.workflow.plan_records import AnalysisPlan, Plan
+from bayesimp.workflow.plan_sensitivity import check_sensitivity
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "model_of", "prepare", "table_of"]
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,19 @@ def prepare(plan: Plan) -> Prepared:
     DataError, SpecificationError
         The table or the plan cannot be used; all absent columns are named at once.
     """
-    frame = _load(plan)
-    _check_columns(plan, list(frame.columns))
-    data = IncompleteData(frame, plan.data.cluster, _families(plan) or None)
+    frame = table_of(plan)
+    data = IncompleteData(frame, list(plan.data.clusters), _families(plan) or None)
     if plan.model.formula is not None:
         _check_complete(plan, data, plan.model.formula.responses)
     if plan.output.completed:
         check_long_names(data.frame, "set completed = false in [output]")
-    model = _model(plan, data)
+    model = model_of(plan, data)
     model.check_options(sampler=plan.impute.sampler)
     if plan.model.formula is None:
         _check_complete(plan, data, model.responses)
         _check_families(plan, data)
     check_mnar(plan, model)
+    check_sensitivity(plan, model)
     return Prepared(plan, data, model)
 
 
@@ -67,29 +68,58 @@ def _families(plan: Plan) -> dict[str, str]:
     return declared
 
 
-def _model(plan: Plan, data: IncompleteData) -> ImputationModel:
-    """The imputation model, made as a user of Python makes it."""
+def model_of(plan: Plan, data: IncompleteData) -> ImputationModel:
+    """The imputation model of a plan for a table, made as a user of Python makes it.
+
+    Raises
+    ------
+    DataError, SpecificationError
+        As the engine.
+    """
     own = plan.model
     if own.type == "FCS":
-        from bayesimp.fcs.model import FCS
-
-        predictors = list(own.predictors) or None
-        analyses = [str(a.formula) for a in plan.analyses] if own.congenial else None
-        model = FCS(
-            data, own.methods, predictors, analysis=analyses, derived=own.derived or None,
-            compatible=own.compatible or None,
-        )  # fmt: skip
-        return model if own.priors is None else model.with_priors(own.priors)
-    declared: dict[str, Any] = {"priors": priors_to_dict(cast(Priors, own.priors))}
+        return _chained_equations(plan, data)
+    shift = {} if own.shift is None else {"shift": own.shift.to_record()}
+    declared: dict[str, Any] = {"priors": priors_to_dict(cast(Priors, own.priors))} | shift
     if own.formula is not None:
-        declared |= {"formula": str(own.formula), "residual": own.residual}
+        further = {"residual": own.residual} if own.type == "JointLatent" else {"reference": own.reference}
+        declared |= {"formula": str(own.formula)} | further
     else:
-        links = {a.formula.responses[0]: a.link for a in plan.analyses if a.link is not None}
         declared |= {
-            "analysis": [str(a.formula) for a in plan.analyses], "factors": own.factors,
-            "order": own.order or None, "effects": own.effects, "links": links,
+            "analysis": _analyses(plan), "factors": own.factors, "order": own.order or None, "effects": own.effects,
+            "links": _links(plan),
         }  # fmt: skip
     return model_type(own.type).from_specification(data, declared)
+
+
+def _chained_equations(plan: Plan, data: IncompleteData) -> ImputationModel:
+    from bayesimp.fcs.model import FCS
+    from bayesimp.fcs.specification.declared import declared_from_dict
+    from bayesimp.workflow.plan_methods import methods_from_plan
+
+    own = plan.model
+    declared = declared_from_dict({
+        "order": own.order or None, "blocks": {name: list(each) for name, each in own.blocks.items()} or None,
+        "derived": own.derived or None, "compatible": own.compatible, "bounds": own.bounds or None,
+        "analysis": _analyses(plan), "predictors": own.predictors, "methods": None,
+    })  # fmt: skip
+    made = FCS(data, **(declared | {"methods": methods_from_plan(own.methods)}), shift=own.shift)
+    return made if own.priors is None else made.with_priors(own.priors)
+
+
+def _analyses(plan: Plan) -> Any:
+    """The formulas that the model is made for: its own, or those of the plan; None where there are none."""
+    own = plan.model
+    if own.for_analyses:
+        return [str(a.formula) for a in plan.analyses]
+    return own.analysis if own.analysis is None or isinstance(own.analysis, str) else list(own.analysis)
+
+
+def _links(plan: Plan) -> dict[str, str]:
+    """Links by response, where they are not the default: of the analyses of the plan, and the model's own."""
+    if not plan.model.for_analyses:
+        return plan.model.links
+    return {a.formula.responses[0]: a.link for a in plan.analyses if a.link is not None} | plan.model.links
 
 
 def _check_families(plan: Plan, data: IncompleteData) -> None:
@@ -103,6 +133,23 @@ def _check_families(plan: Plan, data: IncompleteData) -> None:
                 f"{plan.path}: analysis[{k}].family is '{a.family}', and '{name}' is imputed as {family}: say family = "
                 f'"{family}", or "{name}" = "{a.family}" under [data.families].'
             )
+
+
+def table_of(plan: Plan) -> pd.DataFrame:
+    """The table of a plan: its columns, with their types.
+
+    Raises
+    ------
+    DataError, SpecificationError
+        The file cannot be read, or has not the columns that the plan names; all absent ones are named at once.
+    """
+    frame = _load(plan)
+    _check_columns(plan, list(frame.columns))
+    chosen = plan.data.columns
+    if not chosen:
+        return frame
+    _check_columns(plan, list(chosen), "data.columns")
+    return frame[list(chosen)]
 
 
 def _load(plan: Plan) -> pd.DataFrame:
@@ -121,8 +168,9 @@ def _load(plan: Plan) -> pd.DataFrame:
     )
 
 
-def _check_columns(plan: Plan, columns: list[str]) -> None:
-    wanted = [("data.cluster", plan.data.cluster)]
+def _check_columns(plan: Plan, columns: list[str], where: str = "the table") -> None:
+    wanted = [("data.cluster", name) for name in plan.data.clusters]
+    wanted += [("data.columns", name) for name in plan.data.columns]
     wanted += [(f"data.families.{name}", name) for name in plan.data.families or {}]
     formulas = [] if plan.model.formula is None else [("model.formula", plan.model.formula)]
     formulas += [(f"analysis[{k}].formula", a.formula) for k, a in enumerate(plan.analyses, 1)]
@@ -131,7 +179,7 @@ def _check_columns(plan: Plan, columns: list[str]) -> None:
     for k, a in enumerate(plan.analyses, 1):
         wanted += [(f"analysis[{k}].{key}", name) for key, name in a.columns.items()]
     absent = [
-        f"  {place}: the table has no column '{name}'. {suggestion(name, columns)}"
+        f"  {place}: {where} has no column '{name}'. {suggestion(name, columns)}"
         for place, name in dict.fromkeys(wanted)
         if name not in columns
     ]
@@ -155,12 +203,12 @@ def _check_complete(plan: Plan, data: IncompleteData, imputed: Sequence[str]) ->
             "cells, drop the rows from the table, or leave the variable out"
         )
         for name in (() if formula is None else formula.variables)
-        if name != data.cluster and data.missing(name).any()
+        if name not in data.cluster_columns and data.missing(name).any()
     ]
     for k, analysis in enumerate(plan.analyses, 1):
         key_of = {name: key for key, name in analysis.columns.items()}
         for name in analysis.needed:
-            if name in imputed or name == data.cluster:
+            if name in imputed or name in data.cluster_columns:
                 continue
             if count := int(data.missing(name).sum()):
                 place = f"analysis[{k}].{key_of.get(name, 'formula')}"

@@ -22,6 +22,7 @@ __all__ = ["report_folder"]
 
 TITLE = "Multiple imputation: report"
 PLAN, IMPUTATIONS, SHIFTED = "plan.toml", "imputations.nc", "mnar.csv"
+PRIORS, PRIORS_WORDS = "sensitivity.csv", "sensitivity.txt"
 
 
 def report_folder(folder: Path, out: Path | None, figures: bool) -> Path:
@@ -43,9 +44,10 @@ def report_folder(folder: Path, out: Path | None, figures: bool) -> Path:
     plan = read_plan(folder / PLAN, with_table=False)
     imputations = load(folder / IMPUTATIONS)
     path = folder / "report.html" if out is None else out
+    stated = {"prespecified": _prespecified(record)} | (plan.report.stated if plan.report else {})
     made = report(
         imputations, path, analysis=_analyses(plan, imputations.data.cluster), title=plan.title or TITLE,
-        mnar=_shifted(folder), stated={"prespecified": _prespecified(record)}, plan=plan.text, figures=figures,
+        mnar=_shifted(folder), sensitivity=_under_priors(folder), stated=stated, plan=plan.text, figures=figures,
     )  # fmt: skip
     _remember(folder, record, made)
     return made
@@ -66,6 +68,14 @@ def _shifted(folder: Path) -> SensitivityTable | None:
         "Imputed values were shifted as the plan says; tipping points are in mnar_tipping.csv of the run.",
     )
     return SensitivityTable(pd.read_csv(folder / SHIFTED), words)
+
+
+def _under_priors(folder: Path) -> SensitivityTable | None:
+    """The pooled answers of the run under several priors, and what moves most."""
+    if not (folder / PRIORS).is_file():
+        return None
+    words = (folder / PRIORS_WORDS).read_text(encoding="utf-8").splitlines()
+    return SensitivityTable(pd.read_csv(folder / PRIORS), tuple(words))
 
 
 def _prespecified(record: dict[str, Any]) -> str:

@@ -2,109 +2,29 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import partial
-from importlib.metadata import version
-from textwrap import fill
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
 from bayesimp.analysis.fit import Fits, fit_each
 from bayesimp.analysis.pooled_text import as_text
-from bayesimp.diagnostics.convergence import Summary
-from bayesimp.errors import BayesimpError, SpecificationError, StatisticalWarning
+from bayesimp.errors import BayesimpError, SpecificationError
 from bayesimp.imputation.result import Imputations
 from bayesimp.progress import progress_bar, waiting
 from bayesimp.workflow.folder import (
     Folder,
     beside,
-    checksum,
     components_of,
     long_csv,
     long_parquet,
-    versions,
 )
-from bayesimp.workflow.plan_mnar import run_mnar, tipping_points
 from bayesimp.workflow.plan_records import AnalysisPlan
 from bayesimp.workflow.prepare import Prepared
-from bayesimp.workflow.words import in_plan_words
+from bayesimp.workflow.running import Captions, Running
+from bayesimp.workflow.what_if import not_at_random, under_priors
 
 __all__ = ["Captions", "run"]
-
-
-class Captions:
-    """The text between the tables; `bayesimp.workflow.demo` has more."""
-
-    def missing(self, ready: Prepared) -> str:
-        """Heading of the summary of missing values."""
-        return "What is missing"
-
-    def imputing(self, ready: Prepared) -> str:
-        """Heading of the imputation."""
-        return "The imputation model"
-
-    def convergence(self, summary: Summary) -> str:
-        """Heading of the diagnostics."""
-        return "Convergence"
-
-    def pooled(self, analysis: AnalysisPlan, table: pd.DataFrame, rows: tuple[int, int]) -> str:
-        """Heading of an analysis."""
-        return f"Analysis '{analysis.name}': {analysis.formula}"
-
-    def files(self, folder: Folder) -> str:
-        """Which files were written, and where."""
-        return fill(f"Written to {folder.root}: {', '.join(folder.files)}", 100, break_on_hyphens=False)
-
-
-@dataclass
-class _Run:
-    """One run on its way."""
-
-    ready: Prepared
-    folder: Folder
-    say: Callable[[str], None]
-    captions: Captions
-    notes: list[str] = field(default_factory=list)
-    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-
-    def caption(self, text: str) -> None:
-        self.say(f"\n{text}\n")
-
-    def record(self, status: str, command: str, imputations: Imputations | None) -> None:
-        plan, data = self.ready.plan, self.ready.data
-        if plan.data.file is None:
-            source = {"example": plan.data.example}
-        else:
-            source = {"file": str(plan.data.file), "sha256": checksum(plan.data.file)}
-        self.folder.record({
-            "bayesimp": version("bayesimp"), "command": command, "status": status, "started": self.started,
-            "title": plan.title, "plan": str(plan.path), "seed": plan.impute.seed,
-            "m": None if imputations is None else imputations.m, "m_planned": plan.impute.m,
-            "data": {**source, "rows": len(data), "clusters": len(data.clusters)},
-            "versions": versions(), "notes": self.notes,
-        })  # fmt: skip
-
-    @contextmanager
-    def step(self, name: str, wait: str = "", aloud: bool = True) -> Iterator[None]:
-        """Time a step, show that it is running, and collect its warnings as notes."""
-        with self.folder.timed(name), warnings.catch_warnings(record=True) as caught, waiting(wait):
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("always", StatisticalWarning)
-            yield
-        for warning in caught:
-            self.note(str(warning.message), aloud)
-
-    def note(self, text: str, aloud: bool = True) -> None:
-        text = in_plan_words(text)
-        if text not in self.notes:
-            self.notes.append(text)
-            if aloud:
-                self.say(f"Note: {text}")
 
 
 def run(
@@ -121,7 +41,7 @@ def run(
     How it ended, as in the record: "complete"; "interrupted", after writing what there was by then;
     "incomplete" if an analysis was not possible, which is reported, and the rest written.
     """
-    this = _Run(ready, folder, say, captions or Captions())
+    this = Running(ready, folder, say, captions or Captions())
     imputations = None
     status = "failed"
     try:
@@ -133,7 +53,9 @@ def run(
         _judge(this, imputations)
         made = [_analyse(this, imputations, analysis) for analysis in ready.plan.analyses]
         if ready.plan.mnar is not None and not interrupted:
-            made.append(_not_at_random(this))
+            made.append(not_at_random(this))
+        if ready.plan.sensitivity is not None and not interrupted:
+            made.append(under_priors(this))
         if ready.plan.output.figures:
             _figures(this, imputations)
         status = "interrupted" if interrupted else "complete" if all(made) else "incomplete"
@@ -146,11 +68,13 @@ def run(
         this.note(str(error))
     finally:
         this.record(status, command, imputations)
+    if ready.plan.report is not None and imputations is not None:
+        _report(this)
     this.caption(this.captions.files(folder))
     return status
 
 
-def _missing(this: _Run) -> None:
+def _missing(this: Running) -> None:
     plan, data, folder = this.ready.plan, this.ready.data, this.folder
     this.caption(this.captions.missing(this.ready))
     this.say(repr(data))
@@ -165,7 +89,7 @@ def _missing(this: _Run) -> None:
             folder.figure("missingness.png", lambda: plot_missing(data))
 
 
-def _impute(this: _Run) -> Imputations:
+def _impute(this: Running) -> Imputations:
     plan, folder = this.ready.plan, this.folder
     this.caption(this.captions.imputing(this.ready))
     this.say(repr(this.ready.model))
@@ -182,7 +106,7 @@ def _impute(this: _Run) -> Imputations:
     return imputations
 
 
-def _judge(this: _Run, imputations: Imputations) -> None:
+def _judge(this: Running, imputations: Imputations) -> None:
     with this.step("convergence", "Judging convergence", aloud=False):
         summary = imputations.summary()
         parts = {"parameter": summary.parameters, "imputed": summary.imputed}
@@ -207,7 +131,7 @@ class _Watched:
         return self._imputations.frame(k)
 
 
-def _analyse(this: _Run, imputations: Imputations, analysis: AnalysisPlan) -> bool:
+def _analyse(this: Running, imputations: Imputations, analysis: AnalysisPlan) -> bool:
     """Fit, pool and write; False if that is not possible, which must not stop the other results."""
     options = analysis.options(this.ready.data.cluster)
     try:
@@ -244,33 +168,21 @@ def _analyse(this: _Run, imputations: Imputations, analysis: AnalysisPlan) -> bo
     return True
 
 
-def _not_at_random(this: _Run) -> bool:
-    """The analyses with imputed values shifted; False if that is not possible, as in `_analyse`."""
-    plan, folder = this.ready.plan, this.folder
-    assert plan.mnar is not None
-    try:
-        with this.step("not at random", "Imputing values missing not at random"):
-            result = run_mnar(plan, this.ready.model)
-            tipping, words = tipping_points(result, plan.mnar.threshold)
-    except BayesimpError as error:
-        this.note(f"Values missing not at random: {error}")
-        return False
-    for name, table in (("mnar", result.table), ("mnar_imputed", result.imputed), ("mnar_tipping", tipping),
-                        ("mnar_events", pd.DataFrame(result.events))):  # fmt: skip
-        folder.table(f"{name}.csv", table)
-    this.caption("Values missing not at random")
-    this.say("\n\n".join([str(result).replace("see .events", "see mnar_events.csv"), *words]))
-    if plan.output.figures:
-        from bayesimp.plots.mnar import plot_mnar
+def _report(this: Running) -> None:
+    """The reports of [report], of what the run has left in its folder."""
+    from bayesimp.workflow.reporting import report_folder
 
-        for name in result.analyses:
-            draw = partial(plot_mnar, result, analysis=name, threshold=plan.mnar.threshold)
-            with this.step("figures", f"Drawing mnar_{name}.png"):
-                folder.figure(f"mnar_{name}.png", draw)
-    return not any(event.kind == "interrupted" for _, event in result.log)
+    own, folder = this.ready.plan.report, this.folder
+    assert own is not None
+    for file in own.files:
+        with waiting(f"Writing {file}"):
+            report_folder(folder.root, folder.root / file, own.figures)
+        folder.path(file)
 
 
-def _complete_cases(this: _Run, analysis: AnalysisPlan, options: dict) -> tuple[Fits | None, tuple[int, int]]:
+def _complete_cases(
+    this: Running, analysis: AnalysisPlan, options: dict
+) -> tuple[Fits | None, tuple[int, int]]:
     """The analysis of the rows that are complete in its columns, how many these are, and of how many."""
     frame = this.ready.data.frame
     rows = frame.dropna(subset=list(analysis.needed))
@@ -283,7 +195,7 @@ def _complete_cases(this: _Run, analysis: AnalysisPlan, options: dict) -> tuple[
         return None, (len(rows), len(frame))
 
 
-def _figures(this: _Run, imputations: Imputations) -> None:
+def _figures(this: Running, imputations: Imputations) -> None:
     from bayesimp.plots.imputed import plot_imputed
     from bayesimp.plots.imputed_trace import plot_imputed_trace
     from bayesimp.plots.prior_posterior import plot_prior_posterior

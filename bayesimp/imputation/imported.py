@@ -1,0 +1,295 @@
+"""Imputations made by other software, read so that they are analysed, pooled and plotted like those of this package.
+
+    long tables         one column with the number of the table, 0 for the incomplete one, and one with the row:
+                        `.imp`, `.id` (mice), `_mi_m`, `_mi_id` (Stata), `imp_m`, `imp_id`, `Imputation_`, `Row_` (ours)
+    lists of tables     the completed tables, and the incomplete one as ``original=``
+
+What is imputed is what is missing in the incomplete table; all other cells must be the same in every table.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.events import Event
+from bayesimp.imputation.export import SPSS, STATA
+from bayesimp.imputation.result import Imputations
+from bayesimp.imputation.tree import cells_and_observed
+from bayesimp.messages import listing, where
+from bayesimp.table.files import Type, read_table
+from bayesimp.table.incomplete import IncompleteData
+from bayesimp.table.reading import as_pandas
+
+__all__ = ["ImportedImputations", "read_imputations"]
+
+NUMBERS = ((".imp", ".id"), ("_mi_m", "_mi_id"), STATA, SPSS)
+FILES = (".csv", ".parquet", ".feather", ".dta", ".sav")
+FURTHER = ("_mi_miss",)  # that Stata adds, and that says nothing new
+EXACT = 1e-12  # relative difference of numbers that text files may make
+
+
+class ImportedImputations(Imputations):
+    """Imputations that other software has made: completed tables, without a model and its chains.
+
+    They are read like others (`frame`, `to_long`, iteration), analysed (`analyse`), plotted (`bayesimp.plot_imputed`) and
+    exported; what needs chains says that there are none.
+    """
+
+    def summary(self, var_names: list[str] | None = None) -> Any:
+        """Refused: there are no chains to judge."""
+        raise SpecificationError(
+            f"These imputations are from {self.attrs['source']}, without chains to be judged."
+        )
+
+    def save(self, path: Any) -> None:
+        """Refused: `export` keeps the tables, and there is nothing else."""
+        raise SpecificationError(
+            "These imputations have no run to save; imp.export('tables.parquet') keeps them."
+        )
+
+    def __repr__(self) -> str:
+        cells = sum(len(self.rows(name)) for name in self.imputed_columns)
+        events = f"\n  {len(self._events)} events: see .events" if self._events else ""
+        return (
+            f"Imputations: m = {self.m}, {cells:,} cells of {', '.join(self.imputed_columns) or 'no variable'}\n"
+            f"  read from {self.attrs['source']}, without model and chains{events}"
+        )
+
+    def _repr_html_(self) -> str:
+        from bayesimp.markup import framed, paragraph
+
+        first, *rest = repr(self).split("\n")
+        return framed(first, [paragraph(line.strip()) for line in rest])
+
+
+def read_imputations(
+    source: Any,
+    cluster: str | Sequence[str],
+    families: Mapping[str, str] | None = None,
+    *,
+    original: Any = None,
+    types: Mapping[str, Type] | None = None,
+) -> ImportedImputations:
+    """Imputations of mice, Stata, SPSS or any other software.
+
+    Parameters
+    ----------
+    source
+        A file (.csv, .parquet, .feather, .dta, .sav) or table in the long format, with the incomplete table as number 0;
+        or a list of completed tables.
+    cluster, families
+        As for `bayesimp.IncompleteData`.
+    original
+        The incomplete table, for a list.
+    types
+        Of columns of a .csv file, as in `bayesimp.table.files.read_table`: ``{"school": "string"}``, or the categories in
+        their order.
+
+    Returns
+    -------
+    Imputations without a run.
+
+    Raises
+    ------
+    DataError
+        Not such tables: no incomplete one, other rows, observed cells that differ, cells that are imputed in some tables
+        only; the message says which table, column and rows.
+
+    Examples
+    --------
+    >>> imp = bi.read_imputations("from_mice.csv", cluster="school")                # doctest: +SKIP
+    >>> imp.analyse("written ~ course + (1 | school)").pool()                       # doctest: +SKIP
+    """
+    frame, tables, what = _tables(source, original, dict(types or {}))
+    if not tables:
+        raise DataError(f"{what}: there are no imputations, only the incomplete table.")
+    for k, table in enumerate(tables, 1):
+        _check_table(frame, table, k)
+    data = IncompleteData(frame, cluster, families)
+    cells, events = {}, []
+    for name in data.frame.columns:
+        found, left = _cells(data, name, tables)
+        if left:
+            text = "missing in the incomplete table and in all others, and so not imputed"
+            events.append(Event("not imputed", str(name), text, left))
+        if found is not None:
+            cells[str(name)] = found
+    attrs = {"m": len(tables), "responses": list(cells), "source": what}
+    tree = partial(_tree, data, cells, attrs)
+    return ImportedImputations(data, cells, attrs, tree, events)
+
+
+def _tree(data: IncompleteData, cells: Mapping[str, Any], attrs: Mapping[str, Any]) -> xr.DataTree:
+    groups = cells_and_observed(data, cells, {name: data.numeric(name) for name in cells})
+    tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
+    tree.attrs.update(attrs)
+    return tree
+
+
+def _tables(
+    source: Any, original: Any, types: dict[str, Type]
+) -> tuple[pd.DataFrame, list[pd.DataFrame], str]:
+    """The incomplete table, the completed ones in the same order of rows, and what they were read from."""
+    if isinstance(source, str | os.PathLike):
+        return *_split(_read(Path(source), types), Path(source).name), Path(source).name
+    if types:
+        raise SpecificationError(
+            "read_imputations: types= is for files; the columns of a table have their types."
+        )
+    if isinstance(source, list | tuple):
+        if original is None:
+            raise DataError(
+                "read_imputations: a list of completed tables does not say what was imputed; give the incomplete table, "
+                "original=table. Without it bi.fit_each(tables, analysis) analyses them."
+            )
+        frame = as_pandas(original)[0]
+        return frame, [as_pandas(table)[0] for table in source], "a list of tables"
+    return *_split(as_pandas(source)[0], "the table"), "a long table"
+
+
+def _read(path: Path, types: dict[str, Type]) -> pd.DataFrame:
+    ending = path.suffix.lower()
+    if ending not in FILES:
+        own = " bi.load reads what imp.save(path) wrote." if ending in (".nc", ".zarr") else ""
+        raise SpecificationError(f"read_imputations: {path.name} is none of {', '.join(FILES)}.{own}")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file.")
+    if ending in (".dta", ".sav") and types:
+        raise SpecificationError(
+            f"read_imputations: types= is for .csv files; {path.name} has its own types."
+        )
+    if ending == ".dta":
+        # a label does not say whether levels have an order; families={"grade": "ordinal"} does
+        return pd.read_stata(path, convert_missing=False, order_categoricals=False)
+    if ending == ".sav":
+        try:
+            import pyreadstat
+        except ModuleNotFoundError:
+            raise SpecificationError(
+                "read_imputations: .sav files are read by pyreadstat, which is not installed: pip install "
+                "'bayesimp[spss]'."
+            ) from None
+        return _labelled(*pyreadstat.read_sav(str(path), apply_value_formats=True))
+    return read_table(path, types)
+
+
+def _labelled(frame: pd.DataFrame, meta: Any) -> pd.DataFrame:
+    """Columns with labels as categories in the order of their numbers, ordered where SPSS says that they are."""
+    out = {}
+    for name, labels in meta.variable_value_labels.items():
+        levels = [labels[code] for code in sorted(labels)]
+        ordered = meta.variable_measure.get(name) == "ordinal"
+        out[name] = pd.Series(pd.Categorical(frame[name], levels, ordered=ordered), index=frame.index)
+    return frame.assign(**out)
+
+
+def _split(long: pd.DataFrame, what: str) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
+    """The tables of a long one, each in the order of rows of the incomplete one."""
+    pairs = [pair for pair in NUMBERS if set(pair) <= set(long.columns)]
+    if len(pairs) != 1:
+        known = "; ".join(f"{number} and {row}" for number, row in NUMBERS)
+        raise DataError(
+            f"{what} does not say which table and row a line belongs to: it needs two columns ({known}), of one kind."
+        )
+    number, row = pairs[0]
+    k = pd.to_numeric(long[number].astype(object), errors="coerce").to_numpy(float)
+    m = int(np.nanmax(k)) if len(k) and not np.isnan(k).all() else 0
+    if np.isnan(k).any() or set(k) != set(range(m + 1)):
+        raise DataError(
+            f'{what}: {number} must be 0, 1, .., m, with 0 for the incomplete table (in mice, complete(imp, "long", '
+            f"include = TRUE)); it has "
+            f"{listing(sorted(set(k[~np.isnan(k)].astype(int))))}."
+        )
+    rest = long.drop(columns=[number, *(name for name in FURTHER if name in long.columns)]).set_index(row)
+    parts = [rest[k == each] for each in range(m + 1)]
+    first = parts[0]
+    if first.index.has_duplicates:
+        raise DataError(
+            f"{what}: {row} occurs more than once in the incomplete table; it must number its rows."
+        )
+    for each, part in enumerate(parts[1:], 1):
+        if len(part) != len(first) or part.index.has_duplicates or not part.index.isin(first.index).all():
+            raise DataError(
+                f"{what}: table {each} has not the rows of the incomplete one ({len(part):,}, not {len(first):,}). In "
+                "Stata, mi convert flong, clear makes all tables whole."
+            )
+    return first, [part.reindex(first.index) for part in parts[1:]]
+
+
+def _check_table(frame: pd.DataFrame, table: pd.DataFrame, k: int) -> None:
+    if lacks := [name for name in frame.columns if name not in table.columns]:
+        raise DataError(f"imputation {k} lacks the column {listing(lacks)} of the incomplete table.")
+    if len(table) != len(frame):
+        raise DataError(f"imputation {k} has {len(table):,} rows, the incomplete table {len(frame):,}.")
+
+
+def _cells(
+    data: IncompleteData, name: str, tables: Sequence[pd.DataFrame]
+) -> tuple[tuple[np.ndarray, np.ndarray] | None, int]:
+    """(rows (c,), values (m, c)) of a column, None where nothing is imputed; and how many cells stay missing."""
+    column = data.frame[name]
+    missing = column.isna().to_numpy()
+    filled = None
+    for k, table in enumerate(tables, 1):
+        own = table[name]
+        other = ~missing & ~_same(column, own)
+        if other.any():
+            raise DataError(
+                f"imputation {k}: observed cells of '{name}' differ from the incomplete table "
+                f"{where(other, index=data.frame.index)}. What is imputed must be missing there."
+            )
+        now = missing & own.notna().to_numpy()
+        if filled is not None and (now != filled).any():
+            raise DataError(
+                f"imputation {k}: '{name}' is imputed in other cells than in imputation 1, "
+                f"{where(now != filled, index=data.frame.index)}."
+            )
+        filled = now
+    assert filled is not None
+    rows = np.flatnonzero(filled)
+    if not len(rows):
+        return None, int(missing.sum())
+    values = np.stack([_numbers(data, name, table[name].iloc[rows]) for table in tables])
+    return (rows, values), int(missing.sum() - len(rows))
+
+
+def _same(a: pd.Series, b: pd.Series) -> np.ndarray:
+    """(n,) whether cells agree: numbers up to what text files change, anything else exactly."""
+    if all(
+        pd.api.types.is_numeric_dtype(each.dtype) and not pd.api.types.is_bool_dtype(each.dtype)
+        for each in (a, b)
+    ):
+        x, y = (each.to_numpy(float, na_value=np.nan) for each in (a, b))
+        return np.isclose(x, y, rtol=EXACT, atol=0)
+    x, y = (each.astype(object).where(each.notna(), None).to_numpy() for each in (a, b))
+    return np.array([p is q or p == q for p, q in zip(x, y, strict=True)], dtype=bool)
+
+
+def _numbers(data: IncompleteData, name: str, values: pd.Series) -> np.ndarray:
+    """Imputed values as numbers: levels as their positions."""
+    variable = data.variable(name) if name in data.families else None
+    if variable is None or data.families[name] == "none":
+        raise DataError(
+            f"'{name}' is imputed, and is neither number, text nor category (or the column of the clusters). Declare its "
+            "family, or leave the column out."
+        )
+    if not variable.is_coded:
+        return values.to_numpy(float)
+    place = {level: k for k, level in enumerate(data.levels(name))}
+    found = [place.get(value, -1) for value in values.astype(object)]
+    if min(found) < 0:
+        unknown = dict.fromkeys(value for value, k in zip(values.astype(object), found, strict=True) if k < 0)
+        raise DataError(
+            f"'{name}' is read as {data.families[name]}, and {listing(list(unknown), most=3)} is imputed, which is never "
+            f"observed. If it is a number with any value, say so: families={{'{name}': 'normal'}}."
+        )
+    return np.array(found, dtype=float)

@@ -1,0 +1,97 @@
+"""A run on its way: its steps are timed, its warnings collected as notes, its record written at the end."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from textwrap import fill
+
+import pandas as pd
+
+from bayesimp.diagnostics.convergence import Summary
+from bayesimp.errors import StatisticalWarning
+from bayesimp.imputation.result import Imputations
+from bayesimp.progress import waiting
+from bayesimp.workflow.folder import Folder, checksum, versions
+from bayesimp.workflow.plan_records import AnalysisPlan
+from bayesimp.workflow.prepare import Prepared
+from bayesimp.workflow.words import in_plan_words
+
+__all__ = ["Captions", "Running"]
+
+
+class Captions:
+    """The text between the tables; `bayesimp.workflow.demo` has more."""
+
+    def missing(self, ready: Prepared) -> str:
+        """Heading of the summary of missing values."""
+        return "What is missing"
+
+    def imputing(self, ready: Prepared) -> str:
+        """Heading of the imputation."""
+        return "The imputation model"
+
+    def convergence(self, summary: Summary) -> str:
+        """Heading of the diagnostics."""
+        return "Convergence"
+
+    def pooled(self, analysis: AnalysisPlan, table: pd.DataFrame, rows: tuple[int, int]) -> str:
+        """Heading of an analysis."""
+        return f"Analysis '{analysis.name}': {analysis.formula}"
+
+    def files(self, folder: Folder) -> str:
+        """Which files were written, and where."""
+        return fill(f"Written to {folder.root}: {', '.join(folder.files)}", 100, break_on_hyphens=False)
+
+
+@dataclass
+class Running:
+    """One run on its way: what is carried out, where it is written, how it is told."""
+
+    ready: Prepared
+    folder: Folder
+    say: Callable[[str], None]
+    captions: Captions
+    notes: list[str] = field(default_factory=list)
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def caption(self, text: str) -> None:
+        """Say a heading."""
+        self.say(f"\n{text}\n")
+
+    def record(self, status: str, command: str, imputations: Imputations | None) -> None:
+        """Write the record of the run: how it ended, from which plan, table and versions."""
+        plan, data = self.ready.plan, self.ready.data
+        if plan.data.file is None:
+            source = {"example": plan.data.example}
+        else:
+            source = {"file": str(plan.data.file), "sha256": checksum(plan.data.file)}
+        self.folder.record({
+            "bayesimp": version("bayesimp"), "command": command, "status": status, "started": self.started,
+            "title": plan.title, "plan": str(plan.path), "seed": plan.impute.seed,
+            "m": None if imputations is None else imputations.m, "m_planned": plan.impute.m,
+            "data": {**source, "rows": len(data), "clusters": len(data.clusters)},
+            "versions": versions(), "notes": self.notes,
+        })  # fmt: skip
+
+    @contextmanager
+    def step(self, name: str, wait: str = "", aloud: bool = True) -> Iterator[None]:
+        """Time a step, show that it is running, and collect its warnings as notes."""
+        with self.folder.timed(name), warnings.catch_warnings(record=True) as caught, waiting(wait):
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", StatisticalWarning)
+            yield
+        for warning in caught:
+            self.note(str(warning.message), aloud)
+
+    def note(self, text: str, aloud: bool = True) -> None:
+        """Keep a note for the record, once, and say it."""
+        text = in_plan_words(text)
+        if text not in self.notes:
+            self.notes.append(text)
+            if aloud:
+                self.say(f"Note: {text}")
