@@ -18,9 +18,12 @@ import numpy as np
 import xarray as xr
 
 from bayesimp.contract import CodeNotInFile, Run, model_type, plain
-from bayesimp.errors import DataError, SpecificationError
+from bayesimp.durable import replacing
+from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
+from bayesimp.imputation.file_contents import contents_digest, read_contents
 from bayesimp.imputation.result import Imputations
+from bayesimp.runlog import check_file
 from bayesimp.sections import possible
 from bayesimp.table.exact import from_exact, to_exact
 from bayesimp.table.incomplete import IncompleteData
@@ -59,10 +62,14 @@ def save(imputations: Imputations, path: str | os.PathLike[str]) -> None:
     }
     tree = xr.DataTree.from_dict({f"/{name}": _for_file(group) for name, group in groups.items()})
     tree.attrs["bayesimp"] = json.dumps(record, default=plain)
-    if path.suffix == ".nc":
-        tree.to_netcdf(path, engine="h5netcdf", mode="w")
-    else:
-        tree.to_zarr(path, mode="w")
+    tree.attrs["sha256"] = contents_digest(
+        tree.attrs["bayesimp"], {str(name): group.to_dataset() for name, group in tree.children.items()}
+    )
+    with replacing(path) as unfinished:
+        if path.suffix == ".nc":
+            tree.to_netcdf(unfinished, engine="h5netcdf", mode="w")
+        else:
+            tree.to_zarr(unfinished, mode="w")
 
 
 def load(
@@ -81,7 +88,7 @@ def load(
     Raises
     ------
     FileNotFoundError, DataError, SpecificationError
-        No such file; a file that `save` did not write; no path.
+        No such file; a file that `save` did not write, or that was altered or damaged afterwards; no path.
     """
     if not isinstance(path, str | os.PathLike):
         raise SpecificationError(
@@ -90,13 +97,8 @@ def load(
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file; load takes what imp.save(path) wrote.")
-    engine = "zarr" if path.suffix == ".zarr" else "h5netcdf"
-    with xr.open_datatree(path, engine=engine) as opened:
-        attrs = dict(opened.attrs)
-        groups = {str(name): group.to_dataset().load() for name, group in opened.children.items()}
-    if "bayesimp" not in attrs:
-        raise DataError(f"{path} is no result that this version of bayesimp has saved.")
-    record = json.loads(attrs["bayesimp"])
+    check_file(path)
+    record, groups = read_contents(path)
     _check_post(post, record["attrs"])
     if model is not None and record["attrs"]["model"] != "FromPyMC":
         raise SpecificationError(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bayesimp.durable import checksum, one_writer, write_text
 from bayesimp.errors import SpecificationError
 from bayesimp.imputation.storage import load
 from bayesimp.report.facts import SensitivityTable
 from bayesimp.report.make import report
 from bayesimp.workflow.folder import RECORD, earlier_record
 from bayesimp.workflow.plan import read_plan
+from bayesimp.workflow.trail import checked_log, enter
 
 if TYPE_CHECKING:
     from bayesimp.workflow.plan_records import Plan
@@ -24,30 +28,39 @@ TITLE = "Multiple imputation: report"
 PLAN, IMPUTATIONS, SHIFTED = "plan.toml", "imputations.nc", "mnar.csv"
 
 
-def report_folder(folder: Path, out: Path | None, figures: bool) -> Path:
+def report_folder(
+    folder: Path, out: Path | None, figures: bool, say: Callable[[str], None] = print
+) -> Path:
     """Write the report of a run's folder, into that folder as report.html unless `out` says otherwise.
 
     Raises
     ------
     SpecificationError
-        The folder holds no run, or the run did not get as far as its imputations.
+        The folder holds no run, the run did not get as far as its imputations, or it has not ended.
+    DataError
+        A file, or the log, is not as the run left it.
     """
     record = earlier_record(folder)
-    lacks = [name for name in (PLAN, IMPUTATIONS) if not (folder / name).is_file()]
-    if not record or lacks:
-        absent = RECORD if not record else " and no ".join(lacks)
-        raise SpecificationError(
-            f"{folder} holds no {absent}: give the folder of a run, bayesimp run PLAN --out {folder}, that got as far "
-            "as its imputations."
-        )
-    plan = read_plan(folder / PLAN, with_table=False)
-    imputations = load(folder / IMPUTATIONS)
     path = folder / "report.html" if out is None else out
-    made = report(
-        imputations, path, analysis=_analyses(plan, imputations.data.cluster), title=plan.title or TITLE,
-        mnar=_shifted(folder), stated={"prespecified": _prespecified(record)}, plan=plan.text, figures=figures,
-    )  # fmt: skip
-    _remember(folder, record, made)
+    with one_writer(folder) if folder.is_dir() else nullcontext():
+        log = checked_log(folder, replaced=path)
+        lacks = [name for name in (PLAN, IMPUTATIONS) if not (folder / name).is_file()]
+        if not record or lacks:
+            absent = RECORD if not record else " and no ".join(lacks)
+            raise SpecificationError(
+                f"{folder} holds no {absent}: give the folder of a run, bayesimp run PLAN --out {folder}, that got as "
+                "far as its imputations."
+            )
+        plan = read_plan(folder / PLAN, with_table=False)
+        imputations = load(folder / IMPUTATIONS)
+        made = report(
+            imputations, path, analysis=_analyses(plan, imputations.data.cluster), title=plan.title or TITLE,
+            mnar=_shifted(folder), stated={"prespecified": _prespecified(record)}, plan=plan.text, figures=figures,
+        )  # fmt: skip
+        if log is None:
+            _remember(folder, record, made)
+        elif remark := _enter(folder, made):
+            say(f"Note: {remark}")
     return made
 
 
@@ -69,6 +82,19 @@ def _shifted(folder: Path) -> SensitivityTable | None:
 
 
 def _prespecified(record: dict[str, Any]) -> str:
+    """What the record says of when the plan was fixed."""
+    lock = record.get("lock")
+    if lock:
+        read = "the table had been read by then" if lock["table"] == "read" else "the table had not been read"
+        how = (
+            f"deviating from the lock, for the reason \"{lock['despite']}\": {'; '.join(lock['changes'])}"
+            if lock["changes"]
+            else "as it was locked"
+        )
+        return (
+            f"in the plan file below, locked at {lock['locked']} ({read}; SHA-256 of the lock {lock['sha256']}) and "
+            f"carried out at {record.get('started', 'an unknown time')}, {how}"
+        )
     return (
         f"in the plan file below, carried out as it is at {record.get('started', 'an unknown time')}; whether it was "
         "written before the data were seen is not recorded"
@@ -80,4 +106,12 @@ def _remember(folder: Path, record: dict[str, Any], path: Path) -> None:
     if path.resolve().parent != folder.resolve() or path.name in record.get("files", []):
         return
     record["files"] = [*record.get("files", []), path.name]
-    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
+
+
+def _enter(folder: Path, path: Path) -> str:
+    """Enter the report into the log of the folder, with the hashes of what it was made from."""
+    inputs = {name: checksum(folder / name) for name in (PLAN, IMPUTATIONS, SHIFTED) if (folder / name).is_file()}
+    if path.resolve().parent == folder.resolve():
+        return enter(folder, "report", inputs, {path.name: checksum(path)})
+    return enter(folder, "report", inputs, {}, written={"file": str(path.absolute()), "sha256": checksum(path)})

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 from textwrap import fill
 from typing import Any
@@ -20,18 +20,20 @@ from bayesimp.diagnostics.convergence import Summary
 from bayesimp.errors import BayesimpError, SpecificationError, StatisticalWarning
 from bayesimp.imputation.result import Imputations
 from bayesimp.progress import progress_bar, waiting
+from bayesimp.durable import checksum
 from bayesimp.workflow.folder import (
     Folder,
     beside,
-    checksum,
     components_of,
     long_csv,
     long_parquet,
     versions,
 )
+from bayesimp.workflow.lock import LockCheck
 from bayesimp.workflow.plan_mnar import run_mnar, tipping_points
 from bayesimp.workflow.plan_records import AnalysisPlan
 from bayesimp.workflow.prepare import Prepared
+from bayesimp.workflow.trail import log_begin, log_end
 from bayesimp.workflow.words import in_plan_words
 
 __all__ = ["Captions", "run"]
@@ -69,24 +71,29 @@ class _Run:
     folder: Folder
     say: Callable[[str], None]
     captions: Captions
+    lock: LockCheck | None = None
     notes: list[str] = field(default_factory=list)
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def caption(self, text: str) -> None:
         self.say(f"\n{text}\n")
 
+    @cached_property
+    def source(self) -> dict[str, Any]:
+        """Where the table is from, with its hash when the run began."""
+        data = self.ready.plan.data
+        if data.file is None:
+            return {"example": data.example}
+        return {"file": str(data.file), "sha256": checksum(data.file)}
+
     def record(self, status: str, command: str, imputations: Imputations | None) -> None:
-        plan, data = self.ready.plan, self.ready.data
-        if plan.data.file is None:
-            source = {"example": plan.data.example}
-        else:
-            source = {"file": str(plan.data.file), "sha256": checksum(plan.data.file)}
+        plan, data, source = self.ready.plan, self.ready.data, self.source
         self.folder.record({
             "bayesimp": version("bayesimp"), "command": command, "status": status, "started": self.started,
             "title": plan.title, "plan": str(plan.path), "seed": plan.impute.seed,
             "m": None if imputations is None else imputations.m, "m_planned": plan.impute.m,
             "data": {**source, "rows": len(data), "clusters": len(data.clusters)},
-            "versions": versions(), "notes": self.notes,
+            "versions": versions(), "lock": None if self.lock is None else self.lock.record(), "notes": self.notes,
         })  # fmt: skip
 
     @contextmanager
@@ -113,6 +120,7 @@ def run(
     say: Callable[[str], None],
     captions: Captions | None = None,
     command: str = "run",
+    lock: LockCheck | None = None,
 ) -> str:
     """Carry out a plan, writing each result as soon as it is ready.
 
@@ -121,9 +129,13 @@ def run(
     How it ended, as in the record: "complete"; "interrupted", after writing what there was by then;
     "incomplete" if an analysis was not possible, which is reported, and the rest written.
     """
-    this = _Run(ready, folder, say, captions or Captions())
+    this = _Run(ready, folder, say, captions or Captions(), lock)
     imputations = None
     status = "failed"
+    this.record("running", command, None)
+    log_begin(folder, ready, lock)
+    for event in () if lock is None else lock.events():
+        this.note(event.message)
     try:
         _missing(this)
         imputations = _impute(this)
@@ -146,6 +158,7 @@ def run(
         this.note(str(error))
     finally:
         this.record(status, command, imputations)
+        log_end(folder, status)
     this.caption(this.captions.files(folder))
     return status
 
@@ -155,7 +168,7 @@ def _missing(this: _Run) -> None:
     this.caption(this.captions.missing(this.ready))
     this.say(repr(data))
     with this.step("missingness", "Drawing what is missing"):
-        folder.path("plan.toml").write_text(plan.text, encoding="utf-8")
+        folder.text("plan.toml", plan.text)
         counts = data.counts.T.rename_axis(columns=None)
         folder.table("missingness.csv", data.summary(), index=True)
         folder.table("missing_cells.csv", counts.assign(rows=data.sizes), index=True)
@@ -171,6 +184,7 @@ def _impute(this: _Run) -> Imputations:
     this.say(repr(this.ready.model))
     with this.step("imputation", "Imputing (a new machine compiles first, once)"):
         imputations = this.ready.model.impute(**plan.impute.arguments(plan.model.type))
+        imputations = imputations if this.lock is None else imputations.with_events(this.lock.events())
     this.say("\n" + repr(imputations))
     with this.step("writing imputations", "Saving the imputations"):
         imputations.save(folder.path("imputations.nc"))
