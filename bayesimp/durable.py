@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bayesimp.errors import SpecificationError
 
-__all__ = ["checksum", "one_writer", "replacing", "write_text"]
+__all__ = ["checksum", "one_writer", "remove_unfinished", "replacing", "write_text"]
 
 UNFINISHED = ".unfinished-"  # begins the name of a file that is being written
 NO_LOCKS = (
@@ -45,6 +45,12 @@ def write_text(path: Path, text: str) -> None:
     """A text file in UTF-8, whole or not at all."""
     with replacing(path) as made:
         made.write_text(text, encoding="utf-8")
+
+
+def remove_unfinished(root: Path) -> None:
+    """Remove what processes that were killed were writing into a folder; only for who has reserved it."""
+    for path in root.glob(f"{UNFINISHED}*"):
+        _remove(path)
 
 
 def checksum(path: Path) -> str:

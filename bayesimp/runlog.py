@@ -1,10 +1,10 @@
-"""The log of a folder of results: one line for each action, each with the hash of the line before.
+"""The log of a folder of results: one line for each action, each with its hash and that of the line before.
 
-    line k = JSON: {"line": k, "time", "action", "inputs", "outputs", ..., "before": SHA-256 of line k - 1}
+    line k = JSON: {"line": k, "time", "action", "inputs", "outputs", ..., "before": sha256 of line k - 1, "sha256"}
 
-A line that is altered, removed or put elsewhere does not fit the line after it. What the chain cannot show is that its end
-was cut off, or that all of it was written anew: for that the hash of the last line is kept elsewhere, or signed
-(docs/howto/audit_trail.md).
+``sha256`` is the SHA-256 of the line up to it. So a line that is altered does not fit itself, and one that is removed or put
+elsewhere does not fit the line after it. What the chain cannot show is that whole lines were cut off its end, or that
+all of it was written anew: for that the hash of the last line is kept elsewhere, or signed (docs/howto/audit_trail.md).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from bayesimp.errors import DataError
 __all__ = ["LOG", "RunLog", "append", "check_file", "read_log"]
 
 LOG = "log.jsonl"
+SEAL = b', "sha256": "%s"}\n'  # ends a line
 FIRST = "0" * 64  # "before" of the first line
 BEGUN, ENDED = "run begun", "run ended"
 
@@ -39,7 +40,7 @@ class RunLog:
     lines
         Records, up to the first that does not fit.
     last
-        SHA-256 of the last of them.
+        ``sha256`` of the last of them.
     fault
         What is wrong with the first line that does not fit; "" if all do.
     """
@@ -104,7 +105,7 @@ def read_log(root: Path) -> RunLog | None:
         if fault:
             break
         lines.append(record)
-        before = hashlib.sha256(line).hexdigest()
+        before = record["sha256"]
     return RunLog(root, tuple(lines), before, fault or ("" if lines else "it is empty"))
 
 
@@ -131,7 +132,8 @@ def append(
         "line": len(lines) + 1, "time": datetime.now(UTC).isoformat(timespec="seconds"), "action": action,
         "inputs": dict(inputs), "outputs": dict(outputs), **more, "before": before,
     }  # fmt: skip
-    data = json.dumps(record).encode() + b"\n"
+    body = json.dumps(record)[:-1].encode()
+    data = body + SEAL % hashlib.sha256(body).hexdigest().encode()
     handle = os.open(root / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         size = os.fstat(handle).st_size
@@ -177,16 +179,17 @@ def _line(line: bytes, number: int, before: str) -> tuple[dict[str, Any], str]:
         return {}, f"line {number} is not JSON"
     if not isinstance(record, dict) or not _has_parts(record):
         return {}, f"line {number} lacks a part, or has one of another kind"
-    if record["before"] != before:
-        at = "does not begin a log" if number == 1 else f"does not follow from line {number - 1}, which was altered"
-        return {}, f"line {number} {at}, or lines between them were removed" if number > 1 else f"line 1 {at}"
-    if record["line"] != number:
-        return {}, f"line {number} says that it is line {record['line']}"
+    body = line[: -len(SEAL % (b"0" * 64))]
+    if line != body + SEAL % hashlib.sha256(body).hexdigest().encode():
+        return {}, f"line {number} was altered: it does not have its own SHA-256"
+    if record["before"] != before or record.get("line") != number:
+        between = "it is not the first" if number == 1 else f"it does not follow line {number - 1}"
+        return {}, f"line {number} is not in its place: {between}, so that lines are missing, altered or moved"
     return record, ""
 
 
 def _has_parts(record: dict[str, Any]) -> bool:
-    texts = all(isinstance(record.get(key), str) for key in ("time", "action", "before"))
+    texts = all(isinstance(record.get(key), str) for key in ("time", "action", "before", "sha256"))
     hashes = all(
         isinstance(record.get(key), dict) and all(isinstance(v, str) for v in record[key].values())
         for key in ("inputs", "outputs")

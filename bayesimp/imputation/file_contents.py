@@ -133,8 +133,6 @@ def _check_group(path: Path, group: Any) -> None:
         elif not isinstance(item, h5py.Dataset) or item.external or item.is_virtual:
             raise DataError(f"{path}: '{item.name}' takes its values from other files, which no result does.")
         elif item.dtype.kind not in NUMBERS + "S" and h5py.check_string_dtype(item.dtype) is None:
-            if item.dtype.kind == "V" and item.dtype.names is None and item.shape == ():
-                continue
             raise DataError(f"{path}: '{item.name}' holds {item.dtype}, and a result holds numbers and texts only.")
 
 

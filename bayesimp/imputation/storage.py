@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -66,8 +66,8 @@ def save(imputations: Imputations, path: str | os.PathLike[str]) -> None:
         tree.attrs["bayesimp"], {str(name): group.to_dataset() for name, group in tree.children.items()}
     )
     with replacing(path) as unfinished:
-        if path.suffix == ".nc":
-            tree.to_netcdf(unfinished, engine="h5netcdf", mode="w")
+        if path.suffix == ".nc":  # made in memory: HDF5 ends the process where a disk is full
+            unfinished.write_bytes(cast(bytes, tree.to_netcdf(engine="h5netcdf")))
         else:
             tree.to_zarr(unfinished, mode="w")
 

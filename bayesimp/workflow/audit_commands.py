@@ -55,6 +55,17 @@ def verify_log(options: argparse.Namespace) -> int:
     return DONE
 
 
+def replay(options: argparse.Namespace) -> int:
+    """Run a folder's plan again and compare."""
+    from bayesimp.progress import waiting
+    from bayesimp.workflow.replay import replay_folder
+
+    with waiting("Running again"):
+        result = replay_folder(options.folder, options.stored_table)
+    print(result)
+    return DONE if result.equal else DIFFERS
+
+
 def add_audit_commands(commands: Any) -> None:
     """Add them to the parser of `bayesimp`."""
     command = commands.add_parser("lock", help="fix a plan, its table and environment by their hashes: plan.lock")
@@ -65,3 +76,9 @@ def add_audit_commands(commands: Any) -> None:
     command = commands.add_parser("verify-log", help="check the log of a folder of results, and its files")
     command.add_argument("folder", type=Path, metavar="DIR", help="folder of the results of a run")
     command.set_defaults(command=verify_log)
+
+    command = commands.add_parser("replay", help="run again from what a folder keeps, and compare with it")
+    command.add_argument("folder", type=Path, metavar="DIR", help="folder of the results of a run")
+    text = "use the table that the results keep, though its file is there and has changed"
+    command.add_argument("--stored-table", action="store_true", help=text)
+    command.set_defaults(command=replay)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from bayesimp.analysis.fit import Fits
-from bayesimp.durable import UNFINISHED, replacing, write_text
+from bayesimp.durable import remove_unfinished, replacing, write_text
 from bayesimp.errors import SpecificationError
 from bayesimp.report.versions import versions
 from bayesimp.runlog import LOG, read_log
@@ -77,8 +76,7 @@ class Folder:
             for name in [*earlier_record(root).get("files", []), *logged]:
                 if isinstance(name, str) and Path(name).name == name and name not in ("", "..", LOG):
                     (root / name).unlink(missing_ok=True)
-            for path in root.glob(f"{UNFINISHED}*"):  # of a run that was killed
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            remove_unfinished(root)
         root.mkdir(parents=True, exist_ok=True)
         return cls(root)
 

@@ -32,15 +32,15 @@ class Prepared:
     model: ImputationModel
 
 
-def prepare(plan: Plan) -> Prepared:
-    """Read the table and make the model.
+def prepare(plan: Plan, frame: pd.DataFrame | None = None) -> Prepared:
+    """Read the table, unless `frame` is given in its place, and make the model.
 
     Raises
     ------
     DataError, SpecificationError
         The table or the plan cannot be used; all absent columns are named at once.
     """
-    frame = _load(plan)
+    frame = _load(plan) if frame is None else frame
     _check_columns(plan, list(frame.columns))
     data = IncompleteData(frame, plan.data.cluster, _families(plan) or None)
     if plan.model.formula is not None:

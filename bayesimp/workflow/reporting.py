@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bayesimp.durable import checksum, one_writer, write_text
+from bayesimp.durable import checksum, one_writer, remove_unfinished, write_text
 from bayesimp.errors import SpecificationError
 from bayesimp.imputation.storage import load
 from bayesimp.report.facts import SensitivityTable
@@ -51,6 +51,7 @@ def report_folder(
                 f"{folder} holds no {absent}: give the folder of a run, bayesimp run PLAN --out {folder}, that got as "
                 "far as its imputations."
             )
+        remove_unfinished(folder)
         plan = read_plan(folder / PLAN, with_table=False)
         imputations = load(folder / IMPUTATIONS)
         made = report(
