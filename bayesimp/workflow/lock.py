@@ -196,7 +196,9 @@ def _read(path: Path) -> dict[str, Any]:
         plan, table = lock["plan"], lock["table"]
         whole = lock["bayesimp lock"] == FORMAT and isinstance(lock["environment"], dict)
         whole = whole and isinstance(lock["locked"], str) and table["state"] in ("read", UNREAD)
-        whole = whole and (table["state"] == UNREAD or all(isinstance(c["name"], str) for c in table["columns"]))
+        if table["state"] != UNREAD:
+            whole = whole and isinstance(table["rows"], int) and isinstance(table["sha256"], str)
+            whole = whole and all(isinstance(column["name"], str) for column in table["columns"])
         whole = whole and hashlib.sha256(plan["text"].encode()).hexdigest() == plan["sha256"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False

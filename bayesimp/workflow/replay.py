@@ -148,7 +148,9 @@ def _prepared(folder: Path, record: dict[str, Any], before: Imputations, stored:
     file = Path(source["file"])
     if stored or not file.is_file():
         why = "as requested" if stored else f"{file} is not there"
-        return prepare(plan, before.data.frame), [f"the table is the one that {IMPUTATIONS} keeps: {why}."]
+        ready = prepare(plan, before.data.frame)
+        ready = replace(ready, plan=replace(plan, data=replace(plan.data, file=None)))  # which is not looked for
+        return ready, [f"the table is the one that {IMPUTATIONS} keeps: {why}."]
     if (now := checksum(file)) != source["sha256"]:
         raise DataError(
             f"{file} is not the table of this run: SHA-256 {now}, was {source['sha256']}. Restore it, or give "
@@ -201,9 +203,19 @@ def _tables(folder: Path, again: Path) -> Iterator[Comparison]:
         if not all((place / name).is_file() for place in (folder, again)):
             yield Comparison(name, 0, 0, fault="was written by one of the two runs only")
             continue
-        then, now = (pd.read_csv(place / name, float_precision="round_trip") for place in (folder, again))
+        then, now = (
+            pd.read_csv(place / name, dtype=str, keep_default_na=False) for place in (folder, again)
+        )
         if list(then.columns) != list(now.columns):
             yield Comparison(name, 0, 0, fault=f"columns {list(now.columns)}, were {list(then.columns)}")
             continue
         for column in then.columns:
-            yield compare_arrays(f"{name}, {column}", then[column].to_numpy(), now[column].to_numpy())
+            yield compare_arrays(f"{name}, {column}", _numbers(then[column]), _numbers(now[column]))
+
+
+def _numbers(texts: pd.Series) -> np.ndarray:
+    """Texts as numbers, where all of them are; an empty cell is NaN. Python's float is exact in every version."""
+    try:
+        return np.array([float(text) if text else np.nan for text in texts])
+    except ValueError:
+        return texts.to_numpy(object)
