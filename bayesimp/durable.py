@@ -14,9 +14,7 @@ from bayesimp.errors import SpecificationError
 __all__ = ["checksum", "one_writer", "remove_unfinished", "replacing", "write_text"]
 
 UNFINISHED = ".unfinished-"  # begins the name of a file that is being written
-NO_LOCKS = (
-    "{root} cannot be reserved for one process on this file system ({reason}); see that no other run writes into it."
-)
+NO_LOCKS = "{root} cannot be reserved for one process on this file system ({reason}); see that no other run writes there."
 
 
 @contextmanager

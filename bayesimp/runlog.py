@@ -2,8 +2,8 @@
 
     line k = JSON: {"line": k, "time", "action", "inputs", "outputs", ..., "before": sha256 of line k - 1, "sha256"}
 
-``sha256`` is the SHA-256 of the line up to it. So a line that is altered does not fit itself, and one that is removed or put
-elsewhere does not fit the line after it. What the chain cannot show is that whole lines were cut off its end, or that
+``sha256`` is the SHA-256 of the line up to it. So a line that is altered does not fit itself, and one that is removed or
+put elsewhere does not fit the line after it. What the chain cannot show is that whole lines were cut off its end, or that
 all of it was written anew: for that the hash of the last line is kept elsewhere, or signed (docs/howto/audit_trail.md).
 """
 
@@ -172,7 +172,10 @@ def check_file(path: Path) -> None:
 def _line(line: bytes, number: int, before: str) -> tuple[dict[str, Any], str]:
     """A line as a record, and why it does not fit."""
     if not line.endswith(b"\n"):
-        return {}, f"line {number} is incomplete: the process ended, or the disk was full, while it was written"
+        return (
+            {},
+            f"line {number} is incomplete: the process ended, or the disk was full, while it was written",
+        )
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -184,7 +187,10 @@ def _line(line: bytes, number: int, before: str) -> tuple[dict[str, Any], str]:
         return {}, f"line {number} was altered: it does not have its own SHA-256"
     if record["before"] != before or record.get("line") != number:
         between = "it is not the first" if number == 1 else f"it does not follow line {number - 1}"
-        return {}, f"line {number} is not in its place: {between}, so that lines are missing, altered or moved"
+        return (
+            {},
+            f"line {number} is not in its place: {between}, so that lines are missing, altered or moved",
+        )
     return record, ""
 
 

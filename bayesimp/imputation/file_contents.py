@@ -22,6 +22,7 @@ __all__ = ["contents_digest", "read_contents"]
 PARTS = {"cluster", "families", "imputed", "events", "native", "attrs"}  # of the record of a result
 GROUPS = {"table", "imputed"}  # that every result has
 NUMBERS = "biufcmM"
+ROOM = 2**20  # bytes that a variable may declare beyond what the file holds of it: fill values
 # names of zarr codecs that only turn bytes into numbers or texts; others may unpickle, or load a module by its name
 CODECS = {
     "bytes", "blosc", "zstd", "gzip", "zlib", "lz4", "crc32c", "vlen-utf8", "vlen-bytes", "transpose", "shuffle",
@@ -69,7 +70,9 @@ def contents_digest(record: str, groups: Mapping[str, xr.Dataset]) -> str:
         digest.update(_json([name, _texts(group.attrs)]))
         for variable in sorted(map(str, group.variables)):
             array = group.variables[variable]
-            digest.update(_json([variable, list(map(str, array.dims)), list(array.shape), _texts(array.attrs)]))
+            digest.update(
+                _json([variable, list(map(str, array.dims)), list(array.shape), _texts(array.attrs)])
+            )
             digest.update(_values(array.values))
     return digest.hexdigest()
 
@@ -110,7 +113,9 @@ def _refuse_code(path: Path) -> None:
     if path.suffix == ".zarr":
         for file in path.rglob("*"):
             if file.is_symlink():
-                raise DataError(f"{path}: '{file.relative_to(path)}' is a link to another file, which no result has.")
+                raise DataError(
+                    f"{path}: '{file.relative_to(path)}' is a link to another file, which no result has."
+                )
             if file.name in ("zarr.json", ".zarray", ".zmetadata"):
                 _check_metadata(path, json.loads(file.read_bytes()))
         return
@@ -126,14 +131,23 @@ def _check_group(path: Path, group: Any) -> None:
     for name in group:
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
-            raise DataError(f"{path}: '{group.name}/{name}' is a link to another file or place, which no result has.")
+            raise DataError(
+                f"{path}: '{group.name}/{name}' is a link to another file or place, which no result has."
+            )
         item = group[name]
         if isinstance(item, h5py.Group):
             _check_group(path, item)
         elif not isinstance(item, h5py.Dataset) or item.external or item.is_virtual:
             raise DataError(f"{path}: '{item.name}' takes its values from other files, which no result does.")
+        elif item.size * item.dtype.itemsize > item.id.get_storage_size() + ROOM:
+            raise DataError(
+                f"{path}: '{item.name}' declares {item.size:,} values, which the file does not hold: reading it would "
+                "fill the memory."
+            )
         elif item.dtype.kind not in NUMBERS + "S" and h5py.check_string_dtype(item.dtype) is None:
-            raise DataError(f"{path}: '{item.name}' holds {item.dtype}, and a result holds numbers and texts only.")
+            raise DataError(
+                f"{path}: '{item.name}' holds {item.dtype}, and a result holds numbers and texts only."
+            )
 
 
 def _check_metadata(path: Path, record: Any) -> None:

@@ -19,7 +19,7 @@ import xarray as xr
 
 from bayesimp.contract import CodeNotInFile, Run, model_type, plain
 from bayesimp.durable import replacing
-from bayesimp.errors import SpecificationError
+from bayesimp.errors import BayesimpError, DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.imputation.file_contents import contents_digest, read_contents
 from bayesimp.imputation.result import Imputations
@@ -105,7 +105,29 @@ def load(
             f"load: model= is for results of FromPyMC; this is one of {record['attrs']['model']}."
         )
     functions = post if model is None else {"model": model}
-    groups = {name: _from_file(group) for name, group in groups.items()}
+    try:
+        return _rebuilt(record, {name: _from_file(group) for name, group in groups.items()}, functions)
+    except BayesimpError:
+        raise
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+        MemoryError,
+    ) as error:
+        raise DataError(
+            f"{path} holds what no result holds ({type(error).__name__}: {str(error)[:200]}): it was written by "
+            "something else, altered, or saved by another version of bayesimp."
+        ) from error
+
+
+def _rebuilt(
+    record: dict[str, Any], groups: dict[str, xr.Dataset], functions: Mapping[str, Callable] | None
+) -> Imputations:
+    """The result of a record and its groups; `functions`: the user's own, which files do not hold."""
     attrs, events = record["attrs"], tuple(Event(**e) for e in record["events"])
     table, state = groups.pop("table"), groups.pop("state", None)
     frame = from_exact(table["record"].values.tobytes().decode(), table["values"].values.tobytes())

@@ -68,9 +68,13 @@ def replay(options: argparse.Namespace) -> int:
 
 def add_audit_commands(commands: Any) -> None:
     """Add them to the parser of `bayesimp`."""
-    command = commands.add_parser("lock", help="fix a plan, its table and environment by their hashes: plan.lock")
+    command = commands.add_parser(
+        "lock", help="fix a plan, its table and environment by their hashes: plan.lock"
+    )
     command.add_argument("plan", type=Path, help="plan file (.toml)")
-    command.add_argument("--without-table", action="store_true", help="do not read the table, though it is there")
+    command.add_argument(
+        "--without-table", action="store_true", help="do not read the table, though it is there"
+    )
     command.set_defaults(command=lock)
 
     command = commands.add_parser("verify-log", help="check the log of a folder of results, and its files")

@@ -78,12 +78,13 @@ class LockCheck:
         """For the result: what differs from the lock."""
         made = []
         if self.changes:
-            text = f"The run differs from {self.path.name} of {self.locked}, for the reason: {self.reason}. " + "; ".join(
-                self.changes[:MOST_LINES]
+            text = (
+                f"The run differs from {self.path.name} of {self.locked}, for the reason: {self.reason}. "
+                + "; ".join(self.changes[:MOST_LINES])
             )
             made.append(Event("changed after lock", "plan", text, len(self.changes)))
         if self.environment:
-            text = f"Not as when {self.path.name} was made: {'; '.join(self.environment)}. Numbers may differ in last digits"
+            text = f"Not as when {self.path.name} was made: {'; '.join(self.environment)}. Last digits may differ"
             made.append(Event("environment differs from lock", "environment", text, len(self.environment)))
         return made
 
@@ -108,7 +109,9 @@ def lock_plan(path: Path, with_table: bool = True) -> tuple[Path, dict[str, Any]
     """
     target = lock_path(path)
     if target.exists():
-        raise SpecificationError(f"{target} exists: a lock is not replaced. Move it away to lock the plan anew.")
+        raise SpecificationError(
+            f"{target} exists: a lock is not replaced. Move it away to lock the plan anew."
+        )
     plan = read_plan(path, with_table=False)
     reads = with_table and (plan.data.file is None or plan.data.file.is_file())
     text = path.read_bytes()
@@ -136,10 +139,14 @@ def check_lock(ready: Prepared, reason: str | None) -> LockCheck | None:
     plan = ready.plan
     path = lock_path(plan.path)
     if reason is not None and not reason.strip():
-        raise SpecificationError('--despite-lock needs a reason in words: --despite-lock "the typist mistook ..."')
+        raise SpecificationError(
+            '--despite-lock needs a reason in words: --despite-lock "the typist mistook ..."'
+        )
     if not path.is_file():
         if reason is not None:
-            raise SpecificationError(f"--despite-lock: there is no {path}, so nothing to deviate from; leave it out.")
+            raise SpecificationError(
+                f"--despite-lock: there is no {path}, so nothing to deviate from; leave it out."
+            )
         return None
     lock = _read(path)
     changes = [*_plan_changes(lock["plan"], plan.path), *_table_changes(lock["table"], ready)]

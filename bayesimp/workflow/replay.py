@@ -138,7 +138,9 @@ def replay_folder(folder: Path, stored_table: bool = False) -> Replay:
     return result
 
 
-def _prepared(folder: Path, record: dict[str, Any], before: Imputations, stored: bool) -> tuple[Prepared, list[str]]:
+def _prepared(
+    folder: Path, record: dict[str, Any], before: Imputations, stored: bool
+) -> tuple[Prepared, list[str]]:
     """The plan with the table of the run: its file where that is the same, or what the results keep of it."""
     plan = read_plan(folder / PLAN, with_table=False)
     plan = replace(plan, output=replace(plan.output, figures=False, completed=False))
@@ -149,7 +151,9 @@ def _prepared(folder: Path, record: dict[str, Any], before: Imputations, stored:
     if stored or not file.is_file():
         why = "as requested" if stored else f"{file} is not there"
         ready = prepare(plan, before.data.frame)
-        ready = replace(ready, plan=replace(plan, data=replace(plan.data, file=None)))  # which is not looked for
+        ready = replace(
+            ready, plan=replace(plan, data=replace(plan.data, file=None))
+        )  # which is not looked for
         return ready, [f"the table is the one that {IMPUTATIONS} keeps: {why}."]
     if (now := checksum(file)) != source["sha256"]:
         raise DataError(
@@ -165,20 +169,26 @@ def compare_arrays(what: str, then: Any, now: Any) -> Comparison:
     if then.shape != now.shape:
         return Comparison(what, 0, then.size, fault=f"shape {now.shape}, was {then.shape}")
     if then.dtype.kind not in "biuf" or now.dtype.kind not in "biuf":
-        differs = np.array([str(a) != str(b) for a, b in zip(then.ravel(), now.ravel(), strict=True)], dtype=bool)
+        differs = np.array(
+            [str(a) != str(b) for a, b in zip(then.ravel(), now.ravel(), strict=True)], dtype=bool
+        )
         worst = np.inf if differs.any() else 0.0
         return Comparison(what, int(differs.sum()), then.size, worst, worst)
     if then.dtype != now.dtype:
         return Comparison(what, 0, then.size, fault=f"type {now.dtype}, was {then.dtype}")
     nan = np.isnan(then) & np.isnan(now) if then.dtype.kind == "f" else np.zeros(then.shape, dtype=bool)
-    differs = ((then != now) | (np.signbit(then) != np.signbit(now) if then.dtype.kind == "f" else False)) & ~nan
+    differs = (
+        (then != now) | (np.signbit(then) != np.signbit(now) if then.dtype.kind == "f" else False)
+    ) & ~nan
     a, b = then[differs].astype(float), now[differs].astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
         gap = np.abs(a - b)
         gap = np.where(np.isnan(gap), np.inf, gap)
         relative = np.where(gap > 0, gap / np.abs(a), 0.0)
         relative = np.where(np.isnan(relative), np.inf, relative)
-    return Comparison(what, int(differs.sum()), then.size, float(gap.max(initial=0)), float(relative.max(initial=0)))
+    return Comparison(
+        what, int(differs.sum()), then.size, float(gap.max(initial=0)), float(relative.max(initial=0))
+    )
 
 
 def _imputations(then: Imputations, now: Imputations) -> Iterator[Comparison]:
@@ -203,9 +213,7 @@ def _tables(folder: Path, again: Path) -> Iterator[Comparison]:
         if not all((place / name).is_file() for place in (folder, again)):
             yield Comparison(name, 0, 0, fault="was written by one of the two runs only")
             continue
-        then, now = (
-            pd.read_csv(place / name, dtype=str, keep_default_na=False) for place in (folder, again)
-        )
+        then, now = (pd.read_csv(place / name, dtype=str, keep_default_na=False) for place in (folder, again))
         if list(then.columns) != list(now.columns):
             yield Comparison(name, 0, 0, fault=f"columns {list(now.columns)}, were {list(then.columns)}")
             continue

@@ -28,9 +28,7 @@ TITLE = "Multiple imputation: report"
 PLAN, IMPUTATIONS, SHIFTED = "plan.toml", "imputations.nc", "mnar.csv"
 
 
-def report_folder(
-    folder: Path, out: Path | None, figures: bool, say: Callable[[str], None] = print
-) -> Path:
+def report_folder(folder: Path, out: Path | None, figures: bool, say: Callable[[str], None] = print) -> Path:
     """Write the report of a run's folder, into that folder as report.html unless `out` says otherwise.
 
     Raises
@@ -88,7 +86,7 @@ def _prespecified(record: dict[str, Any]) -> str:
     if lock:
         read = "the table had been read by then" if lock["table"] == "read" else "the table had not been read"
         how = (
-            f"deviating from the lock, for the reason \"{lock['despite']}\": {'; '.join(lock['changes'])}"
+            f'deviating from the lock, for the reason "{lock["despite"]}": {"; ".join(lock["changes"])}'
             if lock["changes"]
             else "as it was locked"
         )
@@ -112,7 +110,11 @@ def _remember(folder: Path, record: dict[str, Any], path: Path) -> None:
 
 def _enter(folder: Path, path: Path) -> str:
     """Enter the report into the log of the folder, with the hashes of what it was made from."""
-    inputs = {name: checksum(folder / name) for name in (PLAN, IMPUTATIONS, SHIFTED) if (folder / name).is_file()}
+    inputs = {
+        name: checksum(folder / name) for name in (PLAN, IMPUTATIONS, SHIFTED) if (folder / name).is_file()
+    }
     if path.resolve().parent == folder.resolve():
         return enter(folder, "report", inputs, {path.name: checksum(path)})
-    return enter(folder, "report", inputs, {}, written={"file": str(path.absolute()), "sha256": checksum(path)})
+    return enter(
+        folder, "report", inputs, {}, written={"file": str(path.absolute()), "sha256": checksum(path)}
+    )

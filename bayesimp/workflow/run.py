@@ -17,10 +17,10 @@ import pandas as pd
 from bayesimp.analysis.fit import Fits, fit_each
 from bayesimp.analysis.pool import as_text
 from bayesimp.diagnostics.convergence import Summary
+from bayesimp.durable import checksum
 from bayesimp.errors import BayesimpError, SpecificationError, StatisticalWarning
 from bayesimp.imputation.result import Imputations
 from bayesimp.progress import progress_bar, waiting
-from bayesimp.durable import checksum
 from bayesimp.workflow.folder import (
     Folder,
     beside,

@@ -21,7 +21,11 @@ def log_begin(folder: Folder, ready: Prepared, lock: LockCheck | None) -> None:
     """Enter that a run begins, on what; nothing has been sampled."""
     folder.path(LOG)
     plan = ready.plan.path
-    inputs = {"plan": checksum(plan), "table": table_digest(ready)} if plan.is_file() else {"table": table_digest(ready)}
+    inputs = (
+        {"plan": checksum(plan), "table": table_digest(ready)}
+        if plan.is_file()
+        else {"table": table_digest(ready)}
+    )
     if lock is not None:
         inputs["lock"] = lock.sha256
     more: dict[str, Any] = {} if lock is None else {"lock": lock.record()}
@@ -30,7 +34,11 @@ def log_begin(folder: Folder, ready: Prepared, lock: LockCheck | None) -> None:
 
 def log_end(folder: Folder, status: str) -> None:
     """Enter how it ended, and the hashes of what it has written."""
-    outputs = {name: checksum(path) for name in folder.files if name != LOG and (path := folder.root / name).is_file()}
+    outputs = {
+        name: checksum(path)
+        for name in folder.files
+        if name != LOG and (path := folder.root / name).is_file()
+    }
     append(folder.root, ENDED, {}, outputs, status=status)
 
 
@@ -46,7 +54,7 @@ def enter(root: Path, action: str, inputs: dict[str, str], outputs: dict[str, st
 
 
 def checked_log(root: Path, replaced: Path | None = None) -> RunLog | None:
-    """The log of a folder whose last run has ended and whose files are as they were left; None: from before there were logs.
+    """The log of a folder whose last run has ended and whose files are as they were left; None: from before logs.
 
     Parameters
     ----------
@@ -61,7 +69,9 @@ def checked_log(root: Path, replaced: Path | None = None) -> RunLog | None:
     log = read_log(root)
     if log is None:
         if LOG in earlier_record(root).get("files", []):
-            raise DataError(f"{root / LOG} is gone, which {root.name} had: nothing says that its files are as the run left them.")
+            raise DataError(
+                f"{root / LOG} is gone, which {root.name} had: nothing says that its files are as the run left them."
+            )
         return None
     log.require()
     if log.unfinished:

@@ -1,7 +1,7 @@
 """Runs that are killed, or find no room on the disk, at a chosen place: python -m tests.workflow.killed PLAN FOLDER
 
-One process imports everything and carries the plan out once (FOLDER/whole); for every fault it forks a child, which does the
-same in FOLDER/<fault> with a function replaced. What the children ended with is printed as JSON.
+One process imports everything and carries the plan out once (FOLDER/whole); for every fault it forks a child, which does
+the same in FOLDER/<fault> with a function replaced. What the children ended with is printed as JSON.
 """
 
 from __future__ import annotations
@@ -116,7 +116,10 @@ RUNS = {
     "no_room_for_the_log": no_room_for_the_log,
     "no_room_for_imputations": no_room_for_imputations,
 }
-REPORTS = {"report": lambda: at_rename("report.html"), "before_the_report_is_logged": before_the_report_is_logged}
+REPORTS = {
+    "report": lambda: at_rename("report.html"),
+    "before_the_report_is_logged": before_the_report_is_logged,
+}
 
 
 def in_a_child(prepare, arguments: list[str]) -> dict:

@@ -57,7 +57,18 @@ def test_a_lock_says_what_is_locked(place, capsys):
     columns = {c["name"]: c for c in lock["table"]["columns"]}
     assert columns["k"] == {"name": "k", "dtype": "category", "categories": ["a", "b"], "ordered": True}
     assert columns["y"]["dtype"] == "float64"
-    names = {"python", "bayesimp", "bayesimp sources", "numpy", "scipy", "pandas", "numba", "pymc", "platform", "processor"}
+    names = {
+        "python",
+        "bayesimp",
+        "bayesimp sources",
+        "numpy",
+        "scipy",
+        "pandas",
+        "numba",
+        "pymc",
+        "platform",
+        "processor",
+    }
     assert names <= set(lock["environment"]) and lock["locked"].endswith("+00:00")
     found = verdict(place)
     assert (found.changes, found.environment, found.events()) == ((), (), [])
@@ -74,7 +85,10 @@ def test_before_the_data_are_there(tmp_path, capsys):
     table().to_csv(tmp_path / "small.csv", index=False)
     assert verdict(tmp_path).table == "not read" and verdict(tmp_path).changes == ()
     (tmp_path / "plan.lock").unlink()
-    assert lock_plan(plan, with_table=False)[1]["table"] == json.loads((tmp_path / "plan.lock").read_text())["table"]
+    assert (
+        lock_plan(plan, with_table=False)[1]["table"]
+        == json.loads((tmp_path / "plan.lock").read_text())["table"]
+    )
     plan.write_text(PLAN.replace("seed = 1", "seed = 2"))
     with pytest.raises(SpecificationError, match=r"-seed = 1\n.*\+seed = 2"):
         verdict(tmp_path)
@@ -116,7 +130,14 @@ def test_what_differs_is_named(place, plan, frame, words):
 def test_a_lock_that_was_altered_or_is_none(place):
     path = place / "plan.lock"
     text = path.read_text()
-    for other in ("", "{}", "[]", "[" * 100_000, text.replace("seed = 1", "seed = 2"), text.replace('"rows"', '"row"')):
+    for other in (
+        "",
+        "{}",
+        "[]",
+        "[" * 100_000,
+        text.replace("seed = 1", "seed = 2"),
+        text.replace('"rows"', '"row"'),
+    ):
         path.write_text(other)
         with pytest.raises(DataError, match="is no lock that `bayesimp lock` has written"):
             verdict(place)
@@ -142,7 +163,9 @@ def test_a_deviation_is_in_record_log_events_and_report(place, capsys):
     assert record["despite"] == "more draws" and "plan.toml, +draws = 12" in record["changes"]
     assert read_log(out).lines[0]["lock"] == record
     events = bi.load(out / "imputations.nc").events.set_index("kind")["message"]
-    assert "more draws" in events["changed after lock"] and "was 1.0" in events["environment differs from lock"]
+    assert (
+        "more draws" in events["changed after lock"] and "was 1.0" in events["environment differs from lock"]
+    )
     capsys.readouterr()
     assert main(["report", str(out), "--without-figures", "--out", str(place / "report.md")]) == 0
     text = (place / "report.md").read_text().replace("\\", "")
@@ -202,12 +225,18 @@ def test_lines_removed_moved_or_altered(place, alter, words, capsys):
     (out / LOG).write_bytes(b"".join(alter(lines)))
     assert main(["verify-log", str(out)]) == 1
     assert words in capsys.readouterr().out
-    for refuses in (lambda: checked_log(out), lambda: check_file(out / "imputations.nc"), lambda: append(out, "x", {}, {})):
+    for refuses in (
+        lambda: checked_log(out),
+        lambda: check_file(out / "imputations.nc"),
+        lambda: append(out, "x", {}, {}),
+    ):
         with pytest.raises(DataError, match="Nothing is read from or added to this folder"):
             refuses()
 
 
-@pytest.mark.parametrize("name", ["run.json", "plan.toml", "imputations.nc", "completed.csv", "pooled_main.csv"])
+@pytest.mark.parametrize(
+    "name", ["run.json", "plan.toml", "imputations.nc", "completed.csv", "pooled_main.csv"]
+)
 def test_an_altered_file_is_named(place, name, capsys):
     out = place / "out"
     data = bytearray((out / name).read_bytes())
@@ -224,7 +253,7 @@ def test_an_altered_file_is_named(place, name, capsys):
         checked_log(out)
     (out / LOG).unlink()
     if name != "run.json":
-        with pytest.raises(DataError, match="log.jsonl is gone"):
+        with pytest.raises(DataError, match=r"log\.jsonl is gone"):
             checked_log(out)
 
 
@@ -264,8 +293,13 @@ def test_replay_is_bit_equal_and_says_what_is_not(made, tmp_path, capsys):
     forge(out, "plan.toml", PLAN.replace("seed = 1", "seed = 2").encode())
     assert main(["replay", str(out), "--stored-table"]) == 3
     said = capsys.readouterr().out
-    assert "DIFFERS    completed table 1, y: 12 of 60" in said and "bit-equal  completed table 1, x (60)" in said
-    assert "DIFFERS    posterior, beta: 30 of 30" in said and "comparisons differ" in read_log(out).lines[-1]["result"]
+    assert (
+        "DIFFERS    completed table 1, y: 12 of 60" in said and "bit-equal  completed table 1, x (60)" in said
+    )
+    assert (
+        "DIFFERS    posterior, beta: 30 of 30" in said
+        and "comparisons differ" in read_log(out).lines[-1]["result"]
+    )
 
 
 def test_replay_wants_the_table_of_the_run(place, capsys):

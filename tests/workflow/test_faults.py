@@ -21,7 +21,15 @@ KILLED = [
     "before_sampling", "in_sampling", "imputations", "in_completed_tables", "record", "before_the_last_line",
     "half_a_line", "no_room_for_the_log",
 ]  # fmt: skip
-SAME = ("missingness.csv", "missing_cells.csv", "plan.toml", "events.csv", "completed.csv", "summary.csv", "pooled_main.csv")
+SAME = (
+    "missingness.csv",
+    "missing_cells.csv",
+    "plan.toml",
+    "events.csv",
+    "completed.csv",
+    "summary.csv",
+    "pooled_main.csv",
+)
 if sys.platform == "win32":
     pytest.skip("fork, signals and limits of POSIX", allow_module_level=True)
 
@@ -42,7 +50,10 @@ def check_whole(root, whole):
         if (root / name).exists():
             assert (root / name).read_bytes() == (whole / name).read_bytes(), name
     if (root / "imputations.nc").exists():
-        a, b = (bi.load(shutil.copy(place / "imputations.nc", place.parent / "copy.nc")) for place in (root, whole))
+        a, b = (
+            bi.load(shutil.copy(place / "imputations.nc", place.parent / "copy.nc"))
+            for place in (root, whole)
+        )
         for k in range(b.m):
             assert a.frame(k).equals(b.frame(k))
 
