@@ -13,6 +13,7 @@ from scipy import stats
 import bayesimp as bi
 from bayesimp.analysis.fit import fit_each
 from bayesimp.datasets.examples import load_brain_injury
+from bayesimp.runlog import read_log
 from bayesimp.workflow.cli import main
 
 PLAN = """
@@ -405,7 +406,7 @@ def test_report_of_a_run(plan, tmp_path, capsys):
         )
         assert report.parts["result-1"].rows(1)[term]["estimate"] == shown(row["cc.estimate"])
     assert 'formula = "score + pain ~ age + grade + (1 | clinic)"' in report.parts["plan"].text
-    assert "report.html" in json.loads((out / "run.json").read_text())["files"]
+    assert "report.html" in read_log(out).outputs
     plan.write_text(kept[0])
     (tmp_path / "clinics.csv").write_bytes(kept[1])
     assert main(["run", str(plan), "--out", str(out), "--overwrite"]) == 0

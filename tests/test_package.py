@@ -17,10 +17,12 @@ ROOT = Path(bi.__file__).parents[1]
 BASE = {
     "arguments",
     "contract",
+    "durable",
     "errors",
     "notation",
     "events",
     "progress",
+    "runlog",
     "messages",
     "markup",
     "sections",

@@ -12,15 +12,18 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
 
 from bayesimp.contract import CodeNotInFile, Run, model_type, plain
-from bayesimp.errors import DataError, SpecificationError
+from bayesimp.durable import replacing
+from bayesimp.errors import BayesimpError, DataError, SpecificationError
 from bayesimp.events import Event
+from bayesimp.imputation.file_contents import contents_digest, read_contents
 from bayesimp.imputation.result import Imputations
+from bayesimp.runlog import check_file
 from bayesimp.sections import possible
 from bayesimp.table.exact import from_exact, to_exact
 from bayesimp.table.incomplete import IncompleteData
@@ -42,10 +45,11 @@ def save(imputations: Imputations, path: str | os.PathLike[str]) -> None:
     if path.suffix not in (".nc", ".zarr"):
         raise ValueError(f"{path}: give a path that ends in .nc (netCDF) or .zarr")
     tree = to_tree(imputations)
-    if path.suffix == ".nc":
-        tree.to_netcdf(path, engine="h5netcdf", mode="w")
-    else:
-        tree.to_zarr(path, mode="w")
+    with replacing(path) as unfinished:
+        if path.suffix == ".nc":  # made in memory: HDF5 ends the process where a disk is full
+            unfinished.write_bytes(cast(bytes, tree.to_netcdf(engine="h5netcdf")))
+        else:
+            tree.to_zarr(unfinished, mode="w")
 
 
 def to_tree(imputations: Imputations) -> xr.DataTree:
@@ -68,6 +72,9 @@ def to_tree(imputations: Imputations) -> xr.DataTree:
     }
     tree = xr.DataTree.from_dict({f"/{name}": _for_file(group) for name, group in groups.items()})
     tree.attrs["bayesimp"] = json.dumps(record, default=plain)
+    tree.attrs["sha256"] = contents_digest(
+        tree.attrs["bayesimp"], {str(name): group.to_dataset() for name, group in tree.children.items()}
+    )
     return tree
 
 
@@ -87,7 +94,7 @@ def load(
     Raises
     ------
     FileNotFoundError, DataError, SpecificationError
-        No such file; a file that `save` did not write; no path.
+        No such file; a file that `save` did not write, or that was altered or damaged afterwards; no path.
     """
     if not isinstance(path, str | os.PathLike):
         raise SpecificationError(
@@ -96,13 +103,8 @@ def load(
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file; load takes what imp.save(path) wrote.")
-    engine = "zarr" if path.suffix == ".zarr" else "h5netcdf"
-    with xr.open_datatree(path, engine=engine) as opened:
-        attrs = {str(name): value for name, value in opened.attrs.items()}
-        groups = {str(name): group.to_dataset().load() for name, group in opened.children.items()}
-    if "bayesimp" not in attrs:
-        raise DataError(f"{path} is no result that this version of bayesimp has saved.")
-    return from_groups(attrs, groups, post, model)
+    check_file(path)
+    return _checked(*read_contents(path), post, model, str(path))
 
 
 def from_groups(
@@ -112,14 +114,46 @@ def from_groups(
     model: Any = None,
 ) -> Imputations:
     """The result of attributes and groups of `to_tree`, which may have been in a file; else as `load`."""
-    record = json.loads(attrs["bayesimp"])
+    return _checked(json.loads(attrs["bayesimp"]), groups, post, model, "the result")
+
+
+def _checked(
+    record: dict[str, Any],
+    groups: Mapping[str, xr.Dataset],
+    post: Mapping[str, Callable] | None,
+    model: Any,
+    where: str,
+) -> Imputations:
+    """`_rebuilt`, with what it meets in a record that is no result's as our error."""
     _check_post(post, record["attrs"])
     if model is not None and record["attrs"]["model"] != "FromPyMC":
         raise SpecificationError(
             f"load: model= is for results of FromPyMC; this is one of {record['attrs']['model']}."
         )
     functions = post if model is None else {"model": model}
-    own = {name: _from_file(group) for name, group in groups.items()}
+    try:
+        return _rebuilt(record, {name: _from_file(group) for name, group in groups.items()}, functions)
+    except BayesimpError:
+        raise
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+        MemoryError,
+    ) as error:
+        raise DataError(
+            f"{where} holds what no result holds ({type(error).__name__}: {str(error)[:200]}): it was written by "
+            "something else, altered, or saved by another version of bayesimp."
+        ) from error
+
+
+def _rebuilt(
+    record: dict[str, Any], own: dict[str, xr.Dataset], functions: Mapping[str, Callable] | None
+) -> Imputations:
+    """The result of a record and its groups; `functions`: the user's own, which files do not hold."""
     attrs, events = record["attrs"], tuple(Event(**e) for e in record["events"])
     table, state = own.pop("table"), own.pop("state", None)
     frame = from_exact(table["record"].values.tobytes().decode(), table["values"].values.tobytes())

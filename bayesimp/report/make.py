@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bayesimp.durable import replacing, write_text
 from bayesimp.errors import SpecificationError, must_be
 from bayesimp.report.assumptions import assumptions, sensitivity_sections
 from bayesimp.report.checklist import checklist
@@ -104,7 +105,7 @@ def write(made: Document, path: Path) -> None:
     """Write a document as its ending says; figures of Markdown into a folder next to it."""
     ending = path.suffix.lower()
     if ending == ".html":
-        path.write_text(as_html(made), encoding="utf-8")
+        write_text(path, as_html(made))
     elif ending == ".md":
         folder = f"{path.stem}_figures"
         text, figures = as_markdown(made, folder)
@@ -112,15 +113,20 @@ def write(made: Document, path: Path) -> None:
             (path.parent / folder).mkdir(exist_ok=True)
         for name, png in figures.items():
             (path.parent / folder / name).write_bytes(png)
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
     else:
-        # by way of HTML, which holds the figures and names no file or address
-        command = [_pandoc(), "--from=html", "--to=docx", f"--output={path}"]
-        done = subprocess.run(command, input=as_html(made).encode(), capture_output=True, check=False)
-        if done.returncode:
-            raise SpecificationError(
-                f"report: pandoc could not write {path.name}: {done.stderr.decode().strip()}"
-            )
+        with replacing(path) as unfinished:
+            _write_docx(made, unfinished)
+
+
+def _write_docx(made: Document, path: Path) -> None:
+    """By way of HTML, which holds the figures and names no file or address."""
+    command = [_pandoc(), "--from=html", "--to=docx", f"--output={path}"]
+    done = subprocess.run(command, input=as_html(made).encode(), capture_output=True, check=False)
+    if done.returncode:
+        raise SpecificationError(
+            f"report: pandoc could not write {path.name}: {done.stderr.decode().strip()}"
+        )
 
 
 def _pandoc() -> str:

@@ -248,7 +248,7 @@ class _Reader:
                     dense, fill_value=dtype.fill_value, kind=record["index"], dtype=dtype
                 )
             case "masked":
-                made = getattr(pd.arrays, record["type"])
+                made = {kind.__name__: kind for kind in MASKED}[record["type"]]
                 return made(self.array(record["values"]), self.array(record["mask"]))
             case "string":
                 dtype = pd.StringDtype(record["storage"], na_value=read_value(record["na"]))

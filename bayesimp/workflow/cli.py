@@ -1,4 +1,4 @@
-"""The command `bayesimp`: demo, check, run, report, reproduce.
+"""The command `bayesimp`: demo, check, lock, run, report, verify-log, replay, reproduce.
 
 Exit status: 0 done; 1 the data or the plan cannot be used, as a message says; 2 wrong usage; 130 interrupted, after
 writing what there was by then.
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
     from bayesimp.workflow.plan import read_plan
 
     plan = read_plan(options.plan)
-    return _carry_out(plan, options.out, options.overwrite)
+    return _carry_out(plan, options.out, options.overwrite, options.despite_lock)
 
 
 def report(options: argparse.Namespace) -> int:
@@ -121,10 +121,12 @@ def reproduce(options: argparse.Namespace) -> int:
     return DONE if complete or options.minutes is not None else INTERRUPTED
 
 
-def _carry_out(plan: Plan | None, out: Path, overwrite: bool) -> int:
-    """`plan` None: the demonstration."""
+def _carry_out(plan: Plan | None, out: Path, overwrite: bool, despite: str | None = None) -> int:
+    """`plan` None: the demonstration; `despite`: why the run differs from its lock."""
+    from bayesimp.durable import one_writer
     from bayesimp.workflow.folder import Folder
 
+    lock = None
     if plan is None:
         with _waiting("Starting"):
             from bayesimp.workflow.demo import Story, demo_plan
@@ -132,12 +134,18 @@ def _carry_out(plan: Plan | None, out: Path, overwrite: bool) -> int:
         plan, captions, command = demo_plan(), Story(), "demo"
         ready, keep_out = _prepared(plan), tuple[Path, ...]()
     else:
+        from bayesimp.workflow.lock import check_lock
+
         ready, captions, command = _prepared(plan), None, "run"
+        lock = check_lock(ready, despite)
         keep_out = tuple(path for path in (plan.path, plan.data.file) if path is not None)
-    folder = Folder.make(out, overwrite, keep_out)
     from bayesimp.workflow.run import run as run_plan
 
-    status = run_plan(ready, folder, _say, captions, command)
+    with one_writer(out) as remark:
+        folder = Folder.make(out, overwrite, keep_out)
+        if remark:
+            _say(f"Note: {remark}")
+        status = run_plan(ready, folder, _say, captions, command, lock)
     if status in ENDINGS:
         print(f"bayesimp: {ENDINGS[status]}", file=sys.stderr)
     return {"complete": DONE, "interrupted": INTERRUPTED}.get(status, REFUSED)
@@ -175,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bayesimp {version('bayesimp')}")
     commands = parser.add_subparsers(
-        title="commands", required=True, metavar="{demo,check,run,report,reproduce}"
+        title="commands", required=True, metavar="{demo,check,lock,run,report,verify-log,replay,reproduce}"
     )
 
     command = commands.add_parser("demo", help="impute and analyse real examination marks, step by step")
@@ -189,6 +197,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("run", help="carry out a plan: tables, imputations, figures")
     command.add_argument("plan", type=Path, help="plan file (.toml)")
     _add_folder(command, None)
+    text = "run though plan or table differ from the lock of the plan; the results carry the reason"
+    command.add_argument("--despite-lock", default=None, metavar="REASON", help=text)
     command.set_defaults(command=run)
 
     command = commands.add_parser("report", help="write a report of a run, from the folder it has left")
@@ -198,6 +208,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--without-figures", action="store_true", help="tables and text only")
     command.set_defaults(command=report)
 
+    from bayesimp.workflow.audit_commands import add_audit_commands
+
+    add_audit_commands(commands)
     command = commands.add_parser(
         "reproduce", help="run the simulations of a paper: its numbers next to ours"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -16,14 +15,16 @@ import pandas as pd
 from scipy import stats
 
 from bayesimp.analysis.fit import Fits
+from bayesimp.durable import remove_unfinished, replacing, write_text
 from bayesimp.errors import SpecificationError
 from bayesimp.report.versions import versions
+from bayesimp.runlog import LOG, read_log
 
 if TYPE_CHECKING:
     from bayesimp.imputation.result import Imputations
 
 __all__ = [
-    "RECORD", "Folder", "beside", "checksum", "components_of", "earlier_record", "long_csv",
+    "RECORD", "Folder", "beside", "components_of", "earlier_record", "long_csv",
     "long_parquet", "versions",
 ]  # fmt: skip
 
@@ -47,6 +48,7 @@ class Folder:
     root: Path
     files: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    _entries: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def make(cls, root: Path, overwrite: bool, keep_out: tuple[Path, ...] = ()) -> Folder:
@@ -69,21 +71,30 @@ class Folder:
                 raise SpecificationError(
                     f"{root} is not empty. Give another folder, or --overwrite to replace the results in it."
                 )
-            for name in earlier_record(root).get("files", []):
-                if Path(name).name == name:
+            log = read_log(root)  # goes on: only results are replaced
+            logged = [] if log is None else list(log.require().outputs)
+            for name in [*earlier_record(root).get("files", []), *logged]:
+                if isinstance(name, str) and Path(name).name == name and name not in ("", "..", LOG):
                     (root / name).unlink(missing_ok=True)
+            remove_unfinished(root)
         root.mkdir(parents=True, exist_ok=True)
         return cls(root)
 
     def path(self, name: str) -> Path:
-        """Path of a file of that name, which is recorded as written."""
+        """Path of a file of that name, which is recorded before it is written, so that none is left unknown."""
         if name not in self.files:
             self.files.append(name)
+            self.record(self._entries)
         return self.root / name
+
+    def text(self, name: str, text: str) -> None:
+        """Write a text."""
+        write_text(self.path(name), text)
 
     def table(self, name: str, table: pd.DataFrame, index: bool = False) -> None:
         """Write a table as CSV."""
-        table.to_csv(self.path(name), index=index)
+        with replacing(self.path(name)) as path:
+            table.to_csv(path, index=index)
 
     def figure(self, name: str, draw: Callable[[], Any]) -> None:
         """Save what `draw` returns, a figure or axes."""
@@ -94,15 +105,18 @@ class Folder:
 
         drawn = draw()
         figure = drawn if hasattr(drawn, "savefig") else drawn.figure
-        figure.savefig(self.path(name), dpi=120, bbox_inches="tight")
+        with replacing(self.path(name)) as path:
+            figure.savefig(path, dpi=120, bbox_inches="tight")
         plt.close(figure)
 
     def record(self, entries: dict[str, Any]) -> None:
-        """Write the record of the run."""
-        self.path(RECORD)
+        """Write the record of the run; a file that is written later adds itself to it."""
+        self._entries = entries
+        if RECORD not in self.files:
+            self.files.append(RECORD)
         seconds = {step: round(value, 3) for step, value in self.seconds.items()}
         text = json.dumps({**entries, "seconds": seconds, "files": self.files}, indent=2, default=str)
-        (self.root / RECORD).write_text(text + "\n", encoding="utf-8")
+        write_text(self.root / RECORD, text + "\n")
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -118,22 +132,18 @@ def earlier_record(root: Path) -> dict[str, Any]:
     """The record of the run whose results are in a folder; empty if there is none."""
     try:
         record = json.loads((root / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return record if isinstance(record, dict) and "bayesimp" in record else {}
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, so that one can tell later whether the data were the same."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    known = isinstance(record, dict) and "bayesimp" in record and isinstance(record.get("files", []), list)
+    return record if known else {}
 
 
 def long_csv(path: Path, imputations: Imputations, report: Callable[[str, int, int], None]) -> None:
     """All completed tables, stacked as by ``imputations.to_long()``, with one in memory at a time."""
-    for k in range(imputations.m):
-        _numbered(imputations, k).to_csv(path, index=False, mode="a" if k else "w", header=k == 0)
-        report("writing tables", k + 1, imputations.m)
+    with replacing(path) as made:
+        for k in range(imputations.m):
+            _numbered(imputations, k).to_csv(made, index=False, mode="a" if k else "w", header=k == 0)
+            report("writing tables", k + 1, imputations.m)
 
 
 def long_parquet(path: Path, imputations: Imputations, report: Callable[[str, int, int], None]) -> None:
@@ -142,7 +152,7 @@ def long_parquet(path: Path, imputations: Imputations, report: Callable[[str, in
     import pyarrow.parquet as pq
 
     first = pa.Table.from_pandas(_numbered(imputations, 0), preserve_index=False)
-    with pq.ParquetWriter(path, first.schema) as writer:
+    with replacing(path) as made, pq.ParquetWriter(made, first.schema) as writer:
         for k in range(imputations.m):
             writer.write_table(
                 pa.Table.from_pandas(_numbered(imputations, k), schema=first.schema, preserve_index=False)

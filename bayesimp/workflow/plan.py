@@ -136,7 +136,10 @@ def _load(path: Path) -> tuple[str, dict[str, Any]]:
         raise SpecificationError(f"{path}: the plan is not text in UTF-8; save it as such.") from None
     try:
         return text, tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # whole numbers of thousands of digits are no TOMLDecodeError
         raise SpecificationError(
             f'{path}: not TOML: {error}. A plan has lines such as  seed = 1  and  formula = "y ~ x"  under '
             "headings such as  [impute]."

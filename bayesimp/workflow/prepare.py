@@ -33,15 +33,15 @@ class Prepared:
     model: ImputationModel
 
 
-def prepare(plan: Plan) -> Prepared:
-    """Read the table and make the model.
+def prepare(plan: Plan, frame: pd.DataFrame | None = None) -> Prepared:
+    """Read the table, unless `frame` is given in its place, and make the model.
 
     Raises
     ------
     DataError, SpecificationError
         The table or the plan cannot be used; all absent columns are named at once.
     """
-    frame = table_of(plan)
+    frame = table_of(plan, frame)
     data = IncompleteData(frame, list(plan.data.clusters), _families(plan) or None)
     if plan.model.formula is not None:
         _check_complete(plan, data, plan.model.formula.responses)
@@ -135,15 +135,15 @@ def _check_families(plan: Plan, data: IncompleteData) -> None:
             )
 
 
-def table_of(plan: Plan) -> pd.DataFrame:
-    """The table of a plan: its columns, with their types.
+def table_of(plan: Plan, frame: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The table of a plan, read unless it is given: its columns, with their types.
 
     Raises
     ------
     DataError, SpecificationError
         The file cannot be read, or has not the columns that the plan names; all absent ones are named at once.
     """
-    frame = _load(plan)
+    frame = _load(plan) if frame is None else frame
     _check_columns(plan, list(frame.columns))
     chosen = plan.data.columns
     if not chosen:

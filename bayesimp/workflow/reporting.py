@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bayesimp.durable import checksum, one_writer, remove_unfinished, write_text
 from bayesimp.errors import SpecificationError
 from bayesimp.imputation.storage import load
 from bayesimp.report.facts import SensitivityTable
 from bayesimp.report.make import report
 from bayesimp.workflow.folder import RECORD, earlier_record
 from bayesimp.workflow.plan import read_plan
+from bayesimp.workflow.trail import checked_log, enter
 
 if TYPE_CHECKING:
     from bayesimp.workflow.plan_records import Plan
 
-__all__ = ["report_folder"]
+__all__ = ["report_folder", "write_report"]
 
 TITLE = "Multiple imputation: report"
 PLAN, IMPUTATIONS, SHIFTED = "plan.toml", "imputations.nc", "mnar.csv"
 PRIORS, PRIORS_WORDS = "sensitivity.csv", "sensitivity.txt"
 
 
-def report_folder(folder: Path, out: Path | None, figures: bool) -> Path:
+def report_folder(folder: Path, out: Path | None, figures: bool, say: Callable[[str], None] = print) -> Path:
     """Write the report of a run's folder, into that folder as report.html unless `out` says otherwise.
 
     Raises
     ------
     SpecificationError
-        The folder holds no run, or the run did not get as far as its imputations.
+        The folder holds no run, the run did not get as far as its imputations, or it has not ended.
+    DataError
+        A file, or the log, is not as the run left it.
     """
+    path = folder / "report.html" if out is None else out
+    with one_writer(folder) if folder.is_dir() else nullcontext():
+        return write_report(folder, path, figures, say)
+
+
+def write_report(folder: Path, path: Path, figures: bool, say: Callable[[str], None]) -> Path:
+    """`report_folder` of a folder that is reserved."""
     record = earlier_record(folder)
+    log = checked_log(folder, replaced=path)
     lacks = [name for name in (PLAN, IMPUTATIONS) if not (folder / name).is_file()]
     if not record or lacks:
         absent = RECORD if not record else " and no ".join(lacks)
@@ -41,15 +55,18 @@ def report_folder(folder: Path, out: Path | None, figures: bool) -> Path:
             f"{folder} holds no {absent}: give the folder of a run, bayesimp run PLAN --out {folder}, that got as far "
             "as its imputations."
         )
+    remove_unfinished(folder)
     plan = read_plan(folder / PLAN, with_table=False)
     imputations = load(folder / IMPUTATIONS)
-    path = folder / "report.html" if out is None else out
     stated = {"prespecified": _prespecified(record)} | (plan.report.stated if plan.report else {})
     made = report(
         imputations, path, analysis=_analyses(plan, imputations.data.cluster), title=plan.title or TITLE,
         mnar=_shifted(folder), sensitivity=_under_priors(folder), stated=stated, plan=plan.text, figures=figures,
     )  # fmt: skip
-    _remember(folder, record, made)
+    if log is None:
+        _remember(folder, record, made)
+    elif remark := _enter(folder, made):
+        say(f"Note: {remark}")
     return made
 
 
@@ -79,6 +96,19 @@ def _under_priors(folder: Path) -> SensitivityTable | None:
 
 
 def _prespecified(record: dict[str, Any]) -> str:
+    """What the record says of when the plan was fixed."""
+    lock = record.get("lock")
+    if lock:
+        read = "the table had been read by then" if lock["table"] == "read" else "the table had not been read"
+        how = (
+            f'deviating from the lock, for the reason "{lock["despite"]}": {"; ".join(lock["changes"])}'
+            if lock["changes"]
+            else "as it was locked"
+        )
+        return (
+            f"in the plan file below, locked at {lock['locked']} ({read}; SHA-256 of the lock {lock['sha256']}) and "
+            f"carried out at {record.get('started', 'an unknown time')}, {how}"
+        )
     return (
         f"in the plan file below, carried out unchanged at {record.get('started', 'an unknown time')}; whether it was "
         "written before the data were seen is not recorded"
@@ -90,4 +120,18 @@ def _remember(folder: Path, record: dict[str, Any], path: Path) -> None:
     if path.resolve().parent != folder.resolve() or path.name in record.get("files", []):
         return
     record["files"] = [*record.get("files", []), path.name]
-    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
+
+
+def _enter(folder: Path, path: Path) -> str:
+    """Enter the report into the log of the folder, with the hashes of what it was made from."""
+    inputs = {
+        name: checksum(folder / name)
+        for name in (PLAN, IMPUTATIONS, SHIFTED, PRIORS, PRIORS_WORDS)
+        if (folder / name).is_file()
+    }
+    if path.resolve().parent == folder.resolve():
+        return enter(folder, "report", inputs, {path.name: checksum(path)})
+    return enter(
+        folder, "report", inputs, {}, written={"file": str(path.absolute()), "sha256": checksum(path)}
+    )

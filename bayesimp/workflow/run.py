@@ -19,9 +19,11 @@ from bayesimp.workflow.folder import (
     long_csv,
     long_parquet,
 )
+from bayesimp.workflow.lock import LockCheck
 from bayesimp.workflow.plan_records import AnalysisPlan
 from bayesimp.workflow.prepare import Prepared
 from bayesimp.workflow.running import Captions, Running
+from bayesimp.workflow.trail import log_begin, log_end
 from bayesimp.workflow.what_if import not_at_random, under_priors
 
 __all__ = ["Captions", "run"]
@@ -33,6 +35,7 @@ def run(
     say: Callable[[str], None],
     captions: Captions | None = None,
     command: str = "run",
+    lock: LockCheck | None = None,
 ) -> str:
     """Carry out a plan, writing each result as soon as it is ready.
 
@@ -41,9 +44,13 @@ def run(
     How it ended, as in the record: "complete"; "interrupted", after writing what there was by then;
     "incomplete" if an analysis was not possible, which is reported, and the rest written.
     """
-    this = Running(ready, folder, say, captions or Captions())
+    this = Running(ready, folder, say, captions or Captions(), lock)
     imputations = None
     status = "failed"
+    this.record("running", command, None)
+    log_begin(folder, ready, lock)
+    for event in () if lock is None else lock.events():
+        this.note(event.message)
     try:
         _missing(this)
         imputations = _impute(this)
@@ -68,6 +75,7 @@ def run(
         this.note(str(error))
     finally:
         this.record(status, command, imputations)
+        log_end(folder, status)
     if ready.plan.report is not None and imputations is not None:
         _report(this)
     this.caption(this.captions.files(folder))
@@ -79,7 +87,7 @@ def _missing(this: Running) -> None:
     this.caption(this.captions.missing(this.ready))
     this.say(repr(data))
     with this.step("missingness", "Drawing what is missing"):
-        folder.path("plan.toml").write_text(plan.text, encoding="utf-8")
+        folder.text("plan.toml", plan.text)
         counts = data.counts.T.rename_axis(columns=None)
         folder.table("missingness.csv", data.summary(), index=True)
         folder.table("missing_cells.csv", counts.assign(rows=data.sizes), index=True)
@@ -95,6 +103,7 @@ def _impute(this: Running) -> Imputations:
     this.say(repr(this.ready.model))
     with this.step("imputation", "Imputing (a new machine compiles first, once)"):
         imputations = this.ready.model.impute(**plan.impute.arguments(plan.model.type))
+        imputations = imputations if this.lock is None else imputations.with_events(this.lock.events())
     this.say("\n" + repr(imputations))
     with this.step("writing imputations", "Saving the imputations"):
         imputations.save(folder.path("imputations.nc"))
@@ -170,13 +179,13 @@ def _analyse(this: Running, imputations: Imputations, analysis: AnalysisPlan) ->
 
 def _report(this: Running) -> None:
     """The reports of [report], of what the run has left in its folder."""
-    from bayesimp.workflow.reporting import report_folder
+    from bayesimp.workflow.reporting import write_report
 
     own, folder = this.ready.plan.report, this.folder
     assert own is not None
     for file in own.files:
         with waiting(f"Writing {file}"):
-            report_folder(folder.root, folder.root / file, own.figures)
+            write_report(folder.root, folder.root / file, own.figures, this.say)
         folder.path(file)
 
 

@@ -7,16 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from textwrap import fill
+from typing import Any
 
 import pandas as pd
 
 from bayesimp.diagnostics.convergence import Summary
+from bayesimp.durable import checksum
 from bayesimp.errors import StatisticalWarning
 from bayesimp.imputation.result import Imputations
 from bayesimp.progress import waiting
-from bayesimp.workflow.folder import Folder, checksum, versions
+from bayesimp.workflow.folder import Folder, versions
+from bayesimp.workflow.lock import LockCheck
 from bayesimp.workflow.plan_records import AnalysisPlan
 from bayesimp.workflow.prepare import Prepared
 from bayesimp.workflow.words import in_plan_words
@@ -56,6 +60,7 @@ class Running:
     folder: Folder
     say: Callable[[str], None]
     captions: Captions
+    lock: LockCheck | None = None
     notes: list[str] = field(default_factory=list)
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -63,19 +68,23 @@ class Running:
         """Say a heading."""
         self.say(f"\n{text}\n")
 
+    @cached_property
+    def source(self) -> dict[str, Any]:
+        """Where the table is from, with its hash when the run began."""
+        data = self.ready.plan.data
+        if data.file is None:
+            return {"example": data.example}
+        return {"file": str(data.file), "sha256": checksum(data.file)}
+
     def record(self, status: str, command: str, imputations: Imputations | None) -> None:
         """Write the record of the run: how it ended, from which plan, table and versions."""
-        plan, data = self.ready.plan, self.ready.data
-        if plan.data.file is None:
-            source = {"example": plan.data.example}
-        else:
-            source = {"file": str(plan.data.file), "sha256": checksum(plan.data.file)}
+        plan, data, source = self.ready.plan, self.ready.data, self.source
         self.folder.record({
             "bayesimp": version("bayesimp"), "command": command, "status": status, "started": self.started,
             "title": plan.title, "plan": str(plan.path), "seed": plan.impute.seed,
             "m": None if imputations is None else imputations.m, "m_planned": plan.impute.m,
             "data": {**source, "rows": len(data), "clusters": len(data.clusters)},
-            "versions": versions(), "notes": self.notes,
+            "versions": versions(), "lock": None if self.lock is None else self.lock.record(), "notes": self.notes,
         })  # fmt: skip
 
     @contextmanager

@@ -1,0 +1,169 @@
+"""What a saved result holds, read without running anything, and compared with the hash that was saved with it.
+
+Files are netCDF or zarr, which can hold what must not be trusted: pickled objects, links to other files, records that are
+not ours. A result has numbers, texts and JSON only; everything else is refused before it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from bayesimp.errors import DataError
+
+__all__ = ["contents_digest", "read_contents"]
+
+PARTS = {"cluster", "families", "imputed", "events", "native", "attrs"}  # of the record of a result
+GROUPS = {"table", "imputed"}  # that every result has
+NUMBERS = "biufcmM"
+ROOM = 2**20  # bytes that a variable may declare beyond what the file holds of it: fill values
+# names of zarr codecs that only turn bytes into numbers or texts; others may unpickle, or load a module by its name
+CODECS = {
+    "bytes", "blosc", "zstd", "gzip", "zlib", "lz4", "crc32c", "vlen-utf8", "vlen-bytes", "transpose", "shuffle",
+    "sharding_indexed", "fixed_length_utf32",
+}  # fmt: skip
+
+
+def read_contents(path: Path) -> tuple[dict[str, Any], dict[str, xr.Dataset]]:
+    """The record of a saved result and its groups.
+
+    Raises
+    ------
+    DataError
+        The file is damaged, is no result, was altered since it was saved, or holds what no result holds.
+    """
+    try:
+        _refuse_code(path)
+        with xr.open_datatree(path, engine="zarr" if path.suffix == ".zarr" else "h5netcdf") as opened:
+            attrs = dict(opened.attrs)
+            groups = {str(name): group.to_dataset().load() for name, group in opened.children.items()}
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # whatever HDF5, zarr or a codec says of bytes that it cannot read
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"{path} cannot be read; it is damaged, or no netCDF or zarr: {text}") from None
+    if not isinstance(attrs.get("bayesimp"), str):
+        raise DataError(f"{path} is no result that this version of bayesimp has saved.")
+    expected = attrs.get("sha256")  # results saved before have none
+    if expected is not None and expected != contents_digest(attrs["bayesimp"], groups):
+        raise DataError(
+            f"{path} is not what was saved: its contents do not have the SHA-256 that was saved with them. It is "
+            "damaged or was altered; take it from a copy."
+        )
+    return _record(path, attrs["bayesimp"], groups), groups
+
+
+def contents_digest(record: str, groups: Mapping[str, xr.Dataset]) -> str:
+    """SHA-256 of the record and of all variables, their names, shapes, values and texts of attributes.
+
+    Files may keep a whole number or a truth value in another type: numbers are hashed as 64 bits.
+    """
+    digest = hashlib.sha256(record.encode())
+    for name in sorted(groups):
+        group = groups[name]
+        digest.update(_json([name, _texts(group.attrs)]))
+        for variable in sorted(map(str, group.variables)):
+            array = group.variables[variable]
+            digest.update(
+                _json([variable, list(map(str, array.dims)), list(array.shape), _texts(array.attrs)])
+            )
+            digest.update(_values(array.values))
+    return digest.hexdigest()
+
+
+def _values(values: np.ndarray) -> bytes | memoryview:
+    match values.dtype.kind:
+        case "b" | "i" | "m" | "M":
+            return np.ascontiguousarray(values.astype("<i8")).data
+        case "u":
+            return np.ascontiguousarray(values.astype("<u8") if values.dtype.itemsize > 1 else values).data
+        case "f":
+            return np.ascontiguousarray(values.astype("<f8")).data
+    return _json([str(value) for value in values.ravel()])
+
+
+def _texts(attrs: Mapping[Any, Any]) -> dict[str, str]:
+    return {str(name): value for name, value in sorted(attrs.items()) if isinstance(value, str)}
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _record(path: Path, text: str, groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
+    """The record, which has the parts of a result."""
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        record = None
+    whole = isinstance(record, dict) and record.keys() >= PARTS and isinstance(record["attrs"], dict)
+    if not whole or not groups.keys() >= GROUPS or not all("names" in g.attrs for g in groups.values()):
+        raise DataError(f"{path} lacks parts of a result: it was written by something else, or altered.")
+    return record
+
+
+def _refuse_code(path: Path) -> None:
+    """Refuse what a result never holds, before anything is decoded."""
+    if path.suffix == ".zarr":
+        for file in path.rglob("*"):
+            if file.is_symlink():
+                raise DataError(
+                    f"{path}: '{file.relative_to(path)}' is a link to another file, which no result has."
+                )
+            if file.name in ("zarr.json", ".zarray", ".zmetadata"):
+                _check_metadata(path, json.loads(file.read_bytes()))
+        return
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        _check_group(path, file)
+
+
+def _check_group(path: Path, group: Any) -> None:
+    import h5py
+
+    for name in group:
+        link = group.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            raise DataError(
+                f"{path}: '{group.name}/{name}' is a link to another file or place, which no result has."
+            )
+        item = group[name]
+        if isinstance(item, h5py.Group):
+            _check_group(path, item)
+        elif not isinstance(item, h5py.Dataset) or item.external or item.is_virtual:
+            raise DataError(f"{path}: '{item.name}' takes its values from other files, which no result does.")
+        elif item.size * item.dtype.itemsize > item.id.get_storage_size() + ROOM:
+            raise DataError(
+                f"{path}: '{item.name}' declares {item.size:,} values, which the file does not hold: reading it would "
+                "fill the memory."
+            )
+        elif item.dtype.kind not in NUMBERS + "S" and h5py.check_string_dtype(item.dtype) is None:
+            raise DataError(
+                f"{path}: '{item.name}' holds {item.dtype}, and a result holds numbers and texts only."
+            )
+
+
+def _check_metadata(path: Path, record: Any) -> None:
+    """Refuse codecs and filters that are not on the list, wherever they are named in the metadata of a zarr store."""
+    if isinstance(record, list):
+        for part in record:
+            _check_metadata(path, part)
+    if not isinstance(record, dict):
+        return
+    for key in ("codecs", "filters", "compressor", "index_codecs", "storage_transformers"):
+        named = record.get(key) or []
+        for codec in named if isinstance(named, list) else [named]:
+            name = (codec.get("name") or codec.get("id")) if isinstance(codec, dict) else codec
+            if name not in CODECS:
+                raise DataError(f"{path}: codec {name!r} is none that a result is written with.")
+    if record.get("data_type") == "object" or record.get("dtype") in ("|O", "object"):
+        raise DataError(f"{path}: it holds objects of Python, and a result holds numbers and texts only.")
+    for part in record.values():
+        _check_metadata(path, part)
