@@ -190,7 +190,7 @@ def _column(name: str, column: pd.Series) -> dict[str, Any]:
 
 def _named(plan: Plan) -> list[str]:
     """The columns that a plan names, whose existence and types are checked when it is run."""
-    names = [plan.data.cluster, *(plan.data.types or {}), *(plan.data.families or {})]
+    names = [*plan.data.clusters, *(plan.data.types or {}), *(plan.data.families or {})]
     if (formula := plan.model.formula) is not None:
         names += [*formula.responses, *formula.variables, *formula.groups]
     return list(dict.fromkeys([*names, *(name for a in plan.analyses for name in a.needed)]))

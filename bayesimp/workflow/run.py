@@ -74,9 +74,12 @@ def run(
         status = "interrupted"
         this.note(str(error))
     finally:
+        reports = () if ready.plan.report is None or imputations is None else ready.plan.report.files
+        for file in reports:  # named before the log has the hash of the record
+            folder.path(file)
         this.record(status, command, imputations)
         log_end(folder, status)
-    if ready.plan.report is not None and imputations is not None:
+    if reports:
         _report(this)
     this.caption(this.captions.files(folder))
     return status
@@ -186,7 +189,6 @@ def _report(this: Running) -> None:
     for file in own.files:
         with waiting(f"Writing {file}"):
             write_report(folder.root, folder.root / file, own.figures, this.say)
-        folder.path(file)
 
 
 def _complete_cases(

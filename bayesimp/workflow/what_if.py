@@ -66,7 +66,7 @@ def under_priors(this: Running) -> bool:
     folder.table("sensitivity_model.csv", pd.DataFrame(first.model))
     folder.table("sensitivity_events.csv", sensitivity_table(results, "events"))
     words = sensitivity_words(results)
-    folder.path("sensitivity.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    folder.text("sensitivity.txt", "\n".join(words) + "\n")
     this.caption("Sensitivity to the prior")
     this.say("\n".join(words))
     if plan.output.figures:
