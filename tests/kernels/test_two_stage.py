@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize
-from scipy.stats import norm
+from scipy.special import digamma, polygamma
+from scipy.stats import kstest, norm
 
 from bayesimp.kernels.families.scalar import LOGIT, POISSON, PROBIT
 from bayesimp.kernels.glm.density import NORMAL
@@ -232,6 +233,32 @@ def test_variances_of_clusters():
     assert means(right[:, :1], np.array([mu])) > LEVEL
     assert abs(np.sqrt((right[:, 1] ** 2).mean()) - tau) < 0.06
     assert other[:, 1].mean() < 0.75 * tau and means(other[:, :1], np.array([mu])) < REJECTED
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_log_variances_of_fitted_clusters_given_their_law(published):
+    """log sigma_i^2 ~ N(V (e_i / v_i + mu / tau^2), V), V = 1 / (1 / v_i + 1 / tau^2), at the mu and tau that were drawn."""
+    rng, m = np.random.default_rng(9), 30
+    df = rng.integers(6, 20, m)
+    s2 = np.exp(0.3 + 0.5 * rng.normal(size=m)) * rng.chisquare(df) / df
+    estimate, v = np.log(s2), 2.0 / (df - 4.0)
+    if not published:
+        estimate, v = estimate - digamma(df / 2) + np.log(df / 2), polygamma(1, df / 2)
+    data = tn.NormalFits(np.ones((m, 1, 1)), np.zeros((m, 1)), s2 * df, s2, df, np.zeros(m, np.int64))
+    meta = MetaAnalysisDraw(np.zeros(1), np.zeros((1, 1)), np.zeros(1), np.zeros((1, 1)), 0.0, 0)
+    right, squared, unshrunk = [], [], []
+    for _ in range(100):
+        out = tn.draw_normal_clusters(
+            rng, data, meta, np.zeros((m, 1)), np.zeros((m, 1)), np.full(m, np.nan), 0, published
+        )
+        (mu, tau), drawn = out[4], np.log(out[1])
+        V = 1.0 / (1.0 / v + 1.0 / tau**2)
+        mean = V * (estimate / v + mu / tau**2)
+        right.append((drawn - mean) / np.sqrt(V))
+        squared.append((drawn - mean) / V)  # what draws with variances for standard deviations would agree with
+        unshrunk.append((drawn - estimate) / np.sqrt(V))
+    p, *spoiled = (kstest(np.ravel(z), "norm").pvalue for z in (right, squared, unshrunk))
+    assert p > LEVEL and max(spoiled) < REJECTED
 
 
 # -- as a whole ----------------------------------------------------------------------------------------------------
