@@ -167,6 +167,33 @@ def test_values_have_their_probabilities(family):
     assert (np.abs(share - expected) < 4.5 * np.sqrt(expected * (1 - np.array(expected)) / M)).all()
 
 
+def test_matching_is_of_type_1():
+    """Observed clusters are predicted at the mean of beta given sigma^2, those without a value at the drawn beta."""
+    rng, m = np.random.default_rng(31), 24
+    X = np.column_stack([np.ones(m), rng.normal(size=(m, 2))])
+    y = X @ np.array([1.0, 1.5, -1.0]) + rng.normal(size=m)
+    observed, sigma2 = np.arange(m) < 16, 1.3
+    prior_sd = 2.0 * np.array([st.TERM_SD, st.SLOPE_SD, st.SLOPE_SD])
+    A = X[observed].T @ X[observed] / sigma2 + np.diag(prior_sd**-2.0)
+    estimated = np.linalg.solve(A, X[observed].T @ y[observed] / sigma2 + [1.0 / prior_sd[0] ** 2, 0, 0])
+    of_type = {1: 0, 2: 0, "0": 0}
+    for _ in range(40):
+        state = cl.initial_cluster_level_state(NORMAL, 3)
+        state.sigma2[0] = sigma2
+        out = cl.cluster_level_step(
+            rng, NORMAL, X, y, observed, state, location=1.0, scale=2.0, donors=1, steps=1
+        )
+        drawn = out.beta[:, 0]
+        for kind, at_observed, at_missing in (
+            (1, estimated, drawn),
+            (2, drawn, drawn),
+            ("0", estimated, estimated),
+        ):
+            gaps = np.abs((X[observed] @ at_observed)[:, None] - X[~observed] @ at_missing)
+            of_type[kind] += int((out.values == y[observed][gaps.argmin(axis=0)]).sum())
+    assert of_type[1] == 40 * 8 and max(of_type[2], of_type["0"]) < 0.9 * 40 * 8
+
+
 def test_matching_gives_observed_values():
     """mice's 2lonly.pmm: donors among observed clusters, nearer ones for nearer predictions."""
     rng = np.random.default_rng(1)

@@ -237,7 +237,7 @@ def test_variances_of_clusters():
 
 @pytest.mark.parametrize("published", [False, True])
 def test_log_variances_of_fitted_clusters_given_their_law(published):
-    """log sigma_i^2 ~ N(V (e_i / v_i + mu / tau^2), V), V = 1 / (1 / v_i + 1 / tau^2), at the mu and tau that were drawn."""
+    """log sigma_i^2 ~ N(V (e_i / v_i + mu / tau^2), V), V = 1 / (1 / v_i + 1 / tau^2), at the drawn mu and tau."""
     rng, m = np.random.default_rng(9), 30
     df = rng.integers(6, 20, m)
     s2 = np.exp(0.3 + 0.5 * rng.normal(size=m)) * rng.chisquare(df) / df
