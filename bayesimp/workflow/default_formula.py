@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from bayesimp.formulas.syntax import Name, write
 from bayesimp.joint.glmm.factors import MOST_LEVELS
 from bayesimp.joint.latent.variables import KINDS
 from bayesimp.table.cluster_level import of_clusters
@@ -14,7 +15,7 @@ from bayesimp.table.clusters import varies_within
 from bayesimp.table.ids import names_rows
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["Sides", "joint_formula", "sides"]
+__all__ = ["Sides", "formula_of", "joint_formula", "sides"]
 
 COLLINEAR = 1e-6  # smallest singular value of columns of length one
 ONE_VALUE = "has one value in each cluster"
@@ -143,5 +144,10 @@ def _combinations(data: IncompleteData, names: Sequence[str], given: Sequence[st
 def joint_formula(data: IncompleteData, *, latent: bool) -> str:
     """The formula of `sides`, with random intercepts: ``"x1 + x2 + y ~ region + (1 | study)"``."""
     found = sides(data, latent=latent)
-    responses, given = (" + ".join(f"`{name}`" for name in names) for names in (found.left, found.right))
-    return f"{responses} ~ {given or '1'} + (1 | `{data.cluster}`)"
+    return formula_of(found.left, found.right, data.cluster)
+
+
+def formula_of(responses: Iterable[str], covariates: Iterable[str], cluster: str) -> str:
+    """A joint formula with random intercepts of columns, whatever their names."""
+    left, right = (" + ".join(write(Name(name)) for name in names) for names in (responses, covariates))
+    return f"{left} ~ {right or '1'} + (1 | {write(Name(cluster))})"

@@ -21,6 +21,7 @@ from bayesimp.joint.normal import JointNormal
 from bayesimp.messages import listing, suggestion
 from bayesimp.priors import Priors
 from bayesimp.table.incomplete import IncompleteData
+from bayesimp.workflow.default_formula import formula_of
 
 __all__ = ["MultilevelImputer"]
 
@@ -189,5 +190,4 @@ def _formula(data: IncompleteData) -> str:
             f"The table has no default formula: {what}, and JointNormal imputes normal ones only. Name the variables in "
             "formula='y1 + y2 ~ x + (1 | cluster)', or use JointGLMM or FCS for this table."
         )
-    left, right = (" + ".join(f"`{name}`" for name in names) for names in (normal, others))
-    return f"{left} ~ {right or '1'} + (1 | `{data.cluster}`)"
+    return formula_of(normal, others, data.cluster)

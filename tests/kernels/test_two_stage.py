@@ -255,7 +255,9 @@ def test_log_variances_of_fitted_clusters_given_their_law(published):
         V = 1.0 / (1.0 / v + 1.0 / tau**2)
         mean = V * (estimate / v + mu / tau**2)
         right.append((drawn - mean) / np.sqrt(V))
-        squared.append((drawn - mean) / V)  # what draws with variances for standard deviations would agree with
+        squared.append(
+            (drawn - mean) / V
+        )  # what draws with variances for standard deviations would agree with
         unshrunk.append((drawn - estimate) / np.sqrt(V))
     p, *spoiled = (kstest(np.ravel(z), "norm").pvalue for z in (right, squared, unshrunk))
     assert p > LEVEL and max(spoiled) < REJECTED

@@ -106,7 +106,7 @@ def test_sides_of_a_table():
     found = sides(data, latent=True)
     assert found.left == ("x", "z", "sex", "grade", "kind") and found.right == ("size",)
     assert found.complete == ("z", "sex") and set(found.left_out) == {"id", "place"} and not found.refused
-    assert joint_formula(data, latent=True) == "`x` + `z` + `sex` + `grade` + `kind` ~ `size` + (1 | `g`)"
+    assert joint_formula(data, latent=True) == "x + z + sex + grade + kind ~ size + (1 | g)"
     normal = sides(data, latent=False)
     assert normal.left == ("x", "z") and set(normal.right) == {"size", "sex"}
     assert normal.refused == {"grade": "", "kind": ""}  # of another family, and nothing else against them
@@ -275,3 +275,26 @@ def test_an_option_of_one_engine_is_no_option_of_another():
         bi.impute(frame, "g", engine="joint", cycles=5, show=False, **RUN)
     with pytest.raises(bi.SpecificationError, match="'draws' is not an option of FCS"):
         bi.impute(frame, "g", engine="fcs", draws=5, show=False, **RUN)
+
+
+ODD = {"g": "my `g`", "x": "`x` (mg/l)", "y": "a\\b"}
+
+
+@pytest.mark.parametrize("how", ["joint", "latent", "scikit-learn"])
+def test_formulas_that_are_made_take_columns_of_every_name(how):
+    """Backticks and backslashes in names, of clusters too: the values are those of the table with plain names."""
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame(
+        {"g": np.repeat(np.arange(6), 8), "x": rng.normal(size=48), "y": rng.normal(size=48)}
+    )
+    frame.loc[rng.random(48) < 0.2, "y"] = np.nan
+
+    def imputed(table, cluster, y):
+        if how == "scikit-learn":
+            return bi.MultilevelImputer(cluster, m=1, random_state=1, draws=20).fit_transform(table)[y]
+        return bi.impute(table, cluster, m=1, engine=how, seed=1, draws=20, tune=10, progress=False).frame(0)[
+            y
+        ]
+
+    plain, odd = imputed(frame, "g", "y"), imputed(frame.rename(columns=ODD), ODD["g"], ODD["y"])
+    np.testing.assert_array_equal(plain, odd)
