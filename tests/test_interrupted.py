@@ -139,7 +139,6 @@ def reports(monkeypatch, strike):
     def bar(show):
         yield strike
 
-    monkeypatch.setattr("bayesimp.joint.normal.progress_bar", bar)
     monkeypatch.setattr("bayesimp.joint.run.progress_bar", bar)
 
 

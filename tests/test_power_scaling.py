@@ -248,7 +248,7 @@ def test_log_priors_are_those_of_the_draws_behind_the_imputations():
     imp = model().impute(30, seed=3, chains=3, draws=70)
     result = bi.power_scaling(imp, analysis=ANALYSIS)
     fits, run = imp.analyse(ANALYSIS), imp.run
-    scale = run.model._working.scale
+    scale = run.model.grouping.working.scale
     _, Sigma_w, Psi_w = run.parameters(range(30))
     psi = np.stack([scale.Psi(one) for one in Psi_w])
     behind = run.model.parameter_priors["Sigma"].log_density(

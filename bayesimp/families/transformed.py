@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesimp.errors import SpecificationError
 from bayesimp.families.auxiliary import POWER, SCALE, power_node, scale_node
 from bayesimp.families.record import REAL, Family, GivenParameters
 from bayesimp.kernels.families import codes
@@ -40,13 +41,26 @@ def _yeo_johnson(data: Any, eta: Any) -> None:
     def logp(y: Any, mean: Any, sigma: Any, power: Any) -> Any:
         return _log_density(y, [mean], GivenParameters(data.name, data.link, np.ones(1), 0, sigma, power))
 
-    pm.CustomDist(data.name, eta[:, 0], scale_node(), power_node(), logp=logp, observed=data.y)
+    def draw(mean: Any, sigma: Any, power: Any, rng: np.random.Generator, size: Any = None) -> Any:
+        return _untransformed(rng.normal(mean, sigma, size), power)
+
+    pm.CustomDist(
+        data.name, eta[:, 0], scale_node(), power_node(), logp=logp, random=draw, observed=data.y, dtype="float64"
+    )  # fmt: skip
 
 
 def _simulate(v: Any, eta: Any, rng: np.random.Generator) -> Any:
     """As they are: u = y."""
-    z = eta[:, 0] + v.sd * rng.standard_normal(len(eta))
-    p = np.where(z >= 0, v.shape, 2.0 - v.shape)
+    if not 0 < v.shape < 2:
+        raise SpecificationError(
+            f"'{v.name}': shape is lambda of yeo_johnson, between 0 and 2; got {v.shape}."
+        )
+    return _untransformed(eta[:, 0] + v.sd * rng.standard_normal(len(eta)), v.shape)
+
+
+def _untransformed(z: Any, power: Any) -> Any:
+    """psi^-1 of numbers."""
+    p = np.where(z >= 0, power, 2.0 - power)
     return np.sign(z) * np.expm1(np.log1p(p * np.abs(z)) / p)
 
 

@@ -56,12 +56,21 @@ def build_tree(
             groups[name] = groups[name].isel({nt.DRAW: slice(warmup, None)})
     if sample_stats:
         groups["sample_stats"] = xr.Dataset(
-            {name: (sample, array) for name, array in sample_stats.items()}, coords=draws
+            {name: (sample, _without_objects(array)) for name, array in sample_stats.items()}, coords=draws
         )
     groups |= cells_and_observed(data, imputed, observed)
     tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
     tree.attrs.update(attrs)
     return tree
+
+
+def _without_objects(array: np.ndarray) -> np.ndarray:
+    """Texts of a sampler, "" where it has none: files give back texts, but not None."""
+    if array.dtype != object:
+        return array
+    texts = ["" if x is None else str(x) for x in array.ravel()]
+    texts = ["" if x is None else str(x) for x in array.ravel()]
+    return np.array(texts, dtype=str).reshape(array.shape)
 
 
 def cells_and_observed(

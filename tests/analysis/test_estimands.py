@@ -467,7 +467,7 @@ def test_effects_hold_means_of_clusters():
     with pytest.raises(SpecificationError, match="do not say of which cluster"):
         made.marginal_means("x", at={"x": [1, 2]})
     unknown = pd.DataFrame({"x": [1.0], "g": [99]})
-    with pytest.raises(DataError, match="of clusters that the tables do not have"):
+    with pytest.raises(DataError, match="1 new rows belong to clusters that are not in the tables"):
         made.predictions(unknown)
 
 

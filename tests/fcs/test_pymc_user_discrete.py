@@ -154,7 +154,7 @@ def test_values_that_are_none_of_the_family_are_refused(family):
 def test_families_that_do_not_fit_are_refused():
     count, order = rows("poisson", "log"), rows("ordinal", "logit")
     for data, message in [
-        (replace(count, family="zip"), "family 'zip' is none of normal, student, bernoulli"),
+        (replace(count, family="zip"), "family 'zip' is none of normal, student, yeo_johnson, bernoulli"),
         (replace(order, levels=2), "ordinal with 2 levels; at least 3"),
         (replace(rows("binomial", "logit"), trials=None), "trials belong to binomial"),
         (replace(count, trials=np.ones(12)), "trials belong to binomial"),

@@ -49,9 +49,9 @@ def table() -> pd.DataFrame:
         "i": rng.wald(3.0, 6.0, N), "p": rng.beta(2.0, 3.0, N),
         "r": 20.0 + 4.0 * rng.standard_t(3.0, N), "zk": rng.poisson(5.0, N) * (rng.random(N) < 0.7) * 1.0,
         "zb": rng.poisson(rng.gamma(2.0, 3.0, N)) * (rng.random(N) < 0.7) * 1.0,
-        "ln": 5.0 * np.exp(rng.normal(size=N)), "yj": 60.0 + 2.0 * rng.gamma(2.0, size=N),
-        "hk": (1 + rng.poisson(3.0, N)) * (rng.random(N) < 0.7) * 1.0,
+        "ln": 5.0 * np.exp(rng.normal(size=N)), "hk": (1 + rng.poisson(3.0, N)) * (rng.random(N) < 0.7) * 1.0,
         "hb": (1 + rng.poisson(rng.gamma(2.0, 2.0, N))) * (rng.random(N) < 0.7) * 1.0,
+        "yj": 60.0 + 2.0 * rng.gamma(2.0, size=N),
     })  # fmt: skip
 
 
