@@ -238,6 +238,7 @@ BENCHMARKS = {
     "jolani": glmm.jolani,
     "glmm_rows": glmm.rows,
     "glmm_merged": glmm.merged,
+    "jolani_study": glmm.jolani_study,
     "sensitivity": sensitivity.sensitivity,
     "latent": latent.latent,
     "joint_glmm": joint_glmm.joint_glmm,

@@ -37,8 +37,8 @@ def distance_table(imputations: Mapping[str, Imputations], reference: str, seed:
 
     Returns
     -------
-    DataFrame: prior, variable, distance, unit ("sd" of observed values, "share" of values), chance, p.value (of the
-    exchanges), cells.
+    DataFrame: prior, variable, distance, unit ("sd" of observed values, "share" of values; "sd of imputed" or "data"
+    where observed values have no spread), chance, p.value (of the exchanges), cells.
     """
     base, rows = imputations[reference], []
     for name, imp in imputations.items():
@@ -51,9 +51,9 @@ def distance_table(imputations: Mapping[str, Imputations], reference: str, seed:
             m = min(base.m, imp.m)
             a, b = (np.asarray(x.values(column)[:m], dtype=float) for x in (imp, base))
             counts, widths = _by_level(a, b) if coded else _by_value(a, b)
-            unit = 1.0 if coded else _spread(base, column, b)
-            distance, chance, p = distance_and_chance(counts, widths / unit, a.shape[1], seed)
-            rows.append((name, column, distance, "share" if coded else "sd", chance, p, a.shape[1]))
+            spread, unit = (1.0, "share") if coded else _spread(base, column, b)
+            distance, chance, p = distance_and_chance(counts, widths / spread, a.shape[1], seed)
+            rows.append((name, column, distance, unit, chance, p, a.shape[1]))
     columns = ["prior", "variable", "distance", "unit", "chance", "p.value", "cells"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -98,11 +98,12 @@ def _by_level(a: Array, b: Array) -> tuple[Array, Array]:
     return (counts[0] - counts[1]).astype(float), np.full(len(levels), 0.5)
 
 
-def _spread(imp: Imputations, column: str, imputed: Array) -> float:
-    """Standard deviation of the observed values; of the imputed ones where no more than one is observed."""
+def _spread(imp: Imputations, column: str, imputed: Array) -> tuple[float, str]:
+    """The unit of distances, and its name: the standard deviation of observed values, if there is one."""
     if column in imp.data.families:
         seen = imp.data.numeric(column)
         sd = float(np.nanstd(seen)) if np.isfinite(seen).sum() > 1 else 0.0
         if sd > 0:
-            return sd
-    return float(imputed.std()) or 1.0
+            return sd, "sd"
+    sd = float(imputed.std())
+    return (sd, "sd of imputed") if sd > 0 else (1.0, "data")

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from bayesimp.analysis.monte_carlo import rubin_numbers
 
-__all__ = ["NUMBERS", "SMOOTHED", "Slopes", "Weighted", "pareto_limit", "slopes", "weighted"]
+__all__ = ["FEWEST", "NUMBERS", "SMOOTHED", "Slopes", "Weighted", "pareto_limit", "slopes", "weighted"]
 
 Array = NDArray[np.float64]
 NUMBERS = ("estimate", "std.error", "conf.low", "conf.high")

@@ -18,7 +18,7 @@ from bayesimp.errors import SpecificationError, must_be
 from bayesimp.events import Event, EventTable
 from bayesimp.imputation.result import Imputations
 from bayesimp.markup import folded, framed, paragraph, table
-from bayesimp.sensitivity_analysis.power import pareto_limit
+from bayesimp.sensitivity_analysis.power import FEWEST, pareto_limit
 from bayesimp.sensitivity_analysis.power_tables import (
     SOURCES,
     answers_of,
@@ -165,12 +165,19 @@ def power_scaling(
             f"power_scaling: the analysis must give one fit for each of the {imp.m} imputations; got "
             f"{type(fits).__name__}" + (f" of {len(fits)}." if isinstance(fits, Fits) else ".")
         )
+    chains = int(imp.attrs["chains"])
+    if imp.m // chains < FEWEST:
+        text = (
+            f"With {imp.m} imputations of {chains} chains, fewer than {FEWEST} a chain, Monte Carlo errors are those of "
+            "independent imputations."
+        )
+        events.append(Event("too few imputations", "mc.error", text, imp.m))
     behind = {source: _behind(values, imp) for source, values in log.items()}
     answers, more = answers_of(fits)
     return PowerScaling(
         fits.analysis,
         imp.m,
-        pooled_slopes(answers, behind, int(imp.attrs["chains"]), level),
+        pooled_slopes(answers, behind, chains, level),
         at_powers(answers, behind, given, level),
         parameter_slopes(imp, log),
         (*events, *more),

@@ -75,7 +75,11 @@ def values_moved(distances: pd.DataFrame, reference: str) -> str:
     parts = []
     for variable, own in beyond.groupby("variable", sort=False):
         row = own.loc[own["distance"].idxmax()]
-        number = f"{row['distance']:.0%} of values" if row["unit"] == "share" else f"{row['distance']:.2g} sd"
+        number = (
+            f"{row['distance']:.0%} of values"
+            if row["unit"] == "share"
+            else f"{row['distance']:.2g} {row['unit']}"
+        )
         by_chance = f"{row['chance']:.0%}" if row["unit"] == "share" else f"{row['chance']:.2g}"
         parts.append(f"{variable} by {number} under '{row['prior']}' (by chance up to {by_chance})")
     text = f"Imputed values differ from those under '{reference}': {_listed(parts, quoted=False)}"
