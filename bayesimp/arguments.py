@@ -1,4 +1,4 @@
-"""Numbers and arrays that a user gives to a function, read, or refused by the name of the argument."""
+"""Read the numbers and arrays that a user passes to a function; refusals name the argument."""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ def numbers(
     what
         Name of the argument, for messages.
     shape
-        Lengths of its dimensions, a letter where any will do (the same letter, the same length); None: any shape.
+        Lengths of its dimensions. A letter stands for any length, and the same letter for the same length; None: any
+        shape.
     leading
         Whether there may be further dimensions in front.
 
     Raises
     ------
     SpecificationError
-        No numbers, or not finite; another shape.
+        The values are not numbers, are not finite or have another shape.
     """
     wanted = "numbers" if shape is None else f"numbers of shape {_written(shape, leading)}"
     try:
@@ -95,7 +96,7 @@ def whole(value: Any, what: str, least: int = 1, most: int | None = None) -> int
 
 
 def pair(value: Any, what: str) -> tuple[Any, Any]:
-    """Two things.
+    """The two entries of a pair.
 
     Raises
     ------
@@ -107,7 +108,7 @@ def pair(value: Any, what: str) -> tuple[Any, Any]:
 
 
 def chosen(value: Any, what: str, possible: Sequence[str]) -> str:
-    """One of some words.
+    """The value, if it is one of the possible words.
 
     Raises
     ------
@@ -120,12 +121,12 @@ def chosen(value: Any, what: str, possible: Sequence[str]) -> str:
 
 
 def generator(seed: Any, what: str = "seed") -> np.random.Generator:
-    """The generator of a seed.
+    """A random number generator with this seed.
 
     Raises
     ------
     SpecificationError
-        None: the same call should give the same numbers; what is no seed.
+        The seed is None (the same call should give the same numbers), or is not a valid seed.
     """
     try:
         if seed is None or isinstance(seed, bool):
@@ -138,18 +139,18 @@ def generator(seed: Any, what: str = "seed") -> np.random.Generator:
 
 
 def broadcast(what: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape in which arrays of these shapes go together.
+    """The shape to which arrays of these shapes broadcast.
 
     Raises
     ------
     SpecificationError
-        They do not.
+        They cannot be broadcast.
     """
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError:
         raise SpecificationError(
-            f"{what} do not go together: their shapes {', '.join(map(str, shapes))} cannot be broadcast."
+            f"{what} do not fit together: their shapes {', '.join(map(str, shapes))} cannot be broadcast."
         ) from None
 
 
@@ -169,7 +170,7 @@ def _written(shape: tuple[int | str, ...], leading: bool) -> str:
 
 
 def _shown(value: Any) -> str:
-    """What was given: its type, and itself where that is short."""
+    """The value that was given, for a message: in full if it is short, otherwise its type and its beginning."""
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype}, shape {value.shape}"
     text = repr(value)

@@ -1,9 +1,9 @@
-"""What an imputation model and its run promise, so that everything after them knows no engine.
+"""The interfaces of an imputation model and its run; everything downstream uses them and knows no engine.
 
     ImputationModel --impute--> Imputations --extend, iterate, save--> Run
 
-Saving and loading, results, diagnostics, plans and sensitivity analyses ask these two classes. A model is found by its
-name, which results and files carry (`model_type`); its module is loaded when it is first asked for.
+Saving and loading, results, diagnostics, plans and sensitivity analyses use these two classes only. A model is found by
+its name, which results and files carry (`model_type`); its module is loaded on first use.
 """
 
 from __future__ import annotations
@@ -54,41 +54,41 @@ MODULES = {
     "FCS": "bayesimp.fcs.model",
     "FromPyMC": "bayesimp.joint.from_pymc",
 }
-PLANS = "bayesimp.workflow.plan_writer"  # loaded when a plan is asked for, as engines are
+PLANS = "bayesimp.workflow.plan_writer"  # loaded on first use, as engines are
 _registered: dict[str, type[ImputationModel]] = {}
 
 
 def plain(value: Any) -> Any:
-    """Numbers and arrays of NumPy, and other real numbers, for ``json.dumps(..., default=plain)``."""
+    """Convert NumPy numbers and arrays, and other real numbers, for ``json.dumps(..., default=plain)``."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, Real):
         return float(value)
-    raise TypeError(f"{type(value).__name__} is not kept in files")
+    raise TypeError(f"{type(value).__name__} cannot be stored in files")
 
 
 class CodeNotInFile(SpecificationError):
-    """A saved model contains user-defined functions, which files do not keep."""
+    """A saved model contains user-defined functions, which are not stored in files."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What the model of one incomplete variable contains of the other variables, to be compared with an analysis.
+    """What the model of one incomplete variable contains, for comparison with an analysis.
 
     Attributes
     ----------
     formula
         Its conditional mean given all others, as a formula: ``"x ~ 1 + y + cluster_mean(y) + (1 + w | school)"``.
     clusters
-        How it knows the clusters: ``"random"`` effects, a ``"fixed"`` effect of each, values ``"of clusters"``
-        themselves (one row a cluster), or ``"ignored"``.
+        How clusters enter: ``"random"`` effects, a ``"fixed"`` effect of each, ``"of clusters"`` for a cluster-level
+        variable (one row per cluster), or ``"ignored"``.
     is_normal
         Whether its distribution is normal, with a residual variance.
     own_variances
-        Whether each cluster has a residual variance of its own.
+        Whether each cluster has its own residual variance.
     is_factor
-        Whether it is a factor of a joint distribution, from the product of which missing values are drawn, instead of
-        the distribution of the variable given all others.
+        Whether it is a factor of a joint distribution, so that missing values are drawn from the product of all factors
+        rather than from this model alone.
     """
 
     formula: str
@@ -100,18 +100,18 @@ class Contents:
 
 @dataclass(frozen=True)
 class TreeRequest:
-    """How groups of the tree are computed that are made when they are asked for (`Imputations.tree_with`).
+    """How the groups of the tree that are made on request (`Imputations.tree_with`) are computed.
 
     Attributes
     ----------
     thin
         Draws thin - 1, 2 thin - 1, ... of every chain are used.
     by
-        What a term of the log likelihood belongs to: a ``"cluster"`` or a ``"row"``.
+        The unit of a term of the log likelihood: ``"cluster"`` or ``"row"``.
     new_clusters
-        Whether replicates come from new clusters, instead of from those of the data.
+        Whether replicates are of new clusters rather than those of the data.
     seed
-        Of the effects and replicates that are drawn.
+        Seed for drawing effects and replicates.
     """
 
     thin: int = 1
@@ -120,21 +120,21 @@ class TreeRequest:
     seed: int = 0
 
     def of(self, draws: Any) -> Any:
-        """The draws used, of an array (chain, draw, ...)."""
+        """The selected draws of an array (chain, draw, ...)."""
         return draws[:, self.thin - 1 :: self.thin]
 
 
 class Run(ABC):
-    """Chains that can go on, and what they have drawn so far.
+    """Chains that can be continued, with what they have drawn so far.
 
     Attributes
     ----------
     model
-        The model that is sampled.
+        The model that is being sampled.
     events
         What could not be done as specified.
     chained
-        Whether the run goes on in cycles of chained equations, so that `iterate` is possible.
+        Whether the run continues in cycles of chained equations, as `iterate` requires.
     """
 
     model: Any
@@ -146,20 +146,22 @@ class Run(ABC):
         """The same run with `m` imputations in all."""
 
     def iterate(self, cycles: int, progress: bool | None = None) -> Imputations:
-        """The same imputations, `cycles` cycles further.
+        """The same imputations after `cycles` more cycles.
 
         Raises
         ------
         SpecificationError
-            The engine does not go on in cycles.
+            The engine does not run in cycles.
         """
-        raise SpecificationError("Only imputations by chained equations (FCS) go on in cycles; see `extend`.")
+        raise SpecificationError(
+            "Only imputations by chained equations (FCS) can be iterated in cycles; use `extend` instead."
+        )
 
     def shifted(self, model: Any, m: int) -> Imputations | None:
-        """Imputations of the same model with another shift, at the parameters of this run.
+        """Imputations under another shift of the same model, with the parameter draws of this run.
 
-        None, the default, where the parameters depend on the shift, so that the model is to be run. Otherwise they are
-        what ``model.impute`` gives with the arguments of this run, to the last bit.
+        None (the default) if the parameters depend on the shift, so that the model must be run again. Otherwise the
+        result is bit for bit what ``model.impute`` gives with the arguments of this run.
         """
         return None
 
@@ -174,23 +176,23 @@ class Run(ABC):
         Raises
         ------
         SpecificationError
-            The engine does not have it, or not as requested; the message gives the reason.
+            The engine cannot compute it, or not as requested; the message gives the reason.
         """
         raise SpecificationError(f"{what}: {type(self.model).__name__} does not compute it.")
 
     def transform(self, new: NewRows, m: int, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray]]:
-        """The missing values of rows that the run has not seen, from the draws of imputations 0 .. m-1.
+        """Imputed values of rows that were not in the run, from the draws of imputations 0 .. m-1.
 
         Returns
         -------
-        Response -> (places in `new` of its missing cells (c,), values (m, c)), of responses with missing cells.
+        Response -> (row positions in `new` of its missing cells (c,), values (m, c)), for responses with missing cells.
 
         Raises
         ------
         SpecificationError
-            The engine does not complete new rows, or not those of this model.
+            The engine cannot complete new rows, or not under this model.
         DataError
-            The new rows do not fit the model; the message names variable and rows.
+            The new rows do not fit the model; the message names the variable and the rows.
         """
         raise SpecificationError(
             f"{type(self.model).__name__} does not complete new rows: its runs do not keep, or cannot use, the "
@@ -204,7 +206,7 @@ class Run(ABC):
     @classmethod
     @abstractmethod
     def restore(cls, model: Any, tree: xr.DataTree, state: xr.Dataset) -> Self:
-        """The run that `state` described, so that it goes on exactly.
+        """The run that `state` described; it continues exactly where it stopped.
 
         Parameters
         ----------
@@ -218,7 +220,7 @@ class Run(ABC):
 
 
 class ImputationModel(Printed, ABC):
-    """A model of incomplete data that imputes them.
+    """A model that imputes incomplete data.
 
     Attributes
     ----------
@@ -227,11 +229,11 @@ class ImputationModel(Printed, ABC):
     priors
         `Priors`, or those of each block by name.
     events
-        What could not be done as declared.
+        What could not be done as specified.
     shift
         See `Shift`; nothing by default.
     reference
-        Values after drop-out like those of another arm (`bayesimp.ReferenceBased`); None: there are none.
+        Reference-based imputation of values after drop-out (`bayesimp.ReferenceBased`); None: not used.
     run_type
         The class of its runs.
     """
@@ -251,15 +253,15 @@ class ImputationModel(Printed, ABC):
     @property
     @abstractmethod
     def parameter_priors(self) -> Mapping[str, Any]:
-        """Name in the posterior -> its prior, on the scale of the data."""
+        """Name of a parameter in the posterior -> its prior, on the scale of the data."""
 
     def restored(self, tree: xr.DataTree, state: xr.Dataset) -> Run:
-        """A run of this model as a file holds it; see `Run.restore`."""
+        """A run of this model, restored from a file; see `Run.restore`."""
         return self.run_type.restore(self, tree, state)
 
     @property
     def masked(self) -> IncompleteData:
-        """The table in which every cell is missing that the model imputes, also observed ones that it holds out."""
+        """The table with every cell missing that the model imputes, including observed cells that it holds out."""
         return self.data
 
     @property
@@ -268,17 +270,17 @@ class ImputationModel(Printed, ABC):
         return False
 
     def normal_law(self, asker: str) -> OneFactor:
-        """The joint normal law of the rows of every cluster, for what is computed from Sigma, Psi and the design.
+        """The joint normal distribution of each cluster's rows, for results computed from Sigma, Psi and the design.
 
         Parameters
         ----------
         asker
-            What asks for it, for the message.
+            The function that needs it, for the message.
 
         Raises
         ------
         SpecificationError
-            The model has no such law, or effects of several grouping factors.
+            The model has no such distribution, or has effects of several grouping factors.
         """
         raise SpecificationError(
             f"{asker} needs a joint normal model, bi.JointNormal(data, 'y1 + y2 ~ x + (1 | cluster)'); this one is "
@@ -290,31 +292,31 @@ class ImputationModel(Printed, ABC):
         """The same model under other priors."""
 
     def with_shift(self, shift: Shift) -> ImputationModel:
-        """The same model with another shift of what is imputed, instead of its own.
+        """The same model with this shift of imputed values instead of its own.
 
         Raises
         ------
         SpecificationError
-            The model takes no shift, or not this one; the message says what to use instead.
+            The model does not take a shift, or not this one; the message says what to use instead.
         """
         raise SpecificationError(
-            f"{type(self).__name__} takes no shift of what it imputes: its values come from user-defined code. Write "
+            f"{type(self).__name__} takes no shift of imputed values: they come from user-defined code. Write "
             "the shift into that code, or use JointNormal, JointLatent, JointGLMM or FCS."
         )
 
     def shift_link(self, name: str) -> str:
-        """The scale on which a shift moves what is imputed of a variable.
+        """The scale on which a shift moves the imputed values of a variable.
 
         Returns
         -------
-        A link, ``"identity"``, ``"log"``, ``"logit"``, ``"probit"``; ``"utility"`` where each level but the first has a
-        latent normal variable; ``"matching"`` where a prediction moves, and an observed value near it is taken.
+        A link, ``"identity"``, ``"log"``, ``"logit"``, ``"probit"``; ``"utility"`` if each level except the first has a
+        latent normal variable; ``"matching"`` if the prediction moves and an observed value near it is taken.
         """
         return "identity"
 
     @abstractmethod
     def specification(self) -> dict[str, Any]:
-        """What was declared, as plain records and arrays: `from_specification` makes the model again from it."""
+        """The specification as plain records and arrays, from which `from_specification` rebuilds the model."""
 
     @classmethod
     @abstractmethod
@@ -338,19 +340,19 @@ class ImputationModel(Printed, ABC):
         Raises
         ------
         CodeNotInFile
-            A function is not given.
+            A function is missing from `functions`.
         """
 
     @classmethod
     @abstractmethod
     def saved_specification(cls, attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
-        """The specification as a file holds it, in the attributes of the result and in the state of its run."""
+        """The specification stored in a file, in the attributes of the result and the state of its run."""
 
     @abstractmethod
     def impute(self, m: int = 20, *args: Any, **options: Any) -> Imputations:
         """Draw parameters and `m` completed tables.
 
-        Every engine takes the options ``seed``, ``workers``, ``executor`` and ``progress``, and further ones of its own.
+        Every engine takes the options ``seed``, ``workers``, ``executor`` and ``progress``, and has further ones.
         """
 
     def to_plan(
@@ -364,24 +366,24 @@ class ImputationModel(Printed, ABC):
         title: str = "",
         **run: Any,
     ) -> str:
-        """The model, and how it is to be run, as a plan file that ``bayesimp check`` and ``bayesimp run`` carry out.
+        """Write the model and the settings of its run as a plan file for ``bayesimp check`` and ``bayesimp run``.
 
         Parameters
         ----------
         path
-            Where to write it; None: it is returned only.
+            Where to write it; None: the plan is only returned.
         data
-            The file of the table, as seen from the folder of the plan (.csv, .parquet, .feather); or the name of an
-            example. If the file is there, its table must be that of the model.
+            The file of the table, relative to the folder of the plan (.csv, .parquet, .feather), or the name of an
+            example. If the file exists, its table must be that of the model.
         seed, m
-            As `impute` takes them. A plan must be repeatable, so that it needs a seed.
+            As in `impute`. A plan must be repeatable, so a seed is required.
         analysis
-            A formula, several, or formulas by name, with options of their own as `analyse` takes them,
-            ``{"main": {"formula": "y ~ x + (1 | g)", "family": "poisson"}}``. None: those that the model is made for.
+            A formula, several formulas, or formulas by name, each with the options that `analyse` takes: ``{"main":
+            {"formula": "y ~ x + (1 | g)", "family": "poisson"}}``. None: those that the model was built for.
         title
             Heading of the plan.
         run
-            Further options of `impute`: ``chains``, ``tune``, ``draws``, ``thin``, ``sampler``; of FCS ``cycles`` and
+            Further options of `impute`: ``chains``, ``tune``, ``draws``, ``thin``, ``sampler``; for FCS ``cycles`` and
             ``tune``.
 
         Returns
@@ -391,8 +393,8 @@ class ImputationModel(Printed, ABC):
         Raises
         ------
         SpecificationError
-            Something that a plan does not hold, functions, values for each row, priors or models of one's own; the file
-            has another table. Nothing is written.
+            The model contains what a plan cannot hold (functions, values for each row, user-defined priors or models),
+            or the file has another table. Nothing is written.
 
         Examples
         --------
@@ -410,13 +412,15 @@ class ImputationModel(Printed, ABC):
         """
 
     def contents(self) -> Mapping[str, Contents] | None:
-        """What the model of each variable contains; variables of which nothing is known, such as those that code of the
-        user's imputes, are left out. None, the default: nothing is known of any, and analyses cannot be compared with it.
+        """What the model of each variable contains; None (the default) if it is unknown for all of them.
+
+        Variables whose models are unknown, such as those imputed by user-defined code, are left out. Without contents an
+        analysis cannot be compared with the model.
         """
         return None
 
     def definitions(self) -> Mapping[str, str]:
-        """Columns that the model computes from others, name -> expression, each after those that it needs."""
+        """Columns that the model computes from others, name -> expression, in order of computation."""
         return {}
 
     def call_with(
@@ -426,21 +430,21 @@ class ImputationModel(Printed, ABC):
         clusters: Sequence[str] = (),
         variances: Sequence[str] = (),
     ) -> str | None:
-        """The call that makes this model with further terms, as a user would write it; None where there is none.
+        """The call that builds this model with further terms, as a user would write it; None if there is none.
 
         Parameters
         ----------
         fixed, random
-            By variable, terms that its model lacks, and terms whose random slopes it lacks.
+            By variable, the terms and the random slopes that its model lacks.
         clusters
-            Variables whose models lack effects of the clusters.
+            Variables whose models lack cluster effects.
         variances
             Variables whose models lack a residual variance for each cluster.
         """
         return None
 
     def impute_together(self, labels: Sequence[str]) -> dict[str, list[str]]:
-        """Variables that would mix better imputed in one block, name -> variables.
+        """Variables that would mix better if imputed in one block, name of the block -> variables.
 
         Parameters
         ----------
@@ -451,18 +455,18 @@ class ImputationModel(Printed, ABC):
 
 
 def register(cls: type[ImputationModel]) -> type[ImputationModel]:
-    """Enter a model under the name of its class; use it as a decorator."""
+    """Register a model under the name of its class; used as a decorator."""
     _registered[cls.__name__] = cls
     return cls
 
 
 def must_be_model(given: Any, function: str) -> ImputationModel:
-    """The imputation model that was given to a function.
+    """The argument of a function, which must be an imputation model.
 
     Raises
     ------
     SpecificationError
-        It is something else; the message says what is expected.
+        It is not; the message says what is expected.
     """
     if not isinstance(given, ImputationModel):
         must_be(given, "JointNormal or FCS", function)
@@ -470,12 +474,12 @@ def must_be_model(given: Any, function: str) -> ImputationModel:
 
 
 def model_names() -> list[str]:
-    """Names of all models: those of the package, then others that were registered."""
+    """Names of all models: those of the package, then other registered ones."""
     return list(dict.fromkeys((*MODULES, *_registered)))
 
 
 def model_type(name: str) -> type[ImputationModel]:
-    """The model of a name.
+    """The model class with this name.
 
     Raises
     ------
@@ -485,5 +489,7 @@ def model_type(name: str) -> type[ImputationModel]:
     if name not in _registered and name in MODULES:
         import_module(MODULES[name])
     if name not in _registered:
-        raise SpecificationError(f"{name!r} is no imputation model; there are {', '.join(model_names())}.")
+        raise SpecificationError(
+            f"{name!r} is not an imputation model; the models are {', '.join(model_names())}."
+        )
     return _registered[name]

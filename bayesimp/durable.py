@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whatever ends the process: written under another name, flushed to disk, renamed."""
+"""Atomic writes: files are written under another name, flushed and renamed, so a killed process leaves no part of one."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from bayesimp.errors import SpecificationError
 
 __all__ = ["checksum", "one_writer", "remove_unfinished", "replacing", "write_text"]
 
-UNFINISHED = ".unfinished-"  # begins the name of a file that is being written
-NO_LOCKS = "{root} cannot be reserved for one process on this file system ({reason}); see that no other run writes there."
+UNFINISHED = ".unfinished-"  # prefix of the name of a file while it is written
+NO_LOCKS = (
+    "{root} cannot be locked for one process on this file system ({reason}). Let no other run write there."
+)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, a file or a folder, which takes the name `path` when the block ends without an error.
+    """Yield a temporary path for a file or folder, renamed to `path` when the block ends without an error.
 
-    It lies beside `path` and has the same ending. After an error what was written is removed, and what was at `path`
-    before is unchanged.
+    It is in the same folder and has the same suffix. After an error it is removed, and whatever was at `path` is
+    unchanged.
     """
     made = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
     try:
@@ -40,13 +42,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file in UTF-8, whole or not at all."""
+    """Write a text file in UTF-8, completely or not at all."""
     with replacing(path) as made:
         made.write_text(text, encoding="utf-8")
 
 
 def remove_unfinished(root: Path) -> None:
-    """Remove what processes that were killed were writing into a folder; only for who has reserved it."""
+    """Remove files left unfinished by killed processes; call it only while holding the lock (`one_writer`)."""
     for path in root.glob(f"{UNFINISHED}*"):
         _remove(path)
 
@@ -59,18 +61,18 @@ def checksum(path: Path) -> str:
 
 @contextmanager
 def one_writer(root: Path) -> Iterator[str]:
-    """Reserve a folder, made if need be, for this process while the block runs.
+    """Lock a folder, created if necessary, for this process while the block runs.
 
-    The reservation ends with the process, however it ends, and leaves no file behind.
+    The lock ends with the process, however it ends, and leaves no file behind.
 
     Yields
     ------
-    "", or a remark where the file system or the platform has no such locks.
+    "", or a remark if the file system or the platform has no such locks.
 
     Raises
     ------
     SpecificationError
-        Another process, or another run of this one, has reserved it; or it is a file.
+        Another process, or another run of this one, holds the lock; or the path is a file.
     """
     if root.exists() and not root.is_dir():
         raise SpecificationError(f"{root} is a file; give a folder for the results.")
@@ -96,7 +98,7 @@ def one_writer(root: Path) -> Iterator[str]:
 
 
 def _flush(path: Path) -> None:
-    """See that a file, or the names in a folder, are on disk; not every system can open a folder."""
+    """Flush a file, or the entries of a folder, to disk; some systems cannot open a folder."""
     folder = path.is_dir()
     try:
         handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)

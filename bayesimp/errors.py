@@ -11,7 +11,7 @@ __all__ = [
     "BayesimpError", "DataError", "SamplingError", "SpecificationError", "StatisticalWarning", "instead_of", "must_be",
 ]  # fmt: skip
 
-# how the objects of this package come about, for those who give another one
+# how to make the objects of this package, for messages about a wrong argument
 MADE_BY = {
     "IncompleteData": "data = bi.IncompleteData(table, cluster='...')",
     "FCS": "model = bi.FCS(data)",
@@ -23,7 +23,7 @@ MADE_BY = {
     "Diagnosis": "diagnosis = bi.compatibility.diagnose(imp)",
     "ImpliedPrior": "prior = bi.compatibility.implied_prior(joint, fcs)",
 }
-# what is at hand in an object that was given where a table, or a completed table, was wanted
+# where an object that was given instead of a table, or of a completed table, has one
 INSIDE = {
     "IncompleteData": "its table is data.frame",
     "JointNormal": "its table is model.data.frame",
@@ -45,7 +45,7 @@ class SpecificationError(BayesimpError, ValueError):
 
 
 class SamplingError(BayesimpError, RuntimeError):
-    """A sampler could not go on."""
+    """A sampler could not continue."""
 
 
 class StatisticalWarning(UserWarning):
@@ -53,12 +53,12 @@ class StatisticalWarning(UserWarning):
 
 
 def must_be(value: Any, kind: str, function: str) -> None:
-    """Refuse what is not of a class of this package, and say how to make one.
+    """Refuse a value that is not of the required class, and say how to make one.
 
     Parameters
     ----------
     kind
-        Name of the class, or of several divided by " or "; names, because this module imports nothing.
+        Name of the class, or of several separated by " or "; names, because this module imports nothing.
     function
         The function that was called, as users write it.
 
@@ -77,10 +77,10 @@ def must_be(value: Any, kind: str, function: str) -> None:
 
 
 def instead_of(value: Any) -> str:
-    """What of an object of this package is a table, to end a message with; "" for other objects.
+    """A last sentence for a message, saying where this object has its table; "" for objects of other packages.
 
     >>> instead_of(3)
     ''
     """
     inside = INSIDE.get(type(value).__name__)
-    return "" if inside is None else f" Of {type(value).__name__}, {inside}."
+    return "" if inside is None else f" This is {type(value).__name__}: {inside}."

@@ -1,4 +1,4 @@
-"""Log of deviations from the request, and of what else a reader of the result should know."""
+"""The log of deviations from the request, and of anything else a reader of the result should know."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Event:
     count: int = 1
 
     def as_dict(self) -> dict:
-        """The event as a dictionary, by the names of its attributes."""
+        """The event as a dictionary with the names of its attributes as keys."""
         return asdict(self)
 
 
-WIDTH = 100  # of lines of messages
+WIDTH = 100  # of printed lines, in characters
 
 
 class EventTable(pd.DataFrame):
@@ -58,7 +58,7 @@ class EventTable(pd.DataFrame):
 
 
 def listed(events: pd.DataFrame) -> str:
-    """Events as text, one a paragraph, whole messages: ``kind: where (count): message``."""
+    """Events as text, one paragraph each, with the whole message: ``kind: where (count): message``."""
     heads = [name for name in events.columns if name not in ("message", "count")]
     lines = []
     for event in events.to_dict("records"):

@@ -1,7 +1,7 @@
-"""HTML of what notebooks show and of the report: one table, one block of text, one frame around them.
+"""HTML for notebooks and the report: tables, blocks of text and the frame around them.
 
-Every text is escaped. Colours are those of the page, with translucent lines, so that light and dark themes both work;
-nothing is loaded from anywhere. Styles are attributes of elements, because notebooks strip style sheets.
+All text is escaped. Colours are those of the page, with translucent lines, so that light and dark themes both work;
+nothing external is loaded. Styles are attributes of elements, because notebooks strip style sheets.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ PRE = (
 
 
 class Printed:
-    """Something whose HTML is what it prints, the first line as a title."""
+    """An object whose HTML is its printed text, with the first line as the title."""
 
     def _repr_html_(self) -> str:
         return printed(repr(self))
 
 
 def shown(value: Any) -> str:
-    """A cell as text: four significant digits, thousands separated, nothing for what is missing.
+    """A cell as text: four significant digits, thousands separated, empty if missing.
 
     >>> [shown(x) for x in (0.123456, 12345, float("nan"), True, "a")]
     ['0.1235', '12,345', '', 'yes', 'a']
@@ -50,9 +50,9 @@ def shown(value: Any) -> str:
 
 
 def table(frame: pd.DataFrame, *, index: bool = False, most: int | None = None, level: str = "col") -> str:
-    """A table: numbers to the right, texts to the left; `index`: the row labels as first columns.
+    """A table with numbers aligned right and text left; `index`: row labels become the first columns.
 
-    most: rows shown at most; how many more there are is said below.
+    most: the largest number of rows shown; a note below the table counts the others.
     """
     frame = frame.reset_index() if index else frame
     rows = frame if most is None else frame.head(most)
@@ -100,25 +100,25 @@ def paragraph(text: str, strong: bool = False) -> str:
 
 
 def block(text: str) -> str:
-    """Text as it is printed, long lines folded."""
+    """Preformatted text whose long lines wrap."""
     return f'<pre style="{PRE}">{escape(text)}</pre>'
 
 
 def folded(title: str, *parts: str, is_open: bool = False) -> str:
-    """What is shown when its title is clicked."""
+    """A section that opens when its title is clicked."""
     return (
         f"<details{' open' if is_open else ''}><summary>{escape(title)}</summary>{''.join(parts)}</details>"
     )
 
 
 def framed(title: str, parts: Sequence[str]) -> str:
-    """A result: its title and what follows."""
+    """A result: its title, then its parts."""
     return (
         f'<div style="color: inherit; margin: 0.4em 0;">{paragraph(title, strong=True)}{"".join(parts)}</div>'
     )
 
 
 def printed(text: str) -> str:
-    """What is printed, its first line as the title."""
+    """Printed text as a result, with the first line as its title."""
     title, _, rest = text.partition("\n")
     return framed(title, [block(rest)] if rest.strip() else [])

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 __all__ = ["closest", "listing", "shortened", "suggestion", "where"]
 
-ALIKE = 0.6  # least similarity (difflib's ratio) of names that are offered
+ALIKE = 0.6  # least similarity (difflib's ratio) of a suggested name
 ELLIPSIS = "\u2026"
 LONGEST = 28  # characters of a label at an axis
-AS_GOOD = 0.1  # names this much less alike than the best are not
+AS_GOOD = 0.1  # suggested names are at most this much less similar than the best
 
 
 def listing(values: Iterable, most: int = 5) -> str:
@@ -63,8 +63,8 @@ def suggestion(name: str, possible: Iterable[str]) -> str:
 def closest(name: Any, known: Iterable[str], most: int = 3) -> list[str]:
     """Known names similar to `name`, ignoring case, best first; only those about as close as the best.
 
-    ``gausian`` is close to ``gaussian``; that ``inverse_gaussian`` shares most letters with it is no reason to offer it.
-    A name that begins as `name` does (three letters at least) is close as well.
+    ``gausian`` is close to ``gaussian``; ``inverse_gaussian`` is not suggested although it shares most letters. A name
+    that begins with `name` (at least three letters) is close as well.
     """
     wanted = str(name).strip().lower()
     scored = []
@@ -81,7 +81,7 @@ def closest(name: Any, known: Iterable[str], most: int = 3) -> list[str]:
 
 
 def shortened(names: Sequence[str], most: int = LONGEST) -> list[str]:
-    """Labels of at most so many characters: the middle left out, or what all have in common; never two alike."""
+    """Labels of at most `most` characters, without the middle or the part that all share; always distinct."""
     short = [_without_middle(name, most) for name in names]
     if len(set(short)) < len(set(names)):
         start, end = (commonprefix(each) for each in ([*names], [name[::-1] for name in names]))  # noqa: RUF071

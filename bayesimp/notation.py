@@ -1,4 +1,4 @@
-"""Names of dimensions and symbols, used alike in code, DataTree and documentation.
+"""Names of dimensions and symbols, shared by code, DataTree and documentation.
 
 Symbols (Schafer & Yucel 2002; Kunkel & Kaizar 2017, eq. 1-3)
 
@@ -29,7 +29,7 @@ Array = NDArray[np.float64]  # any number of axes
 IntVector = NDArray[np.int64]
 IntMatrix = NDArray[np.int64]
 IntArray = NDArray[np.int64]
-Integer = int | np.int64  # numba compiles the two once, where the second is written out
+Integer = int | np.int64  # both compile to one numba specialisation if the second is written out
 BoolVector = NDArray[np.bool_]
 BoolMatrix = NDArray[np.bool_]
 
@@ -72,22 +72,22 @@ def effect_names(responses: list[str], random: list[str]) -> list[str]:
 
 
 def row_dimension(variable: str) -> str:
-    """Dimension of the imputed cells of a variable of the tree."""
+    """Dimension of a variable's imputed cells in the tree."""
     return f"row_{variable}"
 
 
 def cluster_coordinate(variable: str) -> str:
-    """Cluster of each of these cells."""
+    """Coordinate with the cluster of each imputed cell of a variable."""
     return f"cluster_{variable}"
 
 
 def in_tree(name: str) -> str:
-    """A name as a DataTree holds it, with the division slash for "/"."""
+    """A name as stored in a DataTree, with "/" replaced by the division slash."""
     return name.replace("/", SLASH)
 
 
 def tree_names(columns: Iterable[str]) -> dict[str, str]:
-    """Column -> variable of the tree: the name itself, with "_" behind where a dimension or coordinate has it."""
+    """Column -> variable of the tree: the same name, with "_" appended if a dimension or coordinate has it."""
     taken, names = set(RESERVED), {}
     for column in sorted(columns, key=lambda name: (len(name), name)):  # "y" before "row_y"
         name = in_tree(column)
@@ -99,5 +99,5 @@ def tree_names(columns: Iterable[str]) -> dict[str, str]:
 
 
 def shown(label: object) -> str:
-    """A label as text that every file can hold: what is no character is written out."""
+    """A label as text that every file can hold; null characters and lone surrogates are escaped."""
     return str(label).replace("\0", r"\0").encode("utf-8", "backslashreplace").decode()

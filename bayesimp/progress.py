@@ -1,4 +1,4 @@
-"""Progress on the terminal, for anything that takes over a second; nothing if the output is not a terminal."""
+"""Progress bars for anything that takes over a second; nothing is shown unless the output is a terminal or notebook."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["progress_bar", "waiting"]
 
 PATIENCE = 1.0  # seconds before a bar is shown
-_lines: list = []  # of `waiting`, now on the terminal
+_lines: list = []  # status lines of `waiting` now on the terminal
 
 
 class Report:
-    """report(stage, done, total): shows how far a run is, and lets it be interrupted at a safe place.
+    """report(stage, done, total): shows the progress of a run and lets it be interrupted at a safe point.
 
-    From the first report of a stage that is not "compiling..." on, Ctrl-C does not strike between two lines that belong
-    together: it is raised by the next report of work that is left to do. The third is raised at once.
+    Once a stage other than "compiling..." has been reported, Ctrl-C takes effect at the next report with work left to
+    do, never between two statements that belong together. A third Ctrl-C takes effect at once.
     """
 
     def __init__(self, draw: Callable[[str, int, int], None]) -> None:
@@ -40,20 +40,20 @@ class Report:
         self._draw(stage, done, total)
 
     def pressed(self, signum: int, frame: FrameType | None) -> None:
-        """What Ctrl-C calls."""
+        """Signal handler for Ctrl-C."""
         self._pressed += 1
         if not self._holding or self._pressed > 2:
             raise KeyboardInterrupt
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take Ctrl-C while the block runs, unless somebody else handles it."""
+        """Handle Ctrl-C while the block runs, unless other code already does."""
         before = signal.getsignal(signal.SIGINT)
-        inside = isinstance(getattr(before, "__self__", None), Report)  # one run makes another
+        inside = isinstance(getattr(before, "__self__", None), Report)  # a run inside another run
         if threading.current_thread() is not threading.main_thread() or not (
             inside or before is signal.default_int_handler
         ):
-            yield  # somebody else listens
+            yield  # other code handles it
             return
         signal.signal(signal.SIGINT, self.pressed)
         try:
@@ -64,13 +64,13 @@ class Report:
 
 @contextmanager
 def progress_bar(show: bool | None = None) -> Iterator[Report]:
-    """A report(stage, done, total), drawing one bar by stage once the run has lasted a second (see `Report`).
+    """A report(stage, done, total) that draws one bar per stage once the run has lasted a second (see `Report`).
 
     show: True / False, or None: only if standard error is a terminal (or a notebook).
     """
     began = time.perf_counter()
     bars: dict[str, int] = {}
-    live: list = []  # of rich's bars, at most one; the module is loaded late
+    live: list = []  # at most one rich bar; the module is imported late
 
     def draw(stage: str, done: int, total: int) -> None:
         if not wanted or time.perf_counter() - began < PATIENCE:
@@ -115,7 +115,7 @@ def _start() -> Progress:
 
 
 def _in_notebook() -> bool:
-    """Whether there is a notebook that can show a bar that moves, which takes ipywidgets."""
+    """Whether this is a notebook that can show a moving bar, which needs ipywidgets."""
     shell = sys.modules.get("IPython")
     there = shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
     return there and find_spec("ipywidgets") is not None
@@ -123,7 +123,7 @@ def _in_notebook() -> bool:
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """A moving line while something runs, on a terminal only; a bar replaces it."""
+    """Show a status line while the block runs, on a terminal only; a progress bar replaces it."""
     if not what or not sys.stderr.isatty():
         yield
         return

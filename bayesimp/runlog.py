@@ -2,9 +2,9 @@
 
     line k = JSON: {"line": k, "time", "action", "inputs", "outputs", ..., "before": sha256 of line k - 1, "sha256"}
 
-``sha256`` is the SHA-256 of the line up to it. So a line that is altered does not fit itself, and one that is removed or
-put elsewhere does not fit the line after it. What the chain cannot show is that whole lines were cut off its end, or that
-all of it was written anew: for that the hash of the last line is kept elsewhere, or signed (docs/howto/audit_trail.md).
+``sha256`` is the SHA-256 of the line up to that key. An altered line therefore contradicts its own hash, and a removed
+or moved line contradicts the line after it. The chain cannot show that whole lines were cut off its end, or that all of
+it was rewritten: to detect that, keep or sign the hash of the last line elsewhere (docs/howto/audit_trail.md).
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from bayesimp.errors import DataError
 __all__ = ["LOG", "RunLog", "append", "check_file", "read_log"]
 
 LOG = "log.jsonl"
-SEAL = b', "sha256": "%s"}\n'  # ends a line
+SEAL = b', "sha256": "%s"}\n'  # end of a line
 FIRST = "0" * 64  # "before" of the first line
 BEGUN, ENDED = "run begun", "run ended"
 
 
 @dataclass(frozen=True)
 class RunLog:
-    """The lines of a log that fit, and what does not.
+    """The valid lines of a log, and the first fault.
 
     Attributes
     ----------
     root
         The folder.
     lines
-        Records, up to the first that does not fit.
+        Records, up to the first invalid line.
     last
         ``sha256`` of the last of them.
     fault
-        What is wrong with the first line that does not fit; "" if all do.
+        What is wrong with the first invalid line; "" if all are valid.
     """
 
     root: Path
@@ -52,7 +52,7 @@ class RunLog:
 
     @property
     def remarks(self) -> list[str]:
-        """Lines earlier than the line before: the order is that of the lines, whatever the clock said."""
+        """A remark for each line whose time precedes that of the line before; the order of lines is what counts."""
         pairs = zip(self.lines, self.lines[1:], strict=False)
         return [
             f"line {b['line']}: the clock had been set back ({b['time']}, after {a['time']})"
@@ -62,13 +62,13 @@ class RunLog:
 
     @property
     def run(self) -> list[dict[str, Any]]:
-        """The lines since the last run was begun."""
+        """The lines since the last run began."""
         begun = [k for k, line in enumerate(self.lines) if line["action"] == BEGUN]
         return list(self.lines[begun[-1] :]) if begun else []
 
     @property
     def unfinished(self) -> bool:
-        """Whether the last run was begun and has not ended."""
+        """Whether the last run began and has not ended."""
         return bool(self.run) and not any(line["action"] == ENDED for line in self.run)
 
     @property
@@ -77,17 +77,17 @@ class RunLog:
         return {name: value for line in self.run for name, value in line["outputs"].items()}
 
     def require(self) -> RunLog:
-        """Itself, if every line fits.
+        """This log, if every line is valid.
 
         Raises
         ------
         DataError
-            A line does not fit, with what to do.
+            A line is invalid; the message says what to do.
         """
         if self.fault:
             raise DataError(
-                f"{self.root / LOG}: {self.fault}. Nothing is read from or added to this folder: compare it with a copy, "
-                "or make the run again into another folder."
+                f"{self.root / LOG}: {self.fault}. Nothing is read from or added to this folder. Compare it with a "
+                "copy, or repeat the run in another folder."
             )
         return self
 
@@ -112,19 +112,19 @@ def read_log(root: Path) -> RunLog | None:
 def append(
     root: Path, action: str, inputs: Mapping[str, str], outputs: Mapping[str, str], **more: Any
 ) -> dict[str, Any]:
-    """Add a line, on disk when this returns; after an error, such as a full disk, the log is as it was.
+    """Add a line, flushed to disk on return; after an error, such as a full disk, the log is unchanged.
 
     Parameters
     ----------
     inputs, outputs
-        SHA-256 by name; of outputs, the names of files in the folder.
+        SHA-256 by name; outputs are named by their files in the folder.
 
     Raises
     ------
     DataError
-        A line of the log does not fit.
+        A line of the log is invalid.
     OSError
-        It cannot be written.
+        The line cannot be written.
     """
     log = read_log(root)
     lines, before = ((), FIRST) if log is None else (log.require().lines, log.last)
@@ -151,12 +151,12 @@ def append(
 
 
 def check_file(path: Path) -> None:
-    """Refuse a file of a run that is not as the run left it; files of folders without a log are not checked.
+    """Refuse a file that has changed since its run wrote it; files in folders without a log are not checked.
 
     Raises
     ------
     DataError
-        A line of the log does not fit, or the file is not the one that the log names.
+        A line of the log is invalid, or the file does not have the hash that the log records.
     """
     log = read_log(path.parent)
     if log is None:
@@ -164,13 +164,13 @@ def check_file(path: Path) -> None:
     expected = log.require().outputs.get(path.name)
     if expected is not None and (not path.is_file() or checksum(path) != expected):
         raise DataError(
-            f"{path} is not as the run left it: {LOG} beside it has another SHA-256. Take it from a copy; a file that "
-            "was changed on purpose belongs into another folder."
+            f"{path} is not as the run left it: its SHA-256 differs from that in {LOG}. Restore it from a copy. A file "
+            "that was changed on purpose belongs in another folder."
         )
 
 
 def _line(line: bytes, number: int, before: str) -> tuple[dict[str, Any], str]:
-    """A line as a record, and why it does not fit."""
+    """A line as a record, and why it is invalid ("" if it is valid)."""
     if not line.endswith(b"\n"):
         return (
             {},
@@ -181,15 +181,15 @@ def _line(line: bytes, number: int, before: str) -> tuple[dict[str, Any], str]:
     except (ValueError, RecursionError):
         return {}, f"line {number} is not JSON"
     if not isinstance(record, dict) or not _has_parts(record):
-        return {}, f"line {number} lacks a part, or has one of another kind"
+        return {}, f"line {number} lacks an entry, or an entry has the wrong type"
     body = line[: -len(SEAL % (b"0" * 64))]
     if line != body + SEAL % hashlib.sha256(body).hexdigest().encode():
-        return {}, f"line {number} was altered: it does not have its own SHA-256"
+        return {}, f"line {number} was altered: its SHA-256 does not match its contents"
     if record["before"] != before or record.get("line") != number:
         between = "it is not the first" if number == 1 else f"it does not follow line {number - 1}"
         return (
             {},
-            f"line {number} is not in its place: {between}, so that lines are missing, altered or moved",
+            f"line {number} is out of place: {between}, so lines are missing, altered or moved",
         )
     return record, ""
 

@@ -1,4 +1,4 @@
-"""Read the tables of a TOML file key by key; problems are collected, so that all are reported at once."""
+"""Read the tables of a TOML file key by key, collecting all problems to report them at once."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Section:
     Attributes
     ----------
     record
-        The table as read; anything else is noted as a problem and treated as an empty table.
+        The table as read. Anything else is noted as a problem and treated as an empty table.
     path
-        Where it is, in messages: ``"impute"``; tables of an array are counted from 1, ``"analysis[1]"``.
+        Its name in messages, such as ``"impute"``; tables of an array are counted from 1, ``"analysis[1]"``.
     problems
-        List to which problems are added, ``"impute.seed: ..."``; shared by the sections of a file.
+        The list of problems, ``"impute.seed: ..."``, shared by all sections of a file.
     """
 
     record: dict[str, Any]
@@ -52,7 +52,7 @@ class Section:
         self.problems.append(f"{'.'.join(part for part in (self.path, key) if part) or 'plan'}: {problem}")
 
     def text(self, key: str, default: Any = REQUIRED, choices: Sequence[str] = (), why: str = "") -> Any:
-        """A text that is not empty, one of `choices` if there are any."""
+        """A non-empty text; one of `choices` if there are any."""
         value = self._value(key, str, default, why)
         if isinstance(value, str) and key in self.record:
             if not value.strip():
@@ -64,7 +64,7 @@ class Section:
         return value
 
     def flag(self, key: str, default: bool) -> bool:
-        """true or false."""
+        """A truth value."""
         return self._value(key, bool, default)
 
     def whole(
@@ -91,7 +91,7 @@ class Section:
         return tuple(value or [])
 
     def checked(self, key: str, check: Callable[[], Any]) -> Any:
-        """What `check` returns; None if it raises SpecificationError, whose message is noted."""
+        """The result of `check`; None if it raises SpecificationError, whose message is noted."""
         try:
             return check()
         except SpecificationError as error:

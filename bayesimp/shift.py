@@ -1,10 +1,10 @@
-"""A shift of what is imputed, by which values can be missing not at random.
+"""A shift of imputed values, for data missing not at random.
 
-With eta*_j the linear predictor of a missing value in row j under the model of values missing at random,
+With eta*_j the linear predictor of a missing value in row j under missingness at random,
 
     eta_j = eta*_j + delta_j        delta_j: a number, by the group of the row, or by level
 
-(van Buuren 2018, Flexible Imputation of Missing Data, sec. 3.8). What eta* is in each engine: docs/mathematics.md.
+(van Buuren 2018, Flexible Imputation of Missing Data, sec. 3.8). docs/mathematics.md defines eta* for each engine.
 """
 
 from __future__ import annotations
@@ -32,22 +32,23 @@ WHERE = ("missing", "systematic", "sporadic")
 
 @dataclass(frozen=True)
 class Shift:
-    """Numbers added between the draw of the parameters and the fill of the missing values.
+    """Numbers added to predictors after the parameters are drawn and before missing values are filled in.
 
-    Imputed values of a normal variable move by ``by[name]``, in the units of the data; of any other variable the
-    linear predictor does. In a joint GLMM the mean or linear predictor of its own factor does, where it is missing, so
-    that a variable on which others depend moves by less. The default moves nothing. It is the hook for imputation of
-    values missing not at random; `bayesimp.mnar` compares several. The standard deviations of imputed values by cluster
-    that `JointNormal` reports (``imputed_stats``) are those before the shift; they differ if it varies within clusters.
+    Imputed values of a normal variable move by ``by[name]``, in the units of the data; for any other variable the
+    linear predictor moves. In a joint GLMM it is the mean or linear predictor of the variable's own factor that moves,
+    where the variable is missing, so a variable on which others depend moves by less. The default moves nothing.
+    `bayesimp.mnar` compares several shifts. The standard deviations of imputed values by cluster that `JointNormal`
+    reports (``imputed_stats``) are those before the shift; they differ from those after it if the shift varies within
+    clusters.
 
     Attributes
     ----------
     by
-        Variable -> number; of a categorical variable a number moves all levels against the first alike, and a mapping
-        level -> number each of them (levels left out: 0). With `group`: variable -> value of that column -> the same;
-        values left out are not shifted.
+        Variable -> number. For a categorical variable a number moves all levels equally relative to the first, and a
+        mapping level -> number moves each (levels left out: 0). With `group`: variable -> value of that column ->
+        number or mapping; values left out are not shifted.
     group
-        A complete column of the table, whose values have shifts of their own: the studies, or the arms of a trial.
+        A complete column of the table whose values have separate shifts: the studies, or the arms of a trial.
     where
         Which missing values move: all (``"missing"``), those of clusters in which the variable is never observed
         (``"systematic"``), or those of the other clusters (``"sporadic"``).
@@ -58,16 +59,18 @@ class Shift:
     where: Literal["missing", "systematic", "sporadic"] = "missing"
 
     def of(self, name: str) -> float:
-        """The number of a variable; 0 where none was given.
+        """The shift of a variable; 0 if none was given.
 
         Raises
         ------
         SpecificationError
-            It has several, by group or level.
+            The variable has several shifts, by group or level.
         """
         number = self.by.get(name, 0.0)
         if isinstance(number, Mapping) or self.where != "missing":
-            raise SpecificationError(f"shift of '{name}': one number for all rows, not {self.by[name]!r}.")
+            raise SpecificationError(
+                f"shift of '{name}': give one number for all rows, not {self.by[name]!r}."
+            )
         return float(number)
 
     def __bool__(self) -> bool:
@@ -75,17 +78,17 @@ class Shift:
 
     @property
     def moved(self) -> tuple[str, ...]:
-        """Variables that move, by a number that is not 0 in any group."""
+        """Variables whose shift is not 0 in at least one group."""
         return tuple(name for name, number in self.by.items() if _moves(number))
 
     def by_level(self, name: str) -> bool:
-        """Whether levels of a categorical variable have numbers of their own."""
+        """Whether the levels of a categorical variable have separate shifts."""
         number = self.by.get(name, 0.0)
         each = dict(number).values() if self.group is not None and isinstance(number, Mapping) else [number]
         return any(isinstance(one, Mapping) for one in each)
 
     def check_constant(self, name: str, data: IncompleteData) -> None:
-        """Refuse groups that vary within clusters, for a variable that has one value in each.
+        """Refuse groups that vary within clusters, for a cluster-level variable.
 
         Raises
         ------
@@ -99,15 +102,15 @@ class Shift:
         varies = np.unique(data.codes[first[data.codes] != column])
         if len(varies):
             raise SpecificationError(
-                f"shift of '{name}' by '{self.group}': '{name}' has one value in each cluster, and '{self.group}' varies "
-                f"within {len(varies)} of {len(data.clusters)} clusters ({listing(data.clusters[varies])}). Take a "
-                "column that is constant within clusters."
+                f"shift of '{name}' by '{self.group}': '{name}' has one value in each cluster, but '{self.group}' "
+                f"varies within {len(varies)} of {len(data.clusters)} clusters ({listing(data.clusters[varies])}). "
+                "Take a column that is constant within clusters."
             )
 
     def rows(self, name: str, data: IncompleteData) -> NDArray[np.float64]:
-        """(n, r) numbers by row of a table, r = K - 1 for a categorical variable of K levels, else 1.
+        """The shift in each row of a table, (n, r); r = K - 1 for a categorical variable with K levels, else 1.
 
-        Rows that are not shifted have 0; in the others the number is there whether the value is missing or not.
+        Rows that are not shifted have 0; the others have the shift whether or not the value is missing.
         """
         levels = data.levels(name) if _by_level(name, data) else None
         number = self.by.get(name, 0.0)
@@ -125,9 +128,9 @@ class Shift:
         return out
 
     def describe(self, moves_predictor: Callable[[str], bool] = lambda name: False) -> list[str]:
-        """One line of a printed model for every variable that is moved.
+        """One line of the printed model for each shifted variable.
 
-        moves_predictor: whether it is the linear predictor of a variable that moves.
+        moves_predictor: whether the shift of a variable applies to its linear predictor.
         """
         here = {
             "missing": "",
@@ -150,14 +153,14 @@ class Shift:
         return ", ".join(of[:5]) + more
 
     def checked(self, known: Sequence[str], data: IncompleteData | None = None) -> Shift:
-        """The same shift, if every variable is imputed by the model and every number is finite.
+        """This shift, if every variable is imputed by the model and every number is finite.
 
         Parameters
         ----------
         known
             Variables that the model imputes.
         data
-            Its table, by which groups and levels are checked.
+            The model's table, against which groups and levels are checked.
 
         Raises
         ------
@@ -174,7 +177,7 @@ class Shift:
                 )
             if self.group is not None and not isinstance(number, Mapping):
                 raise SpecificationError(
-                    f"shift of '{name}' by '{self.group}': give a number for each of its values that is shifted, "
+                    f"shift of '{name}' by '{self.group}': give a number for each value that is shifted, "
                     f"{{value: number}}, not {number!r}."
                 )
             levels = data.levels(name) if data is not None and _by_level(name, data) else None
@@ -188,7 +191,7 @@ class Shift:
         return self
 
     def to_record(self) -> dict[str, Any]:
-        """As files hold it; `from_record` makes it again."""
+        """The record stored in files; `from_record` reverses it."""
         if self.group is None and self.where == "missing" and not any(map(_is_mapping, self.by.values())):
             return {name: float(number) for name, number in self.by.items()}
         return {
@@ -199,7 +202,7 @@ class Shift:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Shift:
-        """The shift of a record; one of plain numbers is variable -> number."""
+        """The shift in a record; a record of plain numbers is read as variable -> number."""
         if not isinstance(record.get("by"), Mapping):
             return cls(dict(record))
         by = {name: _unpaired(number) for name, number in record["by"].items()}
@@ -231,7 +234,7 @@ def _predictors(number: Any, levels: tuple | None) -> Any:
 
 
 def _column(group: str, data: IncompleteData) -> NDArray[Any]:
-    """(n,) object: the values of a complete column.
+    """The values of a complete column, (n,) object.
 
     Raises
     ------
@@ -247,13 +250,13 @@ def _column(group: str, data: IncompleteData) -> NDArray[Any]:
     column = data.frame[group]
     if column.isna().any():
         raise SpecificationError(
-            f"shift by '{group}': it is missing in {int(column.isna().sum())} rows; groups come from a complete column."
+            f"shift by '{group}': it is missing in {int(column.isna().sum())} rows. Groups need a complete column."
         )
     return column.to_numpy(dtype=object)
 
 
 def _known(value: Any, column: NDArray[Any], group: str = "", strict: bool = True) -> Any:
-    """The value of a column that is meant, also where it is written as text; the value itself if there is none."""
+    """The column's entry that `value` means, even if given as text; `value` itself if there is none."""
     present = dict.fromkeys(column.tolist())
     if value in present:
         return value
@@ -271,7 +274,7 @@ def _check_number(name: str, number: Any, levels: tuple | None, is_checked: bool
     if isinstance(number, Mapping):
         if levels is None and is_checked:
             raise SpecificationError(
-                f"shift of '{name}': one number, not one for each level, which is for categorical variables only."
+                f"shift of '{name}': give one number; a number for each level is for categorical variables only."
             )
         known = [str(level) for level in levels or ()]
         for level, one in number.items():
@@ -286,7 +289,7 @@ def _check_number(name: str, number: Any, levels: tuple | None, is_checked: bool
     except (TypeError, ValueError):
         finite = False
     if not finite:
-        raise SpecificationError(f"shift of '{name}': a finite number, not {number!r}.")
+        raise SpecificationError(f"shift of '{name}': give a finite number, not {number!r}.")
 
 
 def _number_words(number: Any) -> str:
@@ -296,7 +299,7 @@ def _number_words(number: Any) -> str:
 
 
 def _pairs(number: Any) -> Any:
-    """Mappings as lists of pairs, so that files keep the types of groups."""
+    """Mappings as lists of pairs, which preserve the types of groups in files."""
     if not isinstance(number, Mapping):
         return float(number)
     return [[getattr(key, "item", lambda key=key: key)(), _pairs(one)] for key, one in number.items()]

@@ -1,8 +1,8 @@
-"""BLAS on one thread while a model is made, or fitted to many tables.
+"""Limit BLAS to one thread while a model is built or fitted to many tables.
 
-The checks of a wide table are thousands of decompositions of small matrices; the fits are one or more a table. BLAS
-divides each among all cores, and its threads wait for each other by spinning: on two cores shared with other jobs, the
-model of 60 columns took 13 s (5.7 s of CPU) instead of 2 s (1.0 s). More cores make it worse.
+Checking a wide table takes thousands of decompositions of small matrices; fitting takes one or more per table. BLAS
+divides each among all cores, and its threads spin while they wait for each other: on two cores shared with other jobs,
+a model of 60 columns took 13 s (5.7 s of CPU) instead of 2 s (1.0 s). More cores make it worse.
 """
 
 from __future__ import annotations
@@ -18,16 +18,14 @@ __all__ = ["one_thread"]
 
 LARGE = 1_000_000  # cells of a table above which several threads pay off
 _lock = threading.Lock()
-_inside: list[
-    ExitStack
-] = []  # one for each that is inside; the first holds the limit, which is the process's
+_inside: list[ExitStack] = []  # one per active block; the first holds the limit, which applies to the process
 
 
 @contextmanager
 def one_thread(cells: int) -> Iterator[None]:
-    """Limit BLAS to one thread inside, unless the table has many cells (rows times columns).
+    """Limit BLAS to one thread while the block runs, unless the table has many cells (rows times columns).
 
-    If several Python threads are inside, the last to leave restores what the first found.
+    If several Python threads are in such blocks, the last to leave restores the setting that the first found.
     """
     if cells > LARGE:
         yield
@@ -48,5 +46,5 @@ def one_thread(cells: int) -> Iterator[None]:
 
 @cache
 def _controller() -> ThreadpoolController:
-    """Finds the loaded libraries once, which takes a millisecond."""
+    """The controller of the loaded libraries; finding them takes a millisecond and is done once."""
     return ThreadpoolController()

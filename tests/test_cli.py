@@ -210,7 +210,7 @@ def test_options_of_an_analysis_are_those_of_the_library(plan, capsys):
         "(bernoulli, probit, weights 'score', offset 'known', 20 nodes of quadrature, compared with complete rows)"
         in said
     )
-    lacks = "Note: 'ill ~ pain + (1 | clinic)' contains what the imputation model lacks"
+    lacks = "Note: 'ill ~ pain + (1 | clinic)' contains terms that the imputation model lacks"
     longer = 'Impute with it: formula = "score + pain ~ 1 + age + grade + ill + known + (1 | clinic)" under [model]'
     assert lacks in said and longer in said
     out = plan.parent / "out"

@@ -177,7 +177,7 @@ def test_discrete_variables(case, discrete, tmp_path):
         ("n ~ v0 + (1 | id)", {"family": "poisson", "offset": "offset", "weights": "weight"}),
     ],
 )
-@pytest.mark.filterwarnings("ignore:.* contains what the imputation model lacks")
+@pytest.mark.filterwarnings("ignore:.* contains terms that the imputation model lacks")
 def test_analyses(formula, options, analysed):
     tables, before = analysed
     if "weights" in options:

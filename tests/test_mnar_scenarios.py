@@ -137,7 +137,7 @@ def test_models_that_cannot_be_shifted_are_refused_before_sampling(monkeypatch):
         bi.mnar(bi.FCS(data), {"y": [1]}, unit="sd", analysis="w ~ x")
     with pytest.raises(SpecificationError, match="the model has a shift of its own"):
         bi.mnar(bi.FCS(data, shift=Shift({"w": 1.0})), {"y": [1]}, analysis="w ~ x")
-    with pytest.raises(SpecificationError, match="FromPyMC takes no shift of what it imputes"):
+    with pytest.raises(SpecificationError, match="FromPyMC takes no shift of imputed values"):
         bi.FromPyMC.with_shift(object.__new__(bi.FromPyMC), Shift({"y": 1.0}))
 
 

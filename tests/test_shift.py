@@ -122,7 +122,7 @@ def test_what_cannot_be_shifted_is_refused():
     for model in (bi.FCS, lambda data, shift: bi.JointNormal(data, "y + w ~ x + (1 | g)", shift=shift)):
         with pytest.raises(bi.SpecificationError, match="does not impute 'x'; it imputes "):
             model(data, shift=Shift({"x": 1.0}))
-        with pytest.raises(bi.SpecificationError, match="shift of 'y': a finite number, not nan"):
+        with pytest.raises(bi.SpecificationError, match="shift of 'y': give a finite number, not nan"):
             model(data, shift=Shift({"y": np.nan}))
     with pytest.raises(bi.SpecificationError, match="a PyMC model draws the values of a bernoulli variable"):
         imputed("pymc", 1.0, "bernoulli")
@@ -310,8 +310,8 @@ REFUSED = {
     "no such column": (Shift({"y": {"a": 1.0}}, "centre"), "no such column"),
     "incomplete": (Shift({"y": {0: 1.0}}, "w"), "'w': it is missing in"),
     "unknown group": (Shift({"y": {"c": 1.0}}, "arm"), "no row has 'c'"),
-    "no groups": (Shift({"y": 1.0}, "arm"), "give a number for each of its values"),
-    "levels": (Shift({"y": {"a": 1.0}}), "one number, not one for each level"),
+    "no groups": (Shift({"y": 1.0}, "arm"), "give a number for each value that is shifted"),
+    "levels": (Shift({"y": {"a": 1.0}}), "give one number; a number for each level"),
     "where": (
         Shift({"y": 1.0}, where="never"),
         "where = 'never'; possible: 'missing', 'systematic', 'sporadic'",

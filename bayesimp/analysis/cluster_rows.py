@@ -1,13 +1,14 @@
-"""Predictions for clusters of the table: at the conditional modes of their effects.
+"""Predictions for clusters of the table, at the conditional modes of their effects.
 
-With b = L u, Psi = L L', and the mode of u given the rows of the cluster and the estimates (kernels/glmm/modes.py),
+With b = L u, Psi = L L', and u_hat the mode of u given the rows of the cluster and the estimates
+(kernels/glmm/modes.py),
 
     s_j = d log p(y_j | eta_j) / d eta,   C_j = -d^2 log p / d eta^2,   H = I + L'Z'C Z L,   K = L H^-1 L'
     b_hat = L u_hat,     Var(b | y, beta) = K,     d b_hat / d beta = -K Z'C X =: -P
 
-A new row (x, z) of the cluster has eta = x'beta + z'b_hat, which moves by x - P'z with beta, and the variance
+A new row (x, z) of the cluster has eta = x'beta + z'b_hat, with derivative x - P'z by beta and the variance
 
-    (x - P'z)' Var(beta) (x - P'z) + z'K z              Henderson 1975, Psi and sigma^2 taken as known, as in lme4
+    (x - P'z)' Var(beta) (x - P'z) + z'K z              Henderson 1975; Psi and sigma^2 taken as known, as in lme4
 
 For a normal response, C = 1 / sigma^2 and one Newton step reaches the mode.
 """
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["ClusterRows", "at_clusters", "mode_of"]
 
 MOST_ROWS = 3_000
-STEPS, SMALL = 100, 1e-20  # Newton steps; squared length of a step that counts as none
+STEPS, SMALL = 100, 1e-20  # most Newton steps; squared length of a step below which they stop
 
 
 class ClusterRows(NamedTuple):
@@ -68,14 +69,13 @@ def at_clusters(
     formula = model.formula
     if not formula.single_grouping or ":" in formula.random[0].group:
         raise SpecificationError(
-            f"{formula.text!r}: predictions for clusters are for one grouping factor; give random_effects='zero' or "
-            "'integrated'."
+            f"{formula.text!r}: predictions for clusters need exactly one grouping factor; give random_effects='zero' "
+            "or 'integrated'."
         )
     if len(X) > MOST_ROWS:
         raise SpecificationError(
-            f"predictions for clusters of {len(X):,} rows: their covariance is held, for at most {MOST_ROWS:,}; "
-            f"give newdata= "
-            "with the rows of interest."
+            f"predictions for clusters: there are {len(X):,} rows, but their covariance is stored for "
+            f"at most {MOST_ROWS:,}; give newdata= with the rows of interest."
         )
     rows, codes = _observed(model, k), _codes(model, k, new)
     sd, R = effects_covariance(fits, k, Z.shape[1])
@@ -98,7 +98,7 @@ def at_clusters(
 def mode_of(
     link: str, rows: ClusterRows, beta: Vector, L: Matrix, sigma2: float
 ) -> tuple[Vector, Matrix, Matrix]:
-    """b_hat (q,), K (q, q) and P (q, p) of one cluster."""
+    """b_hat (q,), K (q, q) and P (q, p) for one cluster."""
     q, fixed, ZL = len(L), rows.offset + rows.X @ beta, rows.Z @ L
 
     def height(u: Vector) -> float:
@@ -121,7 +121,7 @@ def mode_of(
 
 
 def _log_likelihood(link: str, eta: Vector, rows: ClusterRows, sigma2: float) -> float:
-    """Without terms that do not depend on eta."""
+    """Log-likelihood, up to terms that do not depend on eta."""
     y, n, w = rows.y, rows.trials, rows.weight
     if link == "identity":
         return float(-0.5 * np.sum(w * (y - eta) ** 2) / sigma2)
@@ -133,7 +133,7 @@ def _log_likelihood(link: str, eta: Vector, rows: ClusterRows, sigma2: float) ->
 
 
 def _derivatives(link: str, eta: Vector, rows: ClusterRows, sigma2: float) -> tuple[Vector, Vector]:
-    """(n,) first, and minus the second, derivative of the log-likelihood by eta."""
+    """First and minus second derivatives of the log-likelihood by eta, (n,) each."""
     y, n, w = rows.y, rows.trials, rows.weight
     if link == "identity":
         return w * (y - eta) / sigma2, w / sigma2
@@ -147,13 +147,13 @@ def _derivatives(link: str, eta: Vector, rows: ClusterRows, sigma2: float) -> tu
 
 
 def _root(R: Matrix) -> Matrix:
-    """A square root of a correlation matrix, also a singular one."""
+    """A square root of a correlation matrix, which may be singular."""
     values, vectors = np.linalg.eigh(R)
     return vectors * np.sqrt(np.maximum(values, 0.0))
 
 
 def _observed(model: FormulaRows, k: int) -> ClusterRows:
-    """The rows that the fit of table k saw."""
+    """The rows that the fit of table k used."""
     frame, formula = model.tables.frame(k)[list(dict.fromkeys(
         [*model.formula.columns, *filter(None, model.columns.values())]
     ))], model.formula  # fmt: skip
@@ -167,7 +167,7 @@ def _observed(model: FormulaRows, k: int) -> ClusterRows:
 
 
 def _codes(model: FormulaRows, k: int, new: pd.DataFrame) -> IntVector:
-    """The cluster of every new row, numbered as the fit numbered them."""
+    """The cluster of each new row, numbered as in the fit."""
     name, table = model.formula.groups[0], model.tables.frame(k)
     if name not in new:
         raise SpecificationError(

@@ -13,7 +13,7 @@ With k parameters, M imputations, W_l = Q_l' U_l^-1 Q_l, T_l the likelihood-rati
 Each is referred to F(k, v):
 
     D1, D3  v = 4 + (t - 4) (1 + (1 - 2/t) / r)^2 for t > 4, else t (1 + 1/k) (1 + 1/r)^2 / 2
-    D1 with complete-data df: v of Reiter 2007, Biometrika 94
+    D1 with complete-data df: v by Reiter 2007, Biometrika 94
     D2      v = k^(-3/M) (M - 1) (1 + 1/r)^2
 """
 
@@ -39,7 +39,7 @@ __all__ = ["MultiTest", "compare", "d1", "d2", "d3"]
 
 @dataclass(frozen=True)
 class MultiTest:
-    """An F test of k parameters: statistic, its degrees of freedom, p; ``riv`` the relative increase r."""
+    """An F test of k parameters: statistic, degrees of freedom and p-value; ``riv`` is the relative increase r."""
 
     method: str
     statistic: float
@@ -56,7 +56,7 @@ def d1(Q: ArrayLike, U: ArrayLike, df_complete: float = np.inf, *, null: ArrayLi
     Raises
     ------
     SpecificationError
-        Fewer than two imputations, or a mean covariance that is singular.
+        There are fewer than two imputations, or the mean covariance is singular.
     """
     away = np.asarray(Q, dtype=float) - np.asarray(null, dtype=float)
     M, k = _shape(away)
@@ -74,7 +74,7 @@ def d1(Q: ArrayLike, U: ArrayLike, df_complete: float = np.inf, *, null: ArrayLi
 
 
 def d2(d: ArrayLike, k: int) -> MultiTest:
-    """Test from the M chi-squared statistics alone (Wald or likelihood ratio), on k degrees of freedom."""
+    """Test from M chi-squared statistics alone (Wald or likelihood ratio) with k degrees of freedom."""
     d = np.asarray(d, dtype=float)
     M, _ = _shape(d[:, None])
     if np.any(d < 0):
@@ -86,17 +86,16 @@ def d2(d: ArrayLike, k: int) -> MultiTest:
 
 
 def d3(own: ArrayLike, average: ArrayLike, k: int) -> MultiTest:
-    """Likelihood-ratio test: statistics 2 (l1 - l0) of the M tables, at own and at averaged estimates.
+    """Likelihood-ratio test from the statistics 2 (l1 - l0) of the M tables, at their own and at averaged estimates.
 
-    r can come out negative in small samples (Meng & Rubin 1992 suppose large ones); a warning says so, and 0 is
-    used.
+    r can be negative in small samples (Meng & Rubin 1992 assume large ones); then 0 is used, with a warning.
     """
     own, average = np.asarray(own, dtype=float), np.asarray(average, dtype=float)
     M, _ = _shape(own[:, None])
     r = float((M + 1) / (k * (M - 1)) * (own.mean() - average.mean()))
     if r < -1e-8:
         warnings.warn(
-            f"D3: the relative increase in variance is {r:.3g}, below zero, and 0 is used; use D1.",
+            f"D3: the relative increase in variance is {r:.3g}, below zero; 0 is used instead. Use D1.",
             StatisticalWarning,
             stacklevel=2,
         )
@@ -107,17 +106,17 @@ def d3(own: ArrayLike, average: ArrayLike, k: int) -> MultiTest:
 def compare(
     larger: Fits, smaller: Fits | None = None, method: str = "D1", *, df_complete: float = np.inf
 ) -> MultiTest:
-    """Test a model against a smaller one nested in it; both from `bayesimp.analysis.fit_each`.
+    """Test a model against a smaller one nested in it; both are fits of `bayesimp.analysis.fit_each`.
 
     Parameters
     ----------
     larger, smaller
-        `Fits` of the same completed tables. ``smaller=None`` (D1, D2): all parameters but the intercept.
+        `Fits` of the same completed tables. ``smaller=None`` (D1, D2): test all parameters except the intercept.
     method
-        ``"D1"`` Wald; ``"D2"`` from the Wald statistics of the tables; ``"D3"`` likelihood ratio, for linear
-        and linear mixed models fitted with ``reml=False`` and generalised ones (bernoulli, binomial, poisson).
-        D1 unless there is a reason.
-        A test of variance components whose fits are singular warns: its p-value is too large.
+        ``"D1"`` Wald; ``"D2"`` from the Wald statistics of the tables; ``"D3"`` likelihood ratio, for linear and linear
+        mixed models fitted with ``reml=False`` and generalised ones (bernoulli, binomial, poisson). Use D1 unless there
+        is a reason not to. A test of variance components with singular fits gives a warning, because its p-value is too
+        large.
     df_complete
         Complete-data df for D1 (Reiter 2007).
     """
@@ -155,18 +154,18 @@ def _check_nested(larger: Fits, smaller: Fits, others: list[str]) -> None:
     if others:
         why.append(f"it has other terms ({', '.join(others)})")
     if len(smaller) != len(larger):
-        why.append(f"it was fitted to other imputations ({len(smaller)} tables, the larger of {len(larger)})")
+        why.append(f"it was fitted to {len(smaller)} tables, the larger one to {len(larger)}")
     left = [fits.analysis.partition("~")[0].strip() for fits in (larger, smaller) if "~" in fits.analysis]
     if len(set(left)) > 1:
-        why.append(f"it has another response ({left[1]!r}, the larger {left[0]!r})")
+        why.append(f"its response is {left[1]!r}, that of the larger one {left[0]!r}")
     if why:
         raise SpecificationError(f"the smaller model is not nested in the larger one: {'; '.join(why)}.")
 
 
 def _canonical(name: str) -> str:
-    """A name whatever its spelling: ``b:a`` is ``a:b``, ``np.log(x)`` is ``log(x)``, ``cor(z, x | g)`` has x first.
+    """The canonical spelling of a name: ``a:b`` for ``b:a``, ``log(x)`` for ``np.log(x)``, x first in ``cor(z, x | g)``.
 
-    Colons within brackets or quotes stay.
+    Colons within brackets or quotes are kept.
     """
     if match := re.fullmatch(r"cor\((.*), (.*) \| (.*)\)", name):
         first, second = sorted(_canonical(part) for part in match.group(1, 2))
@@ -194,8 +193,9 @@ def _d3_of_fits(larger: Fits, smaller: Fits | None) -> MultiTest:
             )
     if smaller.component_names and larger.quadrature != smaller.quadrature:
         raise SpecificationError(
-            f"D3 compares log-likelihoods, and these are by quadrature={larger.quadrature} and {smaller.quadrature}: fit "
-            "both by the same number of nodes."
+            "D3 compares log-likelihoods, but these were computed with quadrature="
+            f"{larger.quadrature} and {smaller.quadrature}. Fit "
+            "both with the same number of nodes."
         )
     others = {_canonical(n) for n in smaller.component_names} - {
         _canonical(n) for n in larger.component_names
@@ -214,22 +214,22 @@ def _d3_of_fits(larger: Fits, smaller: Fits | None) -> MultiTest:
     if own.mean() < -1e-6 * (1 + np.abs(of_larger("own")).mean()):
         raise SpecificationError(
             f"the larger model has the lower log-likelihood (by {-own.mean() / 2:.4g} on average), which is impossible "
-            "of the same rows, weights and offset: fit both alike."
+            "for the same rows, weights and offset. Fit both models in the same way."
         )
     _warn_of_boundary(larger, smaller)
     return d3(own, average, k)
 
 
 def _warn_of_boundary(larger: Fits, smaller: Fits) -> None:
-    """Warn if variance components are tested and fits are singular: the statistic is then not chi-squared."""
+    """Warn if variance components are tested and fits are singular, so the statistic is not chi-squared."""
     kept = {_canonical(name) for name in smaller.component_names}
     tested = [name for name in larger.component_names if _canonical(name) not in kept]
     singular = int(larger.singular.sum())
     if tested and singular:
         warnings.warn(
             f"D3 tests {', '.join(tested)}, and {singular} of {len(larger)} fits of the larger model are singular: "
-            "a variance of 0, or a correlation of 1, is at the boundary of its values, where the statistic is smaller "
-            "than its chi-squared distribution implies (Self & Liang 1987), so the p-value is too large.",
+            "a variance of 0 or a correlation of 1 lies on the boundary of the parameter space, where the statistic "
+            "is smaller than its chi-squared distribution implies (Self & Liang 1987), so the p-value is too large.",
             StatisticalWarning,
             stacklevel=4,
         )
@@ -239,13 +239,13 @@ def _shape(Q: Array) -> tuple[int, int]:
     M, k = Q.shape
     if M < 2:
         raise SpecificationError(
-            f"{M} imputation has no variance between imputations; tests take two or more."
+            f"{M} imputation has no variance between imputations; tests need at least two."
         )
     return M, k
 
 
 def _df_li(r: float, k: int, M: int) -> float:
-    """Denominator df of Li, Raghunathan & Rubin 1991; r = 0: nothing is missing, chi-squared."""
+    """Denominator df of Li, Raghunathan & Rubin 1991; infinite (chi-squared) if r = 0, as when nothing is missing."""
     t = k * (M - 1)
     if r <= 0:
         return np.inf

@@ -1,4 +1,4 @@
-"""Which estimates are compared with which, and p-values and limits adjusted for several comparisons.
+"""Pairs of estimates to compare, and p-values and limits adjusted for several comparisons.
 
 Several comparisons, with p-values p_j of pooled t statistics t_j:
 
@@ -26,14 +26,14 @@ from bayesimp.notation import Matrix, Vector
 __all__ = ["ADJUSTMENTS", "adjusted_p", "label_of", "max_t", "one_of", "pairs_of", "shown"]
 
 ADJUSTMENTS = ("holm", "bonferroni", "mvt")
-BARE = ("contrast", "change")  # columns of labels that say what they are
-SIMULATED = 200_000  # draws of the multivariate t: a p-value of 0.05 to 0.0005
+BARE = ("contrast", "change")  # columns of labels whose values need no name before them
+SIMULATED = 200_000  # draws of the multivariate t: standard error 0.0005 for a p-value of 0.05
 
 
 def adjusted_p(
     adjust: str, p: Vector, statistic: Vector, df: Vector, covariance: Matrix, level: float
 ) -> tuple[Vector, Vector]:
-    """(r,) adjusted p-values, and quantiles for the limits, of pooled t statistics."""
+    """Adjusted p-values of pooled t statistics, and quantiles for their limits, (r,) each."""
     r = len(p)
     if adjust == "mvt":
         return max_t(statistic, covariance, float(np.min(df)), level)
@@ -48,9 +48,9 @@ def adjusted_p(
 
 
 def max_t(statistic: Vector, covariance: Matrix, df: float, level: float) -> tuple[Vector, Vector]:
-    """(r,) P(max |T| >= |t_j|), and (r,) the quantile of max |T|, of a multivariate t with these correlations.
+    """P(max |T| >= |t_j|) and the quantile of max |T|, (r,) each, for a multivariate t with these correlations.
 
-    By simulation with a fixed seed, so that the same estimates have the same p-values.
+    Simulated with a fixed seed, so that the same estimates give the same p-values.
     """
     d = np.sqrt(np.diag(covariance))
     values, vectors = np.linalg.eigh(covariance / np.outer(d, d))
@@ -64,7 +64,7 @@ def max_t(statistic: Vector, covariance: Matrix, df: float, level: float) -> tup
 
 
 def pairs_of(at: pd.DataFrame, by: list[str], kind: str) -> list[tuple[int, int]]:
-    """(earlier, later) positions to compare."""
+    """Pairs (earlier, later) of positions to compare."""
     one_of(kind, ("pairwise", "treatment", "sequential"), "kind")
     groups = (
         [np.arange(len(at))] if not by else list(at.groupby(by, sort=False, observed=True).indices.values())
@@ -81,7 +81,7 @@ def pairs_of(at: pd.DataFrame, by: list[str], kind: str) -> list[tuple[int, int]
 
 
 def one_of(value: Any, known: Sequence[str], name: str) -> None:
-    """Refuse a value that is none of those known."""
+    """Refuse a value that is not among the known ones."""
     if value not in known:
         raise SpecificationError(
             f"{name} = {value!r} is not known; choose one of {', '.join(map(repr, known))}."
@@ -89,7 +89,7 @@ def one_of(value: Any, known: Sequence[str], name: str) -> None:
 
 
 def label_of(row: Mapping[Any, Any]) -> str:
-    """What an estimate is of: ``"treat = 1, sex = F"``, ``"b - a, sex = F"``, ``"age: +10, sex = F"``."""
+    """The label of an estimate: ``"treat = 1, sex = F"``, ``"b - a, sex = F"``, ``"age: +10, sex = F"``."""
     parts = [
         str(v) if name in BARE else f"{name} = {shown(v)}" for name, v in row.items() if name != "variable"
     ]
@@ -98,5 +98,5 @@ def label_of(row: Mapping[Any, Any]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in a label."""
+    """A value as written in a label."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,16 +1,16 @@
-"""Whether imputations were made for an analysis: what the analysis contains and the imputation model does not.
+"""Whether imputations suit an analysis: what the analysis contains and the imputation model lacks.
 
-An analysis g(E y) = terms + (z | cluster) of a table in which some variables were imputed. With a the part of its linear
-predictor without the incomplete covariate x, and c x the part with it (c is 1, or contains what x is multiplied by),
+Take an analysis g(E y) = terms + (z | cluster) of a table in which some variables were imputed. With a the part of its
+linear predictor without the incomplete covariate x, and c x the part with it (c is 1, or what x is multiplied by),
 
     p(y | x, ...)          the model of an incomplete y must contain every term, every random slope, the clusters
-    p(x | y, ...)          prop. to p(y | x, ...) p(x | ...), whose exponent is linear in c (y - a) x: the model of
-                           an incomplete x must contain c y and the terms of a; with a random slope of x one of y,
-                           with one of z one of z
+    p(x | y, ...)          is proportional to p(y | x, ...) p(x | ...), whose exponent contains c (y - a) x: the model of
+                           an incomplete x must contain c y and the terms of a; a random slope of x needs one of y, and
+                           one of z needs one of z
 
-c that is not constant makes the variance of x vary too, so that a model with the products c y is compatible in its mean
-only: approximate. Where the analysis is not linear in x, no conditional model of x that is linear in y is compatible.
-docs/mathematics.md, "Congenial analyses", has the rules. Models say what they contain by `contract.Contents`.
+If c is not constant, the variance of x varies too, so a model with the products c y is compatible in its mean only: it
+is called approximate. If the analysis is not linear in x, no conditional model of x that is linear in y is compatible.
+The rules are in docs/mathematics.md, "Congenial analyses". `contract.Contents` says what a model contains.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def congeniality(
     table: Any = None,
     offset: str | None = None,
 ) -> Verdict:
-    """What an analysis contains and the models of the imputed variables do not.
+    """Compare an analysis with the models of the imputed variables: which of its terms do they lack?
 
     Parameters
     ----------
@@ -59,10 +59,10 @@ def congeniality(
     imputed
         Variables with imputed cells; None: those of the model that have missing cells.
     table
-        A completed table, by which columns are recognised that are combinations of others in it; None: the rows of the
-        incomplete one that are complete in these columns.
+        A completed table, in which columns that are linear combinations of others are recognised; None: the rows of the
+        incomplete table that are complete in these columns.
     offset
-        Column of known parts of the linear predictor, which is a term with the coefficient 1.
+        Column with a known part of the linear predictor, a term with coefficient 1.
     """
     contents = model.contents()
     if contents is None:
@@ -75,7 +75,7 @@ def congeniality(
     concerned = [n for n in imputed if n not in model.definitions() and n in question.names]
     response = analysis.responses[0]
     if concerned and response in contents and contents[response].is_factor:
-        concerned = [response]  # its factor is a part of the distribution of every variable in it
+        concerned = [response]  # its factor is part of the conditional distribution of each of its variables
     for name in concerned:
         if name not in contents:
             unknown.append(name)
@@ -85,7 +85,7 @@ def congeniality(
 
 
 def _later(gap: Gap, contents: Mapping[str, Contents]) -> bool:
-    """Whether a variable that a factor lacks has a factor of its own that contains the first: they are related there."""
+    """Whether a variable that a factor lacks has its own factor containing the first, which relates the two there."""
     other = contents.get(gap.term)
     if gap.kind != "variable" or other is None or not other.is_factor:
         return False
@@ -94,7 +94,7 @@ def _later(gap: Gap, contents: Mapping[str, Contents]) -> bool:
 
 @dataclass
 class _Question:
-    """An analysis, read once for all variables."""
+    """An analysis, parsed once for all variables."""
 
     model: ImputationModel
     analysis: Formula
@@ -150,13 +150,13 @@ class _Question:
 
     def _lacking(self, need: Need, span: Sequence[Polynomial], contents: Contents) -> list[Monomial]:
         columns = need.columns
-        if contents.clusters == "of clusters":  # what varies within clusters enters there as its mean
+        if contents.clusters == "of clusters":  # variables that vary within clusters enter as their means
             columns = [self.reader.mean(column) for column in columns if not contains(span, column)]
         lacks = lacking(span, columns)
         return [m for m in lacks if not _in_some_form(m, span)] if need.any_form else lacks
 
     def _of_response(self, name: str) -> list[Need]:
-        """p(y | x, ...) has the terms of the analysis; those that the variable itself is in cannot predict it."""
+        """p(y | x, ...) needs the terms of the analysis, except those that contain the variable itself."""
         return [
             Need(text, columns, "the response")
             for text, columns in self.fixed
@@ -164,7 +164,7 @@ class _Question:
         ]
 
     def _of_covariate(self, name: str) -> list[Need]:
-        """p(x | y, ...) has c y for each product c x of the analysis, and the other terms of the analysis."""
+        """p(x | y, ...) needs c y for each product c x of the analysis, and the other terms of the analysis."""
         response = write(Name(self.analysis.responses[0]))
         needs = [Need(response, [self.response], "the response", any_form=True)]
         nonlinear = []
@@ -187,10 +187,10 @@ class _Question:
         return needs
 
     def _implied(self, name: str, text: str, factor: tuple[Monomial, bool]) -> list[Need]:
-        """c y, or the cluster mean of it, of a term c x, and the part of c c that belongs to it; none where c is 1.
+        """What a term c x implies: c y, or its cluster mean, and the product c c; nothing if c is 1.
 
-        A variable with levels is then closely compatible: c (y - a) x - c c x / 2 is linear in x. A normal one would need
-        the variance 1 / (c c / sigma^2 + 1 / tau^2), which changes with c.
+        A variable with levels is then closely compatible, because c (y - a) x - c c x / 2 is linear in x. A normal one
+        would need the variance 1 / (c c / sigma^2 + 1 / tau^2), which changes with c.
         """
         rest, in_mean = factor
         if not rest and not in_mean:
@@ -209,12 +209,12 @@ class _Question:
         ]
 
     def _by_response(self, rest: Monomial) -> str:
-        """The response times what a covariate is multiplied by, as one would write it."""
+        """The product of the response and what a covariate is multiplied by, as written in a formula."""
         response = write(Name(self.analysis.responses[0]))
         return f"{response}:{spelled(rest)}" if rest else response
 
     def _of_random(self, name: str, is_response: bool, contents: Contents) -> list[Need]:
-        """Effects of the clusters, and random slopes."""
+        """Needs due to cluster effects and random slopes."""
         needs = []
         for random, part in self.random:
             if not self.observed.is_cluster(random):
@@ -229,7 +229,7 @@ class _Question:
     def _of_other_group(
         self, name: str, random: RandomTerm, part: list[tuple[str, list[Polynomial]]], contents: Contents
     ) -> list[Need]:
-        """Effects of a grouping factor other than the clusters: random ones, or its levels among the predictors."""
+        """Needs due to another grouping factor: random effects, or its levels among the predictors."""
         if self.observed.is_factor_of(random, contents):
             return []
         own = [term for term in parse(contents.formula).random if term.names == random.names]
@@ -245,9 +245,9 @@ class _Question:
     def _slope(
         self, name: str, text: str, columns: list[Polynomial], is_response: bool, contents: Contents
     ) -> Iterator[Need]:
-        """z of (z | cluster) in the model of y; of x, z as well, or y in the place of x.
+        """Random slopes implied by (z | cluster): z in the model of y; in that of x also z, with y in place of x.
 
-        The precision of a normal x then differs between clusters, as its relation to y does.
+        If z contains x, the precision of a normal x differs between clusters, as its relation to y does.
         """
         for column in columns:
             if name not in _names(column):
@@ -272,12 +272,12 @@ def _names(column: Polynomial) -> frozenset[str]:
 
 
 def _is_variable(column: Polynomial) -> bool:
-    """Whether a column is one variable, apart from unit and origin."""
+    """Whether a column is one variable, up to its unit and origin."""
     return [len(m) == 1 and m[0].kind == "variable" for m in column if m] == [True]
 
 
 def _factor(monomial: Monomial, name: str) -> tuple[Monomial, bool] | None:
-    """c of c x, and whether x is inside a cluster mean; None where the product is not linear in x."""
+    """The factor c of c x, and whether x is inside a cluster mean; None if the product is not linear in x."""
     own = [atom for atom in monomial if name in atom.names]
     if len(own) != 1:
         return None
@@ -297,7 +297,7 @@ def _factor(monomial: Monomial, name: str) -> tuple[Monomial, bool] | None:
 
 
 def _in_some_form(monomial: Monomial, span: Sequence[Polynomial]) -> bool:
-    """Whether a variable is among the columns through a function of it alone: log1p(x) for x."""
+    """Whether the columns contain a variable through a function of it alone, such as log1p(x) for x."""
     wanted = frozenset().union(*(atom.names for atom in monomial))
     return any(_names(column) == wanted for column in span)
 

@@ -1,6 +1,6 @@
-"""What is asked of an analysis beyond its coefficients: predictions, marginal means, effects, functions, ICC, R2.
+"""Estimands beyond coefficients: predictions, marginal means, effects, functions of parameters, ICC, R2.
 
-Every quantity is computed in each completed table, with its derivatives, and pooled (`bayesimp.analysis.estimates`).
+Each quantity is computed in every completed table, with its derivatives, and pooled (`bayesimp.analysis.estimates`).
 """
 
 from __future__ import annotations
@@ -27,18 +27,17 @@ __all__ = ["Estimands"]
 
 
 class Estimands:
-    """Methods of `bayesimp.analysis.fits.Fits`.
+    """Methods of `bayesimp.analysis.fits.Fits` for estimands beyond coefficients.
 
-    **Cluster effects** of generalised mixed models, ``random_effects``:
+    **Cluster effects** of generalised mixed models are treated according to ``random_effects``:
 
-    - ``"integrated"``, the default on the response scale: predictions are averaged over normal effects, by
-      quadrature. Only this one is a mean of the response in the population of clusters, and agrees with averages of
-      the data.
-    - ``"zero"``: at effects of zero, a cluster in the middle; what emmeans gives, and lme4 with ``re.form = NA``. Not
-      a mean: the inverse link of a mean is not the mean of the inverse link.
-    - ``"cluster"``: at the effects of a cluster of the table.
+    - ``"integrated"``, the default on the response scale: predictions are averaged over normal effects by quadrature.
+    Only this choice gives a mean of the response in the population of clusters, and agrees with averages of the data. -
+    ``"zero"``: with effects of zero, as for a median cluster; emmeans does this, and lme4 with ``re.form = NA``. It is
+    not a mean: the inverse link of a mean is not the mean of the inverse link.
+    - ``"cluster"``: with the predicted effects of a cluster of the table.
 
-    For normal responses the first two are the same.
+    For normal responses the first two agree.
 
     **Degrees of freedom** as in `Fits.pool`: ``df_complete="satterthwaite"`` for linear mixed models.
     """
@@ -54,18 +53,18 @@ class Estimands:
         newdata
             Rows with the columns of the formula; None: the rows of the completed tables.
         by
-            Columns by whose values to average; ``[]``: one average of all rows; None: each row.
+            Columns whose values define the groups to average over; ``[]``: one average of all rows; None: each row.
         scale
             ``"response"`` or ``"link"``.
         random_effects
-            See `Estimands`; ``"cluster"`` needs the column of the cluster.
+            See `Estimands`; ``"cluster"`` needs the cluster column.
         df_complete
             As in `Fits.pool`.
 
         Raises
         ------
         SpecificationError, DataError
-            Columns or levels that the tables do not have; what the analysis cannot give.
+            A column or level is not in the tables, or the analysis cannot give what is requested.
         """
         asked = Question(self, scale, random_effects, df_complete, newdata)
         columns = [] if by is None else names_given(by, "by")
@@ -97,23 +96,23 @@ class Estimands:
         Parameters
         ----------
         variables
-            Factors, or numbers with values in `at`, or with two values.
+            Factors, or numeric columns that have two values only or values in `at`.
         at
             Values of columns: ``{"age": 60}``, ``{"age": [40, 60]}``.
         weights
-            How other factors are averaged over: ``"equal"``, a balanced grid (emmeans' default); ``"proportional"``,
+            How to average over other factors: ``"equal"``, over a balanced grid (emmeans' default); ``"proportional"``,
             by the frequency of their combinations; ``"observed"``, over the rows of the tables, each at every level
-            (standardised means, g-computation). In grids numbers are at their mean over rows and imputations.
+            (standardised means, g-computation). In grids numeric columns are at their mean over rows and imputations.
         scale
-            ``"response"``: means of predicted responses; ``"link"``: of linear predictors; ``"back-transformed"``:
-            inverse links of the latter, as emmeans' ``type = "response"``.
+            ``"response"``: means of predicted responses; ``"link"``: means of linear predictors;
+            ``"back-transformed"``: inverse links of the latter, as with emmeans' ``type = "response"``.
         random_effects, df_complete
             As for `predictions`.
 
         Raises
         ------
         SpecificationError, DataError
-            Variables, levels or values that the tables do not have.
+            A variable, level or value is not in the tables.
         """
         asked = Question(self, scale, random_effects, df_complete)
         targets = names_given(variables, "variables")
@@ -143,22 +142,22 @@ class Estimands:
         by: str | Sequence[str] = (), compare: str = "difference", scale: str = "response",
         random_effects: str | None = None, df_complete: Any = None,
     ) -> Estimates:  # fmt: skip
-        """Average marginal effects: over rows, how the prediction changes with a variable.
+        """Average marginal effects: the change of the prediction with a variable, averaged over rows.
 
         Parameters
         ----------
         variables
-            Names; None: all of the formula. Of numbers the effect is the mean derivative; of factors, bool and 0/1 the
-            difference of each level from the first. By name also a step, ``{"age": 10}``, or two values,
-            ``{"age": (40, 60)}``.
+            Names; None: all variables of the formula. The effect of a number is the mean derivative; that of a factor,
+            bool or 0/1 column is the difference of each level from the first. A mapping gives a step, ``{"age": 10}``,
+            or two values, ``{"age": (40, 60)}``.
         newdata
             Rows to average over; None: those of the completed tables.
         by
-            Columns by whose values to average.
+            Columns whose values define the groups to average over.
         compare
-            Of levels, steps and values: ``"difference"``, ``"ratio"`` or ``"odds ratio"`` of the two averages.
+            For levels, steps and values: ``"difference"``, ``"ratio"`` or ``"odds ratio"`` of the two averages.
         scale, random_effects, df_complete
-            As for `predictions`. Means of clusters in the formula stay those of the table.
+            As for `predictions`. Cluster means in the formula remain those of the table.
 
         Raises
         ------
@@ -178,7 +177,7 @@ class Estimands:
             asked.check_variable(name)
             parts.append(effect(asked, name, change, columns, compare))
         if not parts:
-            raise SpecificationError(f"{asked.fits.analysis!r} has no variables, and so no effects of any.")
+            raise SpecificationError(f"{asked.fits.analysis!r} has no variables, so there are no effects.")
         return joined(parts)
 
     def functions(
@@ -193,18 +192,19 @@ class Estimands:
         Parameters
         ----------
         texts
-            ``"x / z"``, several, or texts by label: ``{"peak": "-age / (2 * I(age**2))"}``, with + - * / **, exp,
+            ``"x / z"``, a list, or texts by label: ``{"peak": "-age / (2 * I(age**2))"}``, with + - * / **, exp,
             log, sqrt, tanh, expit, logit. Components in backticks, on their natural scale: `` "`sd(Intercept |
             school)`**2" ``.
         pooled_as
-            The scale of pooling: ``"identity"``, ``"log"`` (positive quantities), ``"logit"`` (shares), ``"fisher z"``.
+            The scale of pooling: ``"identity"``, ``"log"`` (positive quantities), ``"logit"`` (proportions), ``"fisher
+            z"``.
         null
             The value tested; None: no test.
 
         Raises
         ------
         SpecificationError
-            A name or function that is not known; a component at its bound, which has no standard error; values
+            A name or function is unknown, a component is at its bound and so has no standard error, or values are
             outside the range of the scale.
         """
         from bayesimp.analysis.nonlinear import functions_of, joint_covariance
@@ -216,7 +216,7 @@ class Estimands:
                 f"pooled_as = {pooled_as!r} is not known; choose one of {', '.join(map(repr, SCALES_OF_POOLING))}."
             )
         if not as_texts(list(named.values())):
-            raise SpecificationError("no function is given: write fits.functions('x / z').")
+            raise SpecificationError("no function was given. Write, for example, fits.functions('x / z').")
         found = functions_of(fits, list(named.values()))
         values, gradients = (np.stack(each, axis=1) for each in zip(*found, strict=True))
         V = joint_covariance(fits)
@@ -227,24 +227,23 @@ class Estimands:
         if lost.any():
             raise SpecificationError(
                 f"{', '.join(map(repr, named.values()))}: in {int(lost.sum())} of {len(fits)} tables there is no "
-                "finite value, or "
-                f"no standard error of a variance component (at its bound, or none from this engine), on the scale "
-                f"{pooled_as!r}."
+                "finite value, or no standard error of a variance component (at its bound, or none from this "
+                f"engine), on the scale {pooled_as!r}."
             )
         at = pd.DataFrame({"term": list(named)})
         return Estimates("function of parameters", at, values, gradients[:, :, used], V[:, used][:, :, used],
                          fits.df_complete, scale=pooled_as, null=null, log=fits.log)  # fmt: skip
 
     def explained(self, scale: str = "logit") -> Estimates:
-        """Intraclass correlation, marginal and conditional R2 of a mixed model (`bayesimp.analysis.explained`).
+        """Intraclass correlation and marginal and conditional R2 of a mixed model (`bayesimp.analysis.explained`).
 
-        Of binary responses on the latent scale. ``scale``: of pooling, ``"logit"`` or ``"identity"``, which has a value
-        also where a variance is zero in a table.
+        For binary responses they are on the latent scale. ``scale`` is that of pooling: ``"logit"``, or ``"identity"``,
+        which has a value even if a variance is zero in a table.
 
         Raises
         ------
         SpecificationError
-            The analysis is not a mixed model, or of a family without a known variance of a row.
+            The analysis is not a mixed model, or its family has no known row variance.
         """
         from bayesimp.analysis.explained import explained
 

@@ -1,10 +1,10 @@
-"""Quantities of every completed table, pooled on a scale of their own; contrasts of them.
+"""Quantities estimated in every completed table and pooled on a suitable scale, and their contrasts.
 
-A quantity g(theta) of table l has Q_l = g(theta_l) and, by the delta method, U_l = G_l V_l G_l' with G_l its
-derivatives by the parameters. On a scale f they are f(Q_l) and f'(Q_l)^2 U_l; Rubin's rules
-(`bayesimp.analysis.pool`) pool these, and estimate and limits are carried back by f^-1. Probabilities are pooled as
-logits, means of counts and ratios as logarithms, differences as they are: where the normal approximation that Rubin's
-rules rest on is best.
+A quantity g(theta) has the estimate Q_l = g(theta_l) in table l and, by the delta method, the variance U_l = G_l V_l
+G_l', with G_l its derivatives by the parameters. On a scale f these are f(Q_l) and f'(Q_l)^2 U_l, which Rubin's rules
+(`bayesimp.analysis.pool`) pool; estimate and limits are transformed back by f^-1. Probabilities are pooled as logits,
+means of counts and ratios as logarithms, and differences untransformed: the scales on which the normal approximation
+behind Rubin's rules is best.
 
 Satterthwaite's degrees of freedom are those of the combination G_l beta in table l, averaged over tables, then Barnard &
 Rubin's.
@@ -39,28 +39,28 @@ WITH_COVARIANCE = 400  # estimates up to which covariances between them are kept
 
 @dataclass(frozen=True)
 class Estimates:
-    """Estimates of every completed table, and their pooled values.
+    """Estimates from every completed table, and their pooled values.
 
     Attributes
     ----------
     what
         The quantity in words.
     at
-        What each estimate is of: r rows; the columns of `to_frame` before the numbers.
+        The labels of the estimates, r rows: the columns of `to_frame` before the numbers.
     values, gradients
-        (M, r) and (M, r, K): estimates by table, and derivatives by the parameters.
+        (M, r) and (M, r, K), estimates in each table and their derivatives by the parameters.
     covariance
-        (M, K, K) of the parameters.
+        (M, K, K) covariances of the parameters.
     spread
         (M, d, K, K) for Satterthwaite's degrees of freedom (`bayesimp.analysis.Fits`), or None.
     extra
-        (M, r, r) variance that is not of the parameters (cluster effects), or None.
+        (M, r, r) variance not due to the parameters (cluster effects), or None.
     df_complete
         Degrees of freedom if nothing were missing, a number or (r,); ``"satterthwaite"``.
     df_covariance
-        (M, K, K) for these degrees of freedom, where `covariance` is Kenward & Roger's.
+        (M, K, K) covariance for these degrees of freedom, if `covariance` is Kenward & Roger's.
     scale
-        Of pooling, one of `bayesimp.analysis.links.SCALES_OF_POOLING`.
+        The scale of pooling, one of `bayesimp.analysis.links.SCALES_OF_POOLING`.
     null
         The value tested, on the scale of the estimates; None: no test.
     adjust
@@ -94,9 +94,9 @@ class Estimates:
 
     @cached_property
     def pooled(self) -> Pooled:
-        """Rubin's rules on the scale of pooling; of more than 400 estimates without covariances between them."""
+        """Results of Rubin's rules on the scale of pooling; without covariances if there are more than 400 estimates."""
         Q, U = self._on_scale()
-        Q = np.where(np.isfinite(Q), Q, np.nan)  # at an end of the scale in a table: no pooled value
+        Q = np.where(np.isfinite(Q), Q, np.nan)  # at an end of the scale in some table: no pooled value
         dfcom = np.broadcast_to(np.asarray(self._dfcom(), dtype=float), (len(self),))
         if U.ndim == 3:
             made = pool(Q, U, dfcom, terms=self.terms)
@@ -105,7 +105,7 @@ class Estimates:
         return replace(made, log=self.log, notes=self.notes)
 
     def _on_scale(self) -> tuple[Matrix, Array]:
-        """(M, r) estimates on the scale of pooling, and (M, r, r) covariances; of many, (M, r) variances."""
+        """Estimates on the scale of pooling, (M, r), and covariances, (M, r, r); for many estimates, variances (M, r)."""
         f = SCALES_OF_POOLING[self.scale]
         with np.errstate(divide="ignore", invalid="ignore"):
             Q, G = f.to(self.values), f.slope(self.values)[:, :, None] * self.gradients
@@ -127,8 +127,7 @@ class Estimates:
             return self.df_complete
         if self.spread is None or self.extra is not None:
             raise SpecificationError(
-                f"{self.what}: there are no Satterthwaite degrees of freedom, which are for fixed effects of linear "
-                "mixed "
+                f"{self.what}: Satterthwaite degrees of freedom exist only for fixed effects of linear mixed "
                 "models given as a formula. Give df_complete= as numbers."
             )
         per_table = [
@@ -144,24 +143,24 @@ class Estimates:
 
     @property
     def estimate(self) -> Vector:
-        """(r,) pooled, on the scale of the estimates."""
+        """Pooled estimates, (r,), on the original scale."""
         return SCALES_OF_POOLING[self.scale].back(self.pooled.estimate)
 
     @property
     def std_error(self) -> Vector:
-        """(r,) on the scale of the estimates, by the delta method."""
+        """Standard errors, (r,), on the original scale, by the delta method."""
         return SCALES_OF_POOLING[self.scale].back_slope(self.pooled.estimate) * self.pooled.std_error
 
     @property
     def fmi(self) -> Vector:
-        """(r,) fractions of missing information, on the scale of pooling."""
+        """Fractions of missing information, (r,), on the scale of pooling."""
         return self.pooled.fmi
 
     def to_frame(self, level: float = 0.95) -> pd.DataFrame:
-        """Table with the columns of `at` and, named as in mice, estimate, std.error, statistic, df, p.value, conf.low,
-        conf.high, fmi.
+        """Pooled results as a table, with the columns of `at` and those of mice.
 
-        The statistic is that of the scale of pooling; the standard error is of the estimate as shown.
+        The columns named as in mice are estimate, std.error, statistic, df, p.value, conf.low, conf.high and fmi. The
+        statistic is on the scale of pooling; the standard error is that of the estimate shown.
         """
         pooled, f = self.pooled, SCALES_OF_POOLING[self.scale]
         interval = pooled.interval(level)
@@ -185,7 +184,7 @@ class Estimates:
         return self.at.drop(columns="term", errors="ignore").reset_index(drop=True)
 
     def tidy(self, level: float = 0.95) -> pd.DataFrame:
-        """`to_frame` with the names of broom in Python: std_error, p_value, conf_low, conf_high."""
+        """`to_frame` with underscores in the column names: std_error, p_value, conf_low, conf_high."""
         return self.to_frame(level).rename(columns=lambda name: name.replace(".", "_"))
 
     def contrasts(
@@ -211,14 +210,14 @@ class Estimates:
         Raises
         ------
         SpecificationError
-            Names that are not known, fewer than two estimates to compare, or too many.
+            A name is unknown, or there are fewer than two estimates to compare, or too many.
         """
         one_of(compare, COMPARISONS, "compare")
         by = [by] if isinstance(by, str) else list(by)
         unknown = [name for name in by if name not in self.at]
         if unknown:
             raise SpecificationError(
-                f"by = {unknown[0]!r} is not a column of these estimates; there are {list(self.at)}."
+                f"by = {unknown[0]!r} is not a column of these estimates; the columns are {list(self.at)}."
             )
         if len(self) > WITH_COVARIANCE:
             raise SpecificationError(
@@ -226,7 +225,9 @@ class Estimates:
             )
         pairs = pairs_of(self.at, by, kind)
         if not pairs:
-            raise SpecificationError("there is one estimate in each group, and so nothing to compare.")
+            raise SpecificationError(
+                "there is only one estimate in each group, so there is nothing to compare."
+            )
         inner = [name for name in self.at if name not in by]
         labels = replace(self, at=self.at[inner]).terms if inner else self.terms
         sign = {"difference": "-", "ratio": "/", "odds ratio": "/"}[compare]
@@ -240,10 +241,10 @@ class Estimates:
         return replace(made, at=at, what=f"{compare} of {self.what}").adjusted(adjust)
 
     def _compared(self, pairs: Sequence[tuple[int, int]], compare: str) -> Estimates:
-        """f^-1(f(b) - f(a)) of the pairs, with the derivatives of both."""
+        """f^-1(f(b) - f(a)) for each pair (a, b), with its derivatives."""
         f = SCALES_OF_POOLING[{"difference": "identity", "ratio": "log", "odds ratio": "logit"}[compare]]
         if compare != "difference" and not (f.slope(self.values) > 0).all():
-            raise SpecificationError(f"{compare} of {self.what}: the estimates are not all inside its range.")
+            raise SpecificationError(f"{compare} of {self.what}: some estimates are outside its range.")
         C = np.zeros((len(pairs), len(self)))
         for row, (a, b) in enumerate(pairs):
             C[row, a], C[row, b] = -1.0, 1.0
@@ -255,17 +256,17 @@ class Estimates:
         return self.mapped(J, values, scale="log" if ratio else "identity", null=1.0 if ratio else 0.0)
 
     def test(self) -> MultiTest:
-        """F test that all estimates have the value tested (differences 0, ratios 1): D1 on the scale of pooling.
+        """F test that all estimates equal `null` (differences 0, ratios 1): D1 on the scale of pooling.
 
-        Complete-data degrees of freedom are the smallest of the estimates'.
+        The complete-data degrees of freedom are the smallest of those of the estimates.
 
         Raises
         ------
         SpecificationError
-            Estimates without a value to test, or of which some follow from others, as all pairwise differences do.
+            There is no value to test, or some estimates follow from others, as in all pairwise differences.
         """
         if self.null is None:
-            raise SpecificationError(f"{self.what}: there is no value to test; test contrasts of them.")
+            raise SpecificationError(f"{self.what}: there is no value to test; test contrasts instead.")
         f = SCALES_OF_POOLING[self.scale]
         Q, U = self._on_scale()
         rank = np.linalg.matrix_rank(U.mean(axis=0), tol=1e-9 * np.trace(U.mean(axis=0)))
@@ -278,7 +279,7 @@ class Estimates:
         return replace(made, terms=self.terms)
 
     def mapped(self, J: Array, values: Matrix, **fields: Any) -> Estimates:
-        """Functions of the estimates with the values (M, s) and the derivatives J (M, s, r)."""
+        """Functions of the estimates, with values (M, s) and derivatives J (M, s, r)."""
         extra = None if self.extra is None else J @ self.extra @ np.swapaxes(J, 1, 2)
         at = pd.DataFrame(index=range(values.shape[1]))
         return replace(
@@ -286,7 +287,7 @@ class Estimates:
         )
 
     def adjusted(self, adjust: str | None) -> Estimates:
-        """The same, with p-values and limits adjusted for their number."""
+        """The same estimates, with p-values and limits adjusted for their number."""
         if adjust == "tukey":
             raise SpecificationError(
                 "adjust = 'tukey' rests on equal variances and correlations, which pooled estimates do not have; its "
@@ -312,7 +313,7 @@ class Estimates:
 
 
 def _in_parts(Q: Matrix, U: Matrix, dfcom: Vector, terms: Sequence[str]) -> Pooled:
-    """Rubin's rules on many variances (M, r), without (M, r, r) arrays; the covariance is left empty."""
+    """Apply Rubin's rules to many variances (M, r) without (M, r, r) arrays; the covariance is left empty."""
     cuts = [slice(first, first + WITH_COVARIANCE) for first in range(0, len(terms), WITH_COVARIANCE)]
     parts = [pool(Q[:, cut], U[:, cut], dfcom[cut]) for cut in cuts]
     names = ("estimate", "ubar", "b", "t", "dfcom", "df", "riv", "lambda_", "fmi")

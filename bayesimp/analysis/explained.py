@@ -1,17 +1,17 @@
 """Intraclass correlation and R2 of linear and generalised mixed models.
 
-With f = var(x'beta) over the rows of a table, u = mean z'Psi z over its rows, summed over random terms (Johnson
-2014), and the variance e of a row,
+With f = var(x'beta) over the rows of a table, u = mean of z'Psi z over its rows, summed over random terms (Johnson
+2014), and e the variance of a row,
 
     ICC = u / (u + e)        R2 marginal = f / (f + u + e)        R2 conditional = (f + u) / (f + u + e)
                                                                                   Nakagawa & Schielzeth 2013
     normal    e = sigma^2
-    logit     e = pi^2 / 3, of the latent logistic variable;      probit   e = 1
-    log       e = log(1 + 1 / lambda) of a Poisson response of mean lambda      Nakagawa, Johnson & Schielzeth 2017
+    logit     e = pi^2 / 3 (latent logistic variable);            probit   e = 1
+    log       e = log(1 + 1 / lambda), Poisson with mean lambda      Nakagawa, Johnson & Schielzeth 2017
 
-lambda is the mean response of the table; performance of R takes exp(beta_0 + u / 2) of a fit without covariates.
-Derivatives are by beta and by the components; the columns X and lambda count as known. Pooled as logits, so that
-limits stay between 0 and 1.
+lambda is the mean response of the table; the R package performance takes exp(beta_0 + u / 2) from a fit without
+covariates. Derivatives are by beta and by the components; X and lambda are treated as known. The results are pooled as
+logits, so that limits stay between 0 and 1.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ ROW_VARIANCE = {"logit": np.pi**2 / 3, "probit": 1.0}
 
 
 def explained(fits: Fits, scale: str) -> Estimates:
-    """ICC and both R2, pooled on ``scale``: ``"logit"`` or ``"identity"``.
+    """Intraclass correlation and both R2, pooled on ``scale``: ``"logit"`` or ``"identity"``.
 
     Raises
     ------
     SpecificationError
-        An analysis without variance components, or of a family whose row variance is not known.
+        The analysis has no variance components, or a family whose row variance is unknown.
     """
     rows = fits.rows
     if not isinstance(rows, FormulaRows) or not rows.formula.random:
-        raise SpecificationError(f"{fits.analysis!r}: ICC and R2 are for mixed models given as a formula.")
+        raise SpecificationError(f"{fits.analysis!r}: ICC and R2 need a mixed model given as a formula.")
     if not rows.link:
         raise SpecificationError(
-            f"{fits.analysis!r}: the variance of a row of this family is not known here."
+            f"{fits.analysis!r}: the row variance of this family is not known, so there is no ICC or R2."
         )
     if scale not in ("logit", "identity"):
         raise SpecificationError(f"scale = {scale!r} is not known; choose 'logit' or 'identity'.")
@@ -81,7 +81,7 @@ def _sum(parts: tuple[FunctionValue, ...]) -> FunctionValue:
 def _parts(
     fits: Fits, rows: FormulaRows, table: int, sds: Vector, slopes: Vector
 ) -> tuple[FunctionValue, FunctionValue, FunctionValue]:
-    """f, u and e of one table."""
+    """The variances f, u and e for one table."""
     k, c = fits.estimates.shape[1], len(sds)
     X, Zs = rows.own_matrices(table)
     centred = X - X.mean(axis=0)
@@ -104,7 +104,7 @@ def _one(value: float, gradient: Vector) -> FunctionValue:
 
 
 def _effects_variance(fits: Fits, Zs: list[Matrix], sds: Vector) -> tuple[float, Vector]:
-    """Sum over terms of tr(Psi mean zz'), and its derivatives by sds and correlations."""
+    """The sum over terms of tr(Psi mean zz'), and its derivatives by standard deviations and correlations."""
     names, by, total = fits.component_names, np.zeros(len(sds)), 0.0
     correlations = (j for j, name in enumerate(names) if name.startswith("cor("))
     at = 0

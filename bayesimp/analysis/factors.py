@@ -1,4 +1,4 @@
-"""Refuse factors whose levels are not levels: C(x) of a variable that was imputed as continuous."""
+"""Refuse factors without fixed levels: C(x) for a variable that was imputed as continuous."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["check_levels"]
 
 
 def check_levels(tables: Tables, formula: Formula) -> None:
-    """Refuse C(x) of a number with fractions that are in one of the first two tables and not in the other.
+    """Refuse C(x) if x has fractional values that occur in only one of the first two completed tables.
 
     Raises
     ------
     DataError
-        With advice on how to impute it.
+        The levels of a factor differ between tables; the message says how to impute the variable instead.
     """
     names = [name for name, uses in formula.uses.items() if "factor" in uses]
     if tables.m < 2 or not names:

@@ -1,13 +1,13 @@
 """Fit one analysis to every completed table.
 
-An analysis is a formula, ``"y ~ x + (1 + x | school)"``, or a function of a table. For a formula the tables
-are stacked and the design matrices made once for a whole stack (`bayesimp.analysis.linear.STACK` rows).
+An analysis is a formula, ``"y ~ x + (1 + x | school)"``, or a function of a table. For a formula, tables are stacked
+and design matrices are computed once per stack (`bayesimp.analysis.linear.STACK` rows).
 
     no random term, normal                      least squares
     one random term on one column, normal       own kernel (`bayesimp.kernels.lmm.fit`)
     crossed or nested terms, normal             own kernel (`bayesimp.kernels.crossed.fit`)
-    bernoulli, binomial, poisson, likewise      own kernels (`bayesimp.kernels.laplace.criterion`), Hessian covariance
-    others of these, and other families         the optional package glmm (`bayesimp.analysis.glmm_adapter`)
+    bernoulli, binomial, poisson                own kernels (`bayesimp.kernels.laplace.criterion`), Hessian covariance
+    other terms, other families                 the optional package glmm (`bayesimp.analysis.glmm_adapter`)
 """
 
 from __future__ import annotations
@@ -65,37 +65,38 @@ def fit_each(
         k = 0..m-1 (`Imputations`), of which only one stack of tables is in memory at a time.
     analysis
         A formula (``cluster_mean(x)`` and the like are computed in each completed table) with random terms in lme4's
-        syntax, of one grouping factor or several: ``(1 + x | school) + (1 | item)``, ``(1 | school/class)``. Or a
-        function of a table that returns ``(estimates, covariance)``, ``(estimates, covariance, residual df)``, or a
-        result with ``params``, ``cov_params()`` and perhaps ``df_resid`` (statsmodels). Of a function that returns a
+        syntax, for one or several grouping factors: ``(1 + x | school) + (1 | item)``, ``(1 | school/class)``.
+        Otherwise a function of a table that returns ``(estimates, covariance)``, ``(estimates, covariance, residual
+        df)``, or a result with ``params``, ``cov_params()`` and possibly ``df_resid`` (statsmodels). If it returns a
         DataTree with a group ``posterior`` (Bambi, PyMC), the result is `bayesimp.analysis.posteriors.Posteriors`.
     family
-        ``"normal"``; ``"bernoulli"``, ``"binomial"`` (the same, usually with ``trials``), ``"poisson"``: maximum of the
-        Laplace log-likelihood (or by ``quadrature``), covariance from its Hessian. The response of a bernoulli model is
-        bool, 0/1, or a text or category of two levels, of which the second (in alphabetical order, or in that of the
-        category) is the event.
-        Other families, and these three with several grouping factors, need the optional package glmm.
+        ``"normal"``; ``"bernoulli"``, ``"binomial"`` (the same, usually with ``trials``) or ``"poisson"``, fitted by
+        maximising the Laplace log-likelihood (or that by ``quadrature``), with the covariance from its Hessian. The
+        response of a bernoulli model is bool, 0/1, or a text or category with two levels, of which the second (in
+        alphabetical order, or in the order of the category) is the event. Other families, and these three with several
+        grouping factors, need the optional package glmm.
     reml
         Restricted maximum likelihood, or maximum likelihood (needed for D3). Linear mixed models only.
     cluster
-        The cluster of the imputation model, to warn if the analysis does not mention it; that of ``cluster_mean(x)``,
-        ``within(x)`` and ``cluster_size()`` where the formula has no grouping column, or several.
+        The cluster of the imputation model. A warning follows if the analysis does not mention it, and it is the
+        cluster of ``cluster_mean(x)``, ``within(x)`` and ``cluster_size()`` if the formula has no grouping column, or
+        several.
     link
         ``"logit"`` (default) or ``"probit"``; ``"log"`` for poisson.
     trials, weights, offset
-        Columns: number of trials of a row (bernoulli, binomial); weight; known part of the linear predictor. A weight
-        is that of as many equal rows in bernoulli, binomial and poisson models, and a precision in normal ones: the
-        residual of a row of weight w has variance sigma^2 / w.
+        Names of columns: number of trials of a row (bernoulli, binomial); weight; known part of the linear predictor. A
+        weight w counts as w equal rows in bernoulli, binomial and poisson models, and is a precision in normal ones:
+        the residual of the row has variance sigma^2 / w.
     quadrature
         Nodes of adaptive Gauss-Hermite quadrature, as lme4's ``nAGQ``, for bernoulli, binomial and poisson models with
-        one random effect per cluster, ``(1 | school)`` or ``(0 + x | school)``; 1: Laplace's approximation. Where that
-        displaces estimates, as with large effects in small clusters, a StatisticalWarning says so: give 20. For several
-        effects per cluster there is only Laplace's approximation, without this check.
+        one random effect per cluster, ``(1 | school)`` or ``(0 + x | school)``; 1: Laplace's approximation. A
+        StatisticalWarning says when that shifts the estimates, as with large effects in small clusters; then give 20.
+        For several effects per cluster there is only Laplace's approximation, without this check.
 
     Raises
     ------
     SpecificationError
-        The formula cannot be read or fitted, or needs glmm and it is not installed.
+        The formula cannot be parsed or fitted, or needs the package glmm, which is not installed.
     DataError
         A completed table still has missing values in a column of the analysis.
     """
@@ -105,8 +106,8 @@ def fit_each(
     if callable(analysis):
         if quadrature != 1 or any(option is not None for option in (link, *columns.values())):
             raise SpecificationError(
-                "link, trials, quadrature, weights and offset are for formulas; the analysis is a function of a table: "
-                "handle them there."
+                "link, trials, quadrature, weights and offset apply to formulas, but the analysis is a "
+                "function of a table: handle them there."
             )
         fields = fit_by_function(tables, analysis)
         if isinstance(fields, Posteriors):
@@ -131,7 +132,7 @@ def _fitted(
     tables: Tables, formula: Formula, family: str, reml: bool, link: str | None, quadrature: int,
     columns: Mapping[str, str | None],
 ) -> dict[str, Any]:  # fmt: skip
-    """Fields of `Fits` of a formula: by the engine that has the family and the grouping factors."""
+    """Fields of `Fits` for a formula, from the engine that handles its family and grouping factors."""
     one_factor = formula.single_grouping and ":" not in formula.random[0].group
     if family in GENERALISED and (one_factor or not formula.random):
         with one_thread(tables.rows * len(tables.columns)):
@@ -142,7 +143,7 @@ def _fitted(
     if quadrature != 1 or any(option is not None for option in (link, *columns.values())):
         raise SpecificationError(
             f"{formula.text!r}: link, trials and quadrature are for families {', '.join(GENERALISED)} with at most one "
-            f"grouping factor, weights and offset for these and the normal; family is {family!r}."
+            f"grouping factor, weights and offset for these and the normal family; the family is {family!r}."
         )
     from bayesimp.analysis.glmm_adapter import fit_by_glmm
 
@@ -164,14 +165,14 @@ def _warn_not_converged(fits: Fits, analysis: str) -> None:
 
 
 def _link(family: str, link: str | None) -> str:
-    """The link whose inverse is the mean; "" for families of other engines, whose links are theirs."""
+    """The link whose inverse is the mean; "" for families of other engines, which have their own links."""
     if family in NORMAL:
         return "identity"
     return (link or next(iter(family_of(family).links))) if family in GENERALISED else ""
 
 
 def _compare(imputed: Any, formula: Formula, offset: str | None) -> tuple[Event, ...]:
-    """Compare the analysis with the model of imputations that carry theirs; a warning, and events."""
+    """Warn of, and return as events, what the analysis contains and the imputation model (if known) lacks."""
     model = getattr(imputed, "model", None)
     if not isinstance(model, ImputationModel):
         return ()
@@ -184,7 +185,7 @@ def _compare(imputed: Any, formula: Formula, offset: str | None) -> tuple[Event,
 
 
 def _warn_of_codes(fits: Fits) -> None:
-    """Separated tables, and Hessians that gave no standard errors; singular fits are shown with the result."""
+    """Warn of separated tables and of Hessians without standard errors; singular fits are shown with the result."""
     assert fits.codes is not None
     for bit in (SEPARATED, NO_CURVATURE):
         tables = np.flatnonzero(fits.codes & bit)
@@ -198,8 +199,11 @@ def _warn_of_codes(fits: Fits) -> None:
 
 
 class Tables(NamedTuple):
-    """Completed tables: how many, and the k-th; with ``stacked(names, first, stop)``, columns of several tables of
-    ``rows`` rows one below the other, where that is cheaper."""
+    """Completed tables: their number ``m`` and ``frame(k)``, the k-th.
+
+    ``stacked(names, first, stop)``, if given, returns columns of several tables of ``rows`` rows, one below the other,
+    more cheaply.
+    """
 
     m: int
     frame: Callable[[int], pd.DataFrame]
@@ -209,7 +213,7 @@ class Tables(NamedTuple):
 
 
 def completed_tables(imputed: Any) -> Tables:
-    """Whatever can be analysed, behind one interface."""
+    """Anything that can be analysed, behind one interface."""
     if hasattr(imputed, "m") and hasattr(imputed, "frame"):
         tables = Tables(int(imputed.m), imputed.frame)
         if hasattr(imputed, "stacked"):
@@ -225,8 +229,8 @@ def completed_tables(imputed: Any) -> Tables:
         tables = Tables(len(frames), frames.__getitem__)
     else:
         raise DataError(
-            f"Completed tables are expected, got {type(imputed).__name__}: give imputations (imp = model.impute(m=20, "
-            f"seed=1)) or a list of tables, [table] if there is one only.{instead_of(imputed)}"
+            f"Completed tables are expected, got {type(imputed).__name__}. Give imputations (imp = model.impute(m=20, "
+            f"seed=1)) or a list of tables, [table] if there is only one.{instead_of(imputed)}"
         )
     if tables.m == 0:
         raise DataError("there are no completed tables to analyse.")
@@ -234,20 +238,20 @@ def completed_tables(imputed: Any) -> Tables:
 
 
 def _check_names(columns: Mapping[str, Any]) -> None:
-    """Refuse numbers where the name of a column is asked for."""
+    """Refuse anything but the name of a column."""
     for option, name in columns.items():
         if name is not None and not isinstance(name, str):
             raise SpecificationError(
                 f"{option} takes the name of a column, so that rows keep their {option} in every completed table; got "
-                f"{type(name).__name__}. Put the numbers into the table before imputing: table.assign({option}=...), "
-                f"then {option}='{option}'."
+                f"{type(name).__name__}. Put the numbers into the table before imputing, table.assign({option}=...), "
+                f"and give {option}='{option}'."
             )
 
 
 def _mentions_cluster(formula: Formula, cluster: str | None) -> None:
     if cluster is not None and cluster not in (*formula.groups, *formula.variables):
         warnings.warn(
-            f"{formula.text!r} does not mention {cluster!r}, the cluster of the imputation model: its "
+            f"{formula.text!r} does not mention {cluster!r}, the cluster of the imputation model, so its "
             f"standard errors assume independent rows. Add (1 | {cluster}), or {cluster} as a factor.",
             StatisticalWarning,
             stacklevel=3,

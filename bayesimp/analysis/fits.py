@@ -33,14 +33,14 @@ SATTERTHWAITE, KENWARD_ROGER = "satterthwaite", "kenward-roger"
 
 
 class Fit(NamedTuple):
-    """One fit: estimates with their names, their covariance, residual degrees of freedom."""
+    """One fit: named estimates, their covariance and the residual degrees of freedom."""
 
     estimate: pd.Series
     covariance: pd.DataFrame
     df_residual: float
 
     def to_frame(self, level: float = 0.95) -> pd.DataFrame:
-        """Table by coefficient: term, estimate, std.error, conf.low, conf.high (t with the residual df)."""
+        """Table with a row per coefficient: term, estimate, std.error, conf.low, conf.high (t with the residual df)."""
         error = np.sqrt(np.diag(self.covariance))
         half = stats.t(self.df_residual).ppf(0.5 + level / 2) * error
         e = self.estimate.to_numpy()
@@ -57,44 +57,46 @@ class Fits(Printed, Estimands):
     analysis
         The formula, or the name of the function.
     names
-        (k,) coefficients.
+        (k,) names of the coefficients.
     estimates, covariances
         (M, k) and (M, k, k).
     df_complete
-        Residual degrees of freedom of a completed table (the smallest, should they differ); inf if unknown.
-        For mixed models n - p - (number of variance parameters), as lme4's ``df.residual`` and so R's mice:
-        too many for cluster-level covariates; inf for other families;
-        give ``pool(df_complete="satterthwaite")``, or a better number, or one each.
+        Residual degrees of freedom of a completed table (the smallest if they differ); inf if unknown and for
+        non-normal families. For mixed models n - p - (number of variance parameters), as lme4's ``df.residual`` and
+        hence R's mice. That is too many for cluster-level covariates: use ``pool(df_complete="satterthwaite")``, or
+        give a better number, or one for each coefficient.
     converged, singular
         (M,) bool.
     component_names, components, components_cov
         (c,) names ``"sd(Intercept | school)"``, ``"cor(...)"``, ``"sd(residual)"``; (M, c) log standard
         deviations and Fisher z of correlations; (M, c, c), nan where singular or the engine has none.
     loglik
-        (M,) (restricted) log-likelihood, nan for functions.
+        (M,) (restricted) log-likelihoods; nan for functions.
     parameters
         Number of estimated parameters.
     likelihood
-        ``likelihood("own")``, ``likelihood("average")``: (M,) log-likelihoods at each table's own estimates,
-        at their average; None where it is not available (REML, functions, glmm).
+        ``likelihood("own")`` and ``likelihood("average")``: (M,) log-likelihoods at each table's own estimates and at
+        their average; None if not available (REML, functions, glmm).
     codes
-        (M,) deviations of generalised fits, bits of `bayesimp.kernels.laplace.fit.EVENTS`; else None.
+        (M,) problems of generalised fits, bits of `bayesimp.kernels.laplace.fit.EVENTS`; otherwise None.
     quadrature
-        Number of nodes by which the log-likelihood was computed.
+        Number of quadrature nodes with which the log-likelihood was computed.
     log
-        How the analysis compares with the imputation model (`bayesimp.analysis.congenial`), and which grouping factors
-        are crossed, see `events`.
+        Events: how the analysis compares with the imputation model (`bayesimp.analysis.congenial`), and which grouping
+        factors are crossed; see `events`.
     covariance_spread
-        (M, d + 1, k, k) of linear mixed models: how the covariances move with the estimated variances
-        (`bayesimp.kernels.lmm.components.covariance_spread`); None for others.
+        (M, d + 1, k, k) for linear mixed models: how the covariances change with the estimated variances
+        (`bayesimp.kernels.lmm.components.covariance_spread`); otherwise None.
     cross
-        (M, k, c) covariance of coefficients and components of generalised mixed models; of linear ones it is zero: None.
+        (M, k, c) covariance of coefficients with components of generalised mixed models; None for linear ones, where it
+        is zero.
     rows
-        What makes predictions for rows of tables (`bayesimp.analysis.row_model`); None where nothing does.
+        The object that predicts rows of tables (`bayesimp.analysis.row_model`), or None.
     df_covariances
-        (M, k, k) from which degrees of freedom are computed, where `covariances` are Kenward & Roger's; else None.
+        (M, k, k) covariances from which degrees of freedom are computed, if `covariances` are Kenward & Roger's; else
+        None.
     groupings
-        Of an analysis with several grouping factors: their levels, and which is nested in which.
+        The grouping factors if there are several: their levels, and which is nested in which.
     """
 
     analysis: str
@@ -121,7 +123,7 @@ class Fits(Printed, Estimands):
 
     @property
     def events(self) -> pd.DataFrame:
-        """DataFrame (kind, where, message, count): what the imputation model lacks of the analysis; crossed groups."""
+        """Events as a DataFrame (kind, where, message, count): terms that the imputation model lacks; crossed groups."""
         return EventTable([e.as_dict() for e in self.log], columns=["kind", "where", "message", "count"])
 
     def __len__(self) -> int:
@@ -139,11 +141,11 @@ class Fits(Printed, Estimands):
         return (self[k] for k in range(len(self)))
 
     def pool(self, df_complete: ArrayLike | str | None = None) -> Pooled:
-        """Rubin's rules on the coefficients; ``.to_frame()`` has the columns of R's mice.
+        """Pool the coefficients by Rubin's rules; ``.to_frame()`` has the columns of R's mice.
 
-        df_complete: ``"satterthwaite"`` for the degrees of freedom of each coefficient of a linear mixed model, their
-        mean over tables (`satterthwaite`); ``"kenward-roger"`` for those, and covariances, of `kenward_roger`; or
-        numbers; None: `df_complete`.
+        df_complete: ``"satterthwaite"``, the mean over tables of each coefficient's degrees of freedom in a linear
+        mixed model (`satterthwaite`); ``"kenward-roger"``, the degrees of freedom and covariances of `kenward_roger`;
+        numbers; or None, the attribute `df_complete`.
         """
         if df_complete is not None and isinstance(df_complete, str) and df_complete == KENWARD_ROGER:
             return self.kenward_roger().pool(SATTERTHWAITE)
@@ -151,24 +153,25 @@ class Fits(Printed, Estimands):
         return replace(pool(self.estimates, self.covariances, dfcom, terms=self.names), log=self.log)
 
     def satterthwaite(self) -> Array:
-        """(M, k) Satterthwaite's degrees of freedom of the coefficients of a linear mixed model, by table.
+        """Satterthwaite's degrees of freedom of the coefficients of a linear mixed model in each table, (M, k).
 
         Raises
         ------
         SpecificationError
-            The fits are of another kind.
+            The fits are not of linear mixed models given as a formula.
         """
         return satterthwaite(self._df_covariances(), self._spread(), np.eye(len(self.names)))
 
     def kenward_roger(self) -> Fits:
-        """The fits with Kenward & Roger's (1997) covariances, whose `satterthwaite` gives their degrees of freedom.
+        """The fits with Kenward & Roger's (1997) covariances; its `satterthwaite` gives their degrees of freedom.
 
-        For linear mixed models by REML with one grouping factor; better than Satterthwaite's with few clusters.
+        For linear mixed models fitted by REML with one grouping factor. With few clusters they are better than
+        Satterthwaite's.
 
         Raises
         ------
         SpecificationError
-            Fits of another kind, or a table with a variance of zero or a correlation at its bound.
+            The fits are of another kind, or a table has a variance of zero or a correlation at its bound.
         """
         from bayesimp.analysis.small_samples import by_kenward_roger
 
@@ -184,15 +187,15 @@ class Fits(Printed, Estimands):
         Parameters
         ----------
         combinations
-            ``"x - z"``, several of these, or texts by label: ``{"slope of girls": "x + x:sex[F]"}``. Names as in `names`;
-            one with a space or operator in backticks.
+            ``"x - z"``, a list of such texts, or texts by label: ``{"slope of girls": "x + x:sex[F]"}``. Names are
+            those in `names`; a name with a space or operator goes in backticks.
         df_complete
             As for `pool`.
 
         Raises
         ------
         SpecificationError
-            A text that is no linear combination of the coefficients.
+            A text is not a linear combination of the coefficients.
         """
         if isinstance(df_complete, str) and df_complete == KENWARD_ROGER:
             return self.kenward_roger().contrasts(combinations, SATTERTHWAITE)
@@ -203,20 +206,21 @@ class Fits(Printed, Estimands):
         return replace(pooled, log=self.log)
 
     def test(self, hypotheses: str | Sequence[str], df_complete: ArrayLike | str | None = None) -> MultiTest:
-        """F test of linear hypotheses, ``"x + z = 0"`` or ``["x = z", "w = 1"]``: all of them at once.
+        """F test of one or several linear hypotheses jointly, ``"x + z = 0"`` or ``["x = z", "w = 1"]``.
 
-        One hypothesis: the square of the pooled t, Barnard & Rubin's degrees of freedom. Several: D1 with Reiter's
-        (2007).
+        For one hypothesis, F is the square of the pooled t, with Barnard & Rubin's degrees of freedom; for several, the
+        test is D1 with Reiter's (2007).
 
         Parameters
         ----------
         df_complete
-            As for `pool`; ``"satterthwaite"`` of several hypotheses: Fai & Cornelius (1996), the mean over tables.
+            As for `pool`; for several hypotheses ``"satterthwaite"`` is Fai & Cornelius's (1996) method, averaged over
+            tables.
 
         Raises
         ------
         SpecificationError
-            A text that is no linear hypothesis, or hypotheses that follow from each other.
+            A text is not a linear hypothesis, or some hypotheses follow from others.
         """
         labels, L, values = parsed_hypotheses(hypotheses, self)
         if isinstance(df_complete, str) and df_complete == KENWARD_ROGER and len(L) == 1:
@@ -227,9 +231,8 @@ class Fits(Printed, Estimands):
             if isinstance(dfcom, str):
                 if dfcom == KENWARD_ROGER:
                     raise SpecificationError(
-                        "Kenward & Roger's F test of several hypotheses has a scale of its own, which pooling "
-                        "does not have "
-                        "here; give df_complete='satterthwaite', or one hypothesis."
+                        "Kenward & Roger's F test of several hypotheses has its own scale factor, for which "
+                        "there is no pooling rule here. Give df_complete='satterthwaite', or one hypothesis."
                     )
                 self._check_named(dfcom)
                 dfcom = joint_satterthwaite(self.covariances, self._spread(), L).mean()
@@ -240,7 +243,7 @@ class Fits(Printed, Estimands):
         return MultiTest("Wald", F, 1, df, float(p), float(one.riv[0]), labels)
 
     def _df(self, df_complete: ArrayLike | str | None, L: Array) -> ArrayLike:
-        """Complete-data degrees of freedom of the combinations L (r, k): numbers as given, or (r,)."""
+        """Complete-data degrees of freedom of the combinations L (r, k): the given numbers, or (r,)."""
         if df_complete is None:
             return self.df_complete
         if not isinstance(df_complete, str):
@@ -261,20 +264,20 @@ class Fits(Printed, Estimands):
         spread = self.covariance_spread
         if spread is None:
             raise SpecificationError(
-                f"the analysis {self.analysis!r} has no Satterthwaite degrees of freedom: these are for linear mixed "
+                f"the analysis {self.analysis!r} has no Satterthwaite degrees of freedom, which exist for linear mixed "
                 "models given as a formula. Give df_complete= as numbers."
             )
         lacks = int(np.isnan(spread).any(axis=(1, 2, 3)).sum())
         if lacks:
             raise SpecificationError(
                 f"{self.analysis!r}: in {lacks} of {len(self)} tables the likelihood of the variances has no proper "
-                "maximum, and so no Satterthwaite degrees of freedom. Simplify the random part, or give df_complete= "
-                "as numbers."
+                "maximum, so there are no Satterthwaite degrees of freedom. Simplify the random part, or give "
+                "df_complete= as numbers."
             )
         return spread
 
     def pool_components(self, scale: str = "log") -> Pooled:
-        """Variance components pooled on ``scale``: log, sd, variance or median; see `pool_components`."""
+        """Pool the variance components on ``scale``: log, sd, variance or median; see `bayesimp.pool_components`."""
         if not self.component_names:
             raise SpecificationError(f"the analysis {self.analysis!r} has no variance components.")
         correlation = [name.startswith("cor(") for name in self.component_names]

@@ -1,8 +1,8 @@
-"""Predictions for rows by fitted objects that a function of a table returned (statsmodels, made from a formula).
+"""Predictions for rows from the fitted objects that a function of a table returns (statsmodels, with a formula).
 
-An object has ``params``, ``cov_params()`` and ``model.predict(params, exog)``, the mean at any parameters, which is
-differentiated by them numerically; columns of new rows come from the formula that it was fitted by. The function is
-called again for each table, so that only the first fitted object is kept.
+Such an object has ``params``, ``cov_params()`` and ``model.predict(params, exog)``, the mean at any parameters, which
+is differentiated numerically. Columns of new rows are computed by the formula with which it was fitted. The function is
+called again for each table; only the first fitted object is kept.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FunctionRows"]
 
-STEP = 1e-5  # of a derivative by a parameter, in its standard errors
+STEP = 1e-5  # of a numerical derivative by a parameter, in units of its standard error
 OF_LINK = {
     "Logit": "logit",
     "logit": "logit",
@@ -46,12 +46,12 @@ OF_MODEL = {
 
 @dataclass(frozen=True)
 class FunctionRows:
-    """The rows of an analysis given as a function.
+    """Row predictions for an analysis given as a function.
 
     Attributes
     ----------
     tables, function
-        The completed tables, and the function of one of them.
+        The completed tables, and the function that analyses one of them.
     """
 
     tables: Tables
@@ -59,16 +59,16 @@ class FunctionRows:
 
     @cached_property
     def first(self) -> Any:
-        """The fitted object of the first table."""
+        """The fitted object for the first table."""
         return self.function(self.tables.frame(0))
 
     def check(self) -> None:
-        """Refuse results that make no predictions.
+        """Refuse results that cannot make predictions.
 
         Raises
         ------
         SpecificationError
-            The function returned no fitted object, or one that was not made from a formula.
+            The function returned no fitted object, or one that was not fitted with a formula.
         """
         model = getattr(self.first, "model", None)
         if (
@@ -77,15 +77,13 @@ class FunctionRows:
             or not hasattr(self.first, "_transform_predict_exog")
         ):
             raise SpecificationError(
-                f"the function returned {type(self.first).__name__}, which makes no predictions for rows: return a "
-                "result of "
-                "statsmodels.formula.api; or the estimates wanted and their covariance, which are then pooled as they "
-                "are."
+                f"the function returned {type(self.first).__name__}, which cannot predict rows. Return a result of "
+                "statsmodels.formula.api, or the desired estimates and their covariance, which are then pooled are."
             )
 
     @property
     def link(self) -> str:
-        """On whose scale its means are pooled; identity where there is no other known."""
+        """The link on whose scale means are pooled; the identity if no other is known."""
         model = self.first.model
         family = getattr(model, "family", None)
         if family is not None and hasattr(family, "link"):
@@ -99,25 +97,25 @@ class FunctionRows:
 
     @property
     def averages(self) -> bool:
-        """There are no cluster effects to average over."""
+        """False: there are no cluster effects to average over."""
         return False
 
     def is_factor(self, name: str, column: pd.Series) -> bool:
-        """Whether a column acts by levels: text, categories, bool, C(x)."""
+        """Whether a column enters as a factor: text, categories, bool, C(x)."""
         numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
         return not numeric or f"C({name})" in _formula(self.first).replace(" ", "")
 
     def predicted(self, fits: Fits, k: int, new: pd.DataFrame, scale: str, effects: str) -> RowPredictions:
-        """Predictions of new rows by the fit of table k.
+        """Predictions for new rows from the fit of table k.
 
         Raises
         ------
         SpecificationError
-            A kind of prediction that such an object does not have; one that has no formula.
+            The object cannot make this kind of prediction, or new rows have missing values.
         """
         if effects != "zero":
             raise SpecificationError(
-                f"{fits.analysis!r}: random_effects = {effects!r} is for mixed models given as a formula of bayesimp."
+                f"{fits.analysis!r}: random_effects = {effects!r} needs a mixed model given as a formula to bayesimp."
             )
         result = self.first if k == 0 else self.function(self.tables.frame(k))
         X = _columns(result, new)
@@ -145,12 +143,12 @@ def _formula(result: Any) -> str:
 
 
 def _names(result: Any) -> set[str]:
-    """Names in the right-hand side of the formula, read as words."""
+    """All words on the right-hand side of the formula."""
     return set(re.findall(r"[^\W\d]\w*", _formula(result).partition("~")[2]))
 
 
 def _columns(result: Any, new: pd.DataFrame) -> Matrix:
-    """The design matrix of new rows, by the formula of the fit."""
+    """The design matrix of new rows, from the formula of the fit."""
     made = result._transform_predict_exog(new, transform=True)
     X = np.asarray(made[0] if isinstance(made, tuple) else made, dtype=float)
     if len(X) != len(new):

@@ -18,7 +18,7 @@ __all__ = ["fit_by_function", "read_result"]
 
 
 def fit_by_function(tables: Tables, function: Callable[[pd.DataFrame], Any]) -> dict | Posteriors:
-    """Fields of `Fits` from ``function`` applied to every table; of a function that returns DataTrees, their mixture."""
+    """Fields of `Fits` from ``function`` applied to every table; if it returns DataTrees, the mixture of posteriors."""
     first = function(tables.frame(0))
     later = (function(tables.frame(k)) for k in range(1, tables.m))
     if is_tree(first):
@@ -29,7 +29,7 @@ def fit_by_function(tables: Tables, function: Callable[[pd.DataFrame], Any]) -> 
         if result[0] != names:
             raise SpecificationError(
                 f"imputation {k + 1} has the estimates {', '.join(result[0])}, imputation 1 has "
-                f"{', '.join(names)}: every table must give the same. Is a category absent from some tables? "
+                f"{', '.join(names)}; every table must give the same ones. Is a category absent from some tables? "
                 "Fix the categories first."
             )
     M, nothing = tables.m, np.zeros((tables.m, 0))
@@ -43,12 +43,12 @@ def fit_by_function(tables: Tables, function: Callable[[pd.DataFrame], Any]) -> 
 
 
 def read_result(result: Any, k: int = 0) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, float, bool]:
-    """Names, estimates (k,), covariance (k, k), residual df (inf if not given), converged, of one result.
+    """Names, estimates (k,), covariance (k, k), residual df (inf if not given) and convergence of one result.
 
     Raises
     ------
     SpecificationError
-        The result is of no accepted kind, its sizes do not fit, or a value is not finite.
+        The result is not of an accepted kind, its sizes do not match, or a value is not finite.
     """
     converged = True
     if hasattr(result, "params") and hasattr(result, "cov_params"):
@@ -80,7 +80,7 @@ def read_result(result: Any, k: int = 0) -> tuple[tuple[str, ...], np.ndarray, n
     V = np.atleast_2d(np.asarray(covariance, dtype=float))
     if values.ndim != 1 or V.shape != (len(values), len(values)):
         raise SpecificationError(
-            f"imputation {k + 1}: {values.shape} estimates and a covariance of shape {V.shape} do not fit."
+            f"imputation {k + 1}: estimates of shape {values.shape} and a covariance of shape {V.shape} do not match."
         )
     if not (np.isfinite(values).all() and np.isfinite(V).all()):
         raise SpecificationError(f"imputation {k + 1}: an estimate or covariance is missing or infinite.")
@@ -88,12 +88,12 @@ def read_result(result: Any, k: int = 0) -> tuple[tuple[str, ...], np.ndarray, n
 
 
 def _by_level(estimates: pd.DataFrame, covariance: Any, k: int) -> pd.Series:
-    """Coefficients by level of a response (statsmodels' MNLogit: a column each) in the order of their covariance."""
+    """Coefficients for each level of a response (columns in statsmodels' MNLogit), in the order of their covariance."""
     index = getattr(covariance, "index", None)
     if not isinstance(index, pd.MultiIndex) or len(index) != estimates.size:
         raise SpecificationError(
-            f"imputation {k + 1}: {estimates.shape} coefficients, and a covariance that does not say their order; "
-            "return (estimates, covariance), vectors of names and values."
+            f"imputation {k + 1}: coefficients of shape {estimates.shape}, but their covariance does not say their "
+            "order; return (estimates, covariance) with a Series of named estimates."
         )
     values = estimates.to_numpy().T.ravel()  # level by level
     by_term = [term for _, term in index] == list(estimates.index) * estimates.shape[1]
@@ -105,7 +105,7 @@ def _by_level(estimates: pd.DataFrame, covariance: Any, k: int) -> pd.Series:
 
 
 def _name(result: Any, label: Any) -> str:
-    """The name of an estimate; variances of random effects in statsmodels are relative to that of the residuals."""
+    """The name of an estimate; statsmodels' random-effects variances are relative to the residual variance."""
     if isinstance(label, tuple):
         return ": ".join(map(str, label))
     fixed = getattr(result, "fe_params", None)

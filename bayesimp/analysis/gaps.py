@@ -1,4 +1,4 @@
-"""What an imputation model lacks of an analysis, as records, and in words."""
+"""Terms of an analysis that an imputation model lacks, as records and in words."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bayesimp.messages import listing
 
 __all__ = ["NOT_CONGENIAL", "Gap", "Need", "Verdict"]
 
-NOT_CONGENIAL = "not congenial"  # kind of events
-MOST_LINES = 6  # of gaps in a warning
+NOT_CONGENIAL = "not congenial"  # kind of the events
+MOST_LINES = 6  # gaps listed in a warning
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,18 @@ class Need:
     columns
         Columns of the model's fixed part, or of its random part if ``random``.
     role
-        Role of the columns: ``"the response"``; ``"covariate"``; ``"implied"`` by the term, or such that a model
-        that has them is ``"closely"`` compatible; ``"itself"``, ``"group"``, the clusters; ``"other group"``, another
+        Role of the columns: ``"the response"``; ``"covariate"``; ``"implied"`` by the term; ``"closely"``, if a model
+        that has them is closely compatible; ``"itself"``; ``"group"``, the clusters; ``"other group"``, another
         grouping factor.
     kind
-        Given where no columns are to be compared.
+        The kind of gap, if there are no columns to compare.
     text
-        How the columns would be written, if not as the term.
+        How the columns would be written, if not like the term.
     approximate
-        Whether a model that has them is compatible in its mean only.
+        Whether a model that has the columns is compatible in its mean only.
     any_form
-        Whether a function of the variable will do: in the model of a covariate, whose distribution the analysis does not
-        specify.
+        Whether a function of the variable suffices, as in the model of a covariate, whose distribution the analysis
+        does not specify.
     """
 
     term: str
@@ -52,37 +52,37 @@ class Need:
     any_form: bool = False
 
     def spelled(self, lacks: Monomial) -> str:
-        """A part of the columns that a model lacks: as the user wrote it, if it is all of them."""
+        """The part of the columns that a model lacks, as the user wrote it if it is all of them."""
         whole = [monomial for column in self.columns for monomial in column] == [lacks]
         return (self.text or self.term) if whole else spelled(lacks)
 
 
 @dataclass(frozen=True)
 class Gap:
-    """One thing that an analysis contains and the model of an imputed variable does not.
+    """Something that an analysis contains and the model of an imputed variable lacks.
 
     Attributes
     ----------
     kind
-        ``"variable"``, ``"interaction"``, ``"nonlinear term"``, ``"cluster mean"``, ``"random slope"``,
-        ``"cluster effects"``, ``"residual variances"`` (one for each cluster); ``"nonlinear in itself"``: the analysis
-        is not linear in the imputed covariate; ``"in part"``: the model has what products imply for its mean, and lacks
-        what they imply for its variance.
+        ``"variable"``, ``"interaction"``, ``"nonlinear term"``, ``"cluster mean"``, ``"random slope"``, ``"cluster
+        effects"``, ``"residual variances"`` (one for each cluster); ``"nonlinear in itself"``: the analysis is not
+        linear in the imputed covariate; ``"in part"``: the model has what products imply for its mean but lacks what
+        they imply for its variance.
     term
         The term of the analysis.
     variable
-        Whose model lacks it.
+        The variable whose model lacks it.
     lacks
-        What that model lacks, as a formula spells it.
+        What that model lacks, as written in a formula.
     message
-        A sentence.
+        A sentence for the user.
     call
-        The call that mends it; None where there is none.
+        The call that closes the gap; None if there is none.
     how
-        How well the call mends it: ``"approximately"``, ``"only in part"`` (compatible in the mean alone), or "" for a
-        model that contains the term.
+        How well the call closes it: ``"approximately"``, ``"only in part"`` (compatible in the mean only), or "" if the
+        new model contains the term.
     other_group
-        Whether it is about a grouping factor other than the clusters of the model, which no call adds.
+        Whether it concerns a grouping factor other than the clusters of the model, which no call adds.
     """
 
     kind: str
@@ -96,17 +96,17 @@ class Gap:
 
     @classmethod
     def of(cls, variable: str, need: Need, lacks: str = "", approximate: bool = False) -> Gap:
-        """Of what a model should contain; approximate: it does, and is still not exactly compatible."""
+        """The gap for a need; approximate: the model has what is needed but is still not exactly compatible."""
         if approximate:
             whole = f"{_slope_of(need)}{need.term}"
             if need.role == "closely":
                 message = (
-                    f"the model of '{variable}' has what {whole} implies, and is compatible approximately"
+                    f"the model of '{variable}' has what {whole} implies and is approximately compatible"
                 )
                 return cls("approximate", need.term, variable, lacks, message)
             message = (
-                f"the model of '{variable}' has the products that {whole} implies, but a variance that does not change "
-                "with them, so that much of the bias stays"
+                f"the model of '{variable}' has the products that {whole} implies, but its variance does not change "
+                "with them, so much of the bias remains"
             )
             return cls("in part", need.term, variable, lacks, message)
         text = sentence(variable, need, lacks)
@@ -117,16 +117,16 @@ class Gap:
 
 
 def sentence(variable: str, need: Need, lacks: str) -> str:
-    """What the model of a variable lacks."""
+    """A sentence saying what the model of a variable lacks."""
     if need.kind == "nonlinear in itself":
         return (
-            f"{need.term} is not linear in '{variable}', and no model of FCS or JointNormal that imputes '{variable}' is "
-            "compatible with that"
+            f"{need.term} is not linear in '{variable}', so no model of FCS or JointNormal that imputes '{variable}' "
+            "is compatible with that"
         )
     if need.kind == "residual variances":
         return (
-            f"the model of '{variable}' has one residual variance for all clusters, and the random slope of {need.term} "
-            "implies one for each"
+            f"the model of '{variable}' has one residual variance for all clusters, but the random slope of "
+            f"{need.term} implies one for each"
         )
     what = {
         "variable": f"leaves out {lacks}",
@@ -138,13 +138,13 @@ def sentence(variable: str, need: Need, lacks: str) -> str:
     }[need.kind]
     if need.role == "other group" and need.kind == "cluster effects":
         what += (
-            ", a grouping factor other than its clusters (a column of it as text or category makes its levels "
-            "predictors; or impute with it as the cluster)"
+            ", a grouping factor other than its clusters (store it as text or category to make its levels "
+            "predictors, or impute with it as the cluster)"
         )
     why = {
         "implied": f", which {_slope_of(need)}{need.term} implies",
         "closely": f", which {_slope_of(need)}{need.term} implies",
-        "covariate": "" if need.kind == "variable" else ", on which the response depends as well",
+        "covariate": "" if need.kind == "variable" else ", on which the response also depends",
     }.get(need.role, "")
     return f"the model of '{variable}' {what}{why}"
 
@@ -155,18 +155,18 @@ def _slope_of(need: Need) -> str:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How an analysis and an imputation model compare.
+    """The comparison of an analysis with an imputation model.
 
     Attributes
     ----------
     gaps
         What the model lacks; the analysis is congenial if there are none.
     approximate
-        Where the model has what it can have, and is still compatible only approximately.
+        Gaps where the model has all that it can have but is still only approximately compatible.
     unknown, whole
-        Variables of whose models nothing is known; whether that is so of the whole model.
+        Variables whose models are unknown, and whether the whole model is.
     call
-        The call that mends all gaps that a call can mend.
+        The call that closes all gaps that a call can close.
     """
 
     analysis: str
@@ -185,7 +185,7 @@ class Verdict:
         unknown: tuple[str, ...],
         offset: str | None,
     ) -> Verdict:
-        """With the calls: of the same engine where it mends, else of the one that takes the analysis as a factor."""
+        """The verdict with calls: of the same engine if that closes the gaps, otherwise of JointGLMM."""
         gaps = tuple(gap for gap in found if gap.kind != "approximate")
         about = tuple(gap for gap in found if gap.kind == "approximate")
         factor = _as_factor(model, analysis, offset)
@@ -203,7 +203,8 @@ class Verdict:
         if len(self.gaps) > MOST_LINES:
             shown.append(f"  - and {len(self.gaps) - MOST_LINES} more, in .events of the fits")
         text = (
-            f"{self.analysis!r} contains what the imputation model lacks. The imputed rows are drawn without it, which "
+            f"{self.analysis!r} contains terms that the imputation model lacks. Imputed values are drawn without "
+            "them, which "
             "biases the estimates:\n" + "\n".join(shown)
         )
         if self.call is None:
@@ -221,7 +222,7 @@ class Verdict:
         return f"{text}\nImpute with it{said}: {self.call}"
 
     def events(self, cells: Mapping[str, int]) -> tuple[Event, ...]:
-        """One event a gap; the count is that of the imputed cells."""
+        """One event per gap, with the number of imputed cells as its count."""
         made = []
         for gap in self.gaps:
             cure = "" if gap.call is None else f". Impute with {gap.call}"
@@ -246,9 +247,9 @@ def _terms(gaps: Iterable[Gap]) -> str:
 
 
 def _as_factor(model: ImputationModel, analysis: Formula, offset: str | None) -> str | None:
-    """The call of the engine that takes the analysis as a factor of its model; None for analyses that it does not take.
+    """The call of JointGLMM, which takes the analysis as a factor of its model; None if it does not take this one.
 
-    It mends every gap, those that are nonlinear in an imputed covariate included.
+    It closes every gap, including terms that are nonlinear in an imputed covariate.
     """
     cluster = model.data.cluster
     grouped = not analysis.random or (analysis.single_grouping and analysis.cluster == cluster)
@@ -259,7 +260,7 @@ def _as_factor(model: ImputationModel, analysis: Formula, offset: str | None) ->
 
 
 def _call(model: ImputationModel, gaps: Sequence[Gap]) -> str | None:
-    """The call that makes the same model with what the gaps name."""
+    """The call that builds the same model with what the gaps name; None if there is none."""
     fixed: dict[str, list[str]] = {}
     random: dict[str, list[str]] = {}
     clusters, variances = [], []

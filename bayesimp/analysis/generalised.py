@@ -1,9 +1,9 @@
 """Generalised linear models, and mixed ones with one grouping factor: bernoulli, binomial, poisson.
 
-They maximise the Laplace log-likelihood (kernels/laplace/criterion.py), or that by adaptive quadrature
+They maximise the Laplace log-likelihood (kernels/laplace/criterion.py) or that by adaptive quadrature
 (kernels/laplace/quadrature.py), starting each table from the estimates of the previous one. The covariance of the
 coefficients comes from the inverse Hessian in (beta, Cholesky factor of Psi), so it allows for the estimation of Psi.
-Components (log standard deviations, Fisher's z) have theirs by the delta method.
+Covariances of components (log standard deviations, Fisher's z) come from the delta method.
 """
 
 from __future__ import annotations
@@ -34,25 +34,27 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_generalised"]
 
-LOOKED_AT = 3  # tables that are checked in any case
+LOOKED_AT = 3  # tables on which Laplace's approximation is always checked
 
 
 def fit_generalised(
     tables: Tables, formula: Formula, family: str, link: str | None, quadrature: int, **columns: str | None
 ) -> dict:
-    """Fields of `Fits`; quadrature: number of nodes, 1 for Laplace; columns: names (or None) of trials, weights, offset.
+    """Fields of `Fits` for a generalised linear (mixed) model.
+
+    quadrature: number of nodes, 1 for Laplace; columns: names (or None) of trials, weights and offset.
 
     Raises
     ------
     SpecificationError, DataError
-        The family does not have the link or option, the response does not belong to it, or columns are incomplete.
+        The family does not have the link or option, the response does not fit the family, or columns are incomplete.
     """
     code = _code(formula, family, link, columns)
     _check_quadrature(quadrature, formula)
     extra = tuple(name for name in columns.values() if name is not None)
     if not all(isinstance(name, str) for name in extra):
         raise SpecificationError(
-            f"{formula.text!r}: {', '.join(columns)} are names of columns of the tables."
+            f"{formula.text!r}: {', '.join(columns)} must be names of columns of the tables."
         )
 
     def make(frame: pd.DataFrame, lengths: list[int], formula: Formula) -> GlmmStack:
@@ -83,9 +85,9 @@ def fit_generalised(
 
 @dataclass
 class GlmmFits:
-    """The fits of all tables, in order, and how far more nodes move them (`laplace_check.doubt`; nan: not checked).
+    """The fits of all tables, in order, and how far more nodes would move them (`laplace_check.doubt`; nan: not checked).
 
-    worst: the table that moves most, if by more than it may: its index, rows and fit.
+    worst: index, rows and fit of the table that moves most, if it moves by more than the limit.
     """
 
     formula: Formula
@@ -101,7 +103,7 @@ class GlmmFits:
         return not self.formula.random or self.formula.random[0].correlated
 
     def add(self, stack: GlmmStack, code: int) -> None:
-        """Fit the tables of a stack, each from the estimates of the one before."""
+        """Fit the tables of a stack, each starting from the estimates of the one before."""
         if self.stack is not None:
             check_same(self.stack, stack, self.formula)
         self.stack = stack
@@ -117,11 +119,11 @@ class GlmmFits:
             start = previous if previous is not None and previous.code == 0 else None
             previous = fit_laplace(rows, blocks=blocks, start=start, nodes=self.nodes)
             self._check(rows, previous)
-            nothing = np.empty(0)  # with many tables, keep in memory only what is needed again
+            nothing = np.empty(0)  # keep only what is needed later; there may be many tables
             self.fits.append(previous._replace(u=nothing, modes=nothing, gradient=nothing))
 
     def _check(self, rows: GlmmRows, fit: LaplaceFit) -> None:
-        """How far more nodes move a fit: a costly check, made for the first tables, and for all if those come near."""
+        """Check how far more nodes move a fit; this is costly, so only on the first tables unless these come close."""
         near = np.isfinite(self.doubts).sum() < LOOKED_AT or np.nanmax([0.0, *self.doubts]) > 0.5
         self.doubts.append(doubt(rows, fit, self.nodes) if near else np.nan)
         if self.doubts[-1] > np.nanmax([1.0, *self.doubts[:-1]]):
@@ -129,19 +131,21 @@ class GlmmFits:
 
 
 def _code(formula: Formula, family: str, link: str | None, columns: Mapping[str, str | None]) -> int:
-    """The kernels' number of a family with its link."""
+    """The number by which kernels know a family with its link."""
     record = family_of(family)
     if link is not None and link not in record.links:
         raise SpecificationError(
             f"{formula.text!r}: family {family!r} has no link {link!r}; choose {' or '.join(map(repr, record.links))}."
         )
     if columns["trials"] is not None and not record.takes_trials:
-        raise SpecificationError(f"{formula.text!r}: trials are for binomial models; family is {family!r}.")
+        raise SpecificationError(
+            f"{formula.text!r}: trials are for binomial models; the family is {family!r}."
+        )
     return record.code(link or next(iter(record.links)))
 
 
 def _likelihood_at_means(fits: list[LaplaceFit], tables: Iterable[GlmmRows], nodes: int) -> np.ndarray:
-    """Log-likelihood of every table at the means of the estimates of beta and Psi."""
+    """Log-likelihood of every table at the means over tables of beta and Psi."""
     beta, Psi = (np.mean([getattr(fit, name) for fit in fits], axis=0) for name in ("beta", "Psi"))
     values, vectors = np.linalg.eigh(Psi)
     L = np.linalg.qr((vectors * np.sqrt(np.maximum(values, 0.0))).T, mode="r").T  # lower, L L' = Psi
@@ -153,19 +157,19 @@ def _check_quadrature(quadrature: Any, formula: Formula) -> None:
     whole = isinstance(quadrature, int | np.integer) and not isinstance(quadrature, bool)
     if not whole or not 1 <= quadrature <= MOST:
         raise SpecificationError(
-            f"{formula.text!r}: quadrature is a number of nodes from 1 (Laplace) to {MOST}; got {quadrature!r}."
+            f"{formula.text!r}: quadrature must be a number of nodes from 1 (Laplace) to {MOST}; got {quadrature!r}."
         )
     if quadrature > 1 and not formula.random:
         raise SpecificationError(
-            f"{formula.text!r}: quadrature integrates over a random effect, and the formula has none. Leave it out."
+            f"{formula.text!r}: quadrature integrates over a random effect, but the formula has none. Leave it out."
         )
 
 
 def _several_effects(formula: Formula, random: tuple[str, ...]) -> str:
     group = formula.random[0].group
     return (
-        f"{formula.text!r}: quadrature is for one random effect a cluster, and the formula has {len(random)} "
-        f"({', '.join(random)}). Take (1 | {group}), or leave quadrature out: Laplace fits any number."
+        f"{formula.text!r}: quadrature is for one random effect per cluster, but the formula has {len(random)} "
+        f"({', '.join(random)}). Use (1 | {group}), or leave quadrature out: Laplace's approximation takes any number."
     )
 
 
@@ -193,20 +197,20 @@ def _warn_of_doubts(
         where = f" in {len(tables)} of {len(doubts)} tables (imputation{'s' * (len(tables) > 1)} {listed})"
         here = f" in imputation {k + 1}"
     warnings.warn(
-        f"{formula.text!r}: {what}{where}: by {better} nodes {how_it_moves(rows, fit, nodes, names, component)}{here}. "
-        f"{advice}",
+        f"{formula.text!r}: {what}{where}: with {better} nodes "
+        f"{how_it_moves(rows, fit, nodes, names, component)}{here}. {advice}",
         StatisticalWarning,
         stacklevel=5,
     )
 
 
 def _check_identified(rows: GlmmRows, stack: GlmmStack, formula: Formula, k: int) -> None:
-    """Refuse random effects that fixed ones absorb or that the rows cannot tell apart; rows of weight 0 do not count."""
+    """Refuse random effects that fixed effects absorb or that the rows cannot separate; rows of weight 0 are ignored."""
     labels = Labels(stack.fixed, stack.random, formula.random[0].group)
     there = rows.weight > 0
     codes = np.repeat(np.arange(len(rows.first) - 1), np.diff(rows.first))[there]
     if len(codes) <= rows.X.shape[1]:
-        return  # the fit says so
+        return  # the fit reports it
     first = np.unique(codes, return_index=True)[1]
     Q, Z = np.linalg.qr(rows.X[there])[0], rows.Z[there]
     Qz, T = np.linalg.qr(Z)
@@ -245,10 +249,10 @@ def _fields(fitted: GlmmFits) -> dict:
 
 
 def _components(fit: LaplaceFit, correlated: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(c,) log standard deviations, Fisher's z of correlations; (c, c) their covariance; (p, c) that with beta.
+    """Log standard deviations and Fisher's z of correlations (c,), their covariance (c, c), and that with beta (p, c).
 
-    A variance of zero has -inf, a correlation at its bound -inf or inf, one of a variance of zero nan, all with the
-    covariance nan; elements of theta at zero are held there.
+    A variance of zero gives -inf, a correlation at its bound -inf or inf, and a correlation with an effect of zero
+    variance nan, all with covariance nan. Elements of theta at zero are held there.
     """
     q, p = len(fit.L), len(fit.beta)
     pairs = [(a, b) for b in range(q) for a in range(b + 1, q)] if correlated else []
@@ -266,7 +270,7 @@ def _components(fit: LaplaceFit, correlated: bool) -> tuple[np.ndarray, np.ndarr
     free = np.flatnonzero(np.diag(V) > 0)
     steps = 1e-5 * np.maximum(np.sqrt(np.diag(V)[free]), 1e-8)
     J = np.empty((len(at), len(free)))
-    with np.errstate(invalid="ignore"):  # infinite less infinite, at a bound
+    with np.errstate(invalid="ignore"):  # infinity minus infinity, at a bound
         for j, (place, step) in enumerate(zip(free, steps, strict=True)):
             shift = step * (np.arange(len(V)) == place)
             J[:, j] = (values(fit.theta + shift) - values(fit.theta - shift)) / (2 * step)

@@ -1,4 +1,4 @@
-"""Completed tables as rows of a generalised linear (mixed) model: response, trials, weights, offset, designs."""
+"""Completed tables as rows of a generalised linear (mixed) model: response, trials, weights, offset, design matrices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["GlmmStack", "check_same", "stack_tables"]
 
 @dataclass(frozen=True)
 class GlmmStack:
-    """Tables one below the other: y, trials, weight, offset, codes (N,), X (N, p), Z (N, q), starts (tables + 1,)."""
+    """Stacked tables: y, trials, weight, offset and codes (N,), X (N, p), Z (N, q), starts (tables + 1,)."""
 
     y: np.ndarray
     trials: np.ndarray
@@ -36,7 +36,7 @@ class GlmmStack:
     levels: tuple | None
 
     def tables(self, code: int) -> Iterator[GlmmRows]:
-        """Every table, rows sorted by cluster."""
+        """Each table in turn, with its rows sorted by cluster."""
         for start, stop in zip(self.starts[:-1], self.starts[1:], strict=True):
             at = start + np.argsort(self.codes[start:stop], kind="stable")
             sizes = np.bincount(self.codes[start:stop], minlength=self.clusters)
@@ -47,10 +47,10 @@ class GlmmStack:
 
 
 def check_same(known: GlmmStack, stack: GlmmStack, formula: Formula) -> None:
-    """Refuse a stack whose design has other columns, or whose response has other levels, than those before."""
+    """Refuse a stack whose design columns or response levels differ from those of earlier stacks."""
     if (known.fixed, known.random, known.levels) != (stack.fixed, stack.random, stack.levels):
         raise SpecificationError(
-            f"{formula.text!r} has other columns, or levels of the response, in some completed tables (categories that "
+            f"{formula.text!r} has different columns, or response levels, in some completed tables (categories that "
             f"are absent?): {', '.join(stack.fixed)}. Fix the categories of the column first."
         )
 
@@ -58,7 +58,7 @@ def check_same(known: GlmmStack, stack: GlmmStack, formula: Formula) -> None:
 def stack_tables(
     frame: pd.DataFrame, lengths: list[int], formula: Formula, family: str, columns: Mapping[str, str | None]
 ) -> GlmmStack:
-    """The stack of tables of `lengths` rows, one below the other in a frame.
+    """The stack of tables that lie one below the other in a frame, with `lengths` rows each.
 
     Parameters
     ----------
@@ -68,8 +68,8 @@ def stack_tables(
     Raises
     ------
     DataError
-        A column is incomplete, weights are negative, trials are not whole numbers from 1, or the response does not belong
-        to the family.
+        A column is incomplete, weights are negative, trials are not whole numbers from 1, or the response does not fit
+        the family.
     """
     starts, n = np.cumsum([0, *lengths]), len(frame)
     codes, clusters = cluster_codes(frame, formula)
@@ -110,7 +110,7 @@ def stack_tables(
 
 
 def _events(response: pd.Series, starts: np.ndarray) -> tuple[np.ndarray, tuple | None]:
-    """A binary response as 0/1, and its two levels where it is a text or category: the second is the event."""
+    """A binary response as 0/1, and its two levels if it is text or a category; the second is the event."""
     if pd.api.types.is_numeric_dtype(response) or pd.api.types.is_bool_dtype(response):
         return numbers(response, starts, "a bernoulli model"), None
     check_complete(response.name, response.notna().to_numpy(), starts)

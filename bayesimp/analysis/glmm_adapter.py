@@ -1,8 +1,8 @@
-"""Crossed and nested terms of families other than the normal, and further families, by the optional package glmm.
+"""Crossed and nested terms for non-normal families, and further families, through the optional package glmm.
 
 ``pip install 'bayesimp[glmm]'``. glmm 0.6 has neither ``||`` nor slopes without an intercept. Its covariances of
-coefficients come from the exact Hessian, its ``(Intercept)`` is called Intercept here, and variance components come
-without uncertainty.
+coefficients come from the exact Hessian, and its variance components have no standard errors. Its ``(Intercept)`` is
+called Intercept here.
 """
 
 from __future__ import annotations
@@ -36,31 +36,31 @@ __all__ = ["fit_by_glmm"]
 
 
 def fit_by_glmm(tables: Tables, formula: Formula, family: str) -> dict:
-    """Fields of `Fits`, one glmm fit for each table.
+    """Fields of `Fits`, from one glmm fit per table.
 
     Raises
     ------
     SpecificationError
-        glmm is not installed, or refuses the model; a family whose responses have no analysis.
+        glmm is not installed or refuses the model, or responses of the family cannot be analysed.
     """
     record = FAMILIES.get(family)
     if record is not None and not record.fitted_by:
         instead = "Give a function of a table (statsmodels)."
         if record.is_factor:
             instead = (
-                "Analyse one level against the others (bernoulli, of a column made in the completed tables), or give a "
-                "function of a table (statsmodels)."
+                "Analyse one level against the others (bernoulli, with a column added to the completed tables), or "
+                "give a function of a table (statsmodels)."
             )
         raise SpecificationError(
-            f"{formula.text!r}: there is no analysis of {family} responses here. {instead}"
+            f"{formula.text!r}: {family} responses cannot be analysed by a formula. {instead}"
         )
     try:
         glmm = import_module("glmm")
     except ImportError:
         raise SpecificationError(
-            f"{formula.text!r} with family {family!r} needs the package glmm: pip install 'bayesimp[glmm]'. "
-            "Without it: normal responses with any grouping factors; bernoulli, binomial and poisson ones with at "
-            "most one; or a function of the table (statsmodels, for one)."
+            f"{formula.text!r} with family {family!r} needs the package glmm: pip install 'bayesimp[glmm]'. Without "
+            "it you can fit normal responses with any grouping factors; bernoulli, binomial and poisson ones with at "
+            "most one; or give a function of a table (for example with statsmodels)."
         ) from None
     first = tables.frame(0)
     codes = [term_codes(first, term)[0] for term in formula.random]
@@ -98,10 +98,10 @@ def fit_by_glmm(tables: Tables, formula: Formula, family: str) -> dict:
 
 
 def _check_identified(frame: pd.DataFrame, codes: Sequence[IntVector], formula: Formula, family: str) -> None:
-    """Refuse random terms whose variances the first table cannot tell from each other or from the fixed part.
+    """Refuse random terms whose variances the first table cannot separate from each other or from the fixed part.
 
-    codes (n,): the group of every row, by term. A group with one level is left to glmm, which removes its term and says
-    so.
+    codes (n,): the group of each row, for each term. A group with one level is left to glmm, which removes its term and
+    says so.
     """
     means = formula.cluster_of_means if formula.over_clusters else None
     of_means = None if means is None else pd.factorize(frame[means])[0]
@@ -122,10 +122,10 @@ def _check_identified(frame: pd.DataFrame, codes: Sequence[IntVector], formula: 
         for k, name in enumerate(named)
         if len(terms) > 1 and identified_together(made.X, terms[:k] + terms[k + 1 :], single)
     ]
-    cure = f"Take {' or '.join(out)} out" if out else "Take random terms out"
+    cure = f"Remove {' or '.join(out)}" if out else "Remove random terms"
     raise SpecificationError(
-        f"{formula.text!r}: the variances of {', '.join(named)} cannot be told from each other, the residual, or what "
-        f"the fixed part says of the groups. {cure}, or columns that tell the groups apart out of the fixed part."
+        f"{formula.text!r}: the variances of {', '.join(named)} cannot be separated from each other, from the "
+        f"residual, or from the fixed part. {cure}, or remove columns that identify the groups from the fixed part."
     )
 
 
@@ -161,7 +161,7 @@ def _renamed(frame: pd.DataFrame, formula: Formula) -> tuple[pd.DataFrame, str, 
 
 
 def _as_called(text: str, names: dict[str, str]) -> str:
-    """A message of glmm, with the table's names put back."""
+    """A message of glmm, with the original names restored."""
     return re.sub(r"bi\d+x_", lambda match: names.get(match[0], match[0]), text)
 
 
@@ -204,7 +204,7 @@ def _component_names(fit: Any) -> tuple[tuple[str, ...], tuple[bool, ...]]:
 
 
 def _components(fit: Any, correlation: Sequence[bool]) -> np.ndarray:
-    """log standard deviations, then Fisher z; ``varcorr`` holds each factor's lower triangle by columns."""
+    """Log standard deviations, then Fisher's z; ``varcorr`` has each factor's lower triangle by columns."""
     sds, zs = [], []
     for (_, terms), triangle in zip(fit.re_groups, fit.varcorr, strict=True):
         q = len(terms)

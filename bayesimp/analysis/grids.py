@@ -1,14 +1,14 @@
-"""Rows at which an analysis is asked for predictions, and the weights by which these are averaged.
+"""Rows for which an analysis predicts, and the weights with which predictions are averaged.
 
-A quantity of table l is W mu(rows), r weighted means (or differences of means) of the predictions of rows:
+A quantity in table l is W mu(rows): r weighted means (or differences of means) of the rows' predictions.
 
     reference grid    all combinations of levels of factors, numbers at their mean over rows and imputations; W averages
-                      over the factors that are not asked for, with equal weights or by their frequencies (Searle, Speed &
+                      over the factors that are not targets, with equal weights or by their frequencies (Searle, Speed &
                       Milliken 1980; emmeans)
-    counterfactual    the rows of the table, once for every level asked for; W averages over rows
+    counterfactual    the rows of the table, once for each requested level; W averages over rows
 
-The grid is the same in all tables, so that Rubin's rules pool estimates of one quantity; emmeans of R's mids takes the
-means of numbers afresh from each table.
+The grid is the same in all tables, so that Rubin's rules pool estimates of one quantity; emmeans applied to R's mids
+objects recomputes the means of numeric columns in each table.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ WEIGHTS = ("equal", "proportional", "observed")
 
 
 class Grid(NamedTuple):
-    """Rows, and W (r, rows): what is asked of them."""
+    """Rows, and the weights W (r, rows) of their predictions."""
 
     rows: pd.DataFrame
     W: Matrix
 
 
 def levels_of(rows: RowModel, name: str) -> list | None:
-    """The levels of a factor in the first table, or the two values of a number that has two; None for other numbers."""
+    """The levels of a factor in the first table, or the values of a two-valued number; None for other numbers."""
     column = rows.tables.frame(0)[name]
     if isinstance(column.dtype, pd.CategoricalDtype):
         present = set(column)
@@ -50,12 +50,12 @@ def levels_of(rows: RowModel, name: str) -> list | None:
 def reference_grid(
     rows: RowModel, targets: Sequence[str], at: Mapping[str, Any], weights: str
 ) -> tuple[Grid, pd.DataFrame]:
-    """The grid, and the levels of the targets that each of its means is of.
+    """The grid, and the levels of the targets to which its means belong.
 
     Raises
     ------
     SpecificationError
-        A name that the analysis does not have; a number without values; several values of what is not asked for.
+        The analysis has no such name, a numeric target has no values, or a column that is not a target has several.
     """
     values = {name: _values(rows, name, name in targets, at) for name in rows.variables}
     over = [name for name in rows.variables if name not in targets and len(values[name]) > 1]
@@ -82,20 +82,20 @@ def _values(rows: RowModel, name: str, asked: bool, at: Mapping[str, Any]) -> li
         )
         if len(values) > 1 and not asked:
             raise SpecificationError(
-                f"at = {{{name!r}: {values}}}: several values of a column that is not asked for; ask for it, "
-                f"marginal_means([..., {name!r}], at=...), or give one."
+                f"at = {{{name!r}: {values}}} gives several values of a column that is not a target. Add it to the "
+                f"targets, marginal_means([..., {name!r}], at=...), or give one value."
             )
         return values
     levels = levels_of(rows, name)
     if levels is not None:
         return levels
     if asked:
-        raise SpecificationError(f"{name!r} is a number: say at which values, at={{{name!r}: [low, high]}}.")
+        raise SpecificationError(f"{name!r} is a number; say at which values: at={{{name!r}: [low, high]}}.")
     return [float(np.mean([rows.tables.frame(k)[name].astype(float).mean() for k in range(rows.tables.m)]))]
 
 
 def _frequencies(rows: RowModel, over: list[str], combos: pd.DataFrame) -> Vector:
-    """Share of the rows of all tables at the levels of `over` that each combination has."""
+    """Number of rows, over all tables, at the levels of `over` in each combination."""
     total: dict[tuple, float] = {}
     for k in range(rows.tables.m):
         for key, count in rows.tables.frame(k)[over].value_counts(sort=False).items():
@@ -106,10 +106,10 @@ def _frequencies(rows: RowModel, over: list[str], combos: pd.DataFrame) -> Vecto
 def counterfactual(
     table: pd.DataFrame, settings: Sequence[Mapping[str, Any]], groups: Sequence[np.ndarray]
 ) -> Grid:
-    """The rows of a table once for every setting of its columns; means of each setting in each group of rows.
+    """The rows of a table repeated for every setting of its columns, and weights for means by group and setting.
 
-    settings: columns to replace, by a value or (n,) values; groups: (n,) bool of the rows to average over. The means are
-    ordered by group, then setting.
+    settings: columns to replace with one value or (n,) values; groups: (n,) bool, the rows to average over. The means
+    are ordered by group, then setting.
     """
     n = len(table)
     parts = []
@@ -128,26 +128,28 @@ def counterfactual(
 def groups_of(
     table: pd.DataFrame, by: Sequence[str], known: list[tuple] | None
 ) -> tuple[list[tuple], list[np.ndarray]]:
-    """Labels of the groups of rows by columns, sorted, and (n,) bool rows of each; without columns all rows.
+    """Sorted labels of the groups that columns define, and the rows of each, (n,) bool; without columns, all rows.
 
     Raises
     ------
     SpecificationError
-        No such column, or other groups than those known.
+        There is no such column.
+    DataError
+        The groups differ from the known ones.
     """
     if not by:
         return [()], [np.ones(len(table), dtype=bool)]
     for name in by:
         if name not in table:
             raise SpecificationError(
-                f"by = {name!r} is no column of the tables. {suggestion(name, table.columns)}"
+                f"by = {name!r} is not a column of the tables. {suggestion(name, table.columns)}"
             )
     keys = list(table[list(by)].itertuples(index=False, name=None))
     labels = sorted(set(keys), key=lambda key: tuple(map(_order, key)))
     if known is not None and labels != known:
         raise DataError(
-            f"by = {list(by)}: the groups {listing(labels)} of one table are not those of the first ({listing(known)}); "
-            "rows were imputed to other groups."
+            f"by = {list(by)}: the groups {listing(labels)} of one table differ from those of the first "
+            f"({listing(known)}): the grouping column was imputed."
         )
     return labels, [np.array([key == label for key in keys]) for label in labels]
 

@@ -1,4 +1,4 @@
-"""Grouping columns of an analysis: the level of every row, and how the levels of several factors lie to each other."""
+"""Grouping columns of an analysis: the level of each row, and whether factors are nested or crossed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
     "term_codes",
 ]
 
-CROSSED = "crossed groups"  # the kind of its events
+CROSSED = "crossed groups"  # kind of the events
 IntVector = NDArray[np.int64]
 
 
@@ -38,9 +38,9 @@ class Grouping:
     group
         Its column, or columns joined by ``:``.
     levels, rows
-        How many levels it has; rows of the smallest and the largest.
+        The number of levels, and the numbers of rows in the smallest and largest.
     nested_in
-        The other factors of the analysis of which each of its levels is in one level only.
+        The other factors of the analysis within whose levels its levels are nested.
     """
 
     group: str
@@ -56,14 +56,14 @@ class Grouping:
 
 
 def several_groups(formula: Formula) -> bool:
-    """Whether random terms are several, or one is by a combination of columns."""
+    """Whether there are several random terms, or one grouped by a combination of columns."""
     return len(formula.random) > 1 or any(len(term.names) > 1 for term in formula.random)
 
 
 def term_codes(
     frame: pd.DataFrame, term: RandomTerm, starts: Sequence[int] | None = None
 ) -> tuple[IntVector, int]:
-    """Level of every row, from 0, and how many there are; of ``a:b`` the combinations that occur."""
+    """The level of each row, from 0, and the number of levels; for ``a:b``, combinations that occur."""
     codes, levels = column_codes(frame, term.names[0], starts)
     for name in term.names[1:]:
         other, others = column_codes(frame, name, starts)
@@ -75,12 +75,14 @@ def term_codes(
 def column_codes(
     frame: pd.DataFrame, name: str, starts: Sequence[int] | None = None
 ) -> tuple[IntVector, int]:
-    """Level of every row of a column, from 0, and how many there are; starts: first row of each table, and their end.
+    """The level of each row of a column, from 0, and the number of levels.
+
+    starts: first row of each table, then the end of the last.
 
     Raises
     ------
     DataError
-        Rows without a level.
+        Some rows have no level.
     """
     codes, levels = pd.factorize(frame[name])
     missing = codes < 0
@@ -89,14 +91,14 @@ def column_codes(
         many = f"{int(missing.sum() if starts is None else each.max()):,} rows"
         of = "" if starts is None or len(starts) == 2 else " of a completed table"
         raise DataError(
-            f"the grouping column {name!r} is missing in {many}{of}: these rows have no group. Give each of them a "
-            f"level of its own, leave them out of the tables, or impute {name!r}."
+            f"the grouping column {name!r} is missing in {many}{of}, so these rows have no group. Give each of them "
+            f"its own level, leave them out of the tables, or impute {name!r}."
         )
     return codes.astype(np.int64, copy=False), len(levels)
 
 
 def groupings(terms: Sequence[RandomTerm], codes: Sequence[IntVector]) -> tuple[Grouping, ...]:
-    """How the grouping factors of one table lie to each other; codes (n,) by term."""
+    """The grouping factors of one table and their nesting; codes (n,) for each term."""
     once = {term.label: c for term, c in zip(terms, codes, strict=True)}
     out = []
     for name, own in once.items():
@@ -112,7 +114,7 @@ def _cells(one: IntVector, other: IntVector) -> int:
 
 
 def crossed_events(terms: Sequence[RandomTerm], codes: Sequence[IntVector]) -> tuple[Event, ...]:
-    """One event for two plain columns of which neither is nested in the other: ids that start again look the same."""
+    """An event for each crossed pair of plain columns, because ids that restart within a factor look crossed."""
     plain = {term.names[0]: c for term, c in zip(terms, codes, strict=True) if len(term.names) == 1}
     out = []
     for one, other in combinations(plain, 2):
@@ -127,9 +129,8 @@ def crossed_events(terms: Sequence[RandomTerm], codes: Sequence[IntVector]) -> t
         shared = int((np.unique(keys, return_counts=True)[1] > 1).sum())
         text = (
             f"{shared:,} of {levels[few]:,} levels of {few!r} occur with several levels of {many!r}: the factors are "
-            f"crossed, and rows with the same {few!r} share its effect whatever their {many!r}. If ids of one of them "
-            "start again "
-            f"within the other, write (1 | {many}/{few}) or (1 | {few}/{many}) instead of two terms"
+            f"crossed, and rows with the same {few!r} share its effect whatever their {many!r}. If ids of one factor "
+            f"start again within the other, write (1 | {many}/{few}) or (1 | {few}/{many}) instead of two terms"
         )
         out.append(Event(CROSSED, few, text, shared))
     return tuple(out)

@@ -1,13 +1,12 @@
-"""Linear combinations of coefficients, ``"x + 2*z"``, and hypotheses about them, ``"x = z"``; Satterthwaite's degrees
-of freedom.
+"""Linear combinations of coefficients, ``"x + 2*z"``, hypotheses, ``"x = z"``, and Satterthwaite's degrees of freedom.
 
 A combination l'beta of a linear mixed model has the variance V = l' cov(beta) l, which depends on the estimated variance
 parameters theta. Matching the mean and variance of V to a chi-squared gives (Satterthwaite 1946; Giesbrecht & Burns 1985)
 
     df = 2 V^2 / var(V),      var(V) = g' Var(theta) g = sum_k (l' spread_k l)^2,      g = dV / d theta
 
-with spread_k of `bayesimp.kernels.lmm.components.covariance_spread`. For r combinations at once, cov(L beta) = P D P' and
-nu_j the df of row j of P'L (Fai & Cornelius 1996):
+with spread_k from `bayesimp.kernels.lmm.components.covariance_spread`. For r combinations jointly, with cov(L beta) = P
+D P' and nu_j the df of row j of P'L (Fai & Cornelius 1996),
 
     E = sum_j nu_j / (nu_j - 2) over nu_j > 2,      df = 2 E / (E - r) if E > r, else 0
 """
@@ -31,11 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["as_texts", "combinations", "hypotheses", "joint_satterthwaite", "satterthwaite"]
 
-QUOTED = re.compile(r"`[^`]*`|\[[^\]]*\]|\"[^\"]*\"")  # where a "=" is part of a name
+QUOTED = re.compile(r"`[^`]*`|\[[^\]]*\]|\"[^\"]*\"")  # parts of a text where "=" belongs to a name
 
 
 def satterthwaite(cov: Stack, spread: Array, L: Matrix) -> Array:
-    """(M, r) degrees of freedom of L beta, L (r, k), from cov (M, k, k) and spread (M, K, k, k); inf where V is known."""
+    """Degrees of freedom (M, r) of L beta, with L (r, k), cov (M, k, k) and spread (M, K, k, k); inf where V is known."""
     V = np.einsum("ra,mab,rb->mr", L, cov, L)
     moves = np.einsum("ra,mkab,rb->mkr", L, spread, L, optimize=True)
     with np.errstate(divide="ignore"):
@@ -43,7 +42,7 @@ def satterthwaite(cov: Stack, spread: Array, L: Matrix) -> Array:
 
 
 def joint_satterthwaite(cov: Stack, spread: Array, L: Matrix) -> Vector:
-    """(M,) denominator degrees of freedom of an F test of L beta, L (r, k) of full rank."""
+    """Denominator degrees of freedom (M,) of an F test of L beta, with L (r, k) of full rank."""
     out = np.empty(len(cov))
     for t, (C, S) in enumerate(zip(cov, spread, strict=True)):
         rotated = np.linalg.eigh(L @ C @ L.T)[1].T @ L
@@ -59,34 +58,36 @@ def joint_satterthwaite(cov: Stack, spread: Array, L: Matrix) -> Vector:
 def combinations(
     asked: str | Sequence[str] | Mapping[str, str], fits: Fits
 ) -> tuple[tuple[str, ...], Matrix]:
-    """Labels, and L (r, k), of combinations such as ``"x - z"``.
+    """Labels and L (r, k) of combinations such as ``"x - z"``.
 
     Raises
     ------
     SpecificationError
-        A text that is no linear combination of the coefficients.
+        A text is not a linear combination of the coefficients.
     """
     named = {text: text for text in as_texts(asked)} if not isinstance(asked, Mapping) else dict(asked)
     rows = []
     for text in as_texts(list(named.values())):
         if len(_sides(text)) > 1:
-            raise SpecificationError(f"{text!r} is a hypothesis: fits.test({text!r}); a contrast has no '='.")
+            raise SpecificationError(
+                f"{text!r} is a hypothesis: use fits.test({text!r}). A contrast has no '='."
+            )
         row, constant = _linear(read(text), text, fits.names)
         if constant:
-            raise SpecificationError(f"{text!r}: a contrast has no constant; take {constant:g} off.")
+            raise SpecificationError(f"{text!r}: a contrast has no constant; remove {constant:g}.")
         rows.append(row)
     if not rows:
-        raise SpecificationError("no combination is given: write fits.contrasts('x - z').")
+        raise SpecificationError("no combination was given. Write, for example, fits.contrasts('x - z').")
     return tuple(named), np.array(rows)
 
 
 def hypotheses(asked: str | Sequence[str], fits: Fits) -> tuple[tuple[str, ...], Matrix, Vector]:
-    """Labels, L (r, k) and values (r,) of hypotheses L beta = values, such as ``"x + z = 1"``; without ``=``: of zero.
+    """Labels, L (r, k) and values (r,) of hypotheses L beta = values, such as ``"x + z = 1"``; without ``=``, values 0.
 
     Raises
     ------
     SpecificationError
-        A text that is no linear hypothesis, or hypotheses that follow from, or contradict, each other.
+        A text is not a linear hypothesis, or hypotheses follow from or contradict each other.
     """
     texts = as_texts(asked)
     rows, values = [], []
@@ -102,39 +103,39 @@ def hypotheses(asked: str | Sequence[str], fits: Fits) -> tuple[tuple[str, ...],
     if not len(L) or np.linalg.matrix_rank(L) < len(L):
         listed = ", ".join(map(repr, texts)) or "none"
         raise SpecificationError(
-            f"the hypotheses {listed} are not independent: one does not involve the coefficients, or follows from the "
+            f"the hypotheses {listed} are not independent: one does not involve the coefficients or follows from the "
             "others."
         )
     return tuple(texts), L, np.array(values)
 
 
 def as_texts(asked: str | Sequence[str]) -> list[str]:
-    """One text or several as a list.
+    """One or several texts as a list.
 
     Raises
     ------
     SpecificationError
-        Something that is not a text.
+        An entry is not text.
     """
     texts = [asked] if isinstance(asked, str) else list(asked) if isinstance(asked, Sequence) else [asked]
     wrong = [text for text in texts if not isinstance(text, str)]
     if wrong:
         raise SpecificationError(
-            "a combination of coefficients is a text such as 'x - z', a hypothesis one such as 'x = z'; got "
+            "a combination of coefficients is a text such as 'x - z', and a hypothesis a text such as 'x = z'; got "
             f"{type(wrong[0]).__name__}."
         )
     return texts
 
 
 def _sides(text: str) -> list[str]:
-    """The text on each side of "="."""
+    """The texts between the "=" signs."""
     hidden = QUOTED.sub(lambda match: "_" * len(match[0]), text)
     ends = [-1, *(k for k, sign in enumerate(hidden) if sign == "="), len(text)]
     return [text[a + 1 : b] for a, b in pairwise(ends)]
 
 
 def _linear(node: Node, text: str, names: Sequence[str]) -> tuple[Vector, float]:
-    """Coefficients (k,) of the estimates, and the constant, of a tree."""
+    """Coefficients (k,) of the estimates and the constant in an expression tree."""
     if label(node) in names:
         return np.eye(len(names))[list(names).index(label(node))], 0.0
     nothing = np.zeros(len(names))

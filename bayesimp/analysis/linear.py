@@ -1,4 +1,4 @@
-"""Linear models and linear mixed models with one grouping factor or several, a stack of completed tables at a time."""
+"""Linear models, and linear mixed models with one or several grouping factors, fitted to stacks of completed tables."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 
 __all__ = ["component_names", "fit_linear", "normal_rows", "stacks"]
 
-STACK = 500_000  # rows of completed tables held at a time
-DEPENDENT = 1e-10  # share of a column's length that those before it leave, below which it depends on them
-EXACT = 1e-24  # share of the squares of y left by a fit that is exact up to rounding, as for mixed models
+STACK = 500_000  # most rows of completed tables in memory at a time
+DEPENDENT = 1e-10  # a column depends on earlier ones if they leave less than this share of its length
+EXACT = 1e-24  # residual share of the sum of squares of y below which a fit is exact up to rounding, as for mixed models
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Stacked tables: y (N,), X (N, p), random terms with Z (N, q) and codes (N,), starts (tables + 1,).
+    """Stacked tables: y (N,), X (N, p), random terms with Z (N, q) and codes (N,), and starts (tables + 1,).
 
-    Rows with a precision weight w are multiplied by its root, so that all residuals have variance sigma^2; jacobian
-    (tables,): what that adds to the log-likelihood, sum log(w) / 2. y is without the offset. random: the names of the
-    columns of each term's Z.
+    Rows with a precision weight w are multiplied by its square root, so that all residuals have variance sigma^2.
+    jacobian (tables,): what this adds to the log-likelihood, sum log(w) / 2. The offset is subtracted from y. random:
+    the column names of each term's Z.
     """
 
     y: np.ndarray
@@ -65,8 +65,8 @@ def fit_linear(
 ) -> dict:
     """Fields of `Fits` for a formula with normal errors and any random terms.
 
-    weights: column of precision weights, e_ij ~ N(0, sigma^2 / w_ij), as in lme4 and statsmodels' WLS; sigma^2 is that
-    of a row of weight 1. offset: column of a known part of the mean.
+    weights: column of precision weights, e_ij ~ N(0, sigma^2 / w_ij), as in lme4 and statsmodels' WLS; sigma^2 is the
+    variance of a row with weight 1. offset: column with a known part of the mean.
     """
     extra = tuple(name for name in (weights, offset) if name is not None)
 
@@ -88,7 +88,7 @@ def fit_linear(
             lie = groupings(formula.random, first), crossed_events(formula.random, first)
         if parts and names != (stack.fixed, stack.random):
             raise SpecificationError(
-                f"{formula.text!r} has other columns in some completed tables (categories that are absent?): "
+                f"{formula.text!r} has different columns in some completed tables (categories that are absent?): "
                 f"{', '.join(stack.fixed)}. Fix the categories of the column first."
             )
         names = stack.fixed, stack.random
@@ -97,7 +97,7 @@ def fit_linear(
     sigma2, Psi, n = fields.pop("sigma2"), fields.pop("Psi"), fields.pop("n")
     p, c = fields["estimates"].shape[1], fields["components"].shape[1]
     labels = component_names(names[1], formula, c)
-    # least squares: n - p, sigma^2 not counted, as R's lm; mixed: all parameters counted, as R's lme4
+    # least squares: n - p without counting sigma^2, as R's lm; mixed: all parameters counted, as R's lme4
     df = n.min() - p - (c if formula.random else 0)
     if df < 1:
         raise SpecificationError(f"{formula.text!r} has as many parameters as rows ({n.min()}); take fewer.")
@@ -122,7 +122,8 @@ def stacks[S](
 ) -> Iterator[S]:
     """Stacks of at most `STACK` rows (at least one table; only one if a column depends on all rows).
 
-    make: called with the stacked columns of the formula, the extra ones, and the lengths.
+    make: called with the stacked columns (those of the formula and the extra ones), the tables' lengths and the
+    formula.
     """
     check_levels(tables, formula)
     names = list(dict.fromkeys([*formula.columns, *extra]))
@@ -156,21 +157,21 @@ def _check_known(columns: Collection[Hashable], names: list[str], formula: Formu
 
 
 def _below(parts: list[pd.Series]) -> pd.Series:
-    """Stacked columns; plain numbers without pd.concat, which costs more than the fit."""
+    """Concatenated columns; plain numbers bypass pd.concat, which would cost more than the fit."""
     if all(isinstance(part.dtype, np.dtype) and part.dtype.kind in "biuf" for part in parts):
         return pd.Series(np.concatenate([part.to_numpy() for part in parts]))
     return pd.concat(parts, ignore_index=True)
 
 
 def cluster_codes(frame: pd.DataFrame, formula: Formula) -> tuple[np.ndarray, int]:
-    """Cluster of every row, from 0, and how many there are; one cluster where there is no random term."""
+    """The cluster of each row, from 0, and the number of clusters; one cluster if there is no random term."""
     if not formula.random:
         return np.zeros(len(frame), dtype=np.int64), 1
     return column_codes(frame, formula.groups[0])
 
 
 def clusters_of_means(frame: pd.DataFrame, formula: Formula, starts: np.ndarray) -> np.ndarray | None:
-    """(N,) the cluster of every row, separate for every table, for cluster means; None without means or clusters."""
+    """The cluster of each row (N,), numbered separately in each table, for cluster means; None if there are none."""
     if not formula.over_clusters or formula.cluster_of_means is None:
         return None
     codes, levels = column_codes(frame, formula.cluster_of_means, starts.tolist())
@@ -209,7 +210,7 @@ def _stack(
 def normal_rows(
     frame: pd.DataFrame, formula: Formula, weights: str | None, offset: str | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The rows of one table with one random term: y less the offset, weights (n,), X, Z and codes."""
+    """The rows of one table with one random term: y minus the offset, weights (n,), X, Z and codes."""
     starts = np.array([0, len(frame)])
     stack = _stack(frame, [len(frame)], formula, None, offset)
     w = np.ones(len(frame))
@@ -222,7 +223,7 @@ def normal_rows(
 def numbers(column: pd.Series, starts: np.ndarray, what: str, role: str = "response") -> np.ndarray:
     """A column as finite numbers."""
     if not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)):
-        raise DataError(f"the {role} {column.name!r} is of type {column.dtype}; {what} needs numbers.")
+        raise DataError(f"the {role} {column.name!r} has type {column.dtype}; {what} needs numbers.")
     values = column.to_numpy(dtype=float, na_value=np.nan)
     check_complete(column.name, np.isfinite(values), starts, role)
     return values
@@ -234,7 +235,7 @@ def check_complete(name: Hashable, complete: np.ndarray, starts: np.ndarray, rol
         k = int(np.searchsorted(starts, np.argmin(complete), side="right"))
         raise DataError(
             f"the {role} {name!r} is missing or infinite in {int((~complete).sum())} rows "
-            f"(first in table {k} of the stack): the tables are not complete."
+            f"(first in table {k} of the stack), so the tables are not complete."
         )
 
 
@@ -267,9 +268,9 @@ def _fields(fit: LinearMixedFit, stack: Stack) -> dict:
 
 
 def _least_squares(stack: Stack, reml: bool, formula: Formula) -> dict:
-    """beta = (X'X)^-1 X'y by QR, cov = s^2 (X'X)^-1, s^2 = rss / (n - p); the likelihood takes rss / n.
+    """beta = (X'X)^-1 X'y by QR, cov = s^2 (X'X)^-1, s^2 = rss / (n - p); the likelihood uses rss / n.
 
-    The variance of log s is 1 / (2 (n - p)), that of the logarithm of a chi-squared to first order.
+    The variance of log s is 1 / (2 (n - p)), from the logarithm of a chi-squared to first order.
     """
     rows = []
     for part in stack.parts():
@@ -280,8 +281,8 @@ def _least_squares(stack: Stack, reml: bool, formula: Formula) -> dict:
         if n <= p or not free.all():
             which = "" if n <= p else f" ({listing(np.array(stack.fixed)[~free])})"
             raise SpecificationError(
-                f"{formula.text!r}: in a completed table of {n} rows some of the {p} columns are constant zero or depend "
-                f"on others{which}; a category absent from that table?"
+                f"{formula.text!r}: in a completed table of {n} rows some of the {p} columns are all zero or depend "
+                f"on others{which}. Is a category absent from that table?"
             )
         beta = np.linalg.solve(R, Q.T @ y)
         rss = np.sum((y - X @ beta) ** 2)
@@ -306,7 +307,7 @@ def _least_squares(stack: Stack, reml: bool, formula: Formula) -> dict:
 def _likelihood_at(
     stacks: Iterator[Stack], formula: Formula, beta: np.ndarray, Psi: np.ndarray, sigma2: float
 ) -> np.ndarray:
-    """(M,) log-likelihoods of the tables at the same parameters."""
+    """Log-likelihoods (M,) of the tables at the same parameters."""
     values = []
     for stack in stacks:
         for part, jacobian in zip(stack.parts(), stack.jacobian, strict=True):
@@ -322,9 +323,9 @@ def _likelihood_at(
 
 
 def component_names(random: Sequence[tuple[str, ...]], formula: Formula, c: int) -> tuple[str, ...]:
-    """Names of the c variance components: all sds, term by term, then all correlations.
+    """Names of the c variance components: all standard deviations, term by term, then all correlations.
 
-    random: the columns of Z, by term. The last is the residual's where there is one more than of effects.
+    random: the columns of Z for each term. If there is one component more than those of effects, it is the residual's.
     """
     sds, correlations = [], []
     for term, columns in zip(formula.random, random, strict=True):

@@ -1,13 +1,13 @@
-"""Means of a response at a linear predictor, and averaged over normal cluster effects, with their derivatives.
+"""Means of a response given a linear predictor, or averaged over normal cluster effects, with derivatives.
 
     mu(eta) = g^-1(eta)                                     at given effects
     mu(eta, s2) = E g^-1(eta + s e),  e ~ N(0, 1)           averaged over effects z'b ~ N(0, s2 = z'Psi z)
 
-Any number of effects comes to one normal, so the integral has one dimension:
+Any number of effects reduces to one normal variable, so the integral is one-dimensional:
 
     log      exp(eta + s2 / 2)
     probit   Phi(eta / sqrt(1 + s2))                                        Zeger, Liang & Albert 1988
-    logit    the trapezoid rule on e in [-9, 9] with steps h; its error falls as exp(-2 pi d / h), with d = pi / s the
+    logit    the trapezoid rule on e in [-9, 9] with step h; its error falls as exp(-2 pi d / h), with d = pi / s the
              distance of the poles of the logistic function from the real line (Trefethen & Weideman 2014)
 
 The derivative by s2 is half the mean second derivative of g^-1, because the normal density solves the heat equation.
@@ -26,13 +26,13 @@ from bayesimp.notation import Matrix, Vector
 __all__ = ["LINKS", "SCALES_OF_POOLING", "PoolingScale", "mean_at", "mean_over"]
 
 LINKS = ("identity", "logit", "probit", "log")
-ENDS = 9.0  # of the rule, in standard deviations: the normal density is 1e-18 there
-EXPONENT = 25.0  # errors of about exp(-25) of the integrand
-AT_ONCE = 2_000_000  # values of the integrand held at a time
+ENDS = 9.0  # limits of the trapezoid rule, in standard deviations, where the normal density is 1e-18
+EXPONENT = 25.0  # the rule has errors of about exp(-25) relative to the integrand
+AT_ONCE = 2_000_000  # most values of the integrand in memory at a time
 
 
 class PoolingScale(NamedTuple):
-    """A scale on which estimates are pooled: x -> f(x), f', and back: t -> f^-1(t), its derivative by t."""
+    """A scale on which estimates are pooled: x -> f(x) and f', and back, t -> f^-1(t) and its derivative by t."""
 
     to: Callable[[Vector], Vector]
     slope: Callable[[Vector], Vector]
@@ -59,13 +59,13 @@ SCALES_OF_POOLING = {
 
 
 def mean_at(link: str, eta: Vector) -> tuple[Vector, Vector]:
-    """(n,) mu at the linear predictor eta, and its derivative."""
+    """The mean mu (n,) at the linear predictor eta, and its derivative."""
     scale = SCALES_OF_POOLING[link]
     return scale.back(eta), scale.back_slope(eta)
 
 
 def mean_over(link: str, eta: Vector, s2: Vector) -> tuple[Vector, Vector, Vector]:
-    """(n,) mu averaged over effects of variance s2 (n,), and its derivatives by eta and by s2."""
+    """The mean mu (n,) averaged over effects with variance s2 (n,), and its derivatives by eta and s2."""
     if link == "identity":
         return eta, np.ones_like(eta), np.zeros_like(eta)
     if link == "log":
@@ -79,7 +79,7 @@ def mean_over(link: str, eta: Vector, s2: Vector) -> tuple[Vector, Vector, Vecto
 
 
 def _logistic(eta: Vector, s2: Vector) -> tuple[Vector, Vector, Vector]:
-    """By the trapezoid rule: means of p, p' = p (1 - p) and p'' / 2."""
+    """Means of p, p' = p (1 - p) and p'' / 2 by the trapezoid rule."""
     s = np.sqrt(s2)
     step = min(0.5, 2 * np.pi**2 / (EXPONENT * max(s.max(initial=0.0), 1e-8)))
     at = np.arange(-np.ceil(ENDS / step), np.ceil(ENDS / step) + 1) * step

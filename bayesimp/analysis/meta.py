@@ -1,7 +1,7 @@
-"""Individual-patient-data meta-analysis of completed tables: Rubin's rules within study, then random effects between.
+"""Individual-patient-data meta-analysis: Rubin's rules within each study, then random effects between studies.
 
-The order matters (Burgess, White, Resche-Rigon & Wood 2013): an estimate is made for every study from its own
-imputations by Rubin's rules, and the studies are combined once:
+The order matters (Burgess, White, Resche-Rigon & Wood 2013): each study's estimate is pooled over its imputations by
+Rubin's rules, and the studies are then combined once:
 
     y_s ~ N(theta_s, v_s),  theta_s ~ N(mu, tau^2),  w_s = 1 / (v_s + tau^2),  mu = sum w_s y_s / sum w_s
 
@@ -13,7 +13,7 @@ imputations by Rubin's rules, and the studies are combined once:
     new study     mu -+ t(S - 2) sqrt(tau^2 + se(mu)^2)                     Higgins et al. 2009, JRSS A 172
     I^2           max(0, (Q - (S - 1)) / Q)                                 Higgins & Thompson 2002
     Q             chi-squared(S - 1) if tau^2 = 0                           Cochran 1954
-    limits of tau^2  where sum w (y - mu)^2 is the quantile of chi-squared(S - 1), its Q-profile        Viechtbauer 2007
+    limits of tau^2  where sum w (y - mu)^2 equals a quantile of chi-squared(S - 1) (Q-profile)         Viechtbauer 2007
 """
 
 from __future__ import annotations
@@ -42,8 +42,11 @@ __all__ = ["MetaAnalysis", "StudyPooling", "meta_analyse", "pool_by_study", "tau
 
 @dataclass(frozen=True)
 class MetaAnalysis:
-    """A random-effects meta-analysis; ``low``, ``high`` for mu, ``new_low``, ``new_high`` for a new study; ``Q_p`` the
-    p-value of Q; ``tau2_low``, ``tau2_high`` limits of tau^2."""
+    """A random-effects meta-analysis.
+
+    ``low`` and ``high`` are limits for mu, ``new_low`` and ``new_high`` for a new study, ``tau2_low`` and ``tau2_high``
+    for tau^2; ``Q_p`` is the p-value of Q.
+    """
 
     estimate: float
     std_error: float
@@ -77,7 +80,7 @@ class StudyPooling(Printed):
     left_out
         Studies without an estimate, and why.
     level
-        Of all intervals.
+        Confidence level of all intervals.
     """
 
     studies: pd.DataFrame
@@ -86,8 +89,11 @@ class StudyPooling(Printed):
     level: float = 0.95
 
     def tidy(self) -> pd.DataFrame:
-        """Studies and the overall estimates below each other, with the names of broom in Python: type ("study",
-        "summary"), study, term, estimate, std_error, conf_low, conf_high, weight, pred_low, pred_high."""
+        """Estimates of the studies, then the overall ones, in one table.
+
+        Columns: type ("study" or "summary"), study, term, estimate, std_error, conf_low, conf_high, weight, pred_low,
+        pred_high.
+        """
         kept = ["type", "study", "term", "estimate", "std.error", "conf.low", "conf.high"]
         rows = [self.studies.assign(type="study"), self.overall.assign(type="summary", study="overall")]
         table = pd.concat(rows, ignore_index=True)[[*kept, "weight", "pred.low", "pred.high"]]
@@ -101,20 +107,20 @@ def pool_by_study(
     imputed: Any, analysis: str | Callable, study: str, *, terms: Sequence[str] | None = None,
     method: str = "REML", interval: str = "HK", level: float = 0.95, **options: Any,
 ) -> StudyPooling:  # fmt: skip
-    """Fit a single-level analysis within every study and table, pool by Rubin, then meta-analyse.
+    """Fit a single-level analysis in every study and table, pool by Rubin's rules within study, then meta-analyse.
 
     Parameters
     ----------
     imputed, analysis
-        As for `bayesimp.analysis.fit_each`; the formula has no random term.
+        As for `bayesimp.analysis.fit_each`; the formula must not have a random term.
     study
-        Column of the study.
+        Name of the column that identifies the study.
     terms
         Coefficients to meta-analyse; None: all.
     method, interval
         As for `meta_analyse`.
     options
-        Of `bayesimp.analysis.fit_each`: family, link, trials, weights, offset.
+        Options of `bayesimp.analysis.fit_each`: family, link, trials, weights, offset.
 
     Studies in which the analysis cannot be fitted, or whose data are separated, are left out with a warning and named in
     ``left_out``.
@@ -123,7 +129,7 @@ def pool_by_study(
     frames = [tables.frame(k) for k in range(tables.m)]
     if study not in frames[0].columns:
         raise SpecificationError(
-            f"the completed tables have no column {study!r}; name the column of the study."
+            f"the completed tables have no column {study!r}; name the column that identifies the study."
         )
     rows, left_out = [], {}
     places = frames[0].groupby(study, sort=True, observed=True).indices
@@ -146,7 +152,7 @@ def pool_by_study(
         )
     if len(rows) < 2:
         raise SpecificationError(
-            f"{len(rows)} of {len(places)} studies have an estimate; a meta-analysis takes two."
+            f"{len(rows)} of {len(places)} studies have an estimate; a meta-analysis needs at least two."
         )
     columns = ["term", "study", "estimate", "std.error", "conf.low", "conf.high", "df", "fmi"]
     table = pd.concat(rows, ignore_index=True)[columns]
@@ -166,12 +172,12 @@ def pool_by_study(
 def _fits_of_study(
     frames: list[pd.DataFrame], analysis: str | Callable, study: Hashable, options: dict[str, Any]
 ) -> Fits:
-    """The fits within a study; warnings name it.
+    """The fits within a study; warnings name the study.
 
     Raises
     ------
     DataError
-        The data are separated in a table, so that there is no finite estimate.
+        The data are separated in a table, so there is no finite estimate.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -199,13 +205,14 @@ def meta_analyse(
     Raises
     ------
     SpecificationError
-        Fewer than two studies, or variances that are not positive and finite.
+        There are fewer than two studies, or variances are not positive and finite.
     """
     y, v = np.asarray(y, dtype=float), np.asarray(v, dtype=float)
     S = len(y)
     if S < 2 or v.shape != y.shape:
         raise SpecificationError(
-            f"{S} estimates and {v.shape} variances: a meta-analysis takes two studies or more."
+            f"{S} estimates and variances of shape {v.shape}: a meta-analysis needs one of each for at least two "
+            "studies."
         )
     if not (np.isfinite(y).all() and np.isfinite(v).all() and np.all(v > 0)):
         raise SpecificationError("estimates must be finite, their variances positive and finite.")
@@ -230,7 +237,7 @@ def meta_analyse(
 
 
 def tau2_limits(y: ArrayLike, v: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Q-profile limits of tau^2, zero where even that has too small a sum; exact if estimates are normal, v known."""
+    """Q-profile limits of tau^2, set to 0 if the sum is too small even there; exact for normal estimates and known v."""
     y, v = np.asarray(y, dtype=float), np.asarray(v, dtype=float)
 
     def excess(tau2: float, quantile: float) -> float:
@@ -248,14 +255,14 @@ def tau2_limits(y: ArrayLike, v: ArrayLike, level: float = 0.95) -> tuple[float,
 
 
 def tau2_dl(y: ArrayLike, v: ArrayLike) -> float:
-    """DerSimonian & Laird's moment estimate, which they define as 0 where it is negative."""
+    """DerSimonian & Laird's moment estimate, defined as 0 if it is negative."""
     y, u = np.asarray(y, dtype=float), 1 / np.asarray(v, dtype=float)
     excess = (_cochran(y, 1 / u) - (len(y) - 1)) / (u.sum() - u @ u / u.sum())
     return max(0.0, float(excess))
 
 
 def tau2_reml(y: ArrayLike, v: ArrayLike) -> float:
-    """REML estimate, by a search over log tau^2 from a grid; 0 if that has the higher likelihood."""
+    """REML estimate, by a search over log tau^2 starting from a grid; 0 if its likelihood is at least as high."""
     y, v = np.asarray(y, dtype=float), np.asarray(v, dtype=float)
 
     def deviance(tau2: float) -> float:
@@ -263,7 +270,7 @@ def tau2_reml(y: ArrayLike, v: ArrayLike) -> float:
         mu = w @ y / w.sum()
         return np.sum(np.log(v + tau2)) + np.log(w.sum()) + w @ (y - mu) ** 2
 
-    # tau^2 lies below the sum of squares of y; the grid finds the valley, should there be two
+    # tau^2 is below the sum of squares of y; the grid finds the deeper valley if there are two
     top = np.log(np.sum((y - y.mean()) ** 2) + v.max())
     grid = np.linspace(np.log(v.min()) - 12, top, 40)
     best = int(np.argmin([deviance(np.exp(x)) for x in grid]))

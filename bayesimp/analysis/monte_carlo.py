@@ -1,19 +1,21 @@
-"""Monte Carlo errors of pooled numbers, and how many imputations they ask for.
+"""Monte Carlo errors of pooled numbers, and the number of imputations needed to make them small.
 
-With M imputations of the same data, drawn independently, pooled numbers differ from those of another run by about
+With M independent imputations of the same data, the Monte Carlo standard errors of pooled numbers are about
 
     estimate                       sqrt(b / M)
     any function theta of all M    sqrt((M - 1) / M  sum_l (theta_(-l) - mean theta_(-l))^2)
 
-the second the jackknife over imputations, theta_(-l) from all but the l-th (Royston, Carlin & White 2009, sec. 2; White,
-Royston & Wood 2011, sec. 7.3); for the estimate the two agree exactly. How many imputations are enough:
+The second is the jackknife over imputations, with theta_(-l) computed from all but the l-th (Royston, Carlin & White
+2009, sec. 2; White, Royston & Wood 2011, sec. 7.3); for the estimate the two agree exactly. The numbers of imputations
+that suffice are
 
-    for the estimate      M >= b / (share std.error)^2              Monte Carlo error of at most a share of the std.error
-    for the std.error     M >= 1 + (gamma_high / cv)^2 / 2          its coefficient of variation between runs at most cv
+    for the estimate      M >= b / (share std.error)^2              Monte Carlo error at most a share of the std.error
+    for the std.error     M >= 1 + (gamma_high / cv)^2 / 2          coefficient of variation between runs at most cv
                           logit gamma_high = logit gamma + 1.96 sqrt(2 / M)
 
-with gamma the fraction of missing information of the imputations so far (von Hippel 2020, eqs 2 and 9, in two stages: a
-pilot gives gamma, whose upper limit gives M). A few imputations say little about gamma, so its upper limit is taken.
+with gamma the fraction of missing information from the imputations so far (von Hippel 2020, eqs 2 and 9, in two stages:
+a pilot gives gamma, and its upper limit gives M). The upper limit is used because a few imputations say little about
+gamma.
 """
 
 from __future__ import annotations
@@ -30,31 +32,31 @@ from bayesimp.errors import SpecificationError
 __all__ = ["enough_imputations", "jackknife", "monte_carlo_errors", "rubin_numbers"]
 
 Array = NDArray[np.float64]
-CV = 0.05  # von Hippel 2020, sec. 5: of the standard error
-SHARE = 0.1  # of the standard error, for the estimate; White, Royston & Wood 2011, sec. 7.3
+CV = 0.05  # coefficient of variation of the standard error; von Hippel 2020, sec. 5
+SHARE = 0.1  # Monte Carlo error of the estimate, in standard errors; White, Royston & Wood 2011, sec. 7.3
 INFINITE = (
-    1e8  # degrees of freedom from which t is normal to eight figures, as its functions do not take infinity
+    1e8  # degrees of freedom with which t is normal to eight figures; SciPy's functions do not take infinity
 )
-LEAST = 3  # imputations from which the jackknife has a value
+LEAST = 3  # fewest imputations for the jackknife
 
 
 def monte_carlo_errors(
     Q: ArrayLike, U: ArrayLike, df_complete: ArrayLike = np.inf, level: float = 0.95
 ) -> dict[str, Array]:
-    """Monte Carlo errors of what Rubin's rules give.
+    """Monte Carlo errors of the results of Rubin's rules.
 
     Parameters
     ----------
     Q, U
         (M, k) estimates and their variances.
     df_complete
-        Of the complete data, a number or (k,).
+        Complete-data degrees of freedom, a number or (k,).
     level
-        Of the intervals.
+        Confidence level of the intervals.
 
     Returns
     -------
-    estimate, std.error, df, p.value, conf.low, conf.high, fmi: each (k,), nan where M < 3.
+    estimate, std.error, df, p.value, conf.low, conf.high, fmi: (k,) each, nan if M < 3.
     """
     Q, U = np.asarray(Q, dtype=float), np.asarray(U, dtype=float)
     M, k = Q.shape
@@ -64,7 +66,7 @@ def monte_carlo_errors(
             name: np.full(k, np.nan)
             for name in rubin_numbers(Q[:1], U[:1], np.zeros((1, k)), 2, dfcom, level)
         }
-    # means and variances without imputation l, from the sums of all
+    # means and variances without imputation l, from those of all
     mean, ubar = Q.mean(axis=0), U.mean(axis=0)
     d = Q - mean
     without = mean - d / (M - 1)
@@ -75,7 +77,7 @@ def monte_carlo_errors(
 
 
 def rubin_numbers(Q: Array, ubar: Array, b: Array, M: int, dfcom: Array, level: float) -> dict[str, Array]:
-    """Rubin's rules from mean estimates, mean variances and variances between, all (replicates, k)."""
+    """Results of Rubin's rules from mean estimates, mean variances and between variances, all (replicates, k)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         t = ubar + (1 + 1 / M) * b
         lambda_ = (1 + 1 / M) * b / t
@@ -91,7 +93,7 @@ def rubin_numbers(Q: Array, ubar: Array, b: Array, M: int, dfcom: Array, level: 
 
 
 def jackknife(left_out: ArrayLike) -> Array:
-    """(k,) standard errors from (M, k) values, each without one of M imputations; nan where they are not all finite."""
+    """Jackknife standard errors (k,) from leave-one-out values (M, k); nan where some are not finite."""
     x = np.asarray(left_out, dtype=float)
     M = len(x)
     with np.errstate(invalid="ignore"):
@@ -101,14 +103,14 @@ def jackknife(left_out: ArrayLike) -> Array:
 def enough_imputations(
     b: ArrayLike, std_error: ArrayLike, fmi: ArrayLike, m: int, *, share: float = SHARE, cv: float = CV
 ) -> pd.DataFrame:
-    """How many imputations each pooled number asks for.
+    """The number of imputations that each pooled number needs.
 
     Parameters
     ----------
     b, std_error, fmi
         (k,) variance between imputations, pooled standard error, fraction of missing information.
     m
-        Imputations behind them.
+        Number of imputations that they come from.
     share
         Largest Monte Carlo error of the estimate, in standard errors.
     cv
@@ -117,7 +119,7 @@ def enough_imputations(
     Returns
     -------
     DataFrame: ``mc.error``; ``mc.share``, the same in standard errors; ``fmi.high``, the 97.5 % limit of fmi;
-    ``for.estimate``, ``for.std.error`` and the larger of the two, ``needed`` (nan where there is no standard error).
+    ``for.estimate``, ``for.std.error`` and the larger of the two, ``needed`` (nan if there is no standard error).
 
     Raises
     ------

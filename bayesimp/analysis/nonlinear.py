@@ -1,8 +1,8 @@
-"""Functions of coefficients and variance components as text, with their derivatives: ``"-x / (2 * I(x**2))"``.
+"""Functions of coefficients and variance components given as text, ``"-x / (2 * I(x**2))"``, with derivatives.
 
-The tree of the text is evaluated on pairs (value, gradient) of every table at once (forward differentiation), so that
-derivatives are exact. Names are those of the coefficients, and of standard deviations and correlations (on their natural
-scale) in backticks: `` `sd(Intercept | school)` ``.
+The expression is evaluated on pairs (value, gradient) for all tables at once (forward differentiation), so derivatives
+are exact. Names are those of coefficients and, in backticks, of standard deviations and correlations on their natural
+scale: `` `sd(Intercept | school)` ``.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ __all__ = ["FunctionValue", "components", "functions_of", "joint_covariance"]
 
 
 class FunctionValue(NamedTuple):
-    """value (M,) of a function of the parameters by table, and its gradient (M, K)."""
+    """A function of the parameters: its value (M,) in each table and its gradient (M, K)."""
 
     value: Vector
     gradient: Matrix
 
     def through(self, value: Vector, slope: Vector) -> FunctionValue:
-        """f of the function, with its derivative."""
+        """f applied to the function, by the chain rule; `slope` is the derivative of f."""
         return FunctionValue(value, slope[:, None] * self.gradient)
 
 
@@ -47,7 +47,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Vector], Vector], Callable[[Vector], Vector
 
 
 def components(fits: Fits) -> tuple[Matrix, Matrix]:
-    """(M, c) standard deviations and correlations, and their derivatives by log sd and Fisher's z; nan at bounds."""
+    """Standard deviations and correlations (M, c), and derivatives by log sd and Fisher's z; nan at bounds."""
     rho = np.array([name.startswith("cor(") for name in fits.component_names], dtype=bool)
     phi = fits.components
     with np.errstate(over="ignore"):
@@ -56,9 +56,9 @@ def components(fits: Fits) -> tuple[Matrix, Matrix]:
 
 
 def joint_covariance(fits: Fits) -> Array:
-    """(M, k + c, k + c) covariance of (beta, phi); nan for components without a standard error.
+    """Covariance of (beta, phi), (M, k + c, k + c); nan for components without a standard error.
 
-    Of linear mixed models beta and phi are independent to first order.
+    In linear mixed models beta and phi are independent to first order.
     """
     (M, k), c = fits.estimates.shape, len(fits.component_names)
     out = np.zeros((M, k + c, k + c))
@@ -69,12 +69,12 @@ def joint_covariance(fits: Fits) -> Array:
 
 
 def functions_of(fits: Fits, texts: list[str]) -> list[FunctionValue]:
-    """The functions, by the parameters (beta, phi).
+    """Evaluate functions of the parameters (beta, phi).
 
     Raises
     ------
     SpecificationError
-        A name that is neither a coefficient nor a component, a function that is not known.
+        A name is neither a coefficient nor a component, or a function is unknown.
     """
     values, slopes = components(fits)
     M, k = fits.estimates.shape
@@ -106,8 +106,8 @@ def _evaluated(node: Node, text: str, known: dict[str, FunctionValue], constant:
             return inner.through(f(inner.value), slope(inner.value))
         case Call(function, _, _):
             raise SpecificationError(
-                f"{text!r}: {function} is not a function of one argument that is known here ({', '.join(FUNCTIONS)}), "
-                "nor a coefficient; a component is written in backticks."
+                f"{text!r}: {function} is not one of the functions of one argument available here "
+                f"({', '.join(FUNCTIONS)}), nor a coefficient. Variance components are written in backticks."
             )
     raise SpecificationError(
         f"{text!r}: there is no coefficient '{label(node)}'. {suggestion(label(node), known)}"
@@ -115,7 +115,7 @@ def _evaluated(node: Node, text: str, known: dict[str, FunctionValue], constant:
 
 
 def _combined(symbol: str, a: FunctionValue, b: FunctionValue) -> FunctionValue:
-    """Sum, difference, product, quotient and power, by the rules of differentiation."""
+    """Sum, difference, product, quotient or power of two functions, by the rules of differentiation."""
     x, y = a.value[:, None], b.value[:, None]
     match symbol:
         case "+":

@@ -1,4 +1,4 @@
-"""What the table says about columns that formulas do not: levels, equal groupings, columns that others determine."""
+"""What the table, but not a formula, says of columns: levels, equal groupings, linear dependence."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from bayesimp.table.incomplete import IncompleteData
 __all__ = ["Observed"]
 
 Array = NDArray[Any]
-ROWS = 5_000  # by which a column is compared with others
+ROWS = 5_000  # most rows on which columns are compared
 TOLERANCE = 1e-7
 
 
 class Observed:
-    """The table of an imputation model, as an analysis sees it.
+    """The table of an imputation model, as used by an analysis.
 
     Parameters
     ----------
     table
-        A completed table, or None: rows of the incomplete one.
+        A completed table; None: complete rows of the incomplete one.
     """
 
     def __init__(self, model: ImputationModel, analysis: Formula, table: pd.DataFrame | None) -> None:
@@ -39,7 +39,7 @@ class Observed:
 
     @cached_property
     def linear(self) -> frozenset[str]:
-        """Variables with two values, and factors, which enter models with a column for each level."""
+        """Two-valued variables, and factors, which enter models with a column per level."""
         return frozenset(name for name in self.data.variables if self._is_linear(name))
 
     def _is_linear(self, name: str) -> bool:
@@ -49,13 +49,13 @@ class Observed:
         return not self.data.missing(name).any() and column[:ROWS].nunique() <= 2 and column.nunique() <= 2
 
     def is_factor(self, name: str) -> bool:
-        """Whether a column is a factor, represented by its levels."""
+        """Whether a column enters models as a factor."""
         dtype = self.data.frame[name].dtype
         number = pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
         return self.data.variable(name).distribution.is_factor or not number
 
     def is_cluster(self, random: RandomTerm) -> bool:
-        """Whether a term groups the rows as the clusters of the imputation model do."""
+        """Whether a random term groups the rows exactly like the clusters of the imputation model."""
         if random.names == (self.data.cluster,):
             return True
         if any(name not in self.data.frame for name in random.names):
@@ -65,7 +65,7 @@ class Observed:
         return len(pairs) == pairs["a"].nunique() == pairs["b"].nunique()
 
     def is_factor_of(self, random: RandomTerm, contents: Contents) -> bool:
-        """Whether a model has the levels of a grouping column among its predictors."""
+        """Whether a model has the levels of a grouping column as predictors."""
         if len(random.names) > 1:
             return False
         (name,) = random.names
@@ -73,9 +73,10 @@ class Observed:
         return name in nodes and name in self.data.variables and self.is_factor(name)
 
     def combination(self, contents: Contents, lacks: list[str]) -> bool:
-        """Whether columns are linear combinations, in this table, of those that a model has.
+        """Whether columns are, in this table, linear combinations of the columns of a model.
 
-        So is the cluster mean of a variable of clusters, and a column that the imputation model left out for others.
+        Examples are the cluster mean of a cluster-level variable, and a column that the imputation model left out as
+        redundant.
         """
         if contents.clusters == "of clusters":
             return False
@@ -90,7 +91,7 @@ class Observed:
         return bool((np.linalg.norm(left, axis=0) < TOLERANCE * scale).all())
 
     def _rows(self, names: set[str]) -> tuple[pd.DataFrame, Array]:
-        """Rows that are complete in some columns, and their clusters."""
+        """Rows that are complete in these columns, and their clusters."""
         if self.table is not None:
             return self.table, self.data.codes
         frame = self.data.frame
@@ -98,7 +99,7 @@ class Observed:
         return frame[there], np.unique(self.data.codes[there], return_inverse=True)[1]
 
     def _columns(self, formula: Formula, frame: pd.DataFrame, codes: Array) -> Array | None:
-        """Columns of the fixed part, of up to `ROWS` rows; None where they cannot be made."""
+        """Columns of the fixed part in about `ROWS` rows; None if they cannot be computed."""
         formula = replace(formula, random=(), cluster_of_means=self.data.cluster)
         try:
             made = design(formula, frame, codes=codes).X

@@ -1,6 +1,6 @@
-"""Rubin's rules: M estimates and their covariances become one estimate with one uncertainty.
+"""Rubin's rules: combine M estimates and their covariances into one estimate and its uncertainty.
 
-With Q_l and U_l, l = 1..M, from the completed tables (Rubin 1987, eq. 3.1.2 - 3.1.10)
+With Q_l and U_l, l = 1..M, from the completed tables (Rubin 1987, eq. 3.1.2 - 3.1.10),
 
     estimate = mean Q_l         ubar = mean U_l         b = sum (Q_l - estimate)^2 / (M - 1)
     t        = ubar + (1 + 1/M) b                        total variance
@@ -9,8 +9,8 @@ With Q_l and U_l, l = 1..M, from the completed tables (Rubin 1987, eq. 3.1.2 - 3
     fmi      = (riv + 2 / (df + 3)) / (riv + 1) = lambda + (1 - lambda) 2 / (df + 3)
     1 / df   = lambda^2 / (M - 1) + (dfcom + 3) / (dfcom (dfcom + 1) (1 - lambda))      Barnard & Rubin 1999
 
-Two limits are part of the rule: lambda = 0 gives df = dfcom (dfcom + 1) / (dfcom + 3), dfcom = inf gives
-Rubin's (M - 1) / lambda^2. No floor is put under lambda.
+Two limits are part of the rule: lambda = 0 gives df = dfcom (dfcom + 1) / (dfcom + 3), and dfcom = inf gives Rubin's (M
+- 1) / lambda^2. lambda has no lower bound other than 0.
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Pooled:
-    """Pooled estimates; the symbols of the module, each (k,).
+    """Pooled estimates, with the symbols of the module docstring, (k,) each.
 
     Attributes
     ----------
     terms
-        (k,) names.
+        (k,) names of the estimates.
     m
         Number of imputations.
     estimate, ubar, b, t, dfcom, df, riv, lambda_, fmi
-        See the module; ``lambda_`` is ``lambda`` in tables.
+        See the module docstring; ``lambda_`` is called ``lambda`` in tables.
     covariance
-        (k, k) total covariance Ubar + (1 + 1/M) B; off the diagonal nan if only variances were given.
+        (k, k) total covariance Ubar + (1 + 1/M) B; nan off the diagonal if only variances were given.
     scale
-        (k,) the scale each estimate was pooled on: ``"estimate"`` unless it is a variance component.
+        (k,) the scale on which each estimate was pooled: ``"estimate"`` unless it is a variance component.
     notes
-        By term, why an estimate or its interval is missing.
+        Term -> why its estimate or interval is missing.
     log
-        How the analysis compares with the imputation model, see `events`.
+        Events: how the analysis compares with the imputation model; see `events`.
     replicates
-        (M, k) estimates and (M, k) variances that were pooled, from which Monte Carlo errors come; None where nothing is
-        pooled by Rubin's rules.
+        The pooled estimates and variances, (M, k) each, from which Monte Carlo errors are computed; None if Rubin's
+        rules were not used.
     """
 
     terms: tuple[str, ...]
@@ -81,29 +81,29 @@ class Pooled:
 
     @property
     def events(self) -> pd.DataFrame:
-        """DataFrame (kind, where, message, count): what the imputation model lacks of the analysis, see `Fits`."""
+        """Events as a DataFrame (kind, where, message, count): terms that the imputation model lacks; see `Fits`."""
         return EventTable([e.as_dict() for e in self.log], columns=["kind", "where", "message", "count"])
 
     @property
     def std_error(self) -> Array:
-        """(k,) square root of the total variance."""
+        """Standard errors (k,), the square roots of the total variances."""
         return np.sqrt(self.t)
 
     @property
     def mc_error(self) -> Array:
-        """(k,) Monte Carlo error of the estimate, sqrt(b / m): how far that of another m imputations would be.
+        """Monte Carlo standard errors of the estimates, sqrt(b / m), (k,): their variation over runs of m imputations.
 
-        Of components in the units of ``value`` (delta method), of others in those of ``estimate``.
+        For components they are in the units of ``value`` (delta method), otherwise in those of ``estimate``.
         """
         slope = [SLOPE[scale](x) for scale, x in zip(self.scale, self.estimate, strict=True)]
         return np.sqrt(self.b / self.m) * np.array(slope, dtype=float)
 
     def monte_carlo(self, level: float = 0.95) -> pd.DataFrame:
-        """Monte Carlo errors of all pooled numbers, by the jackknife over imputations (`bayesimp.analysis.monte_carlo`).
+        """Monte Carlo errors of all pooled numbers by the jackknife (`bayesimp.analysis.monte_carlo`).
 
         Returns
         -------
-        DataFrame by term: estimate, std.error, df, p.value, conf.low, conf.high, fmi, on the scale that is pooled.
+        DataFrame by term: estimate, std.error, df, p.value, conf.low, conf.high, fmi, on the scale of pooling.
 
         Raises
         ------
@@ -114,26 +114,27 @@ class Pooled:
 
         if self.replicates is None:
             raise SpecificationError(
-                "This result keeps no estimates of each table, so no Monte Carlo errors but `mc_error`: pool again, with "
-                "pool(Q, U), fits.pool() or a scale of components other than 'median'."
+                "This result does not keep the estimates of each table, so `mc_error` is its only Monte Carlo error. "
+                "Pool again with pool(Q, U), fits.pool() or a scale of components other than 'median'."
             )
         return pd.DataFrame(
             monte_carlo_errors(*self.replicates, self.dfcom, level), index=pd.Index(self.terms, name="term")
         )
 
     def imputations_needed(self, *, share: float = 0.1, cv: float = 0.05) -> pd.DataFrame:
-        """How many imputations a wanted Monte Carlo error takes; see `bayesimp.analysis.monte_carlo.enough_imputations`.
+        """The number of imputations needed for a given Monte Carlo error.
 
         Parameters
         ----------
         share
-            Monte Carlo error of the estimate, in standard errors, at most.
+            Largest Monte Carlo error of the estimate, in standard errors.
         cv
-            Coefficient of variation of the standard error between runs, at most (von Hippel 2020).
+            Largest coefficient of variation of the standard error between runs (von Hippel 2020).
 
         Returns
         -------
-        DataFrame by term: mc.error, mc.share, fmi.high, for.estimate, for.std.error, needed; on the scale that is pooled.
+        DataFrame by term: mc.error, mc.share, fmi.high, for.estimate, for.std.error, needed, on the scale of pooling;
+        see `bayesimp.analysis.monte_carlo.enough_imputations`.
         """
         from bayesimp.analysis.monte_carlo import enough_imputations
 
@@ -141,7 +142,7 @@ class Pooled:
         return table.set_index(pd.Index(self.terms, name="term"))
 
     def interval(self, level: float = 0.95) -> Array:
-        """(k, 2) estimate -+ quantile of t(df) times standard error; nan where df is 0."""
+        """Limits (k, 2): estimate -+ quantile of t(df) times standard error; nan where df is 0."""
         if not 0 < level < 1:
             raise SpecificationError(f"level = {level} is not between 0 and 1.")
         half = _t(self.df).ppf(0.5 + level / 2) * self.std_error
@@ -150,9 +151,9 @@ class Pooled:
     def to_frame(self, level: float = 0.95) -> pd.DataFrame:
         """Table with the column names of R's mice: ``table["std.error"]``, ``table["lambda"]``.
 
-        term, m, estimate, std.error, statistic, df, p.value, conf.low, conf.high, riv, lambda, fmi, ubar, b,
-        t, dfcom, mc.error (see `mc_error`); with ``scale``, ``value``, ``value.low``, ``value.high`` (as sd or
-        correlation) if these are variance components.
+        The columns are term, m, estimate, std.error, statistic, df, p.value, conf.low, conf.high, riv, lambda, fmi,
+        ubar, b, t, dfcom and mc.error (see `mc_error`). For variance components there are also ``scale`` and, as
+        standard deviations or correlations, ``value``, ``value.low`` and ``value.high``, but no statistic and p.value.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             statistic = self.estimate / self.std_error
@@ -166,7 +167,7 @@ class Pooled:
             }
         )  # fmt: skip
         if any(scale != "estimate" for scale in self.scale):
-            table = table.drop(columns=["statistic", "p.value"])  # log sd = 0 is no hypothesis of interest
+            table = table.drop(columns=["statistic", "p.value"])  # log sd = 0 is not a hypothesis of interest
             table.insert(1, "scale", self.scale)
             for j, name in enumerate(("estimate", "conf.low", "conf.high")):
                 back = [BACK[scale](x) for scale, x in zip(self.scale, table[name], strict=True)]
@@ -174,21 +175,21 @@ class Pooled:
         return table
 
     def tidy(self, level: float = 0.95, exponentiate: bool = False) -> pd.DataFrame:
-        """`to_frame` with the names of broom in Python: std_error, p_value, conf_low, conf_high.
+        """`to_frame` with underscores in the column names: std_error, p_value, conf_low, conf_high.
 
-        term, estimate, std_error, statistic, df, p_value, conf_low, conf_high come first.
-        exponentiate: estimates and limits as odds ratios, rate ratios; standard errors stay logarithmic, as in broom.
+        term, estimate, std_error, statistic, df, p_value, conf_low and conf_high come first. exponentiate: estimates
+        and limits become odds ratios or rate ratios; standard errors stay on the log scale, as in R's broom.
 
         Raises
         ------
         SpecificationError
-            Variance components to exponentiate: ``value`` has them as standard deviations.
+            Variance components cannot be exponentiated; ``value`` has them as standard deviations.
         """
         table = self.to_frame(level)
         if exponentiate:
             if "value" in table:
                 raise SpecificationError(
-                    "variance components are not exponentiated: the column 'value' has them as sds."
+                    "variance components cannot be exponentiated; the column 'value' has them as standard deviations."
                 )
             shown = ["estimate", "conf.low", "conf.high"]
             table[shown] = np.exp(table[shown])
@@ -197,7 +198,7 @@ class Pooled:
         return table[order].rename(columns=lambda name: name.replace(".", "_"))
 
     def __repr__(self) -> str:
-        """The columns that fit a terminal: estimate, interval and missing information; `to_frame` has everything."""
+        """The main columns, as fit a terminal; `to_frame` has all of them."""
         remarks = [
             fill(text, WIDTH, subsequent_indent="    ", break_long_words=False) for text in self._remarks()
         ]
@@ -209,9 +210,9 @@ class Pooled:
         return framed(f"Pooled over {self.m} imputations", [as_html(table), *remarks])
 
     def _remarks(self) -> list[str]:
-        """Notes on terms, and whether the imputation model lacks something."""
+        """Notes on terms, and a remark if the imputation model lacks terms of the analysis."""
         gaps = sum(event.kind == NOT_CONGENIAL for event in self.log)
-        lacks = [f"not congenial: the imputation model lacks what {gaps} of .events name"] if gaps else []
+        lacks = [f"not congenial: the imputation model lacks terms, see {gaps} of .events"] if gaps else []
         return [*(f"{term}: {why}" for term, why in self.notes.items()), *lacks]
 
 
@@ -237,7 +238,7 @@ def pool(
     Q: Any, U: ArrayLike | None = None, df_complete: ArrayLike = np.inf, *,
     terms: Sequence[str] | None = None, scale: str | Sequence[str] = "estimate",
 ) -> Pooled:  # fmt: skip
-    """Rubin's rules on arrays, or on `Fits` (``fits.pool()``).
+    """Pool arrays, or `Fits` (``fits.pool()``), by Rubin's rules.
 
     Parameters
     ----------
@@ -246,14 +247,14 @@ def pool(
     U
         (M, k, k) covariances, or (M, k) variances.
     df_complete
-        Residual degrees of freedom if nothing were missing, a number or (k,); of fits also ``"satterthwaite"``.
+        Residual degrees of freedom if nothing were missing, a number or (k,); for fits also ``"satterthwaite"``.
 
     Raises
     ------
     SpecificationError
-        Fewer than two imputations (there is no variance between one), or shapes that do not fit.
+        There are fewer than two imputations, hence no variance between them, or shapes do not match.
     DataError
-        A negative variance.
+        A variance is negative.
     """
     if hasattr(Q, "estimates") and hasattr(Q, "covariances") and U is None:
         unknown = not isinstance(df_complete, str) and np.isscalar(df_complete) and np.isinf(df_complete)
@@ -268,13 +269,14 @@ def pool(
         raise SpecificationError(f"Q must be (M, k) and U (M, k, k) or (M, k); got {Q.shape} and {U.shape}.")
     if isinstance(df_complete, str):
         raise SpecificationError(
-            f"df_complete = {df_complete!r} is for fits of a formula, fits.pool({df_complete!r}); of arrays give numbers."
+            f"df_complete = {df_complete!r} is for fits of a formula, fits.pool({df_complete!r}). For arrays give "
+            "numbers."
         )
     M, k = Q.shape
     if M < 2:
         raise SpecificationError(
-            f"{M} imputation has no variance between imputations; pooling takes two or more. For one table print the "
-            "fits, or take fits[0].to_frame()."
+            f"{M} imputation has no variance between imputations; pooling needs at least two. For one table print the "
+            "fits, or use fits[0].to_frame()."
         )
     dfcom = np.broadcast_to(np.asarray(df_complete, dtype=float), (k,)).copy()
     if not np.all(dfcom > 0):
@@ -303,12 +305,12 @@ def pool(
 
 
 def pool_scalars(Q: ArrayLike, U: ArrayLike, df_complete: float = np.inf) -> Pooled:
-    """`pool` for one quantity: Q (M,) estimates, U (M,) variances."""
+    """`pool` for one quantity, with estimates Q (M,) and variances U (M,)."""
     return pool(np.asarray(Q, dtype=float)[:, None], np.asarray(U, dtype=float)[:, None], df_complete)
 
 
 def barnard_rubin(lambda_: ArrayLike, m: int, df_complete: ArrayLike = np.inf) -> Array:
-    """Degrees of freedom of Barnard & Rubin (1999); lambda in [0, 1], nan stays nan."""
+    """Barnard & Rubin's (1999) degrees of freedom; lambda in [0, 1], and nan gives nan."""
     lambda_, dfcom = np.broadcast_arrays(np.asarray(lambda_, float), np.asarray(df_complete, float))
     with np.errstate(divide="ignore", invalid="ignore"):
         by_missing = lambda_**2 / (m - 1)
@@ -318,5 +320,5 @@ def barnard_rubin(lambda_: ArrayLike, m: int, df_complete: ArrayLike = np.inf) -
 
 
 def _t(df: Array) -> Any:
-    """t distribution; normal for infinite df, nan for df that are no number above 0."""
+    """The t distribution: normal for infinite df, nan unless df is above 0."""
     return stats.t(np.where(df > 0, df, np.nan))

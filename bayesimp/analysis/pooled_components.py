@@ -1,8 +1,8 @@
-"""Variance components of many tables pooled by Rubin's rules on a stated scale.
+"""Pool variance components of many tables by Rubin's rules on a stated scale.
 
-With phi = log sd, or Fisher's z of a correlation, and g the scale, what is pooled are g(phi) with variances g'(phi)^2 V:
+With phi = log sd, or Fisher's z of a correlation, and g the scale, g(phi) is pooled with variances g'(phi)^2 V:
 
-    log: phi       sd: exp(phi)       variance: exp(2 phi)       correlations: phi on every scale but the median
+    log: phi       sd: exp(phi)       variance: exp(2 phi)       correlations: phi on every scale except the median
 """
 
 from __future__ import annotations
@@ -31,34 +31,34 @@ def pool_components(
     correlation: ArrayLike = (),
     scale: str = "log",
 ) -> Pooled:
-    """Pool variance components on a stated scale; correlations on Fisher's z (median: untransformed).
+    """Pool variance components on a stated scale, and correlations as Fisher's z (untransformed for the median).
 
-    Takes arrays, or `Fits`: ``pool_components(fits, scale="sd")`` is ``fits.pool_components("sd")``.
+    It takes arrays or `Fits`: ``pool_components(fits, scale="sd")`` is ``fits.pool_components("sd")``.
 
-    Rubin's rules assume a normal sampling distribution, to which the logarithm comes closest;
-    ``"median"`` is Jolani's suggestion (2025, sec. 5) for skewed quantities: a point estimate without variance.
+    Rubin's rules assume a normal sampling distribution, which the logarithm approximates best. ``"median"``, Jolani's
+    (2025, sec. 5) suggestion for skewed quantities, gives a point estimate without a variance.
 
     Parameters
     ----------
     components, covariances
-        (M, c) log standard deviations and Fisher z of correlations; (M, c, c), nan where a fit is singular.
+        (M, c) log standard deviations and Fisher's z of correlations, and (M, c, c), nan where a fit is singular.
     correlation
-        (c,) bool, which are correlations.
+        (c,) bool, marks correlations.
     scale
         ``"log"`` (of the sd), ``"sd"``, ``"variance"``, ``"median"`` (of the sd).
 
     Raises
     ------
     SpecificationError
-        Neither fits nor arrays, a scale that is not known, an analysis without variance components.
+        The argument is neither fits nor arrays, the scale is unknown, or the analysis has no variance components.
     """
     if hasattr(components, "component_names") and covariances is None:
         return components.pool_components(scale)
     if covariances is None:
         raise SpecificationError(
-            f"pool_components takes fits, or components (M, c) with their covariances, terms and which of them are "
-            f"correlations; got {type(components).__name__}. For imputations: "
-            "imp.analyse('y ~ x + (1 | cluster)').pool_components()."
+            "pool_components takes fits, or components (M, c) with their covariances, their names and which of them "
+            f"are correlations; got {type(components).__name__}. For imputations: imp.analyse('y ~ x + (1 | "
+            "cluster)').pool_components()."
         )
     if scale not in SCALES:
         raise SpecificationError(f"scale = {scale!r} is not known; choose one of {', '.join(SCALES)}.")
@@ -95,9 +95,9 @@ def pool_components(
 
 
 def _gaps(phi: Array, V: Array, terms: Sequence[str], rho: NDArray[np.bool_], scale: str) -> dict[str, str]:
-    """By term, why a component has no pooled value or no standard error."""
+    """Term -> why a component has no pooled value or no standard error."""
     out, M = {}, len(phi)
-    advice = "scale='median' gives a value without an interval; a simpler random part has both"
+    advice = "scale='median' gives a value without an interval; a simpler random part gives both"
     for k, term in enumerate(terms):
         bound, undefined = int(np.isinf(phi[:, k]).sum()), int(np.isnan(phi[:, k]).sum())
         without = int((~np.isfinite(V[:, k, k])).sum()) - bound - undefined
@@ -107,13 +107,14 @@ def _gaps(phi: Array, V: Array, terms: Sequence[str], rho: NDArray[np.bool_], sc
             out[term] = f"at its bound (-1 or 1) in {bound} of {M} tables; no pooled value ({advice})"
         elif bound:
             lost = (
-                "no logarithm, and so no pooled value"
+                "it has no logarithm, so there is no pooled value"
                 if scale == "log"
-                else "no standard error of it there, and so no interval"
+                else "it has no standard error there, so there is no interval"
             )
             out[term] = f"a variance of zero in {bound} of {M} tables: {lost} ({advice})"
         elif without > 0:
             out[term] = (
-                f"no standard error in {without} of {M} tables (none from this engine, or no proper maximum); no interval"
+                f"no standard error in {without} of {M} tables (not from this engine, or no proper maximum); no "
+                "interval"
             )
     return out

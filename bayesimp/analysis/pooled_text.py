@@ -1,4 +1,4 @@
-"""Tables of pooled estimates as they are printed."""
+"""Printed tables of pooled estimates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bayesimp.messages import shortened
 
 __all__ = ["as_text", "shown_columns"]
 
-LEAST_NAME = 12  # to which names are shortened, if nothing less will do
+LEAST_NAME = 12  # names are never shortened below this many characters
 SHOWN = {
     "term": "", "value": "value", "value.low": "2.5%", "value.high": "97.5%", "estimate": "estimate",
     "std.error": "std.error", "conf.low": "2.5%", "conf.high": "97.5%", "df": "df", "p.value": "p.value", "fmi": "fmi",
@@ -19,9 +19,9 @@ SHOWN = {
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """A table of pooled estimates in lines of at most `WIDTH` characters.
+    """A table of pooled estimates as text, in lines of at most `WIDTH` characters.
 
-    Names that would make them longer lose their middle, unless two of them would be alike then.
+    Long names lose their middle, unless two of them would then be the same.
     """
     rows = shown_columns(table)
     text = _written(rows)
@@ -34,7 +34,7 @@ def as_text(table: pd.DataFrame) -> str:
 
 
 def shown_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """The most important columns of a table of pooled estimates, by their printed names."""
+    """The most important columns of a table of pooled estimates, under their printed names."""
     hidden: tuple[str, ...] = (
         ("estimate", "std.error", "conf.low", "conf.high", "df") if "value" in table else ()
     )

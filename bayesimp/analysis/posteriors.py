@@ -1,17 +1,18 @@
-"""Bayesian analyses of completed tables: their posteriors mixed over imputations.
+"""Bayesian analyses of completed tables: posteriors mixed over imputations.
 
-With f_l(theta) the posterior given completed table l, the posterior given the observed values is about
+With f_l(theta) the posterior given completed table l, the posterior given the observed values is approximately
 
     f(theta | observed) = 1 / M sum_l f_l(theta)                                  Gelman et al. 2013, sec. 18.2
 
-so that equally many draws of every table, one after the other, are draws of it, without Rubin's rules. Mean and
+so equally many draws from every table, concatenated, are draws from it, and Rubin's rules are not needed. Mean and
 variance are
 
     mean = mean of m_l,    var = mean of v_l + (M - 1) / M b,    b = sum (m_l - mean)^2 / (M - 1)
 
-with m_l, v_l of table l. Chains of different tables have different targets: an R-hat over all of them would take variance
-between imputations for non-convergence. R-hat and effective sample sizes are those of each table's own chains. Mixing
-needs many imputations for its tails: with M = 5 a 95 % interval covers clearly less (Zhou & Reiter 2010 advise 100).
+with m_l and v_l those of table l. Chains of different tables have different targets, so an R-hat over all of them would
+mistake variance between imputations for non-convergence. R-hat and effective sample sizes are therefore computed within
+each table. The tails of the mixture need many imputations: with M = 5 a 95 % interval covers clearly less (Zhou &
+Reiter 2010 recommend 100).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from bayesimp.notation import CHAIN, DRAW, IMPUTATION
 
 __all__ = ["Posteriors", "is_tree", "stack_posteriors"]
 
-HIGH = 1.05  # R-hat of a table's own chains above which its analysis is doubted
+HIGH = 1.05  # R-hat within a table above which a warning is given
 
 
 def is_tree(result: Any) -> bool:
@@ -41,7 +42,7 @@ def is_tree(result: Any) -> bool:
 
 @dataclass(frozen=True)
 class Posteriors:
-    """Posteriors of one analysis given each of M completed tables.
+    """Posteriors of one analysis, one for each of M completed tables.
 
     Attributes
     ----------
@@ -59,9 +60,10 @@ class Posteriors:
 
     @cached_property
     def tree(self) -> xr.DataTree:
-        """A DataTree for ArviZ with all chains one after the other; the coordinate ``imputation`` says whose each is.
+        """A DataTree for ArviZ with the chains of all tables; the coordinate ``imputation`` gives the table of each.
 
-        Its R-hat is not one of convergence (see `diagnostics`); intervals, densities and means are those of the mixture.
+        R-hat over these chains does not measure convergence (see `diagnostics`); intervals, densities and means are
+        those of the mixture.
         """
         stacked = self.posterior.stack(mixed=(IMPUTATION, CHAIN), create_index=False).transpose(
             "mixed", DRAW, ...
@@ -73,8 +75,10 @@ class Posteriors:
 
     @cached_property
     def diagnostics(self) -> pd.DataFrame:
-        """By parameter: rhat, the largest of the tables, whose it is, and the smallest effective sample size (ess_bulk)
-        and their sum."""
+        """Table by parameter: the largest R-hat within a table, the imputation that has it, and effective sample sizes.
+
+        ``ess_bulk`` is the smallest over tables, ``ess_bulk_all`` their sum.
+        """
         from arviz_stats import ess, rhat
 
         by_table = [
@@ -94,17 +98,19 @@ class Posteriors:
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """Names of the scalars: ``"x"``, ``"1|g[a]"``."""
+        """Names of the scalar parameters: ``"x"``, ``"1|g[a]"``."""
         return _flat(self.posterior.isel({IMPUTATION: 0, CHAIN: 0, DRAW: 0}))[0]
 
     def to_frame(self, level: float = 0.95) -> pd.DataFrame:
-        """Table of the mixture: term, estimate (mean), std.error (sd), conf.low and conf.high (equal tails), and fmi, the
-        share of the variance that lies between imputations; with the R-hat and effective sample size of `diagnostics`.
+        """Summary of the mixture, a row per parameter.
+
+        Columns: term, estimate (mean), std.error (sd), conf.low and conf.high (equal tails), fmi (the share of the
+        variance between imputations), and rhat and ess_bulk of `diagnostics`.
 
         Raises
         ------
         SpecificationError
-            A level that is not between 0 and 1.
+            The level is not between 0 and 1.
         """
         if not 0 < level < 1:
             raise SpecificationError(f"level = {level} is not between 0 and 1.")
@@ -127,7 +133,7 @@ class Posteriors:
         )  # fmt: skip
 
     def tidy(self, level: float = 0.95) -> pd.DataFrame:
-        """`to_frame` with the names of broom in Python: std_error, conf_low, conf_high."""
+        """`to_frame` with underscores in the column names: std_error, conf_low, conf_high."""
         return self.to_frame(level).rename(columns=lambda name: name.replace(".", "_"))
 
     def __repr__(self) -> str:
@@ -145,20 +151,20 @@ class Posteriors:
 def stack_posteriors(
     trees: Iterable[xr.DataTree] | Mapping[Any, xr.DataTree], analysis: str = "posterior"
 ) -> Posteriors:
-    """Mix the posteriors of one Bayesian analysis of every completed table.
+    """Mix the posteriors of one Bayesian analysis over all completed tables.
 
     Parameters
     ----------
     trees
-        A DataTree with a group ``posterior`` for each table (of Bambi, PyMC, ArviZ), with the same variables, chains and
-        draws.
+        For each table a DataTree with a group ``posterior`` (from Bambi, PyMC, ArviZ), all with the same variables,
+        chains and draws.
 
     Raises
     ------
     SpecificationError
-        Something else than trees, or fewer than two.
+        An entry is not such a tree, or there are fewer than two.
     DataError
-        Trees with other variables, shapes, or numbers of draws: a mixture gives every table the same weight.
+        Trees differ in variables, shapes or numbers of draws; a mixture gives every table the same weight.
     """
     given = trees.values() if isinstance(trees, Mapping) and not isinstance(trees, xr.DataTree) else trees
     values = list(given) if isinstance(given, Iterable) and not isinstance(given, xr.DataTree) else [given]
@@ -166,8 +172,8 @@ def stack_posteriors(
     if wrong or len(values) < 2:
         found = f"got {type(wrong[0]).__name__}" if wrong else f"got {len(values)}"
         raise SpecificationError(
-            "posteriors are mixed over two or more completed tables, a DataTree with a group 'posterior' for each; "
-            f"{found}."
+            "posteriors are mixed over at least two completed tables; give a DataTree with a group 'posterior' for "
+            f"each; {found}."
         )
     sets = [tree["posterior"].to_dataset() for tree in values]
     first = {name: dict(variable.sizes) for name, variable in sets[0].data_vars.items()}
@@ -176,10 +182,9 @@ def stack_posteriors(
         if shapes != first:
             other = next((n for n in {**first, **shapes} if first.get(n) != shapes.get(n)), "")
             raise DataError(
-                f"the posterior of table {k} has {other!r} with {shapes.get(other)}, that of table 1 with "
-                f"{first.get(other)}: "
-                "every table needs the same variables, chains and draws. Is a level absent from some tables? Fix the "
-                "categories first."
+                f"the posterior of table {k} has {other!r} with {shapes.get(other)}, but that of table 1 with "
+                f"{first.get(other)}: every table needs the same variables, chains and draws. Is a level absent from "
+                "some tables? Fix the categories first."
             )
     joined = xr.concat(
         sets, dim=pd.RangeIndex(1, len(sets) + 1, name=IMPUTATION), join="exact", combine_attrs="drop"
@@ -190,8 +195,8 @@ def stack_posteriors(
         row = high.sort_values("rhat").iloc[-1]
         warnings.warn(
             f"{analysis!r}: R-hat within a table's own chains is up to {row['rhat']:.2f} ({row['term']}, imputation "
-            f"{row['imputation']}), above {HIGH} for {len(high)} of {len(made.terms)} parameters; run these longer "
-            "before mixing.",
+            f"{row['imputation']}), and above {HIGH} for {len(high)} of {len(made.terms)} parameters. Run longer "
+            "chains before mixing.",
             StatisticalWarning,
             stacklevel=2,
         )

@@ -1,4 +1,4 @@
-"""A question to an analysis: its options, the loop over completed tables, effects by differences of means."""
+"""The request for an estimand: its options, the loop over completed tables, effects as differences of means."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Question", "effect", "joined", "names_given"]
 
 SCALES = ("response", "link", "back-transformed")
 EFFECTS = ("zero", "integrated", "cluster")
-STEP = 1e-4  # of a derivative, in standard deviations of the variable
+STEP = 1e-4  # of a numerical derivative, in standard deviations of the variable
 IN_WORDS = {
     "zero": " at cluster effects of zero",
     "integrated": " averaged over cluster effects",
@@ -35,23 +35,23 @@ IN_WORDS = {
 
 
 def names_given(value: Any, what: str) -> list[str]:
-    """One name or several as a list.
+    """One or several names as a list.
 
     Raises
     ------
     SpecificationError
-        Something else.
+        The value is not a name or a list of names.
     """
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise SpecificationError(
-            f"{what} is a name of a column, or a list of them; got {type(value).__name__}."
+            f"{what} must be the name of a column or a list of names; got {type(value).__name__}."
         )
     return list(names)
 
 
 class Question:
-    """The options of a question, checked, and the loop over tables."""
+    """The checked options of a request, and the loop over tables."""
 
     def __init__(
         self, fits: Any, scale: str, random_effects: str | None, df_complete: Any, newdata: Any = None
@@ -60,8 +60,8 @@ class Question:
         self.fits: Fits = fits
         if self.fits.rows is None:
             raise SpecificationError(
-                f"the analysis {self.fits.analysis!r} makes no predictions for rows: give a formula, or a function that "
-                "returns a result of statsmodels made from a formula."
+                f"the analysis {self.fits.analysis!r} cannot predict rows. Give a formula, or a function that "
+                "returns a statsmodels result fitted with a formula."
             )
         self.rows: RowModel = self.fits.rows
         if isinstance(self.rows, FunctionRows):
@@ -72,8 +72,8 @@ class Question:
             )
         if scale != "link" and not self.rows.link:
             raise SpecificationError(
-                f"{self.fits.analysis!r}: the mean of this family at a linear predictor is not known here; give "
-                "scale='link'."
+                f"{self.fits.analysis!r}: the mean of this family as a function of the linear predictor is not known; "
+                "give scale='link'."
             )
         averages = self.rows.averages and scale == "response"
         self.effects = random_effects or ("integrated" if averages else "zero")
@@ -83,12 +83,11 @@ class Question:
             )
         if scale == "back-transformed" and self.effects == "integrated":
             raise SpecificationError(
-                "scale = 'back-transformed' is the inverse link of a mean at effects of zero; averages over cluster "
-                "effects "
-                "are on the response scale."
+                "scale = 'back-transformed' is the inverse link of a mean at effects of zero, but averages over "
+                "cluster effects are on the response scale."
             )
         if self.effects == "integrated" and not averages:
-            self.effects = "zero"  # the same
+            self.effects = "zero"  # gives the same result
         self.scale = scale
         self.df_complete = self.fits.df_complete if df_complete is None else df_complete
         if isinstance(df_complete, str):
@@ -98,26 +97,26 @@ class Question:
             self.fits._spread()
 
     def table(self, k: int) -> pd.DataFrame:
-        """The rows asked about: those given, or of completed table k."""
+        """The rows to predict: the given ones, or those of completed table k."""
         return self.rows.tables.frame(k) if self.newdata is None else self.newdata
 
     @property
     def shown(self) -> set[str]:
-        """Columns of new rows that say what a prediction is of."""
+        """Columns of new rows that label a prediction."""
         groups = (
             getattr(getattr(self.rows, "formula", None), "groups", ()) if self.effects == "cluster" else ()
         )
         return {*self.rows.variables, *groups}
 
     def check_variable(self, name: str) -> None:
-        """Refuse a name that the analysis does not have."""
+        """Refuse a variable that is not in the analysis."""
         if name not in self.rows.variables:
             raise SpecificationError(
                 f"{self.fits.analysis!r} has no variable {name!r}. {suggestion(str(name), self.rows.variables)}"
             )
 
     def gathered(self, make: Callable[[int], tuple[pd.DataFrame, Matrix | None]], what: str) -> Estimates:
-        """W mu(rows) of every table, with `make` giving rows and W (None: each row), as `Estimates` without labels."""
+        """W mu(rows) in every table, as `Estimates` without labels; `make` gives rows and W (None: each row)."""
         values, gradients, extras = [], [], []
         scale = "link" if self.scale == "back-transformed" else self.scale
         for k in range(len(self.fits)):
@@ -146,7 +145,7 @@ def _carried_back(made: Estimates, link: str) -> Estimates:
 
 
 def effect(asked: Question, name: str, change: Any, by: list[str], compare: str) -> Estimates:
-    """The effect of one variable, by group."""
+    """The effect of one variable in each group."""
     levels = levels_of(asked.rows, name)
     discrete = levels is not None and (
         asked.rows.is_factor(name, asked.rows.tables.frame(0)[name]) or levels == [0, 1]
@@ -202,11 +201,11 @@ def effect(asked: Question, name: str, change: Any, by: list[str], compare: str)
 
 
 def joined(parts: Sequence[Estimates]) -> Estimates:
-    """Estimates of the same parameters, one below the other."""
+    """Concatenate estimates from the same fits."""
     at = pd.concat([part.at for part in parts], ignore_index=True)
     extras: Array | None = None
     if parts[0].extra is not None and len(parts) > 1:
-        raise SpecificationError("effects in clusters of the table are for one variable at a time.")
+        raise SpecificationError("effects for clusters of the table take one variable at a time.")
     if len(parts) == 1:
         extras = parts[0].extra
     return replace(

@@ -1,16 +1,16 @@
-"""What an analysis predicts for rows of a table: values, and their derivatives by the parameters of a fit.
+"""Predictions of an analysis for rows of a table, with derivatives by the parameters of a fit.
 
     eta = offset + x'beta,      mu = g^-1(eta)                     at cluster effects of zero
                                 mu = E g^-1(eta + z'b)             averaged over effects b ~ N(0, Psi)
 
-The parameters are beta, and for averages also phi, the log standard deviations and Fisher's z of the effects; with
-D = diag(sd), R their correlations,
+The parameters are beta and, for averages, also phi, the log standard deviations and Fisher's z of the effects. With D =
+diag(sd) and R the correlations,
 
     s2 = z'D R D z,                                 d s2 / d log sd_a = 2 z_a sd_a sum_b R_ab sd_b z_b
                                                     d s2 / d zeta_ab = 2 z_a z_b sd_a sd_b (1 - R_ab^2)
 
-New rows are built below those of the completed table, so that they have its levels and references of factors and its
-cluster means.
+Design matrices of new rows are built with these rows below those of the completed table, so that levels and reference
+levels of factors, and cluster means, are those of the table.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["FormulaRows", "RowModel", "RowPredictions", "effects_covariance", "p
 
 
 class RowPredictions(NamedTuple):
-    """values (n,); gradient (n, K) by the parameters; extra (n, n): variance that is not of these, or None."""
+    """values (n,); gradient (n, K) by the parameters; extra (n, n), variance not due to the parameters, or None."""
 
     values: Vector
     gradient: Matrix
@@ -44,7 +44,7 @@ class RowPredictions(NamedTuple):
 
 
 class RowModel(Protocol):
-    """What `bayesimp.analysis.estimands` asks of the rows of an analysis."""
+    """What `bayesimp.analysis.estimands` needs to know of the rows of an analysis."""
 
     @property
     def tables(self) -> Tables:
@@ -52,7 +52,7 @@ class RowModel(Protocol):
 
     @property
     def link(self) -> str:
-        """The link; "" where there is none of `bayesimp.analysis.links.LINKS`."""
+        """The link; "" if it is not one of `bayesimp.analysis.links.LINKS`."""
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -63,7 +63,7 @@ class RowModel(Protocol):
         """Whether there are cluster effects to average over."""
 
     def is_factor(self, name: str, column: pd.Series) -> bool:
-        """Whether a column acts by levels."""
+        """Whether a column enters as a factor."""
 
     def predicted(self, fits: Fits, k: int, new: pd.DataFrame, scale: str, effects: str) -> RowPredictions:
         """Predictions of new rows by the fit of table k."""
@@ -71,16 +71,16 @@ class RowModel(Protocol):
 
 @dataclass(frozen=True)
 class FormulaRows:
-    """The rows of an analysis given as a formula.
+    """Row predictions for an analysis given as a formula.
 
     Attributes
     ----------
     tables
         The completed tables.
     formula
-        Of the analysis.
+        The formula of the analysis.
     family, link
-        ``link`` is "" where the mean is not the inverse of one of `bayesimp.analysis.links.LINKS`.
+        The family and link of the analysis; ``link`` is "" if it is not one of `bayesimp.analysis.links.LINKS`.
     columns
         Names (or None) of the columns of trials, weights and offset.
     """
@@ -93,7 +93,7 @@ class FormulaRows:
 
     @property
     def averages(self) -> bool:
-        """Whether there are cluster effects to average over, which move the mean."""
+        """Whether averaging over cluster effects changes the mean."""
         return bool(self.formula.random) and self.link != "identity"
 
     @property
@@ -103,30 +103,29 @@ class FormulaRows:
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """Columns that a row needs to have a prediction."""
+        """Columns that a row needs for a prediction."""
         return self.formula.variables + ((self.offset,) if self.offset else ())
 
     def is_factor(self, name: str, column: pd.Series) -> bool:
-        """Whether a column acts by levels: text, categories, bool, C(x)."""
+        """Whether a column enters as a factor: text, categories, bool, C(x)."""
         numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
         return not numeric or "factor" in self.formula.uses.get(name, ())
 
     def matrices(self, k: int, new: pd.DataFrame, names: tuple[str, ...]) -> tuple[Matrix, Matrix, Vector]:
-        """X (n, p), Z (n, q) and the offset (n,) of new rows, as the fit of table k would have them.
+        """X (n, p), Z (n, q) and the offset (n,) of new rows, as in the fit of table k.
 
         Raises
         ------
         SpecificationError
-            Columns are lacking, or the formula has columns that new rows cannot have.
+            Columns are absent, or the formula has columns that cannot be computed for new rows.
         DataError
-            Levels that the table does not have; missing values.
+            A level is not in the table, or values are missing.
         """
         formula, table = self.formula, self.tables.frame(k)
         if formula.stateful:
             raise SpecificationError(
-                f"{formula.text!r}: scale, center, poly and splines depend on all rows of a table, so that new rows "
-                "have no "
-                "such columns here. Write them out: I((x - 50) / 10), I(x**2); or make them in the table."
+                f"{formula.text!r}: scale, center, poly and splines depend on all rows of a table, so they cannot be "
+                "computed for new rows. Write them out, I((x - 50) / 10) or I(x**2), or compute them in the table."
             )
         lacking = [name for name in self.variables if name not in new]
         if lacking:
@@ -142,8 +141,8 @@ class FormulaRows:
         made = design(replace(formula, random=formula.random[:1]), joined, codes=codes, counted=counted)
         if made.fixed != names:
             raise SpecificationError(
-                f"{formula.text!r}: the columns of the fit ({', '.join(names)}) are not those of new rows "
-                f"({', '.join(made.fixed)}); predictions of this engine are not possible."
+                f"{formula.text!r}: the columns of the fit ({', '.join(names)}) differ from those of new rows "
+                f"({', '.join(made.fixed)}), so predictions are not possible with this engine."
             )
         offset = np.zeros(len(new))
         if self.offset is not None:
@@ -153,7 +152,7 @@ class FormulaRows:
         return made.X[n:], made.Z[n:], offset
 
     def own_matrices(self, k: int) -> tuple[Matrix, list[Matrix]]:
-        """X (n, p) of the rows of table k, and Z (n, q) of each random term."""
+        """X (n, p), and Z (n, q) of each random term, for the rows of table k."""
         formula, table = self.formula, self.tables.frame(k)
         codes = None
         if formula.over_clusters and formula.cluster_of_means is not None:
@@ -167,27 +166,26 @@ class FormulaRows:
         return parts[0].X, [part.Z for part in parts]
 
     def mean_response(self, k: int) -> float:
-        """Mean of the response of table k."""
+        """Mean of the response in table k."""
         return float(self.tables.frame(k)[self.formula.responses[0]].astype(float).mean())
 
     def _clusters(self, table: pd.DataFrame, new: pd.DataFrame) -> np.ndarray | None:
-        """Cluster of every row, for cluster means, which are those of the table; None without them."""
+        """The cluster of each row, for cluster means, which are those of the table; None if there are none."""
         formula = self.formula
         if not formula.over_clusters:
             return None
         name = formula.cluster_of_means
         if name is None or name not in new:
             raise SpecificationError(
-                f"{formula.text!r} has means of clusters, and the new rows do not say of which cluster they are: give "
-                "the "
-                f"column {name!r}, or average over the rows of the tables; or make the means a column of the table."
+                f"{formula.text!r} has cluster means, but the clusters of the new rows are unknown. Give the column "
+                f"{name!r}, average over the rows of the tables, or store the means in a column of the table."
             )
         known = pd.Index(table[name].unique())
         unknown = ~new[name].isin(known)
         if unknown.any():
             raise DataError(
                 f"{int(unknown.sum())} new rows belong to clusters that are not in the tables "
-                f"({listing(new[name][unknown].unique())}); {formula.text!r} has means of clusters, which these lack."
+                f"({listing(new[name][unknown].unique())}), so they lack the cluster means in {formula.text!r}."
             )
         return known.get_indexer(pd.concat([table[name], new[name]], ignore_index=True))
 
@@ -215,9 +213,10 @@ class FormulaRows:
 
 
 def effects_covariance(fits: Fits, k: int, q: int) -> tuple[Vector, Matrix]:
-    """(q,) standard deviations of the effects of the first random term of table k; (q, q) their correlations.
+    """Standard deviations (q,) and correlations (q, q) of the effects of the first random term in table k.
 
-    Components are named by `bayesimp.analysis.linear.component_names`: all sds, then correlations by columns.
+    The order is that of `bayesimp.analysis.linear.component_names`: all standard deviations, then correlations by
+    columns.
     """
     values, names = fits.components[k], fits.component_names
     sd, R = np.exp(values[:q]), np.eye(q)
@@ -225,12 +224,12 @@ def effects_covariance(fits: Fits, k: int, q: int) -> tuple[Vector, Matrix]:
     if z:
         below = [(a, b) for b in range(q) for a in range(b + 1, q)]
         for (a, b), each in zip(below, z, strict=True):
-            R[a, b] = R[b, a] = np.tanh(each) if not np.isnan(each) else 0.0  # nan: one of the sds is zero
+            R[a, b] = R[b, a] = np.tanh(each) if not np.isnan(each) else 0.0  # nan: a standard deviation is 0
     return sd, R
 
 
 def _variance(fits: Fits, k: int, Z: Matrix) -> tuple[Vector, Matrix]:
-    """(n,) s2 = z'Psi z, and (n, c) its derivatives by the components."""
+    """s2 = z'Psi z (n,), and its derivatives by the components (n, c)."""
     q, names = Z.shape[1], fits.component_names
     sd, R = effects_covariance(fits, k, q)
     scaled = Z * sd
@@ -244,14 +243,14 @@ def _variance(fits: Fits, k: int, Z: Matrix) -> tuple[Vector, Matrix]:
 
 
 def _below(column: pd.Series, new: pd.Series, rows: FormulaRows) -> Any:
-    """A column of the table and that of new rows below it, with the levels of the table."""
+    """A column of the table with that of new rows below it, with the levels of the table."""
     name = str(column.name)
     if rows.is_factor(name, column):
         known = pd.Index(column.unique())
         unknown = ~new.isin(known)
         if unknown.any():
             raise DataError(
-                f"{name!r} has no level {listing(new[unknown].unique())} in the completed tables; there are "
+                f"{name!r} has no level {listing(new[unknown].unique())} in the completed tables; its levels are "
                 f"{listing(known, 20)}."
             )
         if isinstance(column.dtype, pd.CategoricalDtype):
@@ -259,21 +258,21 @@ def _below(column: pd.Series, new: pd.Series, rows: FormulaRows) -> Any:
         return pd.concat([column, new.astype(column.dtype)], ignore_index=True)
     if not pd.api.types.is_numeric_dtype(new):
         raise DataError(
-            f"{name!r} is a number in the completed tables, and of type {new.dtype} in the new rows."
+            f"{name!r} is a number in the completed tables, but has type {new.dtype} in the new rows."
         )
     return pd.concat([column.astype(float), new.astype(float)], ignore_index=True)
 
 
 def parameters_covariance(fits: Fits, effects: str) -> Array:
-    """(M, K, K) covariance of beta, or of (beta, phi) where effects are averaged over.
+    """Covariance (M, K, K) of beta, or of (beta, phi) if predictions are averaged over effects.
 
-    A standard deviation of zero, or a correlation at its bound, does not move the average to first order (it is even in
-    the first, and s2 is stationary in Fisher's z at its bound): these count as known.
+    A standard deviation of zero and a correlation at its bound are treated as known, because they do not change the
+    average to first order: it is even in the former, and s2 is stationary in Fisher's z at its bound.
 
     Raises
     ------
     SpecificationError
-        A component inside its bounds has no standard error, so that an average over effects has none.
+        A component inside its bounds has no standard error, so an average over effects has none.
     """
     if effects != "integrated":
         return fits.covariances
@@ -284,8 +283,7 @@ def parameters_covariance(fits: Fits, effects: str) -> Array:
     if lacks.any() or (c and C is None):
         raise SpecificationError(
             f"{fits.analysis!r}: in {int(lacks.sum()) or M} of {M} tables the variance components have no standard "
-            "errors, "
-            "so that predictions averaged over cluster effects have none. Give random_effects='zero'."
+            "errors, so predictions averaged over cluster effects have none. Give random_effects='zero'."
         )
     out = np.zeros((M, p + c, p + c))
     out[:, :p, :p] = V

@@ -1,7 +1,7 @@
-"""One analysis under several treatments of missing values, side by side, as in Jolani (2025), table 5.
+"""Compare one analysis under several treatments of missing values, as in Jolani (2025), table 5.
 
 reference        the table before values were removed (simulations only)
-complete cases   the rows that are complete in the columns of the analysis
+complete cases   rows that are complete in the columns of the analysis
 imputed          every completed table, pooled by Rubin's rules
 """
 
@@ -27,12 +27,12 @@ __all__ = ["complete_cases", "side_by_side"]
 
 
 def complete_cases(table: Any, analysis: str, **options: Any) -> Fits:
-    """The analysis of the rows that are complete in its columns.
+    """Fit the analysis to the rows that are complete in its columns.
 
     Parameters
     ----------
     table
-        `IncompleteData`, or a pandas, polars or Arrow table; a complete one gives the reference analysis.
+        `IncompleteData`, or a pandas, polars or Arrow table; a complete table gives the reference analysis.
     analysis
         A formula.
     options
@@ -60,8 +60,8 @@ def complete_cases(table: Any, analysis: str, **options: Any) -> Fits:
     if rows.empty:
         missing = frame[list(columns)].isna().mean().sort_values(ascending=False)
         raise DataError(
-            f"No row has all of {', '.join(columns)}: nothing to analyse without imputing. '{missing.index[0]}' alone is "
-            f"missing in {missing.iloc[0]:.0%} of {len(frame):,} rows."
+            f"No row is complete in {', '.join(columns)}, so nothing can be analysed without imputing. "
+            f"'{missing.index[0]}' is missing in {missing.iloc[0]:.0%} of {len(frame):,} rows."
         )
     return fit_each([rows], analysis, **options)
 
@@ -69,29 +69,29 @@ def complete_cases(table: Any, analysis: str, **options: Any) -> Fits:
 def side_by_side(
     analysis: str, results: Mapping[str, Any], *, components: str = "median", **options: Any
 ) -> pd.DataFrame:
-    """A table of the estimates of one analysis by several methods.
+    """Estimates of one analysis under several methods, in one table.
 
     Parameters
     ----------
     analysis
         A formula, as for `fit_each`.
     results
-        By label: `Imputations` or lists of completed tables (analysed and pooled); `Fits` (pooled); `IncompleteData` or
-        a table (`complete_cases`; a complete table is the reference).
+        Label -> `Imputations` or a list of completed tables (analysed and pooled), `Fits` (pooled), or `IncompleteData`
+        or a table (`complete_cases`; a complete table gives the reference).
     components
-        Scale on which variance components are pooled, see `pool_components`; they are shown as standard deviations and
-        correlations (variances where pooled as such).
+        Scale on which variance components are pooled; see `pool_components`. They are shown as standard deviations and
+        correlations, or as variances if pooled as such.
     options
         See `fit_each`: family, link, ...
 
     Returns
     -------
-    DataFrame, one row for each coefficient and variance component, columns (label, ``estimate`` or ``std.error``);
-    standard errors of components are nan where their scale has none. ``attrs["rows"]``: rows analysed, by label.
+    DataFrame with a row for each coefficient and variance component and columns (label, ``estimate`` or ``std.error``).
+    Standard errors of components are nan if their scale has none. ``attrs["rows"]``: label -> number of rows analysed.
     """
     if not isinstance(results, Mapping):
         raise SpecificationError(
-            "side_by_side takes results by label, {'imputed': imp, 'complete cases': data}; got "
+            "side_by_side takes a mapping label -> result, {'imputed': imp, 'complete cases': data}; got "
             f"{type(results).__name__}."
         )
     columns, rows = {}, {}
@@ -113,7 +113,7 @@ def side_by_side(
 
 
 def _fits(result: Any, analysis: str, options: dict) -> tuple[Fits, int]:
-    """Fits, and the number of rows behind each."""
+    """Fits, and the number of rows analysed in each table (-1 if unknown)."""
     if isinstance(result, Fits):
         return result, -1
     imputations = hasattr(result, "frame") and hasattr(result, "m")

@@ -1,4 +1,4 @@
-"""Kenward & Roger's covariances and degrees of freedom of the fits of a linear mixed model."""
+"""Kenward & Roger's covariances and degrees of freedom for fits of a linear mixed model."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["by_kenward_roger"]
 
 
 def by_kenward_roger(fits: Fits) -> Fits:
-    """The fits with adjusted covariances, and with what their degrees of freedom need in place of Satterthwaite's.
+    """The fits with adjusted covariances, and the quantities from which their degrees of freedom are computed.
 
     Raises
     ------
     SpecificationError
-        Fits of another kind, or a table with a variance component at its bound.
+        The fits are of another kind, or a table has a variance component at its bound.
     """
     rows = fits.rows
     if (
@@ -35,17 +35,15 @@ def by_kenward_roger(fits: Fits) -> Fits:
         or fits.likelihood is not None
     ):
         raise SpecificationError(
-            f"{fits.analysis!r}: Kenward & Roger's degrees of freedom are for linear mixed models by REML, given "
-            f"as a formula "
-            "with one grouping factor. Give df_complete='satterthwaite' or numbers."
+            f"{fits.analysis!r}: Kenward & Roger's degrees of freedom are for linear mixed models fitted by REML, "
+            "given as a formula with one grouping factor. Give df_complete='satterthwaite' or numbers."
         )
     bound = ~np.isfinite(fits.components).all(axis=1) | fits.singular
     if bound.any():
         raise SpecificationError(
-            f"{fits.analysis!r}: in {int(bound.sum())} of {len(fits)} tables a variance is zero or a correlation "
-            f"at its bound, "
-            "where Kenward & Roger's expansion does not hold. Give df_complete='satterthwaite', or simplify the "
-            "random part."
+            f"{fits.analysis!r}: in {int(bound.sum())} of {len(fits)} tables a variance is zero or a correlation at "
+            "its bound, where Kenward & Roger's expansion does not hold. Give df_complete='satterthwaite', or "
+            "simplify the random part."
         )
     made = [_of_table(fits, rows, k) for k in range(len(fits))]
     return replace(

@@ -1,11 +1,11 @@
-"""Joint or conditional? What a joint model implies for the conditional models of fully conditional specification.
+"""Compatibility of a joint model with the conditional models of fully conditional specification (FCS).
 
     implied_conditional     the conditional model of one variable, for any cluster
-    joint_from_conditionals and back: the joint model of given conditionals, if there is one
+    joint_from_conditionals the reverse: the joint model with given conditionals, if there is one
     contextual_bound        the largest slope on a cluster sum that a joint model allows
-    implied_prior           the prior that a joint prior implies on a conditional model's parameters
+    implied_prior           the prior on a conditional model's parameters that a joint prior implies
     predictive_draws        the two models' predictions from the same complete data
-    diagnose                how far the conditional models vary over the clusters of your own data
+    diagnose                how much the conditional models vary between the clusters of your own data
 
 Figures: `plots.plot_implied_conditionals`, `plot_implied_prior`, `plot_predictive_qq`, `plot_variance_priors`,
 and ``.plot()`` of a diagnosis.

@@ -483,7 +483,7 @@ def test_a_model_with_the_products_of_a_number_still_warns():
     """Most of the bias stays: tests/calibration/CONGENIAL_RESULTS.md."""
     verdict = congeniality(built("product mended"), parse("y ~ x * w + (1 | g)"))
     assert (
-        "much of the bias stays" in verdict.warning()
+        "much of the bias remains" in verdict.warning()
         and verdict.call == "bi.JointGLMM(data, 'y ~ x * w + (1 | g)')"
     )
 
@@ -497,7 +497,7 @@ def test_an_offset_is_a_term():
 def test_a_warning_names_each_gap_and_the_call_once():
     text = congeniality(built("product, both incomplete"), parse("y ~ x * w + (1 | g)")).warning()
     head, first, square, second, call = text.split("\n")
-    assert head.startswith("'y ~ x * w + (1 | g)' contains what the imputation model lacks.")
+    assert head.startswith("'y ~ x * w + (1 | g)' contains terms that the imputation model lacks.")
     assert first == "  - the model of 'x' has no product y:w, which x:w implies"
     assert square == "  - the model of 'x' has no I(w ** 2), which x:w implies"
     assert second == "  - the model of 'y' has no product x:w"

@@ -160,16 +160,16 @@ def test_kenward_roger_of_a_balanced_table_and_by_dense_matrices():
 def test_what_has_no_kenward_roger():
     flat = [t.assign(y=t.y - t.groupby("g").y.transform("mean")) for t in tables()]
     for ask, says in (
-        (lambda: logistic().pool("kenward-roger"), "for linear mixed models by REML"),
+        (lambda: logistic().pool("kenward-roger"), "for linear mixed models fitted by REML"),
         (
             lambda: bi.fit_each(tables(), LINEAR, reml=False).pool("kenward-roger"),
-            "for linear mixed models by REML",
+            "for linear mixed models fitted by REML",
         ),
         (
             lambda: bi.fit_each(flat, "y ~ x + (1 | g)").pool("kenward-roger"),
             "in 4 of 4 tables a variance is zero",
         ),
-        (lambda: fits().test(["x = 0", "arm[b] = 0"], "kenward-roger"), "a scale of its own"),
+        (lambda: fits().test(["x = 0", "arm[b] = 0"], "kenward-roger"), "its own scale factor"),
     ):
         with pytest.raises(SpecificationError, match=says):
             ask()
@@ -464,7 +464,7 @@ def test_effects_hold_means_of_clusters():
     """Within and between effects apart: moving x leaves cluster_mean(x) as it is."""
     made = fits("y ~ x + cluster_mean(x) + (1 | g)")
     np.testing.assert_allclose(made.marginal_effects("x").values[:, 0], made.estimates[:, 1], rtol=1e-8)
-    with pytest.raises(SpecificationError, match="do not say of which cluster"):
+    with pytest.raises(SpecificationError, match="the clusters of the new rows are unknown"):
         made.marginal_means("x", at={"x": [1, 2]})
     unknown = pd.DataFrame({"x": [1.0], "g": [99]})
     with pytest.raises(DataError, match="1 new rows belong to clusters that are not in the tables"):
@@ -499,7 +499,7 @@ def test_variance_explained_with_several_grouping_factors():
     got = made.explained()
     np.testing.assert_allclose(got.values[:, 0], by_text.values[:, 0])
     assert got.std_error[0] == pytest.approx(by_text.std_error[0])
-    with pytest.raises(SpecificationError, match="are for one grouping factor"):
+    with pytest.raises(SpecificationError, match="need exactly one grouping factor"):
         made.predictions(frames[0].head(2), random_effects="cluster")
     assert np.isfinite(made.marginal_effects("x", df_complete="satterthwaite").std_error).all()
     with pytest.raises(SpecificationError, match="with one grouping factor"):
@@ -643,7 +643,7 @@ def test_offsets_and_categories():
         (lambda f: f.marginal_means("arm", weights="cells"), SpecificationError, "weights = 'cells' is not known"),
         (lambda f: f.predictions(pd.DataFrame({"x": [1.0]})), SpecificationError, "the new rows have no column 'arm'"),
         (lambda f: f.predictions(scale="odds"), SpecificationError, "scale = 'odds' is not known"),
-        (lambda f: f.predictions(by="area"), SpecificationError, "by = 'area' is no column"),
+        (lambda f: f.predictions(by="area"), SpecificationError, "by = 'area' is not a column"),
         (lambda f: f.predictions(random_effects="mean"), SpecificationError, "random_effects = 'mean' is not known"),
         (lambda f: f.predictions(by=[], df_complete="kenward"), SpecificationError, "give 'satterthwaite', "
                                                                                     "'kenward-roger' or numbers"),
@@ -652,7 +652,7 @@ def test_offsets_and_categories():
         (lambda f: f.marginal_means("arm").contrasts(adjust="tukey"), SpecificationError, "its general form is 'mvt'"),
         (lambda f: f.marginal_means("arm").contrasts(by="sex"), SpecificationError, "not a column of these estimates"),
         (lambda f: f.functions("z / x"), SpecificationError, "there is no coefficient 'z'"),
-        (lambda f: f.functions("sin(x)"), SpecificationError, "sin is not a function"),
+        (lambda f: f.functions("sin(x)"), SpecificationError, "sin is not one of the functions of one argument"),
         (lambda f: f.functions("x", pooled_as="cube"), SpecificationError, "pooled_as = 'cube' is not known"),
         (lambda f: f.functions(3), SpecificationError, "a text such as 'x - z'"),
         (lambda f: f.explained("fisher"), SpecificationError, "choose 'logit' or 'identity'"),
@@ -665,13 +665,13 @@ def test_what_is_refused(ask, error, says):
 
 def test_what_other_analyses_do_not_have():
     array = bi.fit_each(tables(), lambda table: ([table.y.mean()], [[table.y.var() / len(table)]]))
-    with pytest.raises(SpecificationError, match="the function returned tuple, which makes no predictions"):
+    with pytest.raises(SpecificationError, match="the function returned tuple, which cannot predict rows"):
         array.predictions()
-    with pytest.raises(SpecificationError, match="ICC and R2 are for mixed models"):
+    with pytest.raises(SpecificationError, match="ICC and R2 need a mixed model"):
         fits("y ~ x").explained()
     with pytest.raises(SpecificationError, match="depend on all rows"):
         fits("y ~ scale(x) + (1 | g)").marginal_effects("x")
-    with pytest.raises(SpecificationError, match=r"are for fixed effects of|for linear mixed models"):
+    with pytest.raises(SpecificationError, match=r"exist only for fixed effects of|exist for linear mixed models"):
         logistic().predictions(by=[], df_complete="satterthwaite")
 
 

@@ -204,13 +204,13 @@ def test_quadrature_of_every_family_and_option():
 
 
 @pytest.mark.parametrize("formula, options, message", [
-    ("event ~ x + (1 + x | school)", {"quadrature": 20}, r"one random effect a cluster, .* has 2 \(Intercept, x\)"),
+    ("event ~ x + (1 + x | school)", {"quadrature": 20}, r"one random effect per cluster, .* has 2 \(Intercept, x\)"),
     ("event ~ x", {"quadrature": 20}, "formula has none"),
     ("event ~ x + (1 | school)", {"quadrature": 0}, "from 1 .Laplace. to 100; got 0"),
     ("event ~ x + (1 | school)", {"quadrature": 2.5}, "got 2.5"),
     ("event ~ x + (1 | school)", {"quadrature": True}, "got True"),
     ("e ~ x + (1 | school)", {"quadrature": 20, "family": "normal"}, "link, trials and quadrature are for families"),
-    (lambda frame: ([0.0], [[1.0]]), {"quadrature": 20}, "are for formulas"),
+    (lambda frame: ([0.0], [[1.0]]), {"quadrature": 20}, "apply to formulas"),
 ])  # fmt: skip
 def test_quadrature_refused(formula, options, message):
     with pytest.raises(SpecificationError, match=message):

@@ -80,7 +80,7 @@ def test_pooled_with_satterthwaite():
     np.testing.assert_allclose(pooled.dfcom, fits.satterthwaite().mean(axis=0))
     assert pooled.df[1] < 8.1 < fits.pool().df[1]
     np.testing.assert_array_equal(bi.pool(fits, df_complete="satterthwaite").df, pooled.df)
-    with pytest.raises(SpecificationError, match="of arrays give numbers"):
+    with pytest.raises(SpecificationError, match="For arrays give numbers"):
         bi.pool(fits.estimates, fits.covariances, "satterthwaite")
     with pytest.raises(SpecificationError, match="give 'satterthwaite', 'kenward-roger' or numbers"):
         fits.pool("kenward")
@@ -148,7 +148,7 @@ def test_hypotheses_of_functions_are_statsmodels():
         (lambda f: f.test("x = x"), "not independent"),
         (lambda f: f.test(["x = 0", "2*x = 1"]), "not independent"),
         (lambda f: f.test([]), "not independent"),
-        (lambda f: f.contrasts("x = 0"), r"is a hypothesis: fits.test\('x = 0'\)"),
+        (lambda f: f.contrasts("x = 0"), r"is a hypothesis: use fits.test\('x = 0'\)"),
         (lambda f: f.contrasts("x + 1"), "has no constant"),
         (lambda f: f.contrasts({"a": 3}), "is a text"),
         (lambda f: f.contrasts(3), "is a text.*got int"),

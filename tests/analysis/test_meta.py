@@ -87,7 +87,7 @@ def test_units_and_homogeneous_studies():
     )
     assert np.isnan(meta_analyse([1.0, 2.0], [0.1, 0.1]).new_low)
     for bad in (([1.0], [0.1]), ([1.0, 2.0], [0.1, 0.0])):
-        with pytest.raises(SpecificationError, match=r"two studies or more|positive and finite"):
+        with pytest.raises(SpecificationError, match=r"at least two studies|positive and finite"):
             meta_analyse(*bad)
 
 

@@ -110,7 +110,7 @@ def test_edges():
     assert (same.mc_error < 1e-12).all() and (same.monte_carlo()["std.error"] < 1e-12).all()
     needed = same.imputations_needed()
     assert (needed["for.estimate"] == 2).all() and np.isfinite(needed["needed"]).all()
-    with pytest.raises(SpecificationError, match="keeps no estimates"):
+    with pytest.raises(SpecificationError, match="does not keep the estimates"):
         replace(two, replicates=None).monte_carlo()
 
 

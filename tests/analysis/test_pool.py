@@ -88,7 +88,7 @@ def test_limits():
     assert lost.lambda_[0] == 1 and np.isinf(lost.riv[0]) and lost.df[0] == 2 and lost.fmi[0] == 1
     known = pool_scalars([1.0, 1.0], [0.0, 0.0])  # neither: a constant
     assert known.t[0] == 0 and np.isnan(known.lambda_[0])
-    with pytest.raises(SpecificationError, match="two or more"):
+    with pytest.raises(SpecificationError, match="at least two"):
         pool_scalars([1.0], [0.2])
     with pytest.raises(SpecificationError, match="must be"):
         pool(np.ones((3, 2)), np.ones((3, 3, 3)))

@@ -82,7 +82,7 @@ def test_an_analysis_that_returns_trees():
 
 
 def test_what_is_refused():
-    with pytest.raises(SpecificationError, match=r"two or more completed tables, a DataTree .* got 1"):
+    with pytest.raises(SpecificationError, match=r"at least two completed tables; give a DataTree .* got 1"):
         bi.stack_posteriors([tree()])
     with pytest.raises(SpecificationError, match="got 1"):
         bi.stack_posteriors(tree())

@@ -50,7 +50,7 @@ def test_tables_of_polars(tables):
 def test_complete_cases_says_what_is_missing(tables):
     table, _, data = tables
     assert len(bi.complete_cases(data, ANALYSIS)) == 1
-    with pytest.raises(DataError, match=r"No row has all of y, x1, x2, study.*'x2' alone is missing in 100%"):
+    with pytest.raises(DataError, match=r"No row is complete in y, x1, x2, study.*'x2' is missing in 100%"):
         bi.complete_cases(table.assign(x2=np.nan), ANALYSIS)
     with pytest.raises(SpecificationError, match="no column 'x9'"):
         bi.complete_cases(data, "y ~ x9 + (1 | study)")

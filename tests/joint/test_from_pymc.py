@@ -95,7 +95,7 @@ def test_a_longer_run_begins_with_the_same_draws(uncompiled):
     assert same(longer, whole) and longer.m == 6 and longer.attrs["draws"] == 30
     assert (longer.values("x")[:4] == first.values("x")).all()
     assert not same(first, model.impute(**SHORT | {"seed": 8}))
-    with pytest.raises(bi.SpecificationError, match="go on in cycles"):
+    with pytest.raises(bi.SpecificationError, match=r"\(FCS\) can be iterated in cycles"):
         first.iterate(2)
 
 

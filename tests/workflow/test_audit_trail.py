@@ -206,16 +206,16 @@ def test_every_bit_of_the_log_counts(place):
 @pytest.mark.parametrize(
     ("alter", "words"),
     [
-        (lambda lines: lines[1:], "line 1 is not in its place: it is not the first"),
-        (lambda lines: [lines[0], lines[2]], "line 2 is not in its place: it does not follow line 1"),
-        (lambda lines: [lines[0], lines[2], lines[1]], "line 2 is not in its place"),
-        (lambda lines: [*lines, lines[2]], "line 4 is not in its place"),
+        (lambda lines: lines[1:], "line 1 is out of place: it is not the first"),
+        (lambda lines: [lines[0], lines[2]], "line 2 is out of place: it does not follow line 1"),
+        (lambda lines: [lines[0], lines[2], lines[1]], "line 2 is out of place"),
+        (lambda lines: [*lines, lines[2]], "line 4 is out of place"),
         (lambda lines: [*lines[:2], lines[2][:-9]], "line 3 is incomplete"),
         (lambda lines: [lines[0].replace(b"complete", b"complet3").replace(b"run begun", b"run begum"), *lines[1:]],
          "line 1 was altered"),
         (lambda lines: [], "it is empty"),
         (lambda lines: [b"[" * 100_000 + b"\n"], "line 1 is not JSON"),
-        (lambda lines: [b'{"line": 1}\n'], "line 1 lacks a part"),
+        (lambda lines: [b'{"line": 1}\n'], "line 1 lacks an entry"),
     ],
 )  # fmt: skip
 def test_lines_removed_moved_or_altered(place, alter, words, capsys):
