@@ -88,7 +88,7 @@ def test_one_line_at_the_end(capsys):
     table = pd.DataFrame({"g": G, "x": x, "y": holes(x + np.random.default_rng(2).normal(size=N), 0.1)})
     bi.impute(table, "g", m=5, cycles=60, seed=1, progress=False)
     last = capsys.readouterr().out.strip().splitlines()[-1]
-    assert last.startswith("Mixes, too few draws")
+    assert last.startswith("Mixes, but too few draws")
     bi.impute(table, "g", m=5, seed=1, progress=False, show=False)
     assert capsys.readouterr().out == ""
     bi.impute(table, "g", m=5, seed=1, progress=False)

@@ -185,9 +185,9 @@ def test_other_values_that_a_family_does_not_have():
     frame = table()
     with pytest.raises(DataError, match=r"'x' cannot be gamma: its values are positive"):
         bi.IncompleteData(frame, cluster="study", families={"x": "gamma"})
-    with pytest.raises(DataError, match=r"'arm' cannot be ordinal: the order of texts is not known"):
+    with pytest.raises(DataError, match=r"'arm' cannot be ordinal: the order of its texts is unknown"):
         bi.IncompleteData(frame, cluster="study", families={"arm": "ordinal"})
-    with pytest.raises(SpecificationError, match=r"out of how many.*binomial\(n\)"):
+    with pytest.raises(SpecificationError, match=r"name the column of trials.*binomial\(n\)"):
         bi.IncompleteData(frame, cluster="study", families={"cured": "binomial"})
     with pytest.raises(SpecificationError, match="no other column 'n'"):
         bi.IncompleteData(frame, cluster="study", families={"cured": "binomial(n)"})

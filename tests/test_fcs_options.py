@@ -454,7 +454,7 @@ def test_post_of_a_variable_of_clusters():
     np.testing.assert_allclose(after[frame["g"].isin([2, 5, 8, 11])], 7.0)
     model = fcs(frame, "normal", me.ClusterLevel(), post={"y": lambda drawn: np.arange(len(drawn)) * 1.0})
     with pytest.raises(
-        bi.SamplingError, match=r"post\['y'\] returned several values for the rows of a cluster"
+        bi.SamplingError, match=r"post\['y'\] returned different values for rows of one cluster"
     ):
         run(model)
 

@@ -153,7 +153,7 @@ def test_advice_for_two_values_can_be_followed(values):
         call(bi.IncompleteData(FRAME.assign(k=numbers), "g", families={"k": "normal"}))
     for message in told:
         assert "families={'k': 'normal'}" in message
-        assert ("write numbers in their place" in message) == isinstance(values[0], str)
+        assert ("replace them by numbers" in message) == isinstance(values[0], str)
 
 
 # plans ------------------------------------------------------------------

@@ -157,7 +157,8 @@ def test_every_model_of_the_package_is_here():
     assert tested | {"FromPyMC"} == set(model_names()) and PACKAGE <= tested
     assert all(model_type(name).__name__ == name for name in model_names())
     with pytest.raises(
-        bi.SpecificationError, match="not an imputation model; the models are JointNormal, JointGLMM, JointLatent, FCS"
+        bi.SpecificationError,
+        match="not an imputation model; the models are JointNormal, JointGLMM, JointLatent, FCS",
     ):
         model_type("Joint")
 

@@ -268,7 +268,7 @@ def test_options_of_diagnose_and_its_figure(objects):
         ({"aggregate": "median"}, "aggregate must be 'mean', 'sum' or 'line', got 'median'"),
         ({"aggregate": 3}, "aggregate must be .* got 3"),
         ({"responses": 3}, "responses must be names, got 3"),
-        ({"responses": []}, "responses names no variable"),
+        ({"responses": []}, "responses is empty"),
         ({"seed": "a"}, "seed must be a whole number of at least 0, got 'a'"),
     ):
         with pytest.raises(bi.SpecificationError, match=message):

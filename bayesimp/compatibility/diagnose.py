@@ -1,16 +1,16 @@
-"""How far the conditional models behind a fitted joint model vary over the clusters of the data.
+"""How much the conditional models implied by a fitted joint model vary over the clusters of the data.
 
-Fully conditional specification gives every cluster the same slopes and the same variance of the cluster effects.
-The joint model asks for slopes C_i and variances T_i that depend on Z_i'Z_i (`implied`). With theta_i one of these
-in cluster i, by draw of (Sigma, Psi), and theta = mean_i theta_i the one value that is the best that a homogeneous
-model can do, cluster i is missed by
+Fully conditional specification gives every cluster the same slopes and the same variance of the cluster effects. The
+joint model implies slopes C_i and variances T_i that depend on Z_i'Z_i (`implied`). With theta_i one of these in
+cluster i, for each draw of (Sigma, Psi), and theta = mean_i theta_i the best single value for a homogeneous model, the
+miss in cluster i is
 
     median over draws of (theta_i - theta),   in units of the posterior standard deviation of theta,
 
-the latter as half the width of the central 68.3 % of its draws, since variances have long tails. Below a fraction
-of one sd, what homogeneity gets wrong is small compared with what the data leave open anyway.
+computed as half the width of the central 68.3 % of its draws, since variances have long tails. If the miss is a
+fraction of one sd, the error of homogeneity is small compared with the uncertainty that the data leave anyway.
 
-Slopes are those on centred columns, and intercepts those at the mean (priors/centred.py), whatever the origin of Z.
+Whatever the origin of Z, slopes are those on centred columns and intercepts those at the mean (priors/centred.py).
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ SMALL, LARGE = 0.25, 1.0  # posterior sds
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Result of `diagnose`; printing it gives sentences, ``.plot()`` a picture.
+    """Result of `diagnose`, printed as sentences; ``.plot()`` draws it.
 
     Attributes
     ----------
     table
-        One row for each response and parameter of its conditional model: ``lowest`` and ``highest`` posterior
-        median over clusters, ``one_value`` for all (posterior median) with its central 68.3 % ``one_low`` to
-        ``one_high`` and ``sd``, half of the width; the largest ``miss`` in sds, the
-        ``median_miss`` of all clusters, and ``worst`` cluster with its number of ``rows``.
+        One row for each response and parameter of its conditional model: the ``lowest`` and ``highest`` posterior
+        median over clusters; the ``one_value`` for all (posterior median), its central 68.3 % from ``one_low`` to
+        ``one_high``, and ``sd``, half of that width; the largest ``miss`` in sds, the ``median_miss`` over clusters,
+        and the ``worst`` cluster with its number of ``rows``.
     clusters
         One row for each response, parameter and cluster: ``rows``, ``value`` (posterior median), ``low`` and
-        ``high`` (central 68.3 %), ``miss`` in sds, with its sign.
+        ``high`` (central 68.3 %), and the signed ``miss`` in sds.
     cluster
         Name of the cluster column.
     """
@@ -68,7 +68,7 @@ class Diagnosis:
 
     @property
     def largest_miss(self) -> float:
-        """In posterior standard deviations."""
+        """The largest miss, in posterior standard deviations."""
         return float(self.table["miss"].max())
 
     def plot(self, at_most: int = 9) -> Figure:
@@ -80,19 +80,20 @@ class Diagnosis:
     def __str__(self) -> str:
         rows = self.clusters["rows"]
         m = self.clusters["cluster"].nunique()
-        lines = [f"{m} clusters ({self.cluster}) of between {rows.min()} and {rows.max()} rows."]
+        lines = [f"{m} clusters ({self.cluster}) with {rows.min()} to {rows.max()} rows."]
         for response, part in self.table.groupby("response", sort=False):
-            lines.append(f"The conditional model of {response} would need, from cluster to cluster,")
+            lines.append(f"Across clusters, the conditional model of {response} would need")
             of_slopes = part["parameter"].str.startswith("slope on")
             for kind in (part[of_slopes], part[~of_slopes]):
                 row = kind.loc[kind["miss"].idxmax()]
                 lines.append(
-                    f"  {row.parameter}: {row.lowest:.3g} to {row.highest:.3g}. One value for all ({row.one_value:.3g}, "
-                    f"posterior sd {row.sd:.2g}) misses by at most {row.miss:.2f} posterior sd ({self.cluster} "
-                    f"{row.worst}, {row.rows} rows), and in half of the clusters by at most {row.median_miss:.2f}."
+                    f"  {row.parameter}: {row.lowest:.3g} to {row.highest:.3g}. One value for all "
+                    f"({row.one_value:.3g}, posterior sd {row.sd:.2g}) misses by at most {row.miss:.2f} posterior sd "
+                    f"({self.cluster} {row.worst}, {row.rows} rows), and in half of the clusters by at most "
+                    f"{row.median_miss:.2f}."
                 )
         if len(self.table) > 2 * self.table["response"].nunique():
-            lines.append("Of each kind of parameter the one that is missed most is named; .table has all.")
+            lines.append("For each kind of parameter the one with the largest miss is shown; .table has all.")
         return "\n".join([*lines, self._verdict()])
 
     def _verdict(self) -> str:
@@ -100,14 +101,14 @@ class Diagnosis:
         if self.largest_miss < SMALL:
             return (
                 by
-                + "small compared with what the data leave open. A homogeneous conditional (FCS) model will do."
+                + "small compared with the uncertainty in the data. A homogeneous conditional (FCS) model suffices."
             )
         if self.largest_miss < LARGE:
             return (
                 by
-                + "noticeable, less than what the data leave open. Prefer the joint model, or compare the two."
+                + "noticeable, but less than the uncertainty in the data. Prefer the joint model, or compare the two."
             )
-        return by + "more than what the data leave open. Use the joint model."
+        return by + "more than the uncertainty in the data. Use the joint model."
 
     __repr__ = __str__
 
@@ -126,19 +127,19 @@ def diagnose(
     fitted
         Imputations of a `JointNormal`, or the model, which is then sampled first.
     responses
-        Variables whose conditional model is looked at; by default those with missing cells (all if there are
-        none).
+        Variables whose conditional models are examined; by default those with missing cells (all if there are none).
     aggregate
-        What the conditional model takes from the other variables of the cluster: ``"mean"`` of each column of Z
-        times the variable, ``"sum"``, or ``"line"``, the cluster's own least-squares coefficients. For random
-        intercepts mean and line are the same; with random slopes lines vary less.
+        Summary of the cluster's other variables that the conditional model uses: ``"mean"`` of each column of Z times
+        the variable, ``"sum"``, or ``"line"``, the cluster's own least-squares coefficients. For random intercepts mean
+        and line are the same; with random slopes lines vary less.
     seed
-        For the sampler, if a model is given.
+        Seed of the sampler, if a model is given.
 
     Raises
     ------
     SpecificationError
-        Not of a joint model, or of one response only, or with Sigma and Psi fixed; names that are not responses.
+        The imputations are not of a joint model with at least two responses, Sigma and Psi are fixed, or a name is not
+        a response.
     """
     chosen(aggregate, "aggregate", ("mean", "sum", "line"))
     generator(seed)
@@ -152,13 +153,13 @@ def diagnose(
     imp = fitted.impute(m=1, seed=seed, progress=False) if isinstance(fitted, ImputationModel) else fitted
     names = _responses(imp, responses)
     n, ZZ, group = _designs(law)
-    draws = min(DRAWS, max(200, 200_000 // len(n)))  # keeps memory and time in bounds with many designs
+    draws = min(DRAWS, max(200, 200_000 // len(n)))  # limits memory and time if there are many designs
     posterior = imp.tree["posterior"].to_dataset()
     Sigma, Psi = (_some(posterior[name].values, draws) for name in ("Sigma", "Psi"))
     Psi = law.working.scale.at_centre(Psi)
     if np.ptp(Sigma, axis=0).max() == 0 == np.ptp(Psi, axis=0).max():
         raise SpecificationError(
-            "Sigma and Psi have fixed values: there is no posterior to measure a miss by."
+            "Sigma and Psi have fixed values, so there is no posterior sd to measure a miss in."
         )
     tables, clusters = [], []
     for name in names:
@@ -186,22 +187,22 @@ def _responses(imp: Imputations, responses: Sequence[str] | str | None) -> list[
         raise SpecificationError(f"responses must be names, got {responses!r}.")
     names = [responses] if isinstance(responses, str) else list(responses)
     if not names:
-        raise SpecificationError("responses names no variable; None takes all that are imputed.")
+        raise SpecificationError("responses is empty; None takes all imputed variables.")
     if unknown := [name for name in names if name not in imp.responses]:
         raise SpecificationError(
-            f"responses: {listing(unknown)} is not a response; there are {', '.join(imp.responses)}."
+            f"responses: {listing(unknown)} is not a response; the responses are {', '.join(imp.responses)}."
         )
     return names
 
 
 def _some(values: Array, at_most: int) -> Array:
-    """At most so many draws, evenly spaced, chains one after the other."""
+    """At most `at_most` draws, evenly spaced, with the chains concatenated."""
     flat = values.reshape(-1, *values.shape[2:])
     return flat[:: -(-len(flat) // at_most)]
 
 
 def _designs(law: OneFactor) -> tuple[Array, Array, NDArray[np.int64]]:
-    """Rows n (U,) and Z'Z (U, q, q) of the different designs, and which of them each cluster (m,) has."""
+    """Numbers of rows n (U,) and Z'Z (U, q, q) of the distinct designs, and the design of each cluster (m,)."""
     Z, codes, sizes = law.design.Z @ law.working.scale.C, law.data.codes, law.data.sizes
     ZZ = np.zeros((len(sizes), Z.shape[1], Z.shape[1]))
     np.add.at(ZZ, codes, Z[:, :, None] * Z[:, None, :])
@@ -211,7 +212,7 @@ def _designs(law: OneFactor) -> tuple[Array, Array, NDArray[np.int64]]:
 
 
 def _parameters(c: Conditional, aggregate: Aggregate) -> Array:
-    """(draws, P): slopes on the aggregates, in the order of `_labels`, then variances of the effects."""
+    """Parameters (draws, P): slopes on the aggregates, in the order of `_labels`, then variances of the effects."""
     match aggregate:
         case "mean":
             slopes = c.contextual_on_means()
@@ -253,7 +254,7 @@ def _line(random: Sequence[str], column: str) -> str:
 def _misses(
     theta: Array, group: NDArray[np.int64], labels: list[str], n: Array, data: IncompleteData
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """By cluster and by parameter, from theta (draws, designs, P)."""
+    """Tables by cluster and by parameter, from theta (draws, designs, P)."""
     weights = np.bincount(group) / len(group)
     one = np.einsum("duP,u->dP", theta, weights)
     low, one_value, high = np.quantile(one, CENTRAL, axis=0)

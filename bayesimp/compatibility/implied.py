@@ -1,10 +1,10 @@
-"""The conditional model of one variable that the joint normal model implies, in one cluster.
+"""The conditional model of one variable in one cluster that the joint normal model implies.
 
-k is the variable, o the others, G = Z'Z, R_o = Y_o - X beta_o. The joint model
+Let k be the variable, o the others, G = Z'Z and R_o = Y_o - X beta_o. The joint model
 
     Y = X beta + Z B + E,   rows of E ~ N(0, Sigma),   vec(B) ~ N(0, Psi)
 
-gives, for any r and q,
+implies, for any r and q,
 
     y_k = X beta_k + R_o w + Z C vec(Z'R_o) + Z u + e,   rows of e ~ N(0, s),   u ~ N(0, T)
 
@@ -18,16 +18,16 @@ since y_k - X beta_k = R_o w + Z (b_k - B_o w) + e with e independent of the oth
 has covariance K with vec(B_o), is regressed on Z'R_o, of covariance (I kron G) [Sigma_oo kron I + Psi_oo
 (I kron G)]. No inverse of Psi or G is taken: a variance may be zero, and Z constant within a cluster.
 
-C and T depend on the cluster through G. For r = 2 and a random intercept, G = n, these are Kunkel & Kaizar's
-eq. 7-8, with a minus sign in the last line where the printed text has a plus.
+C and T depend on the cluster through G. For r = 2 and a random intercept, where G = n, these are Kunkel & Kaizar's eq.
+7-8, with a minus sign in the last line where the printed text has a plus.
 
-Covariates come in through R_o. With X written out,
+Covariates enter through R_o. With X written out,
 
     E(y_k | Y_o) = X (beta_k - beta_o w) + Y_o w + Z C vec(Z'Y_o) - Z C vec(Z'X beta_o),
 
-a compatible conditional model has Z'X among its columns too: the cluster mean of every covariate that varies
-within clusters, as well as the cluster mean of every other variable. Leaving it out is right only where C or beta_o
-is zero, or where Z'X / n is the same in all clusters or a column of X already.
+so a compatible conditional model also has Z'X among its columns: the cluster means of all covariates that vary within
+clusters, besides those of all other variables. They may be left out only if C or beta_o is zero, or if Z'X / n is the
+same in all clusters or already a column of X.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Conditional:
-    """A conditional model of variable k given the others (order of the others: as in the joint model).
+    """A conditional model of variable k given the others, in the order of the joint model.
 
-    Leading dimensions (...) are those of draws and clusters, broadcast.
+    Leading dimensions (...) are draws and clusters, broadcast.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Conditional:
     ZZ
         (..., q, q) Z'Z of the cluster.
     n
-        (...) rows of the cluster, None if not known.
+        (...) number of rows of the cluster, None if unknown.
     """
 
     k: int
@@ -79,22 +79,22 @@ class Conditional:
     n: Array | None = None
 
     def contextual_on_means(self) -> Array:
-        """(..., q, r-1, q) slopes on the cluster's means Z'Y_o / n instead of its sums.
+        """Slopes (..., q, r-1, q) on the cluster's means Z'Y_o / n instead of its sums.
 
         Raises
         ------
         SpecificationError
-            The number of rows is not known.
+            The number of rows is unknown.
         """
         if self.n is None:
             raise SpecificationError("Slopes on cluster means need n=, the number of rows of each cluster.")
         return self.contextual * np.asarray(self.n)[..., None, None, None]
 
     def contextual_on_lines(self) -> Array:
-        """(..., q, r-1, q) slopes on the cluster's own least-squares coefficients, (Z'Z)^-1 Z'Y_o.
+        """Slopes (..., q, r-1, q) on the cluster's own least-squares coefficients, (Z'Z)^-1 Z'Y_o.
 
-        For a random intercept these are the means. With random slopes they change less over clusters than the
-        slopes on means do, since only their shrinkage depends on where in Z the cluster's rows are.
+        For a random intercept these are the slopes on means. With random slopes they vary less over clusters than
+        slopes on means do, since only their shrinkage depends on the cluster's rows of Z.
         """
         return self.contextual @ self.ZZ[..., None, :, :]
 
@@ -111,8 +111,8 @@ class Conditional:
         on_rows
             (..., p) beta_k - beta_o w.
         on_sums
-            (..., q, q, p) [l, h, x]: of (column l of Z) x (sum over the cluster of column h of Z times column x
-            of X); minus C applied to beta_o.
+            (..., q, q, p) [l, h, x], coefficient of (column l of Z) x (sum over the cluster of column h of Z times
+            column x of X): minus C applied to beta_o.
         """
         beta = numbers(beta, "beta", ("p", self.within.shape[-1] + 1), leading=True)
         broadcast("beta and the conditional model", beta.shape[:-2], self.within.shape[:-1])
@@ -124,28 +124,28 @@ class Conditional:
 def implied_conditional(
     Sigma: ArrayLike, Psi: ArrayLike, k: int = 0, *, n: ArrayLike | None = None, ZZ: ArrayLike | None = None
 ) -> Conditional:
-    """The conditional model of variable k given all others that (Sigma, Psi) imply; see the module's equations.
+    """The conditional model of variable k given all others, implied by (Sigma, Psi); equations in the module docstring.
 
     Parameters
     ----------
     Sigma, Psi
-        (..., r, r) and (..., r q, r q).
+        Covariance matrices of the joint model, (..., r, r) and (..., r q, r q).
     k
         The variable, 0 .. r-1.
     n
-        (...) rows of the cluster. Sufficient for random intercepts (q = 1, Z = 1).
+        (...) number of rows of the cluster; sufficient for random intercepts (q = 1, Z = 1).
     ZZ
-        (..., q, q) Z'Z of the cluster, for random slopes. Leading dimensions of all are broadcast: with
-        Sigma (draws, 1, r, r) and n (m,) everything is returned by draw and cluster.
+        (..., q, q) Z'Z of the cluster, for random slopes. Leading dimensions are broadcast: with Sigma (draws, 1, r, r)
+        and n (m,), results are by draw and cluster.
 
     Raises
     ------
     SpecificationError
-        Shapes do not fit, neither n nor ZZ is given, k is out of range, or there is one variable only.
+        Shapes do not match, neither n nor ZZ is given, k is out of range, or there is only one variable.
 
     Notes
     -----
-    Kunkel & Kaizar (2017), eq. 7-8, for r = 2 and random intercepts (sign corrected).
+    For r = 2 and random intercepts these are eq. 7-8 of Kunkel & Kaizar (2017), with a sign corrected.
     """
     Sigma = numbers(Sigma, "Sigma", ("r", "r"), leading=True)
     Psi = numbers(Psi, "Psi", ("r q", "r q"), leading=True)
@@ -162,7 +162,7 @@ def implied_conditional(
         w = np.linalg.solve(S_oo, S_ok[..., None])[..., 0]
     except np.linalg.LinAlgError:
         raise SpecificationError(
-            f"Sigma of the variables other than {k} is singular: one of them is a combination of others within clusters."
+            f"Sigma of the variables other than {k} is singular: within clusters one is a linear combination of others."
         ) from None
     s = Sigma[..., k, k] - (S_ok * w).sum(-1)
     w_I = _kron_identity(w[..., None, :], q)  # w' kron I, (q, (r-1) q)
@@ -180,8 +180,8 @@ def contextual_bound(effect_variance: ArrayLike, sigma: ArrayLike, psi: ArrayLik
     """Largest slope on the cluster sum that a joint model of two variables allows (random intercepts).
 
     |C| < sqrt( T psi / (sigma (n psi + sigma)) ), where psi = Psi_oo and sigma = Sigma_oo are those of the other
-    variable and T is the variance of the intercept given it: beyond, Psi is not positive definite
-    (Kunkel & Kaizar 2017, eq. 13). A flat prior on C ignores this bound.
+    variable and T is the variance of the intercept given it. Beyond the bound Psi is not positive definite (Kunkel &
+    Kaizar 2017, eq. 13). A flat prior on C ignores it.
     """
     given = {"effect_variance": effect_variance, "sigma": sigma, "psi": psi, "n": n}
     T, sigma, psi, n = (numbers(value, what) for what, value in given.items())
@@ -209,18 +209,22 @@ def _sizes(Sigma: Array, Psi: Array) -> tuple[int, int]:
 
 
 def _gram(n: ArrayLike | None, ZZ: ArrayLike | None, q: int) -> Array:
-    """Z'Z (..., q, q), which is n for a random intercept."""
+    """Z'Z (..., q, q); for a random intercept it is n."""
     if ZZ is None:
         if n is None or q > 1:
             raise SpecificationError(
                 f"Psi has {q} effects for each variable: give "
-                + ("n=, the rows of the clusters." if q == 1 else "ZZ=, Z'Z of the clusters (..., q, q).")
+                + (
+                    "n=, the numbers of rows of the clusters."
+                    if q == 1
+                    else "ZZ=, Z'Z of the clusters (..., q, q)."
+                )
             )
         return numbers(n, "n")[..., None, None]
     G = numbers(ZZ, "ZZ")
     if G.shape[-2:] != (q, q):
         raise SpecificationError(
-            f"ZZ must be (..., {q}, {q}) as Psi has {q} effects a variable, got {G.shape}."
+            f"ZZ must be (..., {q}, {q}), as Psi has {q} effects per variable; got {G.shape}."
         )
     return G
 
@@ -230,13 +234,13 @@ def _t(A: Array) -> Array:
 
 
 def _kron_identity(A: Array, q: int) -> Array:
-    """A kron I_q, of the last two dimensions."""
+    """A kron I_q over the last two dimensions."""
     a, b = A.shape[-2:]
     return (A[..., :, None, :, None] * np.eye(q)[:, None, :]).reshape(*A.shape[:-2], a * q, b * q)
 
 
 def _identity_kron(G: Array, times: int) -> Array:
-    """I kron G, of the last two dimensions."""
+    """I kron G over the last two dimensions."""
     q = G.shape[-1]
     return (np.eye(times)[:, None, :, None] * G[..., None, :, None, :]).reshape(
         *G.shape[:-2], times * q, times * q

@@ -1,15 +1,15 @@
-"""From given conditional models of all variables back to the joint model, if there is one.
+"""The joint model with given conditional models of all variables, if there is one.
 
-All clusters have the same G = Z'Z = L L'. With U = Z L'^-1, orthonormal, what is left of Y outside the columns
-of Z has covariance Sigma, and vec(U'R) has covariance Lambda = Sigma kron I + (I kron L') Psi (I kron L). Both
-are normal, so conditionals are rows of precision matrices: from (w, C, s, T) of variable k
+Suppose that all clusters have the same G = Z'Z = L L'. With U = Z L'^-1, which is orthonormal, the part of Y orthogonal
+to the columns of Z has covariance Sigma, and vec(U'R) has covariance Lambda = Sigma kron I + (I kron L') Psi (I kron
+L). Both are normal, so conditionals are rows of precision matrices: from (w, C, s, T) of variable k,
 
     Q_kk = 1 / s                      Q_ko = -Q_kk w'                                       Q = Sigma^-1
     H_kk = (s I + L' T L)^-1          H_ko = -H_kk (w' kron I + L' C (I kron L))            H = Lambda^-1
 
-The conditionals of all variables are those of a joint model if and only if Q and H are symmetric (the
-conditionals agree in pairs), Q and H are positive definite, and so is Psi = (I kron L'^-1)(Lambda - Sigma kron
-I)(I kron L^-1). For r = 2 and a random intercept the last is the bound of Kunkel & Kaizar's eq. 13.
+The conditionals are those of a joint model if and only if Q and H are symmetric (the conditionals agree in pairs), and
+Q, H and Psi = (I kron L'^-1)(Lambda - Sigma kron I)(I kron L^-1) are positive definite. For r = 2 and a random
+intercept the last condition is the bound in Kunkel & Kaizar's eq. 13.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class JointFromConditionals:
-    """The joint model of given conditionals, or the reason why there is none.
+    """The joint model with given conditionals, or the reasons why there is none.
 
     Attributes
     ----------
     Sigma, Psi
         (r, r) and (r q, r q); None if there is no joint model.
     violations
-        What fails -> by how much: "rows disagree" and "clusters disagree" (largest difference between the two
-        partial correlations that a pair of conditionals gives, within clusters and between them), "Sigma",
-        "Lambda", "Psi" (smallest eigenvalue, which should be positive, with variances of 1; of Psi next to the
+        What fails -> by how much: "rows disagree" and "clusters disagree" (the largest difference between the two
+        partial correlations that a pair of conditionals gives, within and between clusters); "Sigma", "Lambda" and
+        "Psi" (the smallest eigenvalue, which should be positive, after scaling to unit variances; for Psi, to the
         variances of the clusters' own least-squares coefficients).
     """
 
@@ -66,26 +66,26 @@ _WORDS = {
     "clusters disagree": "two of them disagree on a partial correlation between clusters, by {:.3g}",
     "Sigma": "Sigma would not be positive definite (smallest eigenvalue {:.3g} with variances of 1)",
     "Lambda": "the covariance of the cluster sums would not be positive definite (smallest eigenvalue {:.3g})",
-    "Psi": "Psi would not be positive definite (smallest eigenvalue {:.3g} of the variance of cluster means)",
+    "Psi": "Psi would not be positive definite (smallest eigenvalue {:.3g}, relative to the variance of cluster means)",
 }
 
 
 def joint_from_conditionals(
     conditionals: Sequence[Conditional], *, tolerance: float = 1e-6
 ) -> JointFromConditionals:
-    """The (Sigma, Psi) that imply the given conditional models, if they do.
+    """The (Sigma, Psi) that imply the given conditional models, if they exist.
 
     Parameters
     ----------
     conditionals
-        One for each variable 0 .. r-1, without leading dimensions, all for the same `ZZ`.
+        One for each variable 0 .. r-1, without leading dimensions and all with the same `ZZ`.
     tolerance
-        Difference of partial correlations that is attributed to rounding.
+        Largest difference of partial correlations that is attributed to rounding.
 
     Raises
     ------
     SpecificationError
-        There is not one for each variable, ZZ differ or are singular, or variances are not positive.
+        There is not exactly one for each variable, their ZZ differ or are singular, or variances are not positive.
     """
     if not isinstance(conditionals, Sequence) or not all(isinstance(c, Conditional) for c in conditionals):
         raise SpecificationError(
@@ -133,7 +133,7 @@ def joint_from_conditionals(
 
 
 def _unit(A: Array) -> Array:
-    """A with a diagonal of ones."""
+    """A scaled to a unit diagonal."""
     d = np.sqrt(np.diag(A))
     return A / np.outer(d, d)
 
@@ -142,7 +142,7 @@ def _check(conditionals: Sequence[Conditional]) -> None:
     r = len(conditionals)
     if r < 2 or [c.k for c in conditionals] != list(range(r)):
         raise SpecificationError(
-            f"One conditional for each variable 0 .. r-1 is needed, got those of {[c.k for c in conditionals]}."
+            f"One conditional for each variable 0 .. r-1 is needed; got those of {[c.k for c in conditionals]}."
         )
     G = conditionals[0].ZZ
     q = G.shape[-1]
@@ -150,12 +150,12 @@ def _check(conditionals: Sequence[Conditional]) -> None:
         shapes = c.within.shape, c.contextual.shape, np.shape(c.residual_variance), c.effect_covariance.shape
         if shapes != ((r - 1,), (q, r - 1, q), (), (q, q)) or c.ZZ.shape != (q, q):
             raise SpecificationError(
-                f"Conditional of variable {c.k}: shapes {shapes} do not fit r = {r}, q = {q}, or have draws or "
-                "clusters in front; take one draw and one cluster."
+                f"Conditional of variable {c.k}: shapes {shapes} do not match r = {r}, q = {q}, or have leading draws "
+                "or clusters. Take one draw and one cluster."
             )
         if not np.allclose(c.ZZ, G):
-            raise SpecificationError("The conditionals are for clusters with different Z'Z; take one.")
+            raise SpecificationError("The conditionals are for clusters with different Z'Z; use one cluster.")
         if not (c.residual_variance > 0 and np.linalg.eigvalsh(c.effect_covariance)[0] >= 0):
             raise SpecificationError(f"Conditional of variable {c.k}: a variance is not positive.")
     if not np.linalg.matrix_rank(G) == q:
-        raise SpecificationError("Z'Z is singular: its effects cannot be told apart in one cluster.")
+        raise SpecificationError("Z'Z is singular: its effects cannot be separated in one cluster.")

@@ -6,9 +6,9 @@ cluster and a draw of the parameters, is
     joint:        N( beta_1 + w (y_2ij - beta_2) + n_i C_i (mean_i(y_2) - beta_2),  s + T_i )    w, C_i, s, T_i: `implied`
     conditional:  N( b_0 + b_1 y_2ij + b_2 mean_i(y_2),  sigma + psi )
 
-as for a cluster in which y_1 was never observed. With clusters of one size the two have the same likelihood for
-y_1 given y_2; what differs is the prior, and what y_2 itself says about (Sigma, Psi) (Kunkel & Kaizar 2017, sec. 3.3,
-fig. 3).
+as for a cluster in which y_1 was never observed. If all clusters have the same size, the two have the same likelihood
+for y_1 given y_2; they differ in the prior, and in that y_2 itself is informative about (Sigma, Psi) (Kunkel & Kaizar
+2017, sec. 3.3, fig. 3).
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class PredictiveDraws:
     Attributes
     ----------
     rows
-        (R,) places of the rows in the table.
+        (R,) positions of the rows in the table.
     joint, fcs
-        (R, draws) under the joint and under the conditional model.
+        (R, draws) under the joint and the conditional model.
     names
-        Of their priors.
+        Names of their priors.
     """
 
     rows: NDArray[np.int64]
@@ -56,7 +56,7 @@ class PredictiveDraws:
 
 
 def simulate_pair(m: int, n: int, Sigma: ArrayLike, Psi: ArrayLike, seed: int = 0) -> pd.DataFrame:
-    """Complete y1, y2 of n rows in each of m clusters (column ``cluster``), means 0, random intercepts."""
+    """Simulate complete y1, y2 in m clusters (column ``cluster``) of n rows, with means 0 and random intercepts."""
     rng, m, n = generator(seed), whole(m, "m"), whole(n, "n")
     Sigma, Psi = numbers(Sigma, "Sigma", (2, 2)), numbers(Psi, "Psi", (2, 2))
     cluster = np.repeat(np.arange(m), n)
@@ -77,45 +77,45 @@ def predictive_draws(
     draws: int = 10_000,
     seed: int = 0,
 ) -> PredictiveDraws:
-    """Draw new values of `response` given `given` in some rows, under both models.
+    """Draw new values of `response` given `given` in some rows under both models.
 
     Parameters
     ----------
     frame
         Complete table.
     rows
-        Places of rows in the table.
+        Positions of rows in the table.
     response, given, cluster
-        Columns.
+        Names of columns.
     joint, fcs
-        Priors of the joint model (default `priors.pan()`) and of the conditional model (`priors.mice()`: MICE-IW,
-        here with the cluster mean of `given` among its covariates).
+        Priors of the joint model (default `priors.pan()`) and of the conditional model (default `priors.mice()`:
+        MICE-IW, here with the cluster mean of `given` as a covariate).
     draws, seed
-        Posterior draws of each model, every second of four Gibbs chains; seed of both.
+        Number of posterior draws of each model, taken as every second iteration of four Gibbs chains; seed for both.
 
     Raises
     ------
     SpecificationError
-        Missing values; rows that are not in the table.
+        Values are missing, or rows are not in the table.
     """
     _check_table(frame, response, given, cluster)
     draws = whole(draws, "draws")
     generator(seed)
     if frame[[response, given, cluster]].isna().any(axis=None):
         raise SpecificationError(
-            "predictive_draws compares models on complete data; the table has missing cells."
+            "predictive_draws compares models on complete data, but the table has missing cells."
         )
     found = numbers(rows, "rows", ("R",))
     place = found.astype(np.int64)
     if place.size == 0 or place.min() < 0 or place.max() >= len(frame) or (place != found).any():
-        raise SpecificationError(f"rows must be places in the table, 0 .. {len(frame) - 1}, got {rows}.")
+        raise SpecificationError(f"rows must be positions in the table, 0 .. {len(frame) - 1}; got {rows}.")
     joint, fcs = pr.read("pan" if joint is None else joint), pr.read("mice" if fcs is None else fcs)
     by_cluster = frame.groupby(cluster, observed=True)[given]
     means = by_cluster.transform("mean").to_numpy()[place]
     sizes = by_cluster.transform("size").to_numpy()[place]
     y2 = frame[given].to_numpy(float)[place]
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(3)]
-    # rows by draws: parameters have a last axis of draws
+    # arrays are (rows, draws)
     p = _posterior(frame, f"{response} + {given} ~ 1 + (1 | {cluster})", cluster, joint, draws, seeds[0])
     c = implied_conditional(p["Sigma"], p["Psi"], 0, n=sizes[:, None])
     beta_1, beta_2 = p["beta"][:, 0].T
@@ -137,7 +137,7 @@ def predictive_draws(
 
 
 def _check_table(frame: pd.DataFrame, response: str, given: str, cluster: str) -> None:
-    """A pandas table with the three columns, two of them numbers."""
+    """Refuse anything but a pandas table with the three columns, of which two are numeric."""
     if not isinstance(frame, pd.DataFrame):
         raise SpecificationError(
             f"predictive_draws takes a complete pandas table, got {type(frame).__name__}.{instead_of(frame)}"
@@ -145,19 +145,19 @@ def _check_table(frame: pd.DataFrame, response: str, given: str, cluster: str) -
     for what, name in (("response", response), ("given", given), ("cluster", cluster)):
         if not isinstance(name, str) or name not in frame.columns:
             raise SpecificationError(
-                f"predictive_draws: the table has no column {name!r}; {what}= names one of "
+                f"predictive_draws: the table has no column {name!r}; {what}= must be one of "
                 f"{listing(frame.columns, 30)}."
             )
         if what != "cluster" and not is_numeric_dtype(frame[name].dtype):
             raise SpecificationError(
-                f"predictive_draws: '{name}' ({what}=) is {frame[name].dtype}, and must be a number."
+                f"predictive_draws: '{name}' ({what}=) has type {frame[name].dtype}, but must be numeric."
             )
 
 
 def _posterior(
     frame: pd.DataFrame, formula: str, cluster: str, priors: pr.Priors, draws: int, seed: int
 ) -> dict[str, Array]:
-    """beta (draws, p, r), Sigma (draws, r, r) and Psi (draws, r, r), chains one after the other."""
+    """beta (draws, p, r), Sigma (draws, r, r) and Psi (draws, r, r), with the chains concatenated."""
     columns = [name for name in frame.columns if name == cluster or name in formula.replace("+", " ").split()]
     model = JointNormal(IncompleteData(frame[columns], cluster), formula, priors)
     imp = model.impute(m=1, seed=seed, chains=4, draws=-(-draws // 4), thin=2, progress=False)

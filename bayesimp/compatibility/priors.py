@@ -1,10 +1,10 @@
-"""The prior that a joint prior implies on a conditional model's parameters, by draws (Kunkel & Kaizar 2017, 3.3).
+"""Draws of the prior on a conditional model's parameters that a joint prior implies (Kunkel & Kaizar 2017, 3.3).
 
     (Sigma, Psi) ~ joint prior   ->   (w, C, s, T) of variable k for clusters of n rows   (`implied`)
 
-compared with the prior that fully conditional specification puts on the same parameters. For Sigma, Psi ~ IW(2, I) and
-r = 2, s ~ IW(2, 1) and w ~ t_2 / sqrt(2); T goes to IW(2, 1) as n grows, and at n = 30 it is close to the
-IW(1.6, 1) that Kunkel & Kaizar name.
+is compared with the prior of the same parameters in fully conditional specification. For Sigma, Psi ~ IW(2, I) and r =
+2, s ~ IW(2, 1) and w ~ t_2 / sqrt(2); T tends to IW(2, 1) as n grows, and at n = 30 it is close to the IW(1.6, 1) that
+Kunkel & Kaizar give.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class ImpliedPrior:
     Attributes
     ----------
     joint
-        Parameter -> (draws,) implied by the joint prior. Parameters: "slope on the row value", "slope on the
-        cluster sum" (with " of y3" for more than two variables), "residual variance", "intercept variance".
+        Parameter -> draws (draws,) implied by the joint prior. Parameters: "slope on the row value", "slope on the
+        cluster sum" (with " of y3" if there are more than two variables), "residual variance", "intercept variance".
     fcs
-        Parameter -> (draws,) of the FCS prior of the same parameter; None where it is flat.
+        Parameter -> draws (draws,) from its FCS prior; None if that is flat.
     Sigma, Psi
-        (draws, r, r) the draws behind `joint`.
+        (draws, r, r) the draws from which `joint` is computed.
     k, n
-        The variable, and the rows of the cluster.
+        The variable, and the number of rows of the cluster.
     names
-        Of the joint and the FCS prior.
+        Names of the joint and the FCS prior.
     """
 
     joint: dict[str, Array]
@@ -77,27 +77,27 @@ def implied_prior(
     draws: int = 100_000,
     seed: int = 0,
 ) -> ImpliedPrior:
-    """What a joint prior implies for the conditional model of variable k, compared with an FCS prior; random intercepts.
+    """Compare what a joint prior implies for the conditional model of variable k with an FCS prior (random intercepts).
 
     Parameters
     ----------
     joint
-        Prior of the joint model of r variables; default `priors.pan()`, IW(r, I) on Sigma and Psi.
+        Prior of the joint model of r variables; default `priors.pan()`, IW(r, I) for Sigma and Psi.
     fcs
-        Prior of the conditional model, for one variable; default `priors.mice()`: IW(1, 1), flat slopes.
+        Prior of the conditional model of one variable; default `priors.mice()`: IW(1, 1), flat slopes.
     n
-        Rows of the cluster.
+        Number of rows of the cluster.
     r, k
-        Number of variables, and which is conditioned, 0 .. r-1.
+        Number of variables, and the one modelled given the others, 0 .. r-1.
     sds
-        Number or (r,): sds of the variables, which priors given in multiples of the sd follow.
+        Number or (r,): standard deviations of the variables, for priors in multiples of them.
     draws, seed
-        Draws from the priors, and their seed.
+        Number of draws from the priors, and their seed.
 
     Raises
     ------
     SpecificationError
-        An improper joint prior has nothing to draw from; a prior that does not fit r variables.
+        The joint prior is improper, so there is nothing to draw from, or a prior does not fit r variables.
     """
     joint, fcs = (pr.pan() if joint is None else pr.read(joint)), (pr.mice() if fcs is None else pr.read(fcs))
     r, n, draws, rng = whole(r, "r", 2), whole(n, "n"), whole(draws, "draws"), generator(seed)

@@ -13,17 +13,17 @@ Array = NDArray[np.float64]
 
 
 def kunkel_kaizar(rho: float = 0.7, sigma_12: float = 100.0, scale: float = 1.0) -> tuple[Array, Array]:
-    """(Sigma, Psi), each (2, 2), of their figure 1: like those of two symptom scores in the brain-injury data.
+    """(Sigma, Psi), (2, 2) each, of their figure 1, similar to those of two symptom scores in the brain-injury data.
 
     Parameters
     ----------
     rho
-        Correlation between clusters, of Psi.
+        Correlation in Psi, between clusters.
     sigma_12
-        Covariance within clusters. The printed 100 is a correlation of 0.75; their text says 0.65, which is
-        a covariance of 87.
+        Covariance within clusters. The printed 100 is a correlation of 0.75; their text says 0.65, which would be a
+        covariance of 87.
     scale
-        Multiplies Sigma (figure 3: 1/1.75).
+        Factor of Sigma (figure 3: 1/1.75).
     """
     rho, sigma_12 = number(rho, "rho"), number(sigma_12, "sigma_12")
     scale = number(scale, "scale", low=0)

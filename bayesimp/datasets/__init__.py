@@ -1,1 +1,1 @@
-"""Example data that come with the package."""
+"""Example data of the package."""

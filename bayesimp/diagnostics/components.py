@@ -1,7 +1,7 @@
-"""Standard deviations and correlations of every covariance matrix of a posterior, with their priors.
+"""Standard deviations and correlations in all covariance matrices of a posterior, with their priors.
 
-``Sigma`` and ``Psi`` of a joint model; ``sigma2_y`` and ``Psi_y`` of each conditional model. "Within" are the
-residuals of rows, "between" the effects of clusters.
+These are ``Sigma`` and ``Psi`` of a joint model, and ``sigma2_y`` and ``Psi_y`` of each conditional model. "Within"
+refers to the residuals of rows, "between" to the effects of clusters.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-MOSTLY, PARTLY = 0.5, 0.1  # shares from which a component is mostly, or partly, prior
-APART = 0.1  # common area of prior and posterior below which they disagree
+MOSTLY, PARTLY = 0.5, 0.1  # prior shares above which a component is mostly, or partly, prior
+APART = 0.1  # overlap of prior and posterior below which they disagree
 WHERE = {"Sigma": "within", "sigma2": "within", "Psi": "between"}
 
 
 @dataclass(frozen=True)
 class Component:
-    """One standard deviation or correlation.
+    """Prior and posterior draws of one standard deviation or correlation.
 
     Attributes
     ----------
     prior
-        (size,) draws; none if the prior is improper.
+        (size,) draws; empty if the prior is improper.
     posterior
         (chains, draws).
     limits
-        (-1, 1) of a correlation, None of a standard deviation.
+        (-1, 1) for a correlation, None for a standard deviation.
     """
 
     prior: Array
@@ -72,7 +72,9 @@ def components(
     size: int = 20_000,
     seed: int = 0,
 ) -> dict[str, Component]:
-    """``"sd between\\ny1"``, ``"correlation within\\ny1, y2"``, ... -> `Component`; fixed ones are left out.
+    """Label, ``"sd between\
+y1"`` or ``"correlation within\
+y1, y2"``, -> `Component`; fixed ones are left out.
 
     Raises
     ------
@@ -81,7 +83,7 @@ def components(
     """
     if imp.model is None:
         raise SpecificationError(
-            "These imputations do not carry the model they came from, and so not its priors."
+            "These imputations do not carry the model that made them, so its priors are unknown."
         )
     posterior = imp.tree["posterior"].to_dataset()[covariance_names(imp) if names is None else list(names)]
     prior, _ = prior_group(imp.model, posterior, size, seed)
@@ -104,7 +106,7 @@ def components(
 
 
 def view(component: Component) -> tuple[float, float]:
-    """The range to show: all but the far tails, 99 % of the posterior and 75 % of the prior, which may have no mean."""
+    """The range to show: up to the 99 % quantile of the posterior and 75 % of the prior, which may have no mean."""
     if component.limits is not None:
         return component.limits
     prior, posterior = component.prior, component.posterior
@@ -115,7 +117,7 @@ def view(component: Component) -> tuple[float, float]:
 
 
 def overlap(component: Component) -> float:
-    """Common area of prior and posterior density: 1 where the data add nothing; nan for improper priors."""
+    """Common area of prior and posterior densities: 1 if the data add nothing; nan for improper priors."""
     if len(component.prior) == 0:
         return np.nan
     edges = np.linspace(*view(component), 41)
@@ -124,12 +126,12 @@ def overlap(component: Component) -> float:
 
 
 def prior_share(component: Component) -> float:
-    """Share of the precision that is the prior's, v / v0: 1 where the data have not narrowed it, 0 where they decide.
+    """The prior's share of the posterior precision, v / v0: 1 if the data add nothing, 0 if they dominate.
 
-    v is the variance of the posterior, v0 that of the prior, of log standard deviations and of Fisher's z of
-    correlations. If both are normal, with precisions p0 + p = 1 / v and p0 = 1 / v0, it is p0 / (p0 + p), and 1 - v /
-    v0 is the contraction of Schad, Betancourt & Vasishth (2021, sec. 4.4.2), but for the scale. Above 1 the data
-    contradict the prior, or its shape. nan for improper priors.
+    v and v0 are the variances of posterior and prior, for log standard deviations and for Fisher's z of correlations.
+    If both are normal, with precisions p0 + p = 1 / v and p0 = 1 / v0, the share is p0 / (p0 + p), and 1 - v / v0 is
+    the contraction of Schad, Betancourt & Vasishth (2021, sec. 4.4.2), apart from the scale. Above 1 the data
+    contradict the prior or its shape. nan for improper priors.
     """
     if len(component.prior) == 0:
         return np.nan
@@ -140,7 +142,7 @@ def prior_share(component: Component) -> float:
 
 
 def share_in_words(share: float, overlap: float) -> str:
-    """``"mostly data"``, ``"prior and data"`` or ``"mostly prior"``, and whether the two disagree."""
+    """``"mostly data"``, ``"prior and data"`` or ``"mostly prior"``, with a remark if the two disagree."""
     if not np.isfinite(share):
         return "improper prior"
     words = "mostly prior" if share > MOSTLY else "prior and data" if share > PARTLY else "mostly data"
@@ -148,17 +150,17 @@ def share_in_words(share: float, overlap: float) -> str:
 
 
 def prior_shares(imp: Imputations) -> pd.DataFrame:
-    """How much of every standard deviation and correlation of an imputation model is prior.
+    """The share of the prior in every standard deviation and correlation of an imputation model.
 
     Parameters
     ----------
     imp
-        Imputations by any engine with covariance matrices.
+        Imputations from any engine with covariance matrices.
 
     Returns
     -------
-    DataFrame, one row for each, indexed by term: prior median, q2.5 and q97.5; posterior median, q2.5 and q97.5; share
-    (see `prior_share`), overlap (common area of both densities) and the share in words.
+    DataFrame indexed by term: median, q2.5 and q97.5 of prior and posterior; share (see `prior_share`); overlap (common
+    area of the densities); and the share in words.
 
     Raises
     ------
@@ -186,7 +188,7 @@ def prior_shares(imp: Imputations) -> pd.DataFrame:
 
 
 def _labels(array: xr.DataArray, variable: str) -> list[str]:
-    """Names of the rows of a matrix; in a conditional model, preceded by its variable."""
+    """Names of the rows of a matrix, preceded by the variable in a conditional model."""
     if array.ndim == 2:
         return [variable]
     names = [str(v) for v in array[array.dims[-2]].values]
@@ -201,7 +203,7 @@ def _entries(d: int, correlations: bool) -> Iterator[tuple[str, int, int]]:
 
 
 def _entry(M: Array, a: int, b: int) -> Array:
-    """Standard deviation (a = b) or correlation, of each of the draws M (..., d, d)."""
+    """Standard deviation (a = b) or correlation in each of the draws M (..., d, d)."""
     if a == b:
         return np.sqrt(M[..., a, a])
     return M[..., a, b] / np.sqrt(M[..., a, a] * M[..., b, b])

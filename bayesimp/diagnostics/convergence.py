@@ -1,10 +1,10 @@
 """R-hat and effective sample sizes of parameters and of imputed values.
 
-Rank-normalised split R-hat and bulk / tail ESS (Vehtari et al. 2021), computed by ArviZ. Parameters can have
-converged while the imputed values of a badly observed cluster have not, so both are checked: imputed values
-through the mean and the standard deviation of the missing values of every response and cluster, drawn along the chains.
+These are rank-normalised split R-hat and bulk / tail ESS (Vehtari et al. 2021), computed by ArviZ. Parameters can have
+converged while the imputed values of a poorly observed cluster have not, so both are checked: imputed values through
+the mean and standard deviation of the missing values of every response and cluster along the chains.
 
-Two questions are kept apart: whether the chains mix (R-hat, against a limit that allows for its Monte Carlo error:
+Two questions are separated: whether the chains mix (R-hat, against a limit that allows for its Monte Carlo error, see
 `mixing`), and whether there are enough draws (ESS).
 """
 
@@ -31,37 +31,37 @@ if TYPE_CHECKING:
 
 __all__ = ["ESS_LIMIT", "R_HAT_LIMIT", "Summary", "diagnose", "glance", "summarise"]
 
-ESS_LIMIT = 400  # Vehtari et al. 2021, sec. 4.1: 100 by chain, for four chains
-JUDGED = 20  # draws of a chain, at the least, to say that it does not mix
+ESS_LIMIT = 400  # Vehtari et al. 2021, sec. 4.1: 100 per chain, for four chains
+JUDGED = 20  # fewest draws per chain from which to conclude that chains do not mix
 ESS_PROB = (0.05, 0.95)  # quantiles behind the tail ESS
 COLUMNS = ["mean", "sd", "q2.5", "q97.5", "ess_bulk", "ess_tail", "mcse_mean", "r_hat", "r_hat_limit"]
-MORE = 1.2  # times as many draws as ESS asks for, in advice
-FEW = 4  # times as many imputations as there are: more are not advised, but longer chains
-HTML_ROWS = 60  # of a table that a notebook shows
-GLANCED = 400  # at most so many quantities by cluster are checked one by one by `glance`
+MORE = 1.2  # factor by which advice exceeds the draws that ESS requires
+FEW = 4  # advice is never to take more than this many times the imputations, but longer chains
+HTML_ROWS = 60  # most rows of a table in a notebook
+GLANCED = 400  # `glance` checks at most this many quantities by cluster one by one
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What to look at before imputations are used.
+    """Diagnostics to check before imputations are used.
 
     Attributes
     ----------
     parameters
-        DataFrame by parameter: mean, sd, q2.5, q97.5, ess_bulk, ess_tail, mcse_mean, r_hat, and r_hat_limit, the largest
-        R-hat that passes: 1.01, and what Monte Carlo error explains in addition.
+        DataFrame by parameter: mean, sd, q2.5, q97.5, ess_bulk, ess_tail, mcse_mean, r_hat, and r_hat_limit, the
+        largest R-hat that passes: 1.01 plus what Monte Carlo error explains.
     imputed
-        The same for the mean and sd of the missing values by response and cluster.
+        The same for the mean and sd of the missing values of each response and cluster.
     events
         What could not be done as specified.
     m
-        Imputations.
+        Number of imputations.
     draws
-        Kept draws of each chain (cycles of chained equations).
+        Number of kept draws in each chain (cycles of chained equations).
     chained
-        Whether they are cycles of chained equations, which can be continued.
+        Whether draws are cycles of chained equations, which can be continued.
     together
-        Variables that mix badly and are missing in the same rows: `blocks` for them.
+        Suggested `blocks` of variables that mix badly and are missing in the same rows.
     """
 
     parameters: pd.DataFrame
@@ -74,7 +74,7 @@ class Summary:
 
     @property
     def worst_r_hat(self) -> float:
-        """The largest R-hat of all parameters and imputed statistics; nan if there are none."""
+        """The largest R-hat over all parameters and imputed statistics; nan if there are none."""
         return float(max(self._all("r_hat"), default=np.nan))
 
     @property
@@ -84,32 +84,32 @@ class Summary:
 
     @property
     def worst(self) -> pd.Series:
-        """The quantity that exceeds its limit of R-hat most, or comes closest to it."""
+        """The quantity whose R-hat exceeds its limit most, or comes closest to it."""
         table = pd.concat([self.parameters, self.imputed]).dropna(subset=["r_hat"])
         return table.iloc[int(np.argmax((table["r_hat"] - 1) / (table["r_hat_limit"] - 1)))]
 
     def _all(self, column: str) -> pd.Series:
-        """Of parameters and imputed values, where it could be computed."""
+        """A column for parameters and imputed values together, where it could be computed."""
         return pd.concat([self.parameters[column], self.imputed[column]]).dropna()
 
     @property
     def judged(self) -> bool:
-        """Whether the chains are long enough to say that they do not mix."""
+        """Whether the chains are long enough to conclude that they do not mix."""
         return self.draws >= JUDGED and len(self._all("r_hat")) > 0
 
     @property
     def mixes(self) -> bool:
-        """R-hat within its limit everywhere."""
+        """Whether R-hat is within its limit everywhere."""
         return len(self._all("r_hat")) > 0 and bool(self.worst["r_hat"] <= self.worst["r_hat_limit"])
 
     @property
     def converged(self) -> bool:
-        """The chains mix, and there are at least 400 effective draws, everywhere."""
+        """Whether the chains mix and every quantity has an effective sample size of at least 400."""
         return self.mixes and self.smallest_ess >= ESS_LIMIT
 
     @property
     def verdict(self) -> str:
-        """In one line: converged, too few draws, or no mixing; and what to do."""
+        """The verdict in one line: converged, too few draws, or no mixing, and what to do."""
         if not (self.judged or self.converged):
             longer = "cycles: `iterate(...)` or cycles=" if self.chained else "draws (draws=)"
             few = f"too few draws to judge by ({self.draws} in each chain)"
@@ -121,16 +121,16 @@ class Summary:
             )
         if self.smallest_ess < ESS_LIMIT:
             return (
-                f"Mixes, too few draws: R-hat is within Monte Carlo error everywhere (largest {self.worst_r_hat:.3f}), "
-                f"smallest ESS {self.smallest_ess:.0f} (limit {ESS_LIMIT}). {self._more()}"
+                "Mixes, but too few draws: R-hat is within Monte Carlo error everywhere (largest "
+                f"{self.worst_r_hat:.3f}), smallest ESS {self.smallest_ess:.0f} (limit {ESS_LIMIT}). {self._more()}"
             )
         return (
-            f"Converged: R-hat <= {R_HAT_LIMIT} apart from Monte Carlo error (largest {self.worst_r_hat:.3f}) and ESS >= "
-            f"{ESS_LIMIT} everywhere."
+            f"Converged: R-hat <= {R_HAT_LIMIT} apart from Monte Carlo error (largest {self.worst_r_hat:.3f}) and ESS "
+            f">= {ESS_LIMIT} everywhere."
         )
 
     def _more(self) -> str:
-        """Enough draws: by more imputations if these are not many more, otherwise by longer chains."""
+        """Advice for enough draws: more imputations if that is not many more, otherwise longer chains."""
         times = MORE * ESS_LIMIT / self.smallest_ess
         if not self.chained:
             return f"`extend_until()`, or more draws (draws=), about {times:.1f} times as many."
@@ -147,8 +147,8 @@ class Summary:
                 "More cycles may not help: variables that are missing in the same rows mix when they are imputed "
                 f"together, blocks={self.together}."
             )
-        more = f"Go on, `iterate({2 * self.draws})`," if self.chained else "Ask for more draws (draws=),"
-        return f"{more} and look at the trace (plot_trace, plot_imputed_trace)."
+        more = f"Continue, `iterate({2 * self.draws})`," if self.chained else "Ask for more draws (draws=)"
+        return f"{more} and inspect the traces (plot_trace, plot_imputed_trace)."
 
     def __repr__(self) -> str:
         worst = self.imputed.sort_values("r_hat", ascending=False).head(8)
@@ -187,12 +187,12 @@ def _html(frame: pd.DataFrame) -> str:
 def _text(frame: pd.DataFrame) -> str:
     three = dict.fromkeys(("r_hat", "r_hat_limit"), "{:.3f}".format)
     formats = {**three, "ess_bulk": "{:.0f}".format, "ess_tail": "{:.0f}".format}
-    frame = frame.drop(columns="mcse_mean")  # so that it fits a terminal
+    frame = frame.drop(columns="mcse_mean")  # to fit a terminal
     return frame.to_string(formatters=formats, float_format=lambda x: f"{x:.4g}")
 
 
 def summarise(imputations: Imputations, var_names: list[str] | None = None) -> Summary:
-    """Diagnose an `Imputations` object; a StatisticalWarning if it has not converged."""
+    """Diagnose an `Imputations` object, with a StatisticalWarning if it has not converged."""
     tree = imputations.tree
     summary = _summary(
         imputations, diagnose(tree["posterior"].to_dataset(), var_names), tree["imputed_stats"].to_dataset()
@@ -203,7 +203,7 @@ def summarise(imputations: Imputations, var_names: list[str] | None = None) -> S
 
 
 def glance(imputations: Imputations) -> Summary:
-    """The same, quickly and without a warning: with many clusters, only the means over all of them."""
+    """As `summarise`, but faster and without a warning: with many clusters, it uses means over all of them."""
     tree = imputations.tree
     stats = tree["imputed_stats"].to_dataset()
     if sum(int(np.isfinite(stats[v][0, 0]).sum()) for v in stats.data_vars) > GLANCED:
@@ -214,7 +214,7 @@ def glance(imputations: Imputations) -> Summary:
 
 
 def _over_clusters(stats: xr.Dataset, imputations: Imputations) -> xr.Dataset:
-    """Means of the imputed means and sds over clusters, by their missing cells."""
+    """Means over clusters of the imputed means and sds, weighted by missing cells."""
     counts = imputations.data.counts.loc[list(stats[nt.RESPONSE].values)].to_numpy(float)
     out = {}
     for name, array in stats.data_vars.items():
@@ -237,9 +237,9 @@ def _summary(imputations: Imputations, parameters: pd.DataFrame, stats: xr.Datas
 
 
 def diagnose(dataset: xr.Dataset, var_names: list[str] | None = None) -> pd.DataFrame:
-    """One row for each scalar of a dataset with dims (chain, draw, ...), constants and all-nan left out.
+    """A row for each scalar of a dataset with dims (chain, draw, ...), without those that are not finite.
 
-    For a symmetric matrix (last two dims ``a``, ``a_2``) only the lower triangle is shown.
+    For a symmetric matrix (last two dims ``a``, ``a_2``) only the lower triangle is included.
     """
     labels, columns = [], []
     for name in var_names or [str(v) for v in dataset.data_vars]:
@@ -261,7 +261,7 @@ def _upper(dims: Sequence[Hashable], index: tuple[int, ...]) -> bool:
 
 
 def _statistics(x: np.ndarray) -> dict[str, np.ndarray]:
-    """x (chains, draws, k). The diagnostics of a quantity that does not move (a fixed prior) are nan."""
+    """Statistics of x (chains, draws, k); the diagnostics of a constant quantity (a fixed prior) are nan."""
     from arviz_stats.base import array_stats
 
     axes = {"chain_axis": 0, "draw_axis": 1}

@@ -1,4 +1,4 @@
-"""Draws of all parameters of a model from their priors, to be compared with the posterior."""
+"""Draws of all parameters of a model from their priors, for comparison with the posterior."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Array = NDArray[np.float64]
 def prior_group(
     model: ImputationModel, posterior: xr.Dataset, size: int, seed: int
 ) -> tuple[xr.Dataset, list[Event]]:
-    """Draws of every parameter from its prior, with the dims of `posterior` (1 chain, `size` draws).
+    """Draw every parameter from its prior, with the dims of `posterior` (1 chain, `size` draws).
 
     Returns
     -------
-    Dataset, and an event "no prior draws" for each parameter that has none: an improper prior (flat beta), or
-    one that the model does not know.
+    Dataset, and an event "no prior draws" for each parameter whose prior is improper (flat beta) or unknown to the
+    model.
     """
     rng = np.random.default_rng(seed)
     draws, events = {}, []
@@ -44,7 +44,7 @@ def _draws(
     shape: tuple[int, ...],
     size: int,
 ) -> tuple[Array | None, str]:
-    """(size, ...) draws; or None, and why."""
+    """Draws (size, ...); or None, and why."""
     if prior is None:
         return None, "the model does not give its prior"
     if isinstance(prior, pr.CoefficientPrior):

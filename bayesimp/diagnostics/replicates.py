@@ -1,12 +1,13 @@
-"""Posterior predictive checks by cluster: statistics of observed values next to those of replicated ones.
+"""Posterior predictive checks by cluster: statistics of observed values compared with replicated ones.
 
-For a statistic T of the observed cells of a variable in a cluster, and replicates y_rep of the same cells at draws of the
-posterior (effects of the clusters of the data, or of new ones),
+For a statistic T of the observed cells of a variable in a cluster, and replicates y_rep of the same cells at posterior
+draws (with the effects of the clusters of the data, or of new ones),
 
     p = Pr(T(y_rep) > T(y_obs) | y_obs) + Pr(T(y_rep) = T(y_obs) | y_obs) / 2        Gelman, Meng & Stern 1996, sec. 2
 
-Near 0 or 1 the model does not reproduce the statistic. The data are used twice, so p is nearer 1/2 than uniform where the
-model is right, above all of means, to which effects of the clusters are fitted; ``new_clusters=True`` asks more of them.
+If p is near 0 or 1, the model does not reproduce the statistic. The data are used twice, so under a correct model p is
+closer to 1/2 than uniform, above all for means, to which cluster effects are fitted; ``new_clusters=True`` is a
+stricter check of these.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 __all__ = ["Replicates", "replicates"]
 
 Array = NDArray[np.float64]
-EXTREME = 0.025  # of p, at each end
-LEAST = 3  # observed cells of a cluster, for a standard deviation
+EXTREME = 0.025  # p below this, or above 1 minus this, is extreme
+LEAST = 3  # fewest observed cells in a cluster for a standard deviation
 
 
 @dataclass(frozen=True)
 class Replicates(Printed):
-    """Observed statistics next to replicated ones.
+    """Observed statistics compared with replicated ones.
 
     Attributes
     ----------
@@ -44,9 +45,9 @@ class Replicates(Printed):
         One row for each variable, cluster and statistic: variable, cluster, statistic ("mean", "sd", "share of <level>",
         "share of 0"), cells, observed, replicated (mean), q2.5, q97.5, p.
     draws
-        Replicated tables.
+        Number of replicated tables.
     new_clusters
-        Whether effects were those of new clusters.
+        Whether cluster effects were those of new clusters.
     """
 
     table: pd.DataFrame
@@ -55,7 +56,7 @@ class Replicates(Printed):
 
     @property
     def extreme(self) -> pd.DataFrame:
-        """The rows with p below 0.025 or above 0.975, the most extreme first."""
+        """Rows with p below 0.025 or above 0.975, the most extreme first."""
         distance = np.minimum(self.table["p"], 1 - self.table["p"])
         return (
             self.table[distance < EXTREME]
@@ -65,7 +66,7 @@ class Replicates(Printed):
         )
 
     def by_variable(self) -> pd.DataFrame:
-        """variable, statistic, clusters, extreme (clusters with p below 0.025 or above 0.975), expected (at most)."""
+        """Table of variable, statistic, clusters, extreme (with p below 0.025 or above 0.975), expected (at most)."""
         far = self.table["p"].lt(EXTREME) | self.table["p"].gt(1 - EXTREME)
         grouped = far.groupby([self.table["variable"], self.table["statistic"]], sort=False)
         out = grouped.agg(["size", "sum"]).reset_index()
@@ -82,24 +83,24 @@ class Replicates(Printed):
 def replicates(
     imputations: Imputations, draws: int = 200, *, new_clusters: bool = False, seed: int = 0
 ) -> Replicates:
-    """Replicate the observed cells, and compare mean and spread (levels and zeros: shares) by cluster.
+    """Replicate the observed cells and compare means and standard deviations (for levels and zeros, shares) by cluster.
 
     Parameters
     ----------
     draws
-        About so many draws of the posterior are used, spread over the chains.
+        Approximate number of posterior draws to use, spread over the chains.
     new_clusters
-        Whether replicates come from new clusters, instead of from those of the data.
+        Whether replicates are of new clusters rather than those of the data.
     seed
-        Of effects and replicates.
+        Seed for effects and replicates.
 
     Raises
     ------
     SpecificationError
-        The engine does not replicate (`FCS`, and user-defined code), which the message explains; too few draws.
+        The engine cannot replicate (`FCS`, user-defined code; the message explains it), or there are too few draws.
     """
     if draws < 20:
-        raise SpecificationError(f"replicates: draws = {draws!r}; tail probabilities take 20 or more.")
+        raise SpecificationError(f"replicates: draws = {draws!r}; tail probabilities need at least 20.")
     posterior = imputations.tree["posterior"].sizes
     thin = max(posterior[nt.CHAIN] * posterior[nt.DRAW] // draws, 1)
     tree = imputations.tree_with("posterior_predictive", thin=thin, new_clusters=new_clusters, seed=seed)
@@ -120,7 +121,7 @@ def replicates(
 def _of_variable(
     name: str, family: Family, data: Any, drawn: Array, seen: Array, codes: NDArray[np.int64]
 ) -> list[dict[str, Any]]:
-    """Rows of one variable: drawn (D, n), seen (n,), codes (n,) of clusters."""
+    """Rows for one variable: drawn (D, n), seen (n,), cluster codes (n,)."""
     rows = []
     for cluster in np.unique(codes):
         own = codes == cluster
@@ -136,7 +137,7 @@ def _of_variable(
 
 
 def _statistics(name: str, family: Family, data: Any, cells: int) -> dict[str, Callable[[Array], Array]]:
-    """By label, functions (D, n) -> (D,)."""
+    """Label -> statistic, a function (D, n) -> (D,)."""
     if family.is_coded:
         levels = list(enumerate(data.levels(name)))
         shown = levels[1:] if len(levels) == 2 else levels

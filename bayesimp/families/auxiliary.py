@@ -1,6 +1,6 @@
-"""Parameters that responses have besides their linear predictors: shapes, scales and cutpoints.
+"""Parameters of responses besides their linear predictors: shapes, scales and cutpoints, with their priors.
 
-1 / sqrt(k) ~ half-t(3, 1)      of a shape k; of a gamma variable this is the coefficient of variation
+1 / sqrt(k) ~ half-t(3, 1)      for a shape k; for a gamma variable this is the coefficient of variation
 increments ~ exponential(1)     between cutpoints, of which the first is 0
 sigma ~ half-t(3, sd of y)      the scale of Student-t errors
 nu - 2 ~ Gamma(2, 1/10)         their degrees of freedom
@@ -31,22 +31,22 @@ POWER_PRIOR = 2.0, 2.0
 
 
 def shape_node(response: str = "", unit: float = 1.0) -> Any:
-    """The shape k as a node of the PyMC model that is open, with its prior.
+    """Add the shape k with its prior to the PyMC model in context; returns its node.
 
-    response: how its names end, in a model of several responses; unit: what the shape that is reported is multiplied by.
+    response: suffix of its names in a model of several responses; unit: factor of the reported shape.
     """
     variation = _half_t(f"{SHAPE.sampled}{_end(response)}")
     return _reported(f"{SHAPE.name}{_end(response)}", variation**-2, unit)
 
 
 def scale_node(response: str = "", unit: float = 1.0) -> Any:
-    """The scale sigma of Student-t errors in units of the response, or of logarithms; arguments as of `shape_node`."""
+    """The scale sigma of Student-t errors in units of the response, or of its log; arguments as for `shape_node`."""
     spread = _half_t(f"{SCALE.sampled}{_end(response)}")
     return _reported(f"{SCALE.name}{_end(response)}", spread, unit)
 
 
 def df_node(response: str = "", unit: float = 1.0) -> Any:
-    """The degrees of freedom nu of Student-t errors; arguments as of `shape_node`, without a unit."""
+    """The degrees of freedom nu of Student-t errors; arguments as for `shape_node`, with the unit unused."""
     import pymc as pm
 
     excess = pm.Gamma(f"{DEGREES_OF_FREEDOM.sampled}{_end(response)}", *DF_PRIOR)
@@ -54,25 +54,25 @@ def df_node(response: str = "", unit: float = 1.0) -> Any:
 
 
 def power_node(response: str = "", unit: float = 1.0) -> Any:
-    """The parameter lambda of the Yeo-Johnson transformation; arguments as of `shape_node`, without a unit."""
+    """The parameter lambda of the Yeo-Johnson transformation; arguments as for `shape_node`, with the unit unused."""
     import pymc as pm
     import pytensor.tensor as pt
 
-    # as in `_half_t`: bare numbers are taken for single precision
+    # as in `_half_t`: PyTensor treats bare numbers as single precision
     both = (pt.constant(number, dtype="float64") for number in POWER_PRIOR)
     half = pm.Beta(f"{POWER.sampled}{_end(response)}", *both)
     return _reported(f"{POWER.name}{_end(response)}", 2.0 * half, 1.0)
 
 
 def zi_node(response: str = "", unit: float = 1.0) -> Any:
-    """The probability zi of a structural zero; arguments as of `shape_node`, without a unit."""
+    """The probability zi of a structural zero; arguments as for `shape_node`, with the unit unused."""
     import pymc as pm
 
     return pm.Beta(f"{ZERO_INFLATION.name}{_end(response)}", 1.0, 1.0)
 
 
 def hu_node(response: str = "", unit: float = 1.0) -> Any:
-    """The probability hu of a zero, which is not above the hurdle; arguments as of `shape_node`, without a unit."""
+    """The probability hu of a zero, a count not above the hurdle; arguments as for `shape_node`, with the unit unused."""
     import pymc as pm
 
     return pm.Beta(f"{HURDLE.name}{_end(response)}", 1.0, 1.0)
@@ -86,7 +86,7 @@ def _half_t(name: str) -> Any:
     import pymc as pm
     import pytensor.tensor as pt
 
-    # PyTensor takes a bare 3 for single precision, and its log gamma function with it
+    # PyTensor treats a bare 3, and then its log gamma function, as single precision
     return pm.HalfStudentT(name, nu=pt.constant(3.0, dtype="float64"), sigma=1)
 
 
@@ -100,7 +100,7 @@ def _reported(name: str, value: Any, unit: float) -> Any:
 
 
 def _log_half_t(x: Array) -> Array:
-    # SciPy is loaded where a prior is asked for
+    # SciPy is imported only when a prior is evaluated
     from scipy import stats
 
     return np.log(2.0) + stats.t(3).logpdf(x)

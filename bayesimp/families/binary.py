@@ -1,4 +1,4 @@
-"""Families of successes out of trials.
+"""Families for successes out of trials.
 
 bernoulli    P(y = 1) = h(eta)                 h logistic, or Phi (link probit)
 binomial     y ~ Binomial(trials, h(eta))
@@ -33,14 +33,14 @@ def _binomial(data: Any, eta: Any) -> None:
 
 
 def logit_of_mean(eta: Any, link: str) -> Any:
-    """logit h(eta); logit Phi(eta) is exact in both tails."""
+    """logit h(eta), with logit Phi(eta) exact in both tails."""
     return eta if link == "logit" else _log_normal_cdf(eta) - _log_normal_cdf(-eta)
 
 
 def _log_normal_cdf(x: Any) -> Any:
     import pytensor.tensor as pt
 
-    # each branch is given only what it can take: the gradient of the other one would be 0 * inf
+    # each branch sees only arguments in its range: otherwise the gradient of the other one would be 0 * inf
     low, high = pt.minimum(x, 0.0), pt.maximum(x, 0.0)
     return pt.switch(
         x < 0, pt.log(0.5 * pt.erfcx(-low / ROOT_2)) - 0.5 * low**2, pt.log1p(-0.5 * pt.erfc(high / ROOT_2))
@@ -48,7 +48,7 @@ def _log_normal_cdf(x: Any) -> Any:
 
 
 def _log_density(y: Any, eta: Sequence[Any], given: GivenParameters) -> Any:
-    """y logit h - n log(1 + e^(logit h)) + log (n over y), which is 0 where all n = 1."""
+    """y logit h - n log(1 + e^(logit h)) + log (n over y); the last term is 0 if all n = 1."""
     import pytensor.tensor as pt
 
     logit, trials = logit_of_mean(eta[0], given.link), given.trials
@@ -61,7 +61,7 @@ def _simulate(v: Any, eta: Any, rng: np.random.Generator) -> Any:
 
 
 LINKS = {"logit": codes.LOGIT, "probit": codes.PROBIT}
-# with a coefficient for every row 0 and 1 are separated, which counts are not: one row more is needed in a cluster
+# with as many coefficients as rows 0 and 1 are separated (counts are not), so a cluster needs one more row
 BERNOULLI = Family(
     "bernoulli", "two values", BINARY, LINKS, ("binary", "logistic"), _bernoulli,
     most_levels=2, takes_trials=True, spare_rows=1, fitted_by="laplace", glmm_name="binomial",

@@ -1,17 +1,17 @@
-"""The censored normal family: values of which some are known only to lie below or above a limit.
+"""The censored normal family: some values are known only to lie below or above a limit.
 
     censored(c)    y = eta + e,    e ~ N(0, sigma^2)
 
-    c = "none"     y is observed                              contributes the density  p(y | eta)
-    c = "left"     y lies below the number in its place       contributes  P(y <= limit | eta)
-    c = "right"    y lies above the number in its place       contributes  P(y >= limit | eta)
+    c = "none"     y is observed and contributes the density  p(y | eta)
+    c = "left"     y is below the number given and contributes  P(y <= limit | eta)
+    c = "right"    y is above the number given and contributes  P(y >= limit | eta)
 
-The column of the variable holds its value or its limit, as in survival and brms in R, so that each study or laboratory
-may have a limit of its own; the column c says which. It takes these words only: -1 is "left" in brms and "right" in
-nlmixr2, and TRUE is censored from the left in NADA and from the right in survival.
+The column of the variable holds its value or its limit, as in R's survival and brms, so that each study or laboratory
+may have its own limit; the column c says which it is. c takes these words only, because -1 is "left" in brms and
+"right" in nlmixr2, and TRUE is left-censored in NADA and right-censored in survival.
 
-The parameters are those of the normal family. They are drawn given completed values, of which censored ones are drawn
-between their limits (Tobin 1958; Chib 1992), so that the limits enter by the probabilities above, exactly.
+The parameters are those of the normal family. They are drawn given completed values, with censored values drawn within
+their limits (Tobin 1958; Chib 1992), which is exact for the probabilities above.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ CENSORED = Family(
 def check_censoring(
     name: str, column: pd.Series, flags: pd.Series, words: Callable[[NDArray[np.bool_]], str]
 ) -> None:
-    """Refuse a column that does not say of each value whether it is observed, or a limit.
+    """Refuse a column that does not say for each value whether it is observed or a limit.
 
     Parameters
     ----------
     name
-        Of the variable.
+        Name of the variable.
     column, flags
-        (n,) its values or limits, and the words.
+        (n,) its values or limits, and the words that say which.
     words
-        Rows in words.
+        Describes rows in words.
 
     Raises
     ------
     DataError
-        Something else than the words; a value without a word.
+        An entry is not one of the words, or a value has none.
     """
     there = flags.notna().to_numpy()
     strange = there & ~flags.isin(CENSORING).to_numpy()
@@ -63,20 +63,20 @@ def check_censoring(
         found = listing(pd.unique(flags[strange].astype(object)), 5)
         raise DataError(
             f"'{flags.name}', which says how '{name}' is censored, has {found} {words(strange)}. It takes 'none' "
-            "(observed), 'left' (below the limit that stands in its place) and 'right' (above it). Numbers and True mean "
-            "different things in different programs: write words, "
-            f"table['{flags.name}'] = table['{flags.name}'].map({{True: 'left', False: 'none'}}), for one."
+            "(observed), 'left' (below the limit given) and 'right' (above it). Numbers and True mean "
+            "different things in different programs; write words, for example "
+            f"table['{flags.name}'] = table['{flags.name}'].map({{True: 'left', False: 'none'}})."
         )
     lacking = column.notna().to_numpy() & ~there
     if lacking.any():
         raise DataError(
-            f"'{flags.name}' is missing {words(lacking)} where '{name}' is a number: say whether this is its value "
+            f"'{flags.name}' is missing {words(lacking)} where '{name}' is a number; say whether this is its value "
             "('none') or a limit ('left', 'right')."
         )
 
 
 def censored_cells(column: pd.Series, flags: pd.Series) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(n,) whether each cell is censored from the left, and from the right; missing cells are neither."""
+    """Whether each cell is left-censored, and right-censored, (n,) each; missing cells are neither."""
     there = column.notna().to_numpy()
     return there & (flags == "left").to_numpy(bool, na_value=False), there & (flags == "right").to_numpy(
         bool, na_value=False

@@ -1,6 +1,6 @@
-"""Families of variables: what is read from a column's type, and whether a choice fits the column.
+"""Families of variables: inferred from a column's content, or checked against it.
 
-Inference, first rule that fits:
+Inference uses the first rule that fits:
 
     nothing observed                                        normal (nothing else is known; see the summary)
     bool; two values of text, category or whole numbers     bernoulli: -1/1, 0/100, 1.0/3.0, ...
@@ -9,11 +9,11 @@ Inference, first rule that fits:
     number                                                  normal
     anything else (dates, mixed content)                    none: kept in the table, not imputed
 
-Whole numbers with more than two values are normal, never poisson: in tables of patients and pupils they are
-scores, ages and years far more often than counts, and a score read as a count would get the wrong variance
-without a sign of it. Counts and short scales are declared: ``families={"visits": "poisson"}``. Two whole numbers seen
-once each are no coding but two measurements, and normal, unless they are 0 and 1 or 1 and 2. Two values that are no
-whole numbers (doses of 0.5 and 1.5) are normal too; where they are imputed, an event says so.
+Whole numbers with more than two values are normal, never poisson: in tables of patients and pupils they are scores,
+ages and years far more often than counts, and a score taken for a count would silently get the wrong variance. Counts
+and short scales must be declared: ``families={"visits": "poisson"}``. Two whole numbers that occur once each are taken
+as measurements, not as a coding, and are normal unless they are 0 and 1 or 1 and 2. Two values that are not whole
+numbers (doses of 0.5 and 1.5) are also normal; if they are imputed, an event says so.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 
 
 def infer(column: pd.Series) -> str:
-    """Family of a column, by the rules of the module."""
+    """The family of a column by the rules of the module docstring."""
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         two = len(_few_values(column)) == 2
@@ -74,30 +74,32 @@ def encode(
     column
         (n,), with missing cells.
     family
-        As `bayesimp.families.registry.family_of` takes it.
+        Its name, as in `bayesimp.families.registry.family_of`.
     words
-        Words for rows, as `bayesimp.table.clusters.Clusters.where` has them; None: rows only.
+        Describes rows in words, as `bayesimp.table.clusters.Clusters.where`; None: without clusters.
     levels
-        Levels that are known, where the column is a part of another; None: those of the column.
+        Known levels, if the column is part of another; None: those of the column.
 
     Returns
     -------
     values
-        (n,) float64, NaN where missing. bernoulli, ordinal, categorical: the position of the value among
-        ``levels``; the others: the numbers themselves.
+        (n,) float64, NaN where missing: for bernoulli, ordinal and categorical the position of the value in ``levels``,
+        otherwise the number itself.
     levels
-        Observed values behind 0, 1, ...: sorted, or in the order of a category. Empty for numbers.
+        Observed values coded as 0, 1, ...: sorted, or in the order of a category. Empty for numbers.
 
     Raises
     ------
     DataError
-        A value that the family does not have: the message says which and where.
+        A value is outside the family's support; the message says which and where.
     """
     place = _Place(column, family, words or partial(where, index=column.index))
     record = family_of(family)
     if not record.is_imputable:
         raise place.error(
-            "it is neither number, text nor category", column.notna().to_numpy(), "Turn it into one"
+            "it is neither numeric, text nor category",
+            column.notna().to_numpy(),
+            "Convert it to one of these",
         )
     if not record.is_coded:
         values = _numbers(column, place)
@@ -109,7 +111,7 @@ def encode(
         return values, ()
     if record.is_ordered and _kind(column) == "text" and not getattr(column.dtype, "ordered", False):
         raise place.error(
-            "the order of texts is not known", column.notna().to_numpy(),
+            "the order of its texts is unknown", column.notna().to_numpy(),
             "Make it an ordered category, pandas.Categorical(..., categories=[...], ordered=True)",
         )  # fmt: skip
     codes_of_values, values = positions(column)
@@ -120,14 +122,14 @@ def encode(
     if 0 < record.most_levels < len(levels):
         most = "two" if record.most_levels == 2 else str(record.most_levels)
         raise place.error(
-            f"it has {len(levels)} values ({listing(levels)}), {record.name} {most}", codes_of_values >= 0,
-            "Declare 'categorical' or 'ordinal', or join values",
+            f"it has {len(levels)} values ({listing(levels)}), but {record.name} allows {most}", codes_of_values >= 0,
+            "Declare 'categorical' or 'ordinal', or merge values",
         )  # fmt: skip
     return np.where(codes_of_values < 0, np.nan, codes_of_values), levels
 
 
 def _check_numbers(values: NDArray[np.float64], family: Family, place: _Place) -> None:
-    """Refuse numbers that a family of numbers does not have."""
+    """Refuse numbers outside the support of their family."""
     bad = family.outside(values)
     if bad.any():
         raise place.error(family.support.rule, bad, family.support.cure)
@@ -135,7 +137,7 @@ def _check_numbers(values: NDArray[np.float64], family: Family, place: _Place) -
 
 @dataclass(frozen=True)
 class _Place:
-    """Where in the table a message points to."""
+    """The place in the table that a message refers to."""
 
     column: pd.Series
     family: str
@@ -145,7 +147,7 @@ class _Place:
         found = self.column[rows]
         try:
             values = listing(pd.unique(found)[:6], most=3)
-        except TypeError:  # lists, for one, of which no two can be compared
+        except TypeError:  # unhashable values, such as lists
             values = listing(pd.unique(found.map(repr))[:6], most=3)
         return DataError(
             f"Variable '{self.column.name}' cannot be {self.family}: {problem}. Found {values} "
@@ -154,7 +156,7 @@ class _Place:
 
 
 def _kind(column: pd.Series) -> str:
-    """``boolean``, ``number``, ``text``, ``empty`` or ``other``: content, not only type."""
+    """``boolean``, ``number``, ``text``, ``empty`` or ``other``, from the content and not only the type."""
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         return _kind(pd.Series(dtype.categories))
@@ -174,24 +176,24 @@ def _kind(column: pd.Series) -> str:
 
 
 def as_continuous(column: pd.Series) -> str:
-    """Advice: how a column is taken as continuous where it may be, by what it holds."""
+    """Advice on how to treat a column as continuous, depending on its content."""
     if _kind(column) == "text" and stored_as_text(column):
         return (
-            f"If it holds numbers: pandas.to_numeric(table[{str(column.name)!r}], errors='coerce') makes it numbers, and "
-            "anything else missing."
+            f"If it holds numbers, pandas.to_numeric(table[{str(column.name)!r}], errors='coerce') converts them and "
+            "makes anything else missing."
         )
     if _kind(column) not in ("number", "boolean", "empty"):
         values = listing(_few_values(column))
         return (
-            f"It holds {values}: if it may be treated as continuous, write numbers in their place in the table, then "
+            f"It holds {values}. If it may be treated as continuous, replace them by numbers in the table, then use "
             f"IncompleteData(..., families={{{str(column.name)!r}: 'normal'}})."
         )
     declared = f"IncompleteData(..., families={{{str(column.name)!r}: 'normal'}})"
-    return f"If it may be treated as continuous, say so: {declared}."
+    return f"If it may be treated as continuous, declare it: {declared}."
 
 
 def stored_as_text(column: pd.Series) -> str:
-    """``its numbers are stored as text (all but 'n/a')``; empty if fewer than half of the different texts are numbers."""
+    """``its numbers are stored as text (all but 'n/a')``; "" if fewer than half of the distinct texts are numbers."""
     if isinstance(column.dtype, pd.CategoricalDtype) or _kind(column) != "text":
         return ""
     texts = pd.Series(column.dropna().unique(), dtype=object)
@@ -203,7 +205,7 @@ def stored_as_text(column: pd.Series) -> str:
 
 
 def _few_values(column: pd.Series) -> list:
-    """Distinct observed values in order of appearance, at most three, which the head often shows."""
+    """At most three distinct observed values in order of appearance; the first rows often suffice."""
     for part in (column.iloc[:1000], column):
         values = part.dropna().unique()
         if len(values) > 2:
@@ -212,9 +214,9 @@ def _few_values(column: pd.Series) -> list:
 
 
 def _numbers(column: pd.Series, place: _Place) -> NDArray[np.float64]:
-    """float64 with NaN, from what is stored as a number."""
+    """The numbers of a column as float64 with NaN."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        numbers = _kind(column) == "number"  # missing ones among whole numbers: these have no NaN
+        numbers = _kind(column) == "number"  # whole numbers with missing values have no NaN
         column = column.astype(object).astype("Float64") if numbers else column
     kind = _kind(column)
     if kind == "empty":
@@ -231,8 +233,8 @@ def _numbers(column: pd.Series, place: _Place) -> NDArray[np.float64]:
             )
         raise place.error(
             "it has values that are not numbers", text,
-            "Give it a family of levels ('bernoulli', 'categorical'; 'ordinal' of an ordered category), or make it "
-            "numbers in the table",
+            "Give it a family with levels ('bernoulli', 'categorical'; 'ordinal' for an ordered category), or make it "
+            "numeric in the table",
         )  # fmt: skip
     return column.astype("Float64" if column.dtype == object else column.dtype).to_numpy(
         np.float64, na_value=np.nan
@@ -240,15 +242,15 @@ def _numbers(column: pd.Series, place: _Place) -> NDArray[np.float64]:
 
 
 def positions(column: pd.Series) -> tuple[NDArray[np.int64], pd.Index]:
-    """Position of each value among the distinct ones, -1 where missing, and these.
+    """The position of each value among the distinct values, -1 if missing, and the distinct values.
 
-    Sorted, or in the order of a category (of which those without rows are left out); in order of appearance
-    where values cannot be compared.
+    These are sorted, or in the order of a category (without levels that have no rows), or in order of appearance if
+    values cannot be compared.
 
     Raises
     ------
     DataError
-        Values that may change, lists for one, and so cannot tell rows apart.
+        Values are mutable, such as lists, and so cannot identify levels.
     """
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.cat.remove_unused_categories()
@@ -266,6 +268,6 @@ def _in_order_of_appearance(column: pd.Series) -> tuple[NDArray[np.int64], pd.In
     except TypeError as error:
         kinds = listing(sorted({type(value).__name__ for value in column.dropna()}))
         raise DataError(
-            f"The values of '{column.name}' ({kinds}) may change and so cannot be ids or levels. Make them text in the "
-            f"table: table[{str(column.name)!r}].astype(str)."
+            f"The values of '{column.name}' ({kinds}) are mutable, so they cannot be ids or levels. Convert them to "
+            f"text in the table: table[{str(column.name)!r}].astype(str)."
         ) from error

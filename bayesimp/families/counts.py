@@ -1,4 +1,4 @@
-"""Families of counts, with mu = e^eta.
+"""Families for counts, with mu = e^eta.
 
 poisson              y ~ Poisson(mu)
 negative_binomial    y ~ NB(mu, k),      var y = mu + mu^2 / k
@@ -34,14 +34,14 @@ def _negative_binomial(data: Any, eta: Any) -> None:
 
 
 def log_poisson(y: Any, eta: Any) -> Any:
-    """y eta - e^eta - log y!, as a node of PyTensor."""
+    """y eta - e^eta - log y! as a PyTensor node."""
     import pytensor.tensor as pt
 
     return y * eta - pt.exp(eta) - pt.gammaln(y + 1)
 
 
 def log_negative_binomial(y: Any, eta: Any, k: Any) -> Any:
-    """log of Gamma(y + k) / (Gamma(k) y!) (k / (k + mu))^k (mu / (k + mu))^y, as a node of PyTensor."""
+    """log of Gamma(y + k) / (Gamma(k) y!) (k / (k + mu))^k (mu / (k + mu))^y as a PyTensor node."""
     import pytensor.tensor as pt
 
     total = pt.logaddexp(pt.log(k), eta)

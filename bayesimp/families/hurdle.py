@@ -1,11 +1,11 @@
-"""Families of counts whose zeros have a process of their own, with mu = e^eta (Mullahy 1986).
+"""Families for counts with a separate process for zeros, with mu = e^eta (Mullahy 1986).
 
 hurdle_poisson              y = 0 with probability hu,   else y ~ Poisson(mu) given y > 0
 hurdle_negative_binomial    y = 0 with probability hu,   else y ~ NB(mu, k) given y > 0,    var NB = mu + mu^2 / k
 
-hu ~ Beta(1, 1), one for all rows: whether a count is zero depends on no predictor and no cluster. Where it does, split
-the variable (whether it is 0, and the count where it is not). Unlike in the zero-inflated families, zeros may also be
-rarer than a count's.
+hu ~ Beta(1, 1) is the same for all rows: whether a count is zero depends on no predictor and no cluster. If it should,
+split the variable into whether it is 0 and the count if it is not. Unlike in the zero-inflated families, zeros may also
+be rarer than in the count model.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ __all__ = ["HURDLE_NEGATIVE_BINOMIAL", "HURDLE_POISSON", "log_above_zero", "log_
 
 
 def log_above_zero(eta: Any, k: Any = None) -> Any:
-    """log(1 - p_0), p_0 = e^-mu, or (1 + mu / k)^-k, as a node of PyTensor."""
+    """log(1 - p_0), with p_0 = e^-mu or (1 + mu / k)^-k, as a PyTensor node."""
     import pytensor.tensor as pt
 
     return pt.log1mexp(-pt.exp(eta) if k is None else k * (pt.log(k) - pt.logaddexp(pt.log(k), eta)))
 
 
 def log_hurdle(y: Any, count: Any, above: Any, hu: Any) -> Any:
-    """log p(y) from log p(y) without the hurdle and `log_above_zero`, as a node of PyTensor."""
+    """log p(y) from that of the count model and `log_above_zero`, as a PyTensor node."""
     import pytensor.tensor as pt
 
     return pt.switch(pt.eq(y, 0), pt.log(hu), pt.log1p(-hu) + count - above)
@@ -67,7 +67,7 @@ def _negative_binomial(data: Any, eta: Any) -> None:
 
 
 def _random(rng: np.random.Generator, size: Any, hu: Any, eta: Any, k: Any = None) -> Any:
-    """Draws for simulated tables and for predictive draws of PyMC; the kernels have their own."""
+    """Draws for simulated tables and PyMC's predictive draws; kernels have their own."""
     import numpy as np
     from scipy import stats
 

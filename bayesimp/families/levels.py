@@ -1,7 +1,7 @@
-"""Families of more than two levels, y = 0..K-1.
+"""Families with more than two levels, y = 0..K-1.
 
 ordinal        P(y <= l) = logistic(c_l - eta),    c_0 = 0,    c_l = c_(l-1) + increment_l
-categorical    P(y = l) ~ e^eta_l,                 eta_0 = 0,  eta_1..eta_(K-1) with effects of their own
+categorical    P(y = l) ~ e^eta_l,                 eta_0 = 0,  eta_1..eta_(K-1) with separate effects
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def _categorical(data: Any, eta: Any) -> None:
 
 
 def log_cumulative(eta: Any, levels: int, response: str = "") -> Any:
-    """(n, K) log P(y = l) = log P(y <= l) + log P(y > l - 1) + log(1 - e^-increment_l).
+    """log P(y = l) = log P(y <= l) + log P(y > l - 1) + log(1 - e^-increment_l), (n, K).
 
-    This is the difference of two logistic functions as a product: subtracted (pm.OrderedLogistic) they are equal in
-    float64 where |eta| > 37. response: how the names of its variables end, in a model of several responses.
+    This writes the difference of two logistic functions as a product: computed as a difference (pm.OrderedLogistic) it
+    is 0 in float64 if |eta| > 37. response: suffix of the names of its variables in a model of several responses.
     """
     import pymc as pm
     import pytensor.tensor as pt
@@ -68,7 +68,7 @@ def _simulate_ordinal(v: Any, eta: Any, rng: np.random.Generator) -> Any:
 
 
 def _simulate_categorical(v: Any, eta: Any, rng: np.random.Generator) -> Any:
-    """The largest of eta_l + Gumbel noise."""
+    """The level l with the largest eta_l + Gumbel noise."""
     gumbel = rng.gumbel(size=(len(eta), eta.shape[1] + 1))
     return (np.column_stack([np.zeros(len(eta)), eta]) + gumbel).argmax(axis=1)
 

@@ -1,9 +1,9 @@
-"""The normal family, and the family of columns that are not imputed.
+"""The normal family, and the family for columns that are not imputed.
 
     normal    y = eta + e,    e ~ N(0, sigma^2)
 
-Its conditional models are functions of cross products (`bayesimp.kernels.chained`), not of rows, and its PyMC model has
-the cluster effects integrated out (`bayesimp.models.conditional_normal`), so that there is no node for its response.
+Its conditional models use cross products (`bayesimp.kernels.chained`), not rows, and its PyMC model integrates out the
+cluster effects (`bayesimp.models.conditional_normal`), so there is no node for its response.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def simulate_normal(v: Any, eta: Any, rng: np.random.Generator) -> Any:
     return eta[:, 0] + v.sd * rng.standard_normal(len(eta))
 
 
-# five degrees of freedom are left for the residual variance of a cluster
+# leaves five degrees of freedom for the residual variance of a cluster
 NORMAL = Family(
     "normal", "any number", REAL, {"identity": codes.NORMAL}, ("gaussian",),
     spare_rows=5, fitted_by="linear", glmm_name="gaussian", log_density=log_normal, simulate=simulate_normal,

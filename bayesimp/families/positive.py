@@ -1,12 +1,12 @@
-"""Families of positive numbers, with mu = e^eta.
+"""Families for positive numbers, with mu = e^eta.
 
     gamma               y ~ Gamma(k, k / mu),    var y = mu^2 / k
     inverse_gaussian    y ~ IG(mu, k),           var y = mu^3 / k
     lognormal           log y ~ N(eta, sigma^2)
 
-Models see y divided by its mean; the shape of the gamma family and sigma do not depend on the unit of y, the shape of the
-inverse Gaussian does. mu is the mean of the first two, the median of a lognormal variable, whose mean is
-mu e^(sigma^2 / 2).
+Models use y divided by its mean. The shape of the gamma family and sigma do not depend on the unit of y; the shape of
+the inverse Gaussian does. mu is the mean in the first two families and the median of a lognormal variable, whose mean
+is mu e^(sigma^2 / 2).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The beta family of proportions, with mu = 1 / (1 + e^-eta) and precision phi.
+"""The beta family for proportions, with mu = 1 / (1 + e^-eta) and precision phi.
 
     beta    y ~ Beta(mu phi, (1 - mu) phi),    var y = mu (1 - mu) / (1 + phi),    1 / sqrt(phi) ~ half-t(3, 1)
 
-It has no mass at 0 and 1, where its density is zero or infinite: a column with such values is refused.
+It has no mass at 0 and 1, where its density is zero or infinite, so a column with these values is refused.
 """
 
 from __future__ import annotations

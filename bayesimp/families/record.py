@@ -1,9 +1,9 @@
-"""A family of distributions as one record: everything that the rest of the package asks about it.
+"""A family of distributions as one record with everything that the rest of the package needs to know.
 
-Other rooms never compare names of families; they ask the record. So a new family is a record that is registered
+Other rooms never compare names of families; they use the record. A new family is therefore a record that is registered
 (`bayesimp.families.register`), and nothing else changes. `bayesimp.families.positive` is a template.
 
-A family without kernel codes has no compiled density. It is imputed through method ``pymc``, by the node that
+A family without kernel codes has no compiled density. It is imputed by method ``pymc``, with the node that
 `Family.response` adds to the model; methods that need the density refuse it.
 """
 
@@ -33,18 +33,18 @@ class Support:
         ``"numbers"``: continuous values; ``"counts"``: whole numbers; ``"levels"``: positions 0, 1, ... among the
         values of the column; ``"nothing"``: the variable is neither imputed nor a predictor.
     values
-        The set in words, for a response as its model sees it; ``levels-1`` is replaced by its number.
+        The set in words, for the response in its model; ``levels-1`` is replaced by its number.
     outside
-        ``(y, highest) -> (n,) bool``: whether each value of ``y`` (n,), which has no missing values, lies outside the
-        set. ``highest`` is the largest value allowed: the trials (n,), the number of levels less one, or infinity.
+        ``(y, highest) -> (n,) bool``: whether each value of ``y`` (n,), which has no missing values, is outside the
+        set. ``highest`` is the largest value allowed: the trials (n,), the number of levels minus one, or infinity.
     rule
         Why a column with other values is refused, for the message.
     is_bounded
-        Whether both ends are finite, so that imputed values cannot run away.
+        Whether both ends are finite, so that imputed values cannot diverge.
     is_positive
         Whether all values are above zero, so that their logarithms exist.
     is_below_one
-        Whether all values are below one, which the loop of chained equations keeps them from being rounded to.
+        Whether all values are below one; chained equations prevent them from being rounded to one.
     cure
         What to do about other values, for the message.
     """
@@ -78,11 +78,11 @@ POSITIVE = Support(
 )
 PROPORTION = Support(
     "numbers", "numbers between 0 and 1, both excluded", lambda y, highest: (y <= 0) | (y >= 1),
-    "a proportion lies between 0 and 1, and this family has no mass at 0 and at 1", is_bounded=True, is_positive=True,
+    "a proportion lies between 0 and 1, and this family has no mass at 0 or 1", is_bounded=True, is_positive=True,
     is_below_one=True,
     cure="Divide percentages by 100; declare 'binomial(n)' if they are successes out of a known number of trials; if 0 "
-    "and 1 are rounded, write the value before rounding; if they are real, split the variable (whether it is 0 or 1, and "
-    "the proportion where it is neither), or declare 'normal'",
+    "and 1 are rounded, enter the values before rounding; if they are real, split the variable (whether it is 0 or "
+    "1, and the proportion if it is neither), or declare 'normal'",
 )  # fmt: skip
 COUNTS = Support("counts", "0, 1, 2, ..", _no_count, COUNT_RULE)
 SUCCESSES = Support("counts", "0..trials", _no_count_up_to, COUNT_RULE, is_bounded=True)
@@ -93,28 +93,28 @@ NOTHING = Support("nothing", "nothing", _nowhere, is_bounded=True)
 
 @dataclass(frozen=True)
 class Auxiliary:
-    """A parameter that a response's distribution has besides its linear predictors.
+    """A parameter of a response's distribution besides its linear predictors.
 
     Attributes
     ----------
     name
-        In results, as ``shape_y`` of a variable y.
+        Its name in results, as ``shape_y`` for a variable y.
     sampled
-        The free variable of the PyMC model that stands for it.
+        The name of the free variable in the PyMC model that represents it.
     from_sampled, from_kernel
-        The parameter from that variable, and from the array ``aux`` of the kernels
+        Functions that compute the parameter from that variable, and from the kernels' array ``aux``
         (`bayesimp.kernels.families.responses`).
     node
-        ``(response, unit) -> node``: the parameter as a node of the PyMC model that is open, with its prior, before it is
-        multiplied by ``unit``; ``response``: how its names end in a model of several. None where the node of the
-        response has it within.
+        ``(response, unit) -> node``: adds the parameter with its prior to the PyMC model in context and returns its
+        node, before multiplication by ``unit``; ``response``: suffix of its names in a model of several responses. None
+        if the node of the response includes it.
     log_prior
-        The log density of the free variable (...,) from arrays ``aux`` (..., a) of a family that kernels have.
+        The log prior density (...,) of the free variable from arrays ``aux`` (..., a), for a family with kernels.
     to_kernel
-        The entries of ``aux`` from that variable; None: as `from_sampled`.
+        The entries of ``aux`` from that variable; None: the same as `from_sampled`.
     has_unit
-        Whether it is multiplied by the unit of the response: its mean where it is divided by that, its standard deviation
-        where it is standardised.
+        Whether it is multiplied by the unit of the response: its mean if the response is divided by that, its standard
+        deviation if the response is standardised.
     """
 
     name: str
@@ -128,18 +128,18 @@ class Auxiliary:
 
 
 class GivenParameters(NamedTuple):
-    """What the density of one response needs besides its values and linear predictors (`Family.log_density`).
+    """Arguments of the density of one response besides its values and linear predictors (`Family.log_density`).
 
     Attributes
     ----------
     name, link
-        Of the response.
+        Name and link of the response.
     trials
-        (n,) of binomials, else 1.
+        (n,) trials of binomials, otherwise 1.
     levels
-        Number of levels of its values, 0 if it has none.
+        Number of levels, 0 if it has none.
     scale, second
-        The residual standard deviation, scale or shape, and a parameter after it, as nodes; None where there is none.
+        Nodes of the residual standard deviation, scale or shape, and of a further parameter; None if there is none.
     """
 
     name: str
@@ -157,48 +157,48 @@ class Family:
     Attributes
     ----------
     name, aliases
-        As users write it, in lower case; the name is what results and files store.
+        As users write them, in lower case; results and files store the name.
     words
-        What a variable of the family holds, in a few words.
+        The values of a variable of the family, in a few words.
     support
-        Values that it can have.
+        The set of possible values.
     links
-        The kernels' code by link (`bayesimp.kernels.families.codes`), None where no kernel has the density. The
-        first link is the default.
+        Link -> the kernels' code (`bayesimp.kernels.families.codes`), None if no kernel has the density. The first link
+        is the default.
     response
-        ``(data, eta) -> None``: adds the node of the response to the PyMC model that is open, with ``data`` a
-        `bayesimp.models.conditional_normal.ConditionalData` and ``eta`` (n, r) the linear predictors. PyMC is imported
-        inside it. None where there is no such model.
+        ``(data, eta) -> None``: adds the node of the response to the PyMC model in context, with ``data`` a
+        `bayesimp.models.conditional_normal.ConditionalData` and ``eta`` (n, r) the linear predictors. It imports PyMC
+        itself. None if there is no such model.
     auxiliary
         Shape or cutpoints, if it has any.
     further
-        Parameters after that one, in the order of the array ``aux`` of the kernels.
+        Parameters after that one, in the order of the kernels' array ``aux``.
     least_levels, most_levels
-        Of a variable with levels, as its models need them; 0 as the most means any number.
+        Numbers of levels that its models allow; 0 as the most means any number.
     is_ordered
-        Whether the order of its levels matters, so that text without an order is refused.
+        Whether the order of its levels matters; text without an order is then refused.
     predictor_per_level
-        Whether each level but the first has a linear predictor of its own: K - 1 of K levels.
+        Whether each level except the first has its own linear predictor: K - 1 for K levels.
     takes_trials
-        Whether the response is a number of successes out of trials, one trial if no column says how many.
+        Whether the response is a number of successes out of trials; without a column of trials there is one.
     column_of_trials
-        Whether the column of trials is part of the name, as in ``"binomial(n)"``.
+        Whether the name includes the column of trials, as in ``"binomial(n)"``.
     is_censored
-        Whether some values are known only to lie beyond a limit. A column, whose name is part of the family's, as in
-        ``"censored(c)"``, says which (`bayesimp.families.censored`).
+        Whether some values are known only to lie beyond a limit. The name includes the column that says which, as in
+        ``"censored(c)"`` (`bayesimp.families.censored`).
     as_predictor
-        The function under which it predicts other variables by default, where its own model has a log link:
-        ``"log"``, ``"log1p"``, or empty for the variable as it is.
+        The function through which it predicts other variables by default, if its own model has a log link: ``"log"``,
+        ``"log1p"``, or empty for no transformation.
     spare_rows
-        Rows beyond the number of coefficients that a regression in one cluster needs.
+        Number of rows, beyond the number of coefficients, that a regression in one cluster needs.
     fitted_by
-        How it is the outcome of an analysis: ``"linear"``, ``"laplace"``, ``"glmm"`` (by the optional package), or
-        empty if it is none.
+        How analyses with this outcome are fitted: ``"linear"``, ``"laplace"``, ``"glmm"`` (the optional package), or
+        empty if they are not.
     glmm_name
         Its name in that package, and in R's ``glm``.
     log_density
-        ``(y, eta, given) -> (n,) node``: log p(y | eta) of values y (n,), numbers or nodes, with ``eta`` the list of r
-        linear predictors (n,) and ``given`` a `GivenParameters`. PyTensor is imported inside it. None: PyMC's joint model
+        ``(y, eta, given) -> (n,) node``: log p(y | eta) for values y (n,), numbers or nodes, with ``eta`` the list of r
+        linear predictors (n,) and ``given`` a `GivenParameters`. It imports PyTensor itself. None: PyMC's joint model
         (models/joint_glmm.py) refuses the family.
     simulate
         ``(variable, eta, rng) -> (n,)``: values given linear predictors ``eta`` (n, r), with ``variable`` a
@@ -228,19 +228,19 @@ class Family:
     simulate: Simulator | None = None
 
     def __reduce__(self) -> tuple[Callable[[str], Family], tuple[str]]:
-        """Pickles and copies hold the name: a family is its record in the registry, functions and all."""
+        """Pickles and copies store only the name; the record, with its functions, comes from the registry."""
         from bayesimp.families.registry import family_of
 
         return family_of, (self.name,)
 
     @property
     def is_normal(self) -> bool:
-        """Whether its models are the linear ones, on cross products and with conjugate updates."""
+        """Whether its models are linear, on cross products and with conjugate updates."""
         return self.name == "normal"
 
     @property
     def has_normal_errors(self) -> bool:
-        """Whether values are normal given the linear predictor, whether or not all of them are seen."""
+        """Whether values are normal given the linear predictor, even if some are censored."""
         return self.is_normal or self.is_censored
 
     @property
@@ -250,15 +250,15 @@ class Family:
 
     @property
     def is_standardised(self) -> bool:
-        """Whether models see the response less its mean, divided by its standard deviation: an identity link, compiled.
+        """Whether models use the response minus its mean, divided by its standard deviation: a compiled identity link.
 
-        A family without kernel codes sees it as it is.
+        For a family without kernel codes the response is not scaled.
         """
         return self.links.get("identity") is not None
 
     @property
     def is_imputable(self) -> bool:
-        """Whether a variable of it can be imputed, or predict others."""
+        """Whether a variable of this family can be imputed or predict others."""
         return self.support.kind != "nothing"
 
     @property
@@ -278,12 +278,12 @@ class Family:
 
     @property
     def is_two_valued(self) -> bool:
-        """Whether it has at most two levels: as a predictor it is one column."""
+        """Whether it has at most two levels, so that it is one column as a predictor."""
         return self.is_coded and self.most_levels == 2
 
     @property
     def is_factor(self) -> bool:
-        """Whether it may have more than two levels: as a predictor it is a column of 0 and 1 for each but the first."""
+        """Whether it may have more than two levels: as a predictor it is a 0/1 column for each except the first."""
         return self.is_coded and not self.is_two_valued
 
     @property
@@ -293,25 +293,25 @@ class Family:
 
     @property
     def is_divided_by_mean(self) -> bool:
-        """Whether models see the response divided by its mean, which a log link turns into a shift of the intercept."""
+        """Whether models use the response divided by its mean, which under a log link only shifts the intercept."""
         return self.has_log_link and self.support.is_positive
 
     @property
     def has_log_mean_intercept(self) -> bool:
-        """Whether a weak prior of the intercept is around the log of the mean: a log link of undivided values."""
+        """Whether a weak prior of the intercept is centred at the log of the mean: a log link without division."""
         return self.has_log_link and not self.is_divided_by_mean
 
     @property
     def has_kernel(self) -> bool:
-        """Whether kernels have its density, under each of its links."""
+        """Whether kernels have its density under each of its links."""
         return bool(self.links) and None not in self.links.values()
 
     def link(self, asked: str) -> str:
-        """The link to use: the one asked for where the family has it, else its default."""
+        """The requested link if the family has it, otherwise its default."""
         return asked if asked in self.links else next(iter(self.links))
 
     def code(self, link: str) -> int:
-        """The kernels' code under a link, of a family that has a kernel.
+        """The kernels' code of the family with a link.
 
         Raises
         ------
@@ -324,9 +324,9 @@ class Family:
         return code
 
     def predictors(self, levels: int = 0) -> int:
-        """r, the number of linear predictors of a variable with so many levels."""
+        """The number r of linear predictors of a variable with this number of levels."""
         return levels - 1 if self.predictor_per_level else 1
 
     def outside(self, y: Array, highest: Any = np.inf) -> NDArray[np.bool_]:
-        """(n,) whether each value is outside the support; missing values (NaN) are not. See `Support.outside`."""
+        """Whether each value is outside the support, (n,); missing values (NaN) are not. See `Support.outside`."""
         return self.support.outside(y, highest) & ~np.isnan(y)

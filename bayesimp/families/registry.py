@@ -1,4 +1,4 @@
-"""All families by name, and how a user's name becomes one of them."""
+"""All families by name, and the interpretation of the names that users give."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ FAMILIES: dict[str, Family] = {
 }  # fmt: skip
 
 TOBIT = (
-    "Declare 'censored(c)', with c the name of a column that has 'left' where only an upper limit of the value is known, "
-    "'right' where only a lower one is, 'none' elsewhere; the limits stand in place of the values."
+    "Declare 'censored(c)', where the column c has 'left' if only an upper limit of the value is known, "
+    "'right' if only a lower one is, and 'none' otherwise; limits are entered in place of the values."
 )
 INTERVAL = (
-    "Values between two limits are imputed by a PyMC model of your own: bi.FromPyMC, as in "
+    "Values between two limits can be imputed by your own PyMC model through bi.FromPyMC, as in "
     "bayesimp.models.detection_limit. Leave them missing in the table."
 )
 BOX_COX = (
-    "Declare 'yeo_johnson' if its transformation is to be estimated, 'lognormal' or 'gamma' if the variable is positive "
-    "and skewed, or put a transformed column into the table."
+    "Declare 'yeo_johnson' if its transformation is to be estimated, 'lognormal' or 'gamma' if the variable is "
+    "positive and skewed, or add a transformed column to the table."
 )
 ELSEWHERE = {
     "tobit": TOBIT, "detection_limit": TOBIT, "interval_censored": INTERVAL, "box_cox": BOX_COX, "box-cox": BOX_COX,
@@ -57,12 +57,12 @@ ELSEWHERE = {
 
 
 def register(family: Family) -> Family:
-    """Make a family known under its name and aliases, for tables made from now on.
+    """Register a family under its name and aliases, for tables created from now on.
 
     Parameters
     ----------
     family
-        Its record. A saved run names its families; it is loaded where they are registered.
+        Its record. A saved run stores names of families; to load it, they must be registered.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def register(family: Family) -> Family:
     Raises
     ------
     SpecificationError
-        A name that another family has, or that is not in lower case; a record without links.
+        A name is taken or not in lower case, or the record has no links.
     """
     names = (family.name, *family.aliases)
     for name in names:
@@ -80,11 +80,11 @@ def register(family: Family) -> Family:
         if name in known_names():
             owner = next(f.name for f in FAMILIES.values() if name in (f.name, *f.aliases))
             raise SpecificationError(
-                f"Family {family.name!r}: the name {name!r} is that of family {owner!r}. Choose another."
+                f"Family {family.name!r}: the name {name!r} belongs to family {owner!r}. Choose another."
             )
     if not family.links:
         raise SpecificationError(
-            f'Family {family.name!r} has no link. Give links={{"log": None}}, for one; None says that no kernel has '
+            f'Family {family.name!r} has no link. Give links={{"log": None}}, for example; None means that no kernel has '
             "the density."
         )
     FAMILIES[family.name] = family
@@ -92,12 +92,12 @@ def register(family: Family) -> Family:
 
 
 def family_of(name: str) -> Family:
-    """The record of a family by its stored name, as `IncompleteData.families` has it: ``"poisson"``, ``"binomial(n)"``.
+    """The record of a family from its stored name, as in `IncompleteData.families`: ``"poisson"``, ``"binomial(n)"``.
 
     Raises
     ------
     SpecificationError
-        Not a family that is registered.
+        The family is not registered.
     """
     family = FAMILIES.get(name.partition("(")[0])
     if family is None:
@@ -111,20 +111,20 @@ def known_names() -> tuple[str, ...]:
 
 
 def analysis_names(*fitted_by: str) -> tuple[str, ...]:
-    """Names of the families whose analyses are fitted in one of these ways (`Family.fitted_by`)."""
+    """Names of families whose analyses are fitted in one of these ways (`Family.fitted_by`)."""
     found = [family for family in FAMILIES.values() if family.fitted_by in fitted_by]
     return tuple(dict.fromkeys(name for family in found for name in (family.name, family.glmm_name)))
 
 
 def read_name(name: str, variable: str, columns: Collection[str] = ()) -> str:
-    """The family meant by a name or alias; ``"binomial(n)"`` and ``"censored(c)"`` keep the name of their column.
+    """The stored name for a name or alias; ``"binomial(n)"`` and ``"censored(c)"`` keep their column.
 
-    Spaces around its name are part of it where one of the columns of the table is called so.
+    Spaces around the column's name are kept if the table has a column with that name.
 
     Raises
     ------
     SpecificationError
-        Not a family.
+        The name is not that of a family.
     """
     inside = trials(name) or censoring(name)
     if column := inside if inside in columns else inside.strip():
@@ -133,12 +133,12 @@ def read_name(name: str, variable: str, columns: Collection[str] = ()) -> str:
         if isinstance(name, str) and name.lower() in (family.name, *family.aliases):
             if family.column_of_trials:
                 raise SpecificationError(
-                    f"Family '{family.name}' of '{variable}': say out of how many by the name of a column, "
+                    f"Family '{family.name}' of '{variable}': name the column of trials, "
                     f"\"{family.name}(n)\"; 0 and 1 are 'bernoulli'."
                 )
             if family.is_censored:
                 raise SpecificationError(
-                    f"Family '{family.name}' of '{variable}': say which values are limits by the name of a column, "
+                    f"Family '{family.name}' of '{variable}': name the column that says which values are limits, "
                     f"\"{family.name}(c)\"; it has 'left' (below), 'right' (above) or 'none' in each row."
                 )
             return family.name
@@ -150,19 +150,19 @@ def read_name(name: str, variable: str, columns: Collection[str] = ()) -> str:
 
 
 def trials(name: str) -> str:
-    """The column of trials of ``"binomial(n)"``, spaces and all; empty for other families."""
+    """The column of trials in ``"binomial(n)"``, including spaces; empty for other families."""
     family, inside = _split(name)
     return inside if family is not None and family.column_of_trials else ""
 
 
 def censoring(name: str) -> str:
-    """The column of ``"censored(c)"`` that says which values are limits; empty for other families."""
+    """The column in ``"censored(c)"`` that says which values are limits; empty for other families."""
     family, inside = _split(name)
     return inside if family is not None and family.is_censored else ""
 
 
 def _split(name: str) -> tuple[Family | None, str]:
-    """Family and column of ``"binomial(n)"``."""
+    """The family and column in ``"binomial(n)"``."""
     if not isinstance(name, str) or not name.endswith(")"):
         return None, ""
     head, _, inside = name[:-1].partition("(")

@@ -1,10 +1,10 @@
-"""The Student-t family, for numbers of which some lie far from what the others suggest.
+"""The Student-t family, for numbers with outliers.
 
     student    y ~ t_nu(eta, sigma),    sigma ~ half-t(3, sd of y),    nu - 2 ~ Gamma(2, 1/10)
 
-nu is above 2, so that the variance sigma^2 nu / (nu - 2) is finite, as pooled analyses of the completed tables assume. A
-prior mean of 22 degrees of freedom is near the normal model; outliers bring nu down. Its models see the response less its
-mean, divided by its standard deviation, as normal ones do.
+nu is above 2, so that the variance sigma^2 nu / (nu - 2) is finite, as pooled analyses of the completed tables assume.
+The prior mean of 22 degrees of freedom is close to the normal model; outliers lower nu. Like normal models, its models
+use the response minus its mean, divided by its standard deviation.
 """
 
 from __future__ import annotations

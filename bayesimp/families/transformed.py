@@ -1,12 +1,12 @@
-"""The Yeo-Johnson family, for skewed numbers of either sign whose transformation is normal.
+"""The Yeo-Johnson family, for skewed numbers of either sign that are normal after transformation.
 
     yeo_johnson    psi(u) ~ N(eta, sigma^2),      u = (y - c) / s,     c and s the mean and sd of the observed y
                    psi(u) = sign(u) ((1 + |u|)^p - 1) / p,    p = lambda where u >= 0,  2 - lambda where u < 0
                    lambda / 2 ~ Beta(2, 2),     sigma ~ half-t(3, 1)
 
-(Yeo & Johnson 2000). lambda = 1 is the normal family; below 1 the right tail is the longer one, above 1 the left one. As
-0 < lambda < 2, all numbers are values of psi. Parameters are in the units of the data, those of T(y) = c + s psi(u),
-which is y for lambda = 1. Neither the origin nor the unit of y changes lambda, as both are taken out of u.
+(Yeo & Johnson 2000). lambda = 1 is the normal family; below 1 the right tail is longer, above 1 the left tail. Since 0
+< lambda < 2, psi takes all real values. Parameters are in the units of the data, those of T(y) = c + s psi(u), which is
+y for lambda = 1. lambda does not depend on the origin or unit of y, because u does not.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _yeo_johnson(data: Any, eta: Any) -> None:
 
 
 def _simulate(v: Any, eta: Any, rng: np.random.Generator) -> Any:
-    """As they are: u = y."""
+    """Values on the scale on which u = y."""
     if not 0 < v.shape < 2:
         raise SpecificationError(
             f"'{v.name}': shape is lambda of yeo_johnson, between 0 and 2; got {v.shape}."
@@ -59,7 +59,7 @@ def _simulate(v: Any, eta: Any, rng: np.random.Generator) -> Any:
 
 
 def _untransformed(z: Any, power: Any) -> Any:
-    """psi^-1 of numbers."""
+    """psi^-1(z)."""
     p = np.where(z >= 0, power, 2.0 - power)
     return np.sign(z) * np.expm1(np.log1p(p * np.abs(z)) / p)
 

@@ -1,10 +1,10 @@
-"""Families of counts with more zeros than their models give, with mu = e^eta (Lambert 1992).
+"""Families for counts with excess zeros, with mu = e^eta (Lambert 1992).
 
 zero_inflated_poisson              y = 0 with probability zi,   else y ~ Poisson(mu)
 zero_inflated_negative_binomial    y = 0 with probability zi,   else y ~ NB(mu, k),    var y = mu + mu^2 / k
 
-zi ~ Beta(1, 1), one for all rows: a structural zero depends on no predictor and no cluster. Where it does, split the
-variable (whether it is 0, and the count where it is not).
+zi ~ Beta(1, 1) is the same for all rows: a structural zero depends on no predictor and no cluster. If it should, split
+the variable into whether it is 0 and the count if it is not.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _negative_binomial(data: Any, eta: Any) -> None:
 
 
 def _log_zero_inflated(y: Any, count: Any, zi: Any) -> Any:
-    """log p(y) from log((1 - zi) p(y)) of a count, as a node of PyTensor."""
+    """log p(y) from log((1 - zi) p(y)) of the count, as a PyTensor node."""
     import pytensor.tensor as pt
 
     return pt.switch(pt.eq(y, 0), pt.logaddexp(pt.log(zi), count), count)
@@ -69,7 +69,7 @@ def _log_negative_binomial(y: Any, eta: Sequence[Any], given: GivenParameters) -
 
 
 def _simulate(count: Simulator, v: Any, eta: Any, rng: np.random.Generator) -> Any:
-    """Counts, a share `v.zeros` of which are structural zeros."""
+    """Counts of which a share `v.zeros` are structural zeros."""
     return count(v, eta, rng) * (rng.random(len(eta)) >= v.zeros)
 
 

@@ -1,1 +1,1 @@
-"""Fully conditional specification: the model, its loop, its runs."""
+"""Fully conditional specification (FCS): the model, its loop and its runs."""

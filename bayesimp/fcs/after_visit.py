@@ -1,4 +1,4 @@
-"""What follows a visit to a block: the user's functions of imputed values, and columns derived from them."""
+"""Steps after a visit to a block: the user's functions of imputed values, then derived columns."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from bayesimp.table.clusters import varies_within
 
 __all__ = ["POST", "call_post", "derive"]
 
-POST = 1 << 30  # the code of values changed by the user's function
+POST = 1 << 30  # event code for values changed by the user's function
 
 
 def call_post(table: ChainedTable, chain: Chain, k: int, function: Callable, b: int, block: Block) -> None:
-    """Let the user's function change the values just drawn; a change is counted."""
+    """Let the user's function change the values just drawn, and count the changes."""
     holes = table.holes(k) if block.drawn is None else block.drawn
     drawn = table.on_data_scale(k, chain.V[holes, k - table.p])
-    if not len(
-        drawn
-    ):  # of a cluster-level variable, if other rows of the clusters determine all missing values
+    if not len(drawn):  # a cluster-level variable whose missing values other rows of the clusters determine
         return
     changed = np.asarray(function(drawn.copy()))
     if changed.dtype.kind not in "biuf":
@@ -33,13 +31,13 @@ def call_post(table: ChainedTable, chain: Chain, k: int, function: Callable, b: 
     changed = changed.astype(float)
     if changed.shape != drawn.shape or not np.isfinite(changed).all():
         raise SamplingError(
-            f"post['{table.names[k]}'] must return {len(drawn)} finite values, one for each that it is given; got "
+            f"post['{table.names[k]}'] must return {len(drawn)} finite values, one for each that it receives; got "
             f"shape {changed.shape}" + ("" if np.isfinite(changed).all() else ", some not finite") + "."
         )
     if k in table.exact and not np.isclose(table.nearest(k, changed), changed, rtol=1e-9).all():
         known = table.exact[k]
         raise SamplingError(
-            f"post['{table.names[k]}'] returned a value that the variable cannot have; possible are "
+            f"post['{table.names[k]}'] returned a value that the variable cannot have; possible values are "
             + (", ".join(f"{value:g}" for value in known[:10]) if len(known) else "whole numbers")
             + "."
         )
@@ -47,8 +45,8 @@ def call_post(table: ChainedTable, chain: Chain, k: int, function: Callable, b: 
         cluster = table.cells.cluster[table.row_cell[holes]]
         if varies_within(changed, cluster).any():
             raise SamplingError(
-                f"post['{table.names[k]}'] returned several values for the rows of a cluster, and the variable has one "
-                "in each: what it returns may depend on the values that it is given alone."
+                f"post['{table.names[k]}'] returned different values for rows of one cluster, but the variable has one "
+                "value per cluster. The result must depend only on the values that it receives."
             )
     if (changed != drawn).any():
         chain.record(b, POST, int((changed != drawn).sum()))
@@ -56,7 +54,7 @@ def call_post(table: ChainedTable, chain: Chain, k: int, function: Callable, b: 
 
 
 def derive(table: ChainedTable, chain: Chain, changed: set[str]) -> None:
-    """Recompute derived columns that depend on changed ones, in order."""
+    """Recompute the derived columns that depend on changed ones, in order."""
     names = []
     for derived in table.derived:
         if changed & set(derived.ingredients):
@@ -68,5 +66,5 @@ def derive(table: ChainedTable, chain: Chain, changed: set[str]) -> None:
         if not np.isfinite(chain.V[:, k - table.p]).all():
             raise SamplingError(
                 f"'{table.names[k]}' is not finite for some imputed values of its ingredients (a logarithm of a "
-                "negative number, a division by 0?). Give these bounds=, or use another expression."
+                "negative number, or a division by 0?). Give the ingredients bounds=, or use another expression."
             )

@@ -142,8 +142,8 @@ class FCSRun(Run):
         """Refused, with the reason."""
         raise SpecificationError(
             f"{what}: {NOT_KEPT[what]}. JointNormal and JointGLMM have it; FCS has 'standard_deviations' and "
-            "'correlations', and imp.overimpute(seed=1), which hides observed values in turn and imputes them, compares "
-            "what a conditional model predicts with what is left out."
+            "'correlations', and imp.overimpute(seed=1), which hides observed values in turn and imputes them, "
+            "compares what a conditional model predicts with what is left out."
         )
 
     def state(self) -> xr.Dataset:

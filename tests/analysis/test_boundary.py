@@ -276,7 +276,7 @@ def test_models_that_are_not_nested():
     slopes_of_both = fit("y ~ x + z + (x + z | g)", reml=False)  # cor(z, x | g) here, cor(x, z | g) there
     assert compare(slopes_of_both, fit("y ~ x + (z + x | g)", reml=False), "D3").df1 == 1
     for larger, smaller, message in (
-        (fit("y ~ x + z"), fit("y2 ~ x"), "another response"),
+        (fit("y ~ x + z"), fit("y2 ~ x"), "its response is 'y2', that of the larger one 'y'"),
         (
             fit("y ~ x + (1 + x | g)", reml=False),
             fit("y ~ x + (1 | h)", reml=False),

@@ -671,7 +671,9 @@ def test_what_other_analyses_do_not_have():
         fits("y ~ x").explained()
     with pytest.raises(SpecificationError, match="depend on all rows"):
         fits("y ~ scale(x) + (1 | g)").marginal_effects("x")
-    with pytest.raises(SpecificationError, match=r"exist only for fixed effects of|exist for linear mixed models"):
+    with pytest.raises(
+        SpecificationError, match=r"exist only for fixed effects of|exist for linear mixed models"
+    ):
         logistic().predictions(by=[], df_complete="satterthwaite")
 
 

@@ -170,7 +170,9 @@ def test_components_on_every_scale():
 def test_a_singular_fit_is_said_not_hidden():
     phi = np.array([[0.0], [-np.inf], [0.2]])
     V = np.array([[[0.1]], [[np.nan]], [[0.1]]])
-    with pytest.warns(StatisticalWarning, match="sd: a variance of zero in 1 of 3 tables: no standard error"):
+    with pytest.warns(
+        StatisticalWarning, match="sd: a variance of zero in 1 of 3 tables: it has no standard error"
+    ):
         p = pool_components(phi, V, ["sd"], [False], "sd")
     assert p.estimate[0] == pytest.approx((1 + 0 + np.exp(0.2)) / 3) and np.isnan(p.t[0])
     assert pool_components(phi, V, ["sd"], [False], "median").estimate[0] == 1

@@ -71,7 +71,7 @@ def test_with_many_clusters_of_one_size_the_two_agree():
 
 def test_bad_input():
     frame = simulate_pair(3, 4, SIGMA, PSI)
-    with pytest.raises(SpecificationError, match="places in the table"):
+    with pytest.raises(SpecificationError, match="positions in the table"):
         predictive_draws(frame, [12])
     frame.loc[0, "y1"] = np.nan
     with pytest.raises(SpecificationError, match="complete data"):

@@ -96,7 +96,7 @@ def test_verdicts(chained):
     good = verdict(chains(rng, 20, 200, 5, 1))
     assert good.converged and good.verdict.startswith("Converged")
     few = verdict(chains(rng, 5, 50, 5, 1))  # 250 draws have no ESS of 400
-    assert few.mixes and not few.converged and few.verdict.startswith("Mixes, too few draws")
+    assert few.mixes and not few.converged and few.verdict.startswith("Mixes, but too few draws")
     assert ("`extend(" in few.verdict and "`iterate(" in few.verdict) == chained
     assert ("`extend_until()`" in few.verdict) == (not chained)
     assert "draws under [impute]" in in_plan_words(few.verdict) or chained

@@ -92,7 +92,7 @@ def test_shares_of_levels_and_ties():
 
 
 def test_what_is_refused(right):
-    with pytest.raises(SpecificationError, match="20 or more"):
+    with pytest.raises(SpecificationError, match="at least 20"):
         right.replicates(5)
     fcs = bi.FCS(right.data).impute(m=2, seed=1, cycles=4, tune=1, progress=False)
     with pytest.raises(SpecificationError, match="posterior_predictive"):

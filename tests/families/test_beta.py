@@ -72,7 +72,7 @@ def test_zero_one_and_percentages_are_refused_with_rows_and_cure(bad):
     frame.loc[[0, 5], "y"] = bad
     with pytest.raises(
         DataError,
-        match=rf"'y' cannot be beta: .*no mass at 0 and at 1. Found {bad} in 2 of 96 rows.*binomial",
+        match=rf"'y' cannot be beta: .*no mass at 0 or 1. Found {bad} in 2 of 96 rows.*binomial",
     ):
         bi.IncompleteData(frame, "g", {"y": "beta"})
     assert bi.IncompleteData(frame, "g").families["y"] == "normal"  # as long as nobody says otherwise

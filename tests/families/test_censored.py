@@ -319,7 +319,7 @@ def test_the_table_says_how_many_are_censored():
 
 
 @pytest.mark.parametrize("change, families, message", [
-    ({}, {"crp": "censored"}, r"'censored' of 'crp'.*by the name of a column.*'left'"),
+    ({}, {"crp": "censored"}, r"'censored' of 'crp'.*name the column that says which values are limits.*'left'"),
     ({}, {"crp": "censored(lod)"}, r"no other column 'lod'"),
     ({}, {"crp": "censored(crp)"}, r"no other column 'crp'"),
     ({"crp_is": True}, {"crp": "censored(crp_is)"}, r"'crp_is'.*has True in 180 of 180 rows.*write words"),

@@ -198,7 +198,7 @@ def test_the_joint_normal_model_and_analyses_refuse_it(run):
 
 def test_a_name_is_registered_once():
     for name, taken in (("galton", "galton"), ("toy", "count")):
-        with pytest.raises(SpecificationError, match=f"the name '{taken}' is that of family"):
+        with pytest.raises(SpecificationError, match=f"the name '{taken}' belongs to family"):
             register(Family(name, "", POSITIVE, {"log": None}, (taken,)))
     with pytest.raises(SpecificationError, match="lower case"):
         register(Family("Toy", "", POSITIVE, {"log": None}))

@@ -132,7 +132,7 @@ def test_families_without_models():
     data = bi.IncompleteData(f, cluster="study")
     with pytest.raises(
         SpecificationError,
-        match=r"'sex': method 'ml' is for normal.*use 'mlmi'.*'F', 'M': .*numbers in their place",
+        match=r"'sex': method 'ml' is for normal.*use 'mlmi'.*'F', 'M': .*replace them by numbers",
     ):
         conditionals(data, "ml")
     c = conditionals(data, {"sex": None})

@@ -324,7 +324,7 @@ def test_overrides(values, family, numbers, levels):
             ["'v' cannot be poisson", "0, 1, 2", "in 2 of 3 rows (first: 0, 2)", "clusters (1, 3)"],
         ),
         ([1, 2, 3], "bernoulli", ["'v' cannot be bernoulli", "3 values (1, 2, 3)", "'ordinal'"]),
-        (["a", "b", "c"], "ordinal", ["'v' cannot be ordinal", "order of texts", "ordered=True"]),
+        (["a", "b", "c"], "ordinal", ["'v' cannot be ordinal", "order of its texts", "ordered=True"]),
         (pd.Categorical(["a", "b", "c"]), "ordinal", ["'v' cannot be ordinal", "ordered=True"]),
     ],
 )
@@ -341,7 +341,7 @@ def test_unknown_families_and_names(frame):
 def test_dates_are_kept_but_have_no_numbers(frame):
     frame["when"] = pd.Timestamp("2026-01-01")
     data = IncompleteData(frame, "school")
-    with pytest.raises(DataError, match="'when' cannot be none: it is neither number"):
+    with pytest.raises(DataError, match="'when' cannot be none: it is neither numeric"):
         data.numeric("when")
 
 
@@ -448,7 +448,7 @@ def test_categories_of_whole_numbers_with_holes_are_numbers():
 def test_ids_and_levels_that_may_change_are_refused_in_words(values, kind):
     frame = pd.DataFrame({"g": np.arange(12) // 4, "v": values * 6, "y": np.arange(12.0)})
     for cluster, families in (("v", None), (["g", "v"], None), ("g", {"v": "categorical"})):
-        with pytest.raises(DataError, match=rf"'v' \('{kind}'\) may change .* table\['v'\].astype\(str\)"):
+        with pytest.raises(DataError, match=rf"'v' \('{kind}'\) are mutable.* table\['v'\].astype\(str\)"):
             IncompleteData(frame, cluster, families)
     with pytest.raises(DataError, match="'v' cannot be normal: it has values that are not numbers"):
         IncompleteData(frame, "g", {"v": "normal"})

@@ -208,7 +208,7 @@ def test_options_of_an_analysis_that_do_not_go_together(write, lines, message):
 @pytest.mark.parametrize(
     ("formula", "message"),
     [
-        ("written ~ course", "integrates over a random effect, but the formula has none"),
+        ("written ~ course", "integrates over a random effect, and the formula has none"),
         ("written ~ course + (1 + course | school)", "(Intercept, course)"),
         ("written ~ course + (1 | school) + (1 | gender)", "(Intercept, Intercept)"),
     ],
