@@ -55,11 +55,11 @@ def test_names_that_are_alike_in_the_results_are_told_apart():
 def test_masks_follow_the_index_or_are_refused():
     table = small()
     hole = table["y1"].isna()
-    with pytest.raises(bi.SpecificationError, match=r"where\['y1'\] has another index"):
+    with pytest.raises(bi.SpecificationError, match=r"where\['y1'\] has a different index"):
         fcs(where={"y1": hole.sample(frac=1, random_state=1)})
-    with pytest.raises(bi.SpecificationError, match=r"where.* has another index"):
+    with pytest.raises(bi.SpecificationError, match=r"where.* has a different index"):
         fcs(where=table.isna().reset_index(drop=True).iloc[::-1])
-    with pytest.raises(bi.SpecificationError, match="ignore has another index"):
+    with pytest.raises(bi.SpecificationError, match="ignore has a different index"):
         fcs(ignore=hole.iloc[::-1])
     for where in (table.isna().to_numpy(), "missing", [True]):
         with pytest.raises(bi.SpecificationError, match="where takes a table"):
@@ -76,7 +76,7 @@ def test_ignoring_all_that_is_observed_is_refused():
     table = small()
     with pytest.raises(bi.DataError, match="no observed value of 'y1'"):
         fcs(ignore=table["y1"].notna())
-    with pytest.raises(bi.DataError, match="rows of 1 cluster"):
+    with pytest.raises(bi.DataError, match="rows of only 1 cluster"):
         fcs(ignore=table["study"] != "a")
 
 

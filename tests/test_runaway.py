@@ -90,12 +90,12 @@ def test_bmi_as_a_predictor_of_what_it_is_made_of_is_refused(name, other):
     """The circle is named, and what to do."""
     words = (
         rf"'bmi' is computed from '{name}', so it cannot predict '{name}': .* circle '{name}' -> 'bmi' -> '{name}', and "
-        rf"imputed values run away.* Take 'bmi' out of the predictors of '{name}' and put '{other}' there instead"
+        rf"imputed values run away.* Remove 'bmi' from the predictors of '{name}' and use '{other}' instead"
     )
     with pytest.raises(SpecificationError, match=words):
         bi.FCS(bi.IncompleteData(children(), "g"), derived=DERIVED, predictors={name: "~ bmi + y + (1 | g)"})
     table = children().assign(bmi=lambda f: f["weight"] / (f["height"] / 100) ** 2)
-    with pytest.raises(SpecificationError, match=f"{words}, or impute 'bmi' as a variable of its own"):
+    with pytest.raises(SpecificationError, match=f"{words}, or impute 'bmi' as a separate variable"):
         bi.FCS(bi.IncompleteData(table, "g"), derived=DERIVED, predictors={name: "~ bmi + y + (1 | g)"})
 
 
@@ -125,7 +125,7 @@ def test_an_error_after_values_ran_away_names_the_circle(method):
     """Wherever it ends: fixed effects that are not identified, a residual variance, a cube that is no number."""
     model = bi.FCS(bi.IncompleteData(cubes(), "g"), method, derived={"cube": "x**3"})
     words = (
-        r"^(Imputation 0, cycle \d+|'cube' is not finite).*By then imputed values of .*'x' \(.*have run away\. They "
+        r"^(Imputation 0, cycle \d+|'cube' is not finite).*By then, imputed values of .*'x' \(.*have run away\. They "
         r"drive each other: 'x' -> 'cube' -> 'y' -> 'x', .*Leave one of these predictors out of its formula, "
         r"or give them bounds=\.$"
     )

@@ -152,7 +152,7 @@ REFUSED = {
     ),
     "an infinite covariate": (lambda t: t.assign(x=[np.inf, 3, 4, 5]), r"'x' is infinite in 1 of 4 rows"),
     "a new level": (lambda t: t.assign(w=list("abcd")), r"'w' has levels .* 'd', in 1 of 4 rows.*'a', 'b', 'c'"),
-    "text for a number": (lambda t: t.assign(x=list("abcd")), r"'x' is string.*4 rows\) and a number"),
+    "text for a number": (lambda t: t.assign(x=list("abcd")), r"'x' is string.*4 rows\) but a number"),
     "dates for a number": (lambda t: t.assign(x=pd.Timestamp("2020-01-01")), r"'x' is datetime64"),
     "text for a response": (lambda t: t.assign(y=list("abcd")), r"'y' cannot be normal.* in 4 of 4 rows"),
     "a column twice": (lambda t: pd.concat([t, t[["y"]]], axis=1), "more than once: 'y'"),

@@ -179,8 +179,8 @@ def as_continuous(column: pd.Series) -> str:
     """Advice on how to treat a column as continuous, depending on its content."""
     if _kind(column) == "text" and stored_as_text(column):
         return (
-            f"If it holds numbers, pandas.to_numeric(table[{str(column.name)!r}], errors='coerce') converts them and "
-            "makes anything else missing."
+            f"If it holds numbers, pandas.to_numeric(table[{str(column.name)!r}], errors='coerce') makes it numbers, "
+            "and anything else missing."
         )
     if _kind(column) not in ("number", "boolean", "empty"):
         values = listing(_few_values(column))

@@ -20,8 +20,8 @@ def described_model(model: FCS) -> str:
     lines = [f"FCS: {len(model.spec.blocks)} conditional models, {n:,} rows in {m:,} clusters"]
     lines += [text(model.spec, model.data.cluster)]
     if model.methods_by_default:
-        lines += ["  methods chosen by family, level and observed clusters: a note says where it is not bayes,",
-                  "  the Bayesian model of the variable's family with effects of clusters"]  # fmt: skip
+        lines += ["  methods chosen by family, level and observed clusters; a note says where it is not bayes,",
+                  "  the Bayesian model of the variable's family with cluster effects"]  # fmt: skip
     lines += [f"  priors of {line}" for line in _priors(model)]
     lines += [f"  bounds of {name}: {described_bounds(pair)}" for name, pair in model.bounds.items()]
     lines += [f"  changed by a user-defined function (post): {name}" for name in model.post]

@@ -1,4 +1,4 @@
-"""Events of a run of chained equations: what defaults chose, priors at an odd origin, what happened in the blocks."""
+"""Events of a run of chained equations: default choices, priors at a remote origin, and what blocks recorded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["chain_events", "choices", "origins"]
 
 
 def choices(spec: Conditionals) -> list[Event]:
-    """Events for what defaults chose, or left out, in the models of the blocks."""
+    """Events for what defaults chose or left out in the models of the blocks."""
     about: dict[str, list[str]] = {}
     for block in {block.name: block for block in spec.blocks}.values():
         for note in block.notes:
@@ -60,7 +60,9 @@ def chain_events(model: FCS, seed: int, chains: Sequence[Chain]) -> list[Event]:
         )  # fmt: skip
         if code < 0:
             kind = "variable held"
-            message += ", as the others were completed: nothing was drawn, and its values stayed as they were"
+            message += (
+                ", given the completed values of the others: nothing was drawn, so its values did not change"
+            )
         if code != POST:
             message += f" ({count / visits:.0%} of {visits:,} visits)"
         out.append(Event(kind, model.table.blocks[block].block.name, message, count))

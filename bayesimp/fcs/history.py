@@ -1,4 +1,4 @@
-"""What chains of chained equations keep of every cycle."""
+"""The record that chains keep of every cycle."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["History", "empty_history"]
 class History:
     """The kept cycles of all chains, on the working scale.
 
-    blocks: by block, arrays (chains, cycles, ...); mean, sd (chains, cycles, m, variables): of imputed values.
+    blocks: for each block, arrays (chains, cycles, ...); mean and sd of imputed values, (chains, cycles, m, variables).
     """
 
     blocks: list[dict[str, np.ndarray]]
@@ -26,7 +26,7 @@ class History:
 
     @property
     def cycles(self) -> int:
-        """The number of cycles that are kept."""
+        """The number of kept cycles."""
         return self.mean.shape[1]
 
     def joined(self, other: History, axis: int) -> History:
@@ -48,7 +48,7 @@ class History:
 
 
 def empty_history(table: ChainedTable, chains: Sequence[Chain], cycles: int) -> History:
-    """Arrays for the cycles of these chains, not yet filled."""
+    """Uninitialised arrays for the cycles of these chains."""
     n = len(chains)
     blocks = [
         {name: np.empty((n, cycles, *value.shape)) for name, value in theta.kept().items()}

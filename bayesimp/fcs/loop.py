@@ -1,7 +1,7 @@
-"""The loop of fully conditional specification: many imputations, each a chain from its own start.
+"""The loop of fully conditional specification: each imputation is a chain from its own start.
 
-One cycle visits the blocks in their order; a block draws its parameters given the observed values of its own responses
-and the completed values of everything else, then its missing values (Kunkel & Kaizar 2017, eq. 4):
+One cycle visits the blocks in order. A block draws its parameters given the observed values of its own responses and
+the completed values of everything else, then its missing values (Kunkel & Kaizar 2017, eq. 4):
 
     theta_k, B_k ~ g~_k( . | Y_k_obs, Y_-k, X)           `Block.step`
     Y_k_mis      ~ g_k( . | Y_k_obs, Y_-k, theta_k, B_k)
@@ -46,7 +46,7 @@ __all__ = [
     "start_chain",
 ]
 
-ADAPT = 10  # cycles before a second tuning, which no longer sees the random starting values
+ADAPT = 10  # cycles before a second tuning, which is free of the random starting values
 SECONDS = 0.2  # imputations take turns of about this length, so that an interrupt stops all of them at the same cycle
 # incomplete rows below which light steps called from Python are faster on one thread than on two
 ROWS_FOR_THREADS = 5_000
@@ -93,7 +93,7 @@ def _parameters(table: ChainedTable, blocks: list[Block], chain: Chain) -> list[
 def _donors(
     rng: np.random.Generator, table: ChainedTable, k: int, holes: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """A random observed value for every missing cell."""
+    """A random observed value for each missing cell, from its cluster if possible."""
     row_cluster = table.cells.cluster[table.row_cell]
     seen = ~holes
     y = np.concatenate([table.D[:, k], table.start[seen, k - table.p]])
@@ -111,19 +111,19 @@ class Model(Protocol):
 
     @property
     def table(self) -> ChainedTable:
-        """The table in the form that the loop reads."""
+        """The table in the form that the loop uses."""
 
     @property
     def post_by_column(self) -> Mapping[int, Callable]:
         """Column of the table -> function that post-processes its imputed values."""
 
     def conditionals(self, seed: int) -> list[Block]:
-        """The blocks in the order of their visits, made for one run."""
+        """The blocks in the order of their visits, created for one run."""
 
 
 @dataclass(frozen=True)
 class Cycles:
-    """Cycles of chained equations: a task of `bayesimp.sampling.executors`, which can be pickled.
+    """Cycles of chained equations as a task of `bayesimp.sampling.executors`, which can be pickled.
 
     Compiled and tuned parts are not pickled but rebuilt after unpickling.
     """
@@ -139,7 +139,7 @@ class Cycles:
 
     @cached_property
     def parts(self) -> tuple[ChainedTable, list[Block], Mapping[int, Callable]]:
-        """The table, the blocks, and the user's functions by column."""
+        """The table, the blocks, and column -> the user's function."""
         return self.model.table, self.model.conditionals(self.seed), self.model.post_by_column
 
     @cached_property
@@ -149,7 +149,7 @@ class Cycles:
 
     @property
     def light(self) -> bool:
-        """Whether steps are short and called from Python, so that threads would not help."""
+        """Whether steps are short and called from Python, so that threads do not help."""
         table, conditionals, _ = self.parts
         heavy = len(table.row) >= ROWS_FOR_THREADS or any(block.heavy for block in conditionals)
         return not heavy and self.visits is None
@@ -175,7 +175,7 @@ class Cycles:
             raise SamplingError(f"{error} {circle}") from error
 
     def put(self, into: History, place: int, start: int, piece: History) -> None:
-        """Copy the cycles of one chain into those of all."""
+        """Copy the cycles of one chain into the history of all."""
         stop = start + piece.cycles
         for block, own in zip(into.blocks, piece.blocks, strict=True):
             for name, values in own.items():
@@ -186,7 +186,7 @@ class Cycles:
 def run_cycles(
     task: Cycles, chains: list[Chain], cycles: int, executor: Executor, report: Report | None = None
 ) -> History:
-    """Advance all chains by `cycles` in parallel; returns the kept states, fewer if the run was interrupted."""
+    """Advance all chains by `cycles` in parallel; returns the kept cycles, fewer if the run was interrupted."""
     history = task.room(chains, cycles)
     done, ahead, stop = 0, 1, threading.Event()
 
@@ -200,7 +200,7 @@ def run_cycles(
             began = time.perf_counter()
             finished = session.run(chains, history, done, n, report=shown, stop=stop)
             if stop.is_set() or min(finished) < n:
-                # turns are short: all chains stop at the same cycle, as if the run had been that long
+                # turns are short: let all chains stop at the same cycle, as if the run had been that long
                 level = max(finished) if done else min(finished)
                 session.catch_up(chains, history, done, finished, level)
                 return history.truncated(done + level)
@@ -221,7 +221,7 @@ def _advance(
     stop: int,
     place: int = 0,
 ) -> None:
-    """Run cycles start..stop-1 of chain c and keep them at its place in the history; visits: see `_visits`."""
+    """Run cycles start..stop-1 of chain c and store them at its place in the history; visits: see `_visits`."""
     if visits is not None:
         _advance_compiled(table, blocks, visits, chain, history, c, start, stop, place)
         return
@@ -245,7 +245,7 @@ def _advance(
 
 
 def _visits(table: ChainedTable, blocks: list[Block], post: Mapping[int, Callable]) -> Places | None:
-    """The arguments of whole cycles in one kernel call; None if anything happens in Python between blocks."""
+    """Arguments for whole cycles in one kernel call; None if anything happens in Python between blocks."""
     visits = [block.visit for block in blocks]
     whole = [visit for visit in visits if visit is not None]
     return None if post or table.derived or len(whole) < len(visits) else places(whole, VISIT)
@@ -262,7 +262,7 @@ def _advance_compiled(
     stop: int,
     place: int,
 ) -> None:
-    """The same in one kernel call, if every block is a Gibbs step and nothing is computed between blocks."""
+    """As `_advance`, in one kernel call: every block is a Gibbs step and nothing is computed between blocks."""
     kept = [[block[name][place, start:stop] for name in KEPT] for block in history.blocks]
     states = places(
         [
@@ -280,7 +280,7 @@ def _advance_compiled(
 
 
 def _fail(table: ChainedTable, chain: Chain, block: Block, b: int, c: int, code: int) -> None:
-    """End the run with what a negative code means."""
+    """End the run with the message for a negative code."""
     _, message = block.words.get(code, ("failed", f"code {code}"))
     name = table.blocks[b].block.name
     lasting = chain.failing.get(name, 0)

@@ -1,4 +1,4 @@
-"""Products and powers of conditional models as residuals on the columns that they contain (scale/margins.py)."""
+"""Products and powers in conditional models as residuals on the columns that they contain (scale/margins.py)."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Residual:
 def beside_margins(
     spec: Conditionals, names: Sequence[str], full: Array, fitted: NDArray[np.bool_]
 ) -> tuple[Conditionals, dict[str, Residual]]:
-    """Put products and powers that have a prior on new base columns, `Residual`, fitted where all of it is observed.
+    """Replace products and powers that have a prior by new base columns, `Residual`, fitted where all parts are observed.
 
-    These are those of Z, and those of X if beta has the weak prior of a generalised model (`priors.Weak`). names (d,),
-    full (N, d): base columns in the units of the data; fitted (N,): rows to which models are fitted. The intercept's
-    share is left to the centring of base columns. Two-stage models have no prior, and a user's own model gets the
-    columns as written.
+    These are the ones in Z, and those in X if beta has the weak prior of a generalised model (`priors.Weak`). names
+    (d,) and full (N, d): base columns in the units of the data; fitted (N,): rows to which models are fitted. Centring
+    of base columns handles the intercept. Two-stage models have no prior, and a user-defined model gets the columns as
+    written.
     """
     found: dict[str, Residual] = {}
     values = dict(zip(names, full.T, strict=True))
@@ -76,9 +76,7 @@ def _less_margins(
         parts = [own[j] for j in inside]
         Z = np.column_stack([values[name] for name in (*parts, own[l])])
         Z = Z[~np.isnan(Z).any(axis=1)]
-        if (
-            set(parts) <= {INTERCEPT} or len(Z) <= len(parts) + 1
-        ):  # no columns, or columns that are hardly ever observed together
+        if set(parts) <= {INTERCEPT} or len(Z) <= len(parts) + 1:  # no columns, or too few joint observations
             continue
         weights = centred_columns(Z, [texts[j] for j in (*inside, l)])[1][:, -1]
         used = [(name, float(g)) for name, g in zip(parts, weights, strict=False) if name != INTERCEPT]

@@ -54,56 +54,57 @@ __all__ = ["FCS"]
 
 @register
 class FCS(ImputationModel):
-    """Imputation by chained equations, with a conditional model for every incomplete variable.
+    """Imputation by chained equations, with a conditional model for each incomplete variable.
 
     Parameters
     ----------
     data
         The incomplete table.
     methods
-        A method for all variables, or by variable: ``"bayes"``, ``"iw"``, ``"ml"``, ``"mlmi"``, ``"2stage"``,
+        A method for all variables, or a mapping by variable: ``"bayes"``, ``"iw"``, ``"ml"``, ``"mlmi"``, ``"2stage"``,
         ``"sti"``, ``"2lonly"``, ``"pymc"``, ``"norm"``, ``"glm"``, ``"pmm"``, names of mice's methods (``"2l.pan"``),
         or records of `bayesimp.methods`. The default depends on family, level and number of observed clusters
-        (`bayesimp.fcs.specification.defaults`); the printed model says what was chosen, and why.
+        (`bayesimp.fcs.specification.defaults`); the printed model says what was chosen and why.
     predictors
-        By variable, a formula ``"y1 ~ y2 + cluster_mean(y2) + age + (1 + within(y2) | study)"``; or a table of
-        predictors, or mice's predictor matrix. None: all other variables, with random intercepts; ``"~ . + x"``,
-        ``"~ . - x"`` and ``"~ . + (1 + x | study)"`` change this default for one variable or (as a single text) for all.
+        A formula for each variable, ``"y1 ~ y2 + cluster_mean(y2) + age + (1 + within(y2) | study)"``; or a table of
+        predictors, or mice's predictor matrix. None: all other variables, with random intercepts; ``"~ . + x"``, ``"~ .
+        - x"`` and ``"~ . + (1 + x | study)"`` change this default for one variable or (as a single text) for all.
     analysis
-        A formula, or several, that the values are imputed for: ``"y ~ x * w + (1 + x | study)"``, each with one response
-        and at most one random term on the cluster. A covariate x is then drawn from its own conditional model times
-        p(y | x, w), in which y is no predictor; y, if incomplete, from the analysis (Bartlett et al. 2015, without
-        rejections). Families are those of `data`. It excludes ``derived`` and ``ignore``, and bounds or blocks of
-        these variables, whose methods must be 'bayes', 'iw', 'norm', 'glm' or '2lonly'.
+        One or several formulas for which values are imputed, ``"y ~ x * w + (1 + x | study)"``, each with one response
+        and at most one random term, on the cluster. A covariate x is then drawn from its own conditional model, in
+        which y is not a predictor, times p(y | x, w); an incomplete y is drawn from the analysis (Bartlett et al. 2015,
+        without rejections). Families are those of `data`. This excludes ``derived`` and ``ignore``, and bounds or
+        blocks of these variables, whose methods must be 'bayes', 'iw', 'norm', 'glm' or '2lonly'.
     order, blocks, derived, compatible
-        Order of the visits; variables imputed jointly, by name of block; columns computed from others
-        (``{"bmi": "weight / height**2"}``); whether cluster means join the predictors, as a joint model implies.
-        See `bayesimp.fcs.specification.compose.conditionals`.
+        Order of the visits; name of a block -> variables imputed jointly; columns computed from others (``{"bmi":
+        "weight / height**2"}``); whether to add cluster means to the predictors, as a joint model implies. See
+        `bayesimp.fcs.specification.compose.conditionals`.
     bounds
-        (lower, upper) by variable, None for no bound: values are drawn from the truncated normal. Either may be (n,)
-        numbers, one per row of the table, with nan for no bound, such as detection limits,
-        ``(0, table["limit"].where(missing))``. Bounds need variables that are imputed one by one, by normal models or
+        Variable -> (lower, upper), None for no bound: values are drawn from the truncated normal. Either may be (n,)
+        numbers, one per row of the table, with nan for no bound, such as detection limits, ``(0,
+        table["limit"].where(missing))``. Bounds are allowed for variables imputed one at a time, by normal models or
         (with one pair for all rows) by matching; others are refused.
     post
-        By variable, a function of the values just drawn (a copy) that returns the values to be used instead. Values are
-        numbers; levels that are not numbers are given by their position, from 0, in ``data.levels(name)``. It is applied
-        after bounds. Files hold no code: `Imputations.save` leaves the functions out, and `bayesimp.load` takes them
-        again. Pickling needs functions defined by ``def`` at the top of a module.
+        Variable -> function of the values just drawn (a copy) that returns the values to use instead. Values are
+        numbers; levels that are not numbers are given by their position, from 0, in ``data.levels(name)``. It is
+        applied after bounds. Files hold no code: `Imputations.save` omits the functions, and `bayesimp.load` needs them
+        again. To be pickled, functions must be defined by ``def`` at the top of a module.
     where
-        Which cells to fill in, as a table of bool or an array by variable; by default the missing cells. A missing cell
-        that is not chosen is imputed within the models but stays missing in the completed tables; an observed cell that
-        is chosen is held out and imputed as if it were missing.
+        Cells to fill in, as a table of bool or variable -> array; by default the missing cells. A missing cell that is
+        not chosen is imputed within the models but remains missing in the completed tables; an observed cell that is
+        chosen is held out and imputed as if it were missing.
     ignore
-        (n,) bool: rows that are imputed but that no model is fitted to. They do not enter cluster means either, except
+        (n,) bool: rows that are imputed but to which no model is fitted. They do not enter cluster means either, except
         in a cluster that has no other rows.
     shift
-        Numbers added between the draw of the parameters and the fill (see `bayesimp.contract.Shift`); None: nothing.
+        Numbers added after drawing parameters and before filling in values (see `bayesimp.contract.Shift`); None:
+        nothing.
 
     Raises
     ------
     DataError, SpecificationError
         The data do not identify a conditional model, a predictor depends on the variable itself, or the response of an
-        analysis on a covariate that it predicts.
+        analysis predicts one of its covariates.
 
     Examples
     --------
@@ -149,16 +150,16 @@ class FCS(ImputationModel):
         self.post = checked_post(post, self.spec)
         self.shift = checked_shift(shift, self.spec, self.masked)
         if self.spec.drawn:
-            _ = self.substantive  # models that it cannot take are refused here, before anything is sampled
+            _ = self.substantive  # refuses unsuitable models here, before anything is sampled
 
     @property
     def masked(self) -> IncompleteData:
-        """The table without the observed cells that are to be imputed (`where`)."""
+        """The table without the observed cells that `where` asks to impute."""
         return self._masked
 
     @cached_property
     def table(self) -> ChainedTable:
-        """The table in the form that the loop reads: numbers, designs, and the places of missing values."""
+        """The table in the form that the loop uses: numbers, designs, and positions of missing values."""
         names, frame = self.spec.incomplete, self.masked.frame
         Y = np.column_stack([self.masked.column_values(name) for name in names])
         own = [d.column for d in self.spec.derived if d.column is not None and d.column in frame.columns]
@@ -191,7 +192,7 @@ class FCS(ImputationModel):
 
     @cached_property
     def substantive(self) -> Substantive:
-        """The models whose values are drawn given analyses, as the sampler reads them."""
+        """The models whose values are drawn given analyses, in the form that the sampler uses."""
         from bayesimp.fcs.blocks.factors import substantive
 
         with one_thread(self.masked.frame.size):
@@ -234,7 +235,7 @@ class FCS(ImputationModel):
         return ", ".join(sorted(names)) or "none"
 
     def filled(self, column: str) -> np.ndarray:
-        """(n,) bool: cells of a column that are imputed in completed tables."""
+        """Cells of a column that are filled in in completed tables, (n,) bool."""
         return self._where.get(column, np.ones(len(self.data.frame), dtype=bool))
 
     def with_priors(self, priors: pr.Priors | str) -> FCS:
@@ -264,7 +265,7 @@ class FCS(ImputationModel):
         return FCS(self.data, **{**self._declared, "shift": shift})
 
     def shift_link(self, name: str) -> str:
-        """The link of a variable's conditional model, or that its values are matched."""
+        """The link of a variable's conditional model, or ``"matching"``."""
         block = next(block for block in self.spec.blocks if name in block.responses)
         return "matching" if block.method.matches else block.distribution.link(block.method.link)
 
@@ -280,7 +281,7 @@ class FCS(ImputationModel):
 
     @property
     def parameter_priors(self) -> dict[str, Any]:
-        """Name in the posterior -> its prior on the scale of the data, for blocks that have priors."""
+        """Name of a parameter in the posterior -> its prior on the scale of the data, for blocks that have priors."""
         return parameter_priors(self.table, block_names(self.spec), self.ignore)
 
     def records(self) -> dict[str, Any]:
@@ -299,18 +300,18 @@ class FCS(ImputationModel):
         specification: Mapping[str, Any],
         functions: Mapping[str, Callable] | None = None,
     ) -> Self:
-        """The model that `specification` described; functions: those of ``post``, which files do not hold.
+        """The model that `specification` described; functions: those of ``post``, which are not stored in files.
 
         Raises
         ------
         CodeNotInFile
-            A function is not given, or a block has a user's own PyMC model.
+            A function is missing, or a block has a user-defined PyMC model.
         """
         post, given = specification["post"], functions or {}
         if lacking := [name for name in post if name not in given]:
             each = ", ".join(f"{name!r}: function" for name in lacking)
             raise CodeNotInFile(
-                "the functions of post are code, which files do not hold; give them again, bayesimp.load(path, "
+                "the functions of post are code, which is not stored in files; give them again: bayesimp.load(path, "
                 f"post={{{each}}})"
             )
         try:
@@ -333,7 +334,7 @@ class FCS(ImputationModel):
         return contents(self.spec, self.data.cluster)
 
     def definitions(self) -> dict[str, str]:
-        """Columns of ``derived=``, in an order in which each can be computed from those before."""
+        """Columns of ``derived=``, in order of computation."""
         user = self._declared["derived"] or {}
         return {d.name: user[d.name] for d in self.spec.derived if d.name in user}
 
@@ -344,10 +345,10 @@ class FCS(ImputationModel):
         clusters: Sequence[str] = (),
         variances: Sequence[str] = (),
     ) -> str | None:
-        """The call with further terms."""
+        """The call that builds this model with further terms."""
         given = {name: value for name, value in self._declared.items() if value is not None}
         if not self.ignore.any():
-            given.pop("ignore", None)  # loaded models have one that ignores nothing
+            given.pop("ignore", None)  # loaded models have a mask that ignores nothing
         if not self.shift:
             given.pop("shift", None)
         return call_with(self.spec, self.data, given, fixed, random, clusters, variances)
@@ -370,35 +371,35 @@ class FCS(ImputationModel):
         executor: str | Executor | None = None,
         progress: bool | None = None,
     ) -> Imputations:
-        """Run m chains from m starts; the last state of each chain is one completed table.
+        """Run m chains from m starts; the last state of each chain is a completed table.
 
         Parameters
         ----------
         m
             Number of completed tables.
         cycles, tune
-            Number of cycles, and how many of the first are set apart as warm-up (default: half), so that convergence is
-            judged by the rest. By default there are 100 cycles for 20 or more imputations; for fewer imputations, enough
-            to keep 1,000 draws in all, without which no run could reach the 400 effective draws that `summary` asks for.
+            Number of cycles, and how many of the first are warm-up (default: half), so that convergence is judged by
+            the rest. By default there are 100 cycles for 20 or more imputations; for fewer, enough to keep 1,000 draws
+            in all, since otherwise no run could reach the 400 effective draws that `summary` requires.
         seed
-            The same seed gives the same result, whatever `workers`, the order of rows, and m: the first 20 of 60
-            imputations are those of a run of 20 (with as many cycles).
+            The same seed gives the same result, whatever `workers`, the order of rows and m: the first 20 of 60
+            imputations are those of a run of 20 with as many cycles.
         workers, executor
-            Number of imputations run at a time, and where: "threads" (None), "processes", "serial", or an executor of
-            `bayesimp.sampling.executors`.
+            Number of imputations to run at a time, and where: "threads" (None), "processes", "serial", or an executor
+            of `bayesimp.sampling.executors`.
 
         Raises
         ------
         SpecificationError
-            m, cycles, ... are out of range.
+            m, cycles or another option is out of range.
         SamplingError
-            A block cannot go on (the message names it), or the run was interrupted before its first cycle.
+            A block cannot continue (the message names it), or the run was interrupted before its first cycle.
 
         Notes
         -----
-        The record of every cycle, by which convergence is judged, takes 16 bytes for each imputation, cluster and
-        variable: 1.4 GB for 60 imputations, 100 cycles, 5,000 clusters and 3 variables. The table is stored once; each
-        imputation adds the values of its incomplete rows.
+        The record of a cycle, by which convergence is judged, takes 16 bytes for each imputation, cluster and variable:
+        1.4 GB for 60 imputations, 100 cycles, 5,000 clusters and 3 variables. The table is stored once; each imputation
+        adds the values of its incomplete rows.
         """
         m, cycles, tune = length_of_run(m, cycles, tune)
         seed = new_seed() if seed is None else whole("seed", seed, 0)

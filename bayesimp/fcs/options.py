@@ -1,4 +1,4 @@
-"""Options of `FCS.impute`, read or refused."""
+"""Checks of the options of `FCS.impute`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from bayesimp.errors import SpecificationError
 
 __all__ = ["length_of_run", "whole"]
 
-CYCLES, DRAWS = 100, 1_000  # defaults: least number of cycles, and draws kept over all imputations
+CYCLES, DRAWS = 100, 1_000  # defaults: smallest number of cycles, and draws kept over all imputations
 
 
 def length_of_run(m: Any, cycles: Any, tune: Any) -> tuple[int, int, int]:
-    """Number of imputations, of cycles, and of those that are warm-up; None for `cycles` and `tune`: the defaults.
+    """Numbers of imputations, cycles and warm-up cycles; None for `cycles` or `tune` means the default.
 
     Raises
     ------
@@ -24,17 +24,17 @@ def length_of_run(m: Any, cycles: Any, tune: Any) -> tuple[int, int, int]:
     cycles = max(CYCLES, -(-2 * DRAWS // m)) if cycles is None else whole("cycles", cycles, 1)
     tune = cycles // 2 if tune is None else whole("tune", tune, 0)
     if tune >= cycles:
-        raise SpecificationError(f"tune = {tune} leaves none of {cycles} cycles; take fewer.")
+        raise SpecificationError(f"tune = {tune} leaves none of {cycles} cycles; use a smaller tune.")
     return m, cycles, tune
 
 
 def whole(name: str, value: Any, least: int) -> int:
-    """A whole number of 63 bits, which files can hold.
+    """A whole number of at most 63 bits, which files can hold.
 
     Raises
     ------
     SpecificationError
-        It is anything else, or below `least`.
+        The value is anything else, or below `least`.
     """
     if isinstance(value, bool) or not isinstance(value, Real) or float(value) != float(value) // 1:
         raise SpecificationError(f"{name} must be an integer of at least {least}, got {value!r}.")

@@ -27,12 +27,12 @@ def parameter_priors(
     names
         Block -> its name in the tree.
     ignore
-        (n,) rows that no model is fitted to.
+        (n,) rows to which no model is fitted.
 
     Raises
     ------
     SpecificationError
-        A prior cannot be brought to the scale of its block; the message names both.
+        A prior cannot be transformed to the scale of its block; the message names both.
     """
     out: dict[str, Any] = {}
     for chained in table.blocks:
@@ -53,7 +53,7 @@ def parameter_priors(
 def _beta_prior(
     chained: ChainedBlock, prior: pr.CoefficientPrior, response: NDArray[np.float64]
 ) -> pr.CoefficientPrior:
-    """The prior in the units of the data, whatever its own units; response: values in the rows fitted, NaN if missing."""
+    """The prior in the units of the data, whatever its own; response: values in the fitted rows, NaN if missing."""
     block, intercept = chained.block, 0.0
     if prior.follows_mean and block.distribution.has_log_mean_intercept:
         intercept = float(np.log(np.nanmean(response)))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["FCSRun", "run_chain"]
 
 TABLE = "FCS keeps the parameters of every cycle, but not the completed table"
-NOT_KEPT = {  # why FCS lacks what `Imputations.tree_with` gives
+NOT_KEPT = {  # why FCS has no such groups for `Imputations.tree_with`
     "log_likelihood": f"{TABLE} on which its conditional models depend, and in general no joint distribution has these "
     "conditionals (Liu et al. 2014): their product would be a pseudo-likelihood, and az.loo of one of them would leave "
     "no value out, as missing cells of its row were drawn given it by other models, of which no weight takes it out",
@@ -85,18 +85,18 @@ class FCSRun(Run):
         """Record an interruption; `kept` is the number of earlier cycles."""
         if done == 0:
             raise SamplingError(
-                "The run was interrupted before its first cycle: nothing to keep. Run it again."
+                "The run was interrupted before its first cycle, so there is nothing to keep. Run it again."
             )
         if done < asked:
             text = (
-                f"stopped by the user: {done} of {asked} cycles kept; imputations are those of the last cycle"
+                f"stopped by the user after {done} of {asked} cycles; imputations are those of the last cycle"
             )
             if done + kept <= self.tune:
-                text += f". All are warm-up (tune = {self.tune}), but are part of the posterior"
+                text += f". All are warm-up (tune = {self.tune}) but are part of the posterior"
             self.events += (Event("interrupted", "cycles", text),)
 
     def extend(self, m: int, progress: bool | None = None) -> Imputations:
-        """The same run with m imputations in all; the new ones have their own starts and as many cycles."""
+        """The same run with m imputations in all; new ones have their own starts and as many cycles."""
         longer = replace(self, chains=list(self.chains))
         began = time.perf_counter()
         task = Cycles(self.model, self.seed)
@@ -106,7 +106,7 @@ class FCSRun(Run):
                 history = self._cycles(new, self.history.cycles, report)
             if history.cycles < self.history.cycles:
                 raise SamplingError(
-                    "Interrupted: the further imputations are not complete. The first ones are unchanged."
+                    "Interrupted before the additional imputations were complete. The existing ones are unchanged."
                 )
             longer.chains, longer.kept = [*self.chains, *new], self.history.joined(history, 0)
         longer.seconds += time.perf_counter() - began
@@ -139,20 +139,20 @@ class FCSRun(Run):
         return made.with_events(imputed_events(made, set(spec.exact), partial(circle_cure, spec=spec)))
 
     def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
-        """Refused, with the reason."""
+        """Refuse, with the reason."""
         raise SpecificationError(
-            f"{what}: {NOT_KEPT[what]}. JointNormal and JointGLMM have it; FCS has 'standard_deviations' and "
+            f"{what}: {NOT_KEPT[what]}. JointNormal and JointGLMM have it. FCS has 'standard_deviations' and "
             "'correlations', and imp.overimpute(seed=1), which hides observed values in turn and imputes them, "
             "compares what a conditional model predicts with what is left out."
         )
 
     def state(self) -> xr.Dataset:
-        """The states of the chains and the cycles kept (fcs/storage.py)."""
+        """The states of the chains and the kept cycles (fcs/storage.py)."""
         return fcs_state(self)
 
     @classmethod
     def restore(cls, model: FCS, tree: xr.DataTree, state: xr.Dataset) -> Self:
-        """The run that a file holds, with its chains and cycles."""
+        """The run stored in a file, with its chains and cycles."""
         attrs = tree.attrs
         history, chains = history_and_chains(model, state)
         events = tuple(Event(**e) for e in json.loads(state.attrs["run_events"]))
@@ -173,9 +173,9 @@ class FCSRun(Run):
 
 
 def run_chain(model: FCS, seed: int, k: int, n: int) -> tuple[Chain, History]:
-    """Chain k of a run from its start: its state after n cycles, and the cycles, on the working scale.
+    """Run chain k from its start; returns its state after n cycles, and the cycles, on the working scale.
 
-    This is one task for a scheduler (Dask, Ray, a study): arguments and results can be pickled.
+    This is a task for a scheduler (Dask, Ray, a study): arguments and results can be pickled.
     """
     task = Cycles(model, seed)
     return run_task(task, task.start(k), k, n)

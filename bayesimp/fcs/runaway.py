@@ -1,4 +1,4 @@
-"""Variables whose imputed values have run away, named in the error of a run, which another block may have raised."""
+"""Name the variables whose imputed values have run away when a run fails, possibly in another block."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["ran_away"]
 
 
 class DrawnModels(NamedTuple):
-    """The models and columns in which `feedback.circle` looks for a circle."""
+    """The models and columns that `feedback.circle` searches for a circle."""
 
     blocks: Sequence[ConditionalModel]
     derived: Sequence[Derived]
 
 
 def ran_away(table: ChainedTable, V: NDArray[np.float64]) -> str:
-    """Which variables a chain has far outside their observed values, the circle that drives them, and what to do.
+    """A sentence on variables far outside their observed values, the circle that drives them, and what to do.
 
-    V (R, d - p): its completed rows, working scale. Empty where there is no such variable.
+    V (R, d - p): completed rows of the chain, on the working scale. Empty if there is no such variable.
     """
     blocks = list({chained.block.name: chained.block for chained in table.blocks}.values())
     far = {}
@@ -50,4 +50,4 @@ def ran_away(table: ChainedTable, V: NDArray[np.float64]) -> str:
         return ""
     cure = circle_cure(next(iter(far)), list(far), DrawnModels(blocks, table.derived))
     have = "has" if len(far) == 1 else "have"
-    return f"By then imputed values of {', '.join(list(far.values())[:5])} {have} run away. {cure}."
+    return f"By then, imputed values of {', '.join(list(far.values())[:5])} {have} run away. {cure}."

@@ -1,19 +1,19 @@
-"""One conditional model on the working scale: its columns, its own cells, and the way back to the data's units.
+"""One conditional model on the working scale: its columns, its cells, and the transformation to the data's units.
 
-With w = (D - c) / s for every base column (fcs/table.py), a conditional model y = X* beta + Z* b + e has
+With w = (D - c) / s for each base column (fcs/table.py), a conditional model y = X* beta + Z* b + e has
 
     t = a_t t_w + h_t    for each of its columns,    y = s_y y_w + c_y
     beta_t = s_y beta_tw / a_t,        beta_0 = s_y beta_0w + c_y - sum_t beta_t h_t
     sigma^2 = s_y^2 sigma^2_w,         Psi = E Psi_w E',  E = (I_r kron C) diag(e),  e_l = s_y / a_l
 
-where h_t is nonzero only if there is an intercept to absorb it: in the fixed part, and in the random part, where
-C_0l = -h_l (priors/centred.py; slopes on products and powers: scale/margins.py). h_t is a mean of observed values, the
-same in every cycle. Products with cluster means are centred in the same way in models with slopes, which need them all,
-and in generalised models, whose beta has a prior (scale/products.py); then K^-1 diag(1/a) replaces the matrix made from a
+where h_t is nonzero only if an intercept absorbs it, in the fixed part and in the random part, where C_0l = -h_l
+(priors/centred.py; slopes on products and powers: scale/margins.py). h_t is a mean of observed values, the same in
+every cycle. Products with cluster means are centred in the same way in models with slopes, which need all of them, and
+in generalised models, whose beta has a prior (scale/products.py); then K^-1 diag(1/a) replaces the matrix built from a
 and h.
 
-A generalised model has s_y = 1 and c_y = 0 because its linear predictor has no unit. Positive responses with a log link,
-however, are divided by their mean, so that c_y is the log of that mean.
+A generalised model has s_y = 1 and c_y = 0 because its linear predictor has no unit. Positive responses with a log
+link, however, are divided by their mean, so c_y is the log of that mean.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ if TYPE_CHECKING:
 __all__ = ["BlockScale", "ChainedBlock", "Rows", "chained_block"]
 
 Array = NDArray[np.float64]
-MOST_RESPONSES = 62  # responses of a block: a pattern of its missing values is one integer of 64 bits
+MOST_RESPONSES = 62  # most responses of a block, because a pattern of missing values is one 64-bit integer
 
 
 @dataclass(frozen=True)
 class BlockScale(CoefficientScale, EffectScale):
-    """The way from the working scale to that of the data, and back, for one block; see the module.
+    """The transformation between the working scale and that of the data for one block; see the module docstring.
 
-    s, c (r,): for the responses, or for the linear predictors of a generalised model; a, h (p*,): for the fixed columns;
-    e (r q,): units of the effects; C (q, q); intercept: its place among the fixed columns, or -1; K (p*, p*) or None;
+    s, c (r,): for the responses, or the linear predictors of a generalised model; a, h (p*,): for the fixed columns; e
+    (r q,): units of the effects; C (q, q); intercept: its position among the fixed columns, or -1; K (p*, p*) or None;
     contextual (p*, r): bounds of contextual effects, inf for other columns, or None (`bayesimp.priors.Contextual`).
     """
 
@@ -66,7 +66,7 @@ class BlockScale(CoefficientScale, EffectScale):
 
     @property
     def effects(self) -> Array:  # type: ignore[override]
-        """(r q,) the units of the cluster effects."""
+        """The units of the cluster effects, (r q,)."""
         return self.e
 
     @property
@@ -80,7 +80,7 @@ class BlockScale(CoefficientScale, EffectScale):
         return T
 
     def Sigma(self, Sigma_w: Array) -> Array:
-        """Sigma (..., r, r) in the units of the data, from working units."""
+        """Convert Sigma (..., r, r) from working units to those of the data."""
         return Sigma_w * np.outer(self.s, self.s)
 
     def coefficients_covariance(self, Psi_w: Array, columns: list[int]) -> Array:
@@ -91,7 +91,7 @@ class BlockScale(CoefficientScale, EffectScale):
 
 @dataclass(frozen=True)
 class ChainedBlock:
-    """One conditional model in the form that kernels read; columns: places of its responses among the base columns."""
+    """One conditional model in the form that kernels use; columns: positions of its responses among base columns."""
 
     block: ConditionalModel
     terms: Terms
@@ -102,7 +102,7 @@ class ChainedBlock:
 
 @dataclass(frozen=True)
 class Rows:
-    """The table on the working scale: W (N, d) with nan where missing, canonical codes, and the rows that are used."""
+    """The table on the working scale: W (N, d), nan where missing; canonical codes; and masks of the rows to use."""
 
     W: Array
     codes: NDArray[np.int64]
@@ -112,7 +112,7 @@ class Rows:
 
 
 def _grams(W: Array, index: NDArray[np.int64], count: int) -> Array:
-    """(count, d, d) D'D of the rows with each index, with missing cells as zeros; rows with index -1 are left out."""
+    """D'D (count, d, d) of the rows with each index, with missing cells as zeros; rows with index -1 are left out."""
     D = np.nan_to_num(W)
     gram = np.zeros((count, W.shape[1], W.shape[1]))
     order = np.argsort(index, kind="stable")
@@ -126,8 +126,10 @@ def _grams(W: Array, index: NDArray[np.int64], count: int) -> Array:
 def chained_block(
     table: ChainedTable, block: ConditionalModel, rows: Rows, bounds: Mapping[str, tuple[Bound, Bound]]
 ) -> ChainedBlock:
-    """A block of a `ChainedTable`, which has no blocks yet; bounds: (lower, upper) by variable
-    (fcs/specification/bounds.py)."""
+    """Build a block for a `ChainedTable` that has none yet.
+
+    bounds: variable -> (lower, upper) (fcs/specification/bounds.py).
+    """
     at = {name: k for k, name in enumerate(table.names)}
     columns = tuple(at[name] for name in block.responses)
     r, clusters = len(columns), rows.clusters
@@ -137,7 +139,7 @@ def chained_block(
         )
     powers = 1 << np.arange(r)
     row_bits = ~np.isnan(rows.W[:, columns]) @ powers
-    # the pattern in which everything is observed comes first
+    # the fully observed pattern comes first
     kinds = sorted({*np.unique(row_bits).tolist(), int(powers.sum())}, reverse=True)
     patterns = np.array([[bool(b & k) for k in powers] for b in kinds])
     row_pattern = np.searchsorted(-np.array(kinds), -row_bits)
@@ -151,10 +153,10 @@ def chained_block(
     pattern_rows = np.bincount(row_pattern[used], minlength=len(kinds)).astype(np.int64)
     cluster_rows = np.bincount(rows.codes[used], minlength=clusters).astype(np.int64)
     fitted_patterns = patterns
-    if block.method.residual == "cluster":  # every cluster has its own pattern
+    if block.method.residual == "cluster":  # each cluster has its own pattern
         fitted_patterns, pattern_rows = np.ones((clusters, 1), dtype=bool), cluster_rows
         own_pattern = own_cluster
-    first = table.row[table.cells.start[:-1]]  # a row of each cell of the table
+    first = table.row[table.cells.start[:-1]]  # the first row of each cell of the table
     cell_pattern = row_pattern[first]
     order = np.argsort(index[first], kind="stable")
     ends = np.searchsorted(index[first][order], np.arange(len(own) + 1))
@@ -176,7 +178,7 @@ def _bounds(
     columns: Sequence[int],
     bounds: Mapping[str, tuple[Bound, Bound]],
 ) -> tuple[Array, Array]:
-    """Bounds of the one response (R,) on the working scale, rounded so that none is exceeded on the scale of the data."""
+    """Bounds (R,) of the response on the working scale, rounded so that values respect them on the data scale."""
     pair = bounds.get(block.responses[0])
     if pair is None or len(columns) > 1:
         return np.empty(0), np.empty(0)
@@ -197,7 +199,7 @@ def _bounds(
 def _terms(
     table: ChainedTable, block: ConditionalModel, at: Mapping[str, int], rows: Rows
 ) -> tuple[Terms, BlockScale]:
-    """Fixed, random and response columns of a block on the working scale, and the way back."""
+    """Fixed, random and response columns of a block on the working scale, and the transformation back."""
     c, s = table.center, table.scale
     fixed_intercept, random_intercept = _intercept(block.fixed), _intercept(block.random)
     has_intercept = fixed_intercept >= 0
@@ -214,7 +216,7 @@ def _terms(
         absorbed = (
             has_intercept if k < p else random_intercept >= 0
         )  # the intercept absorbs a constant added to the column
-        if column.within:  # a unit, and no origin
+        if column.within:  # it has a unit but no origin
             a[k], within[k], u[k], v[k], divisor[k] = s[b], True, 0, b, size
             continue
         if column.over is None:
@@ -252,7 +254,7 @@ def _terms(
 
 
 def _beside(table: ChainedTable, part: tuple[Column, ...]) -> Array:
-    """M (q, q) with Z_r = Z M, where Z_r are the columns less their margins (scale/margins.py); b = M b_r."""
+    """M (q, q) with Z_r = Z M, where Z_r are the columns minus their margins (scale/margins.py); b = M b_r."""
     made = [table.residuals.get(column.base) for column in part]
     own = [column.base if r is None else r.names[0] for column, r in zip(part, made, strict=True)]
     M = np.eye(len(own))
@@ -265,7 +267,7 @@ def _beside(table: ChainedTable, part: tuple[Column, ...]) -> Array:
 def _totals(
     table: ChainedTable, rows: Rows, u: NDArray[np.int64], v: NDArray[np.int64], ou: Array, ov: Array
 ) -> tuple[Array, NDArray, NDArray]:
-    """For averaged columns: totals by cluster over complete rows, and the cells of averaged rows with missing values."""
+    """For averaged columns, cluster totals over complete rows, and the cells of averaged rows with missing values."""
     known, lists = np.zeros((len(u), rows.clusters)), []
     first = table.row[table.cells.start[:-1]]
     for t in range(len(u)):
@@ -282,7 +284,7 @@ def _totals(
 
 
 def _intercept(part: tuple[Column, ...]) -> int:
-    """The place of the intercept, or -1."""
+    """The position of the intercept, or -1."""
     return next((k for k, column in enumerate(part) if _is_constant(column)), -1)
 
 

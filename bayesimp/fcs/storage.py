@@ -1,4 +1,4 @@
-"""The state of a run of chained equations as a dataset and back, so that a run continues exactly from a file."""
+"""Convert the state of a run of chained equations to a dataset and back, so that it continues exactly from a file."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def fcs_state(run: FCSRun) -> xr.Dataset:
 
 
 def specification_of(attrs: Mapping[str, Any], state: xr.Dataset) -> dict[str, Any]:
-    """The specification of the model in a file: records in the attributes, masks in the state."""
+    """The specification stored in a file: records in the attributes, masks in the state."""
     masks = {
         name: state[f"where_{k}"].values.astype(bool)
         for k, name in enumerate(json.loads(state.attrs["where"]))
@@ -76,7 +76,7 @@ def history_and_chains(model: FCS, state: xr.Dataset) -> tuple[History, list[Cha
         rng.bit_generator.state = generators[k]
         names = [block.name for block in model.spec.blocks]
         first = {name: _parameters(a, names.index(name), k) for name in names}
-        for block in model.spec.blocks:  # files written before updates were counted
+        for block in model.spec.blocks:  # files written before these updates were counted
             if block.distribution.is_normal and block.method.holds_coefficients:
                 held = np.zeros(first[block.name].beta.size, dtype=np.int64)
                 first[block.name].own.setdefault("held", held)
@@ -93,5 +93,5 @@ def _parameters(a: Mapping[str, np.ndarray], b: int, k: int) -> Parameters:
 
 
 def _of_block(a: Mapping[str, np.ndarray], start: str) -> dict[str, np.ndarray]:
-    """Arrays whose names start with a prefix, by the rest of the name (shapes, cutpoints, users' own variables)."""
+    """Arrays whose names start with a prefix, keyed by the rest of the name (shapes, cutpoints, users' variables)."""
     return {name.removeprefix(start): values for name, values in a.items() if name.startswith(start)}

@@ -1,10 +1,10 @@
-"""The table in the form that the chained-equations loop reads: working scale, canonical order, cells.
+"""The table in the form that the chained-equations loop uses: working scale, canonical order, cells.
 
-Every base column is scaled so that its observed values, in the rows that models are fitted to, have mean 0 and standard
+Each base column is scaled so that its observed values, in the rows to which models are fitted, have mean 0 and standard
 deviation 1, w = (D - c) / s; the first is the constant 1. fcs/scale.py derives the conditional models on this scale.
 
-The order of clusters and rows depends on values alone (joint/scale.py), so that a seed gives the same imputations however
-the table is arranged.
+The order of clusters and rows depends on values only (joint/scale.py), so a seed gives the same imputations however the
+table is arranged.
 """
 
 from __future__ import annotations
@@ -34,15 +34,14 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ChainedTable:
-    """Everything that imputations share.
+    """Everything that the imputations share.
 
-    names (d,): base columns, `p` complete ones first; center, scale (d,). order (m,): the cluster of the table at each
-    canonical place. D (n, d), D_cluster (n,): complete rows that are fitted. row (R,): place in the table of the
-    incomplete rows, row_cell (R,): their cells; start (R, d - p): their working values, nan where to be imputed.
-    cell_fitted (C,): whether models are fitted to the rows of a cell.
-    full (N, d): base columns on the scale of the data. residuals: definitions of the columns made for slopes on products
-    and powers. exact: by base column, the sorted values that it can have (empty: whole numbers). grouping: the
-    clusters, in the table's order.
+    names (d,): base columns, the `p` complete ones first; center, scale (d,). order (m,): the cluster of the table at
+    each canonical position. D (n, d), D_cluster (n,): complete rows that are fitted. row (R,): positions of the
+    incomplete rows in the table, row_cell (R,): their cells; start (R, d - p): their working values, nan where to be
+    imputed. cell_fitted (C,): whether models are fitted to the rows of a cell. full (N, d): base columns on the scale
+    of the data. residuals: definitions of the columns that replace products and powers. exact: base column -> its
+    possible values, sorted (empty: whole numbers). grouping: the clusters, in the table's order.
     """
 
     names: tuple[str, ...]
@@ -70,11 +69,11 @@ class ChainedTable:
         return len(self.order)
 
     def holes(self, k: int) -> NDArray[np.bool_]:
-        """(R,) which of the incomplete rows lack base column k."""
+        """Which incomplete rows lack base column k, (R,)."""
         return self.cells.missing[self.row_cell, k - self.p]
 
     def derive(self, V: Array, names: tuple[str, ...] | None = None) -> list[int]:
-        """Recompute derived columns of the incomplete rows in V; returns their places among the base columns."""
+        """Recompute derived columns of the incomplete rows in V; returns their positions among the base columns."""
         if not self.derived:
             return []
         changed = []
@@ -84,7 +83,7 @@ class ChainedTable:
                 continue
             k = at[derived.name]
             ingredients = {i: self._data(at[i], V) for i in derived.ingredients}
-            # a cluster mean that changes is missing in all rows of the cluster, so that all of them are here
+            # a cluster mean that changes is missing in all rows of its cluster, so all of them are incomplete rows
             codes, counted = self.cells.cluster[self.row_cell], self.cell_fitted[self.row_cell]
             values = np.broadcast_to(derived.evaluate(ingredients, codes, counted), codes.shape)
             holes = self.holes(k)
@@ -94,7 +93,7 @@ class ChainedTable:
 
     @cached_property
     def D_order(self) -> NDArray[np.int64]:
-        """(n,) complete rows by cluster, then by values; the same however the table is arranged."""
+        """Order (n,) of complete rows by cluster, then by values; independent of the arrangement of the table."""
         keys = [np.round(column, KEY_DIGITS) for column in self.D.T[1:]]
         return np.lexsort([*keys, self.D_cluster])
 
@@ -103,12 +102,12 @@ class ChainedTable:
         return self.on_data_scale(k, self.cells.X[:, k] if k < self.p else V[:, k - self.p])
 
     def on_data_scale(self, k: int, working: Array) -> Array:
-        """Values of base column k from the working scale, levels and counts without round-off."""
+        """Convert values of base column k from the working scale; levels and counts without round-off."""
         values = self.center[k] + self.scale[k] * working
         return self.nearest(k, values) if k in self.exact else values
 
     def nearest(self, k: int, values: Array) -> Array:
-        """The nearest values that base column k, of `exact`, can have."""
+        """The nearest possible values of base column k, which must be in `exact`."""
         known = self.exact[k]
         if not len(known):
             return np.rint(values)
@@ -124,7 +123,7 @@ def chained_table(
     ignore: NDArray[np.bool_] | None = None,
     bounds: Mapping[str, tuple[Bound, Bound]] | None = None,
 ) -> ChainedTable:
-    """Put a table into the form that the loop reads.
+    """Convert a table to the form that the loop uses.
 
     Parameters
     ----------
@@ -135,11 +134,11 @@ def chained_table(
     grouping
         The clusters of the rows.
     filled
-        Derived columns that the table itself holds (N,), nan where they are to be computed.
+        Derived columns that are in the table (N,), nan where they are to be computed.
     ignore
-        (N,) bool: rows that are imputed, but that no model is fitted to.
+        (N,) bool: rows that are imputed but to which no model is fitted.
     bounds
-        (lower, upper) by incomplete variable, on the scale of the data (fcs/specification/bounds.py).
+        Incomplete variable -> (lower, upper), on the scale of the data (fcs/specification/bounds.py).
     """
     codes, clusters = grouping.codes, len(grouping)
     names = (*spec.complete, *spec.incomplete, *(d.name for d in spec.derived))
@@ -150,13 +149,13 @@ def chained_table(
         names = (*spec.complete, *spec.incomplete, *(d.name for d in spec.derived))
         full = _with_derived(spec, np.hstack([spec.X, Y]), names, filled or {}, codes, ~ignore)
     p = len(spec.complete)
-    center, scale = _scales(full[~ignore])  # priors are in these units
+    center, scale = _scales(full[~ignore])  # the units of priors
     W = (full - center) / scale
     order = cluster_order(Y, np.round(W[:, :p], KEY_DIGITS), codes, clusters)
     place = np.empty(clusters, dtype=np.int64)
     place[order] = np.arange(clusters)
     codes = place[codes]
-    # clusters with only ignored rows have means over these
+    # in clusters with ignored rows only, means are over these
     alone = np.bincount(codes[~ignore], minlength=clusters) == 0
     rows = Rows(W, codes, ~ignore, ~ignore | alone[codes], clusters)
     cells, row, row_cell, cell_fitted = _cells(rows, p)
@@ -178,7 +177,7 @@ def _with_derived(
     codes: NDArray[np.integer],
     counted: NDArray[np.bool_],
 ) -> Array:
-    """Base columns (N, d) on the scale of the data; derived ones where their ingredients are observed."""
+    """Base columns (N, d) on the scale of the data; derived ones have values where their ingredients are observed."""
     columns = {name: base[:, k] for k, name in enumerate(names[: base.shape[1]])}
     for derived in spec.derived:
         with np.errstate(all="ignore"):
@@ -187,7 +186,7 @@ def _with_derived(
         known = np.ones(len(base), dtype=bool)
         for i in derived.ingredients:
             known &= ~np.isnan(columns[i])
-        if isinstance(derived.evaluate, OverCluster):  # a cluster mean is known if all of its values are
+        if isinstance(derived.evaluate, OverCluster):  # a cluster mean is known if all its values are
             known = over_clusters(known.astype(float), codes, counted) == 1
         if derived.column is not None and derived.column in filled:
             own = filled[derived.column]
@@ -197,7 +196,7 @@ def _with_derived(
         if bad.any():
             raise DataError(
                 f"'{derived.name}' has no finite value in {bad.sum():,} of {len(values):,} rows where "
-                f"{', '.join(derived.ingredients)} is observed (a logarithm of 0, a division by 0?). Correct these "
+                f"{', '.join(derived.ingredients)} is observed (a logarithm of 0, or a division by 0?). Correct these "
                 "values, or use another expression."
             )
         columns[derived.name] = values
@@ -220,7 +219,7 @@ def _scales(full: Array) -> tuple[Array, Array]:
 
 
 def _cells(rows: Rows, p: int) -> tuple[RowCells, NDArray, NDArray, NDArray]:
-    """Cells of the incomplete rows in canonical order; the rows' places in the table, their cells; fitted (C,)."""
+    """Cells of the incomplete rows in canonical order, the rows' positions and cells, and which cells are fitted (C,)."""
     W, codes = rows.W, rows.codes
     holes = np.isnan(W[:, p:])
     # patterns as numbers in the order of their bits, the last column first; packed, as there may be more than 64 columns

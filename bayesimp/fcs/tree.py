@@ -1,4 +1,4 @@
-"""What a run of chained equations has drawn, on the scale of the data: imputed cells, and the groups of the tree."""
+"""Draws of a run of chained equations on the scale of the data: imputed cells, and the groups of the tree."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def imputed_cells(model: FCS, chains: Sequence[Chain]) -> dict[str, tuple[np.nda
         column = derived.column
         if column is None:
             continue
-        every = column not in data.frame.columns  # every row of a column that the table does not have
+        every = column not in data.frame.columns  # all rows, if the column is not in the table
         rows = np.flatnonzero(model.filled(column) & (every or data.missing(column)))
         out[column] = rows, _values(model, chains, derived.name, rows)
     return out
 
 
 def _values(model: FCS, chains: Sequence[Chain], name: str, rows: np.ndarray) -> np.ndarray:
-    """(m, len(rows)) a completed base column at rows of the table, on the scale of the data."""
+    """Values (m, len(rows)) of a completed base column in rows of the table, on the scale of the data."""
     table = model.table
     k = table.names.index(name)
     place = np.full(len(table.full), -1)
@@ -60,7 +60,7 @@ def _values(model: FCS, chains: Sequence[Chain], name: str, rows: np.ndarray) ->
     if not family_of(model.data.families.get(name, "normal")).is_coded:
         return values
     levels = model.data.level_values(name)
-    order = np.argsort(levels)  # positions of the levels, from their numbers in the loop
+    order = np.argsort(levels)  # from the levels' numbers in the loop to their positions
     return order[np.searchsorted(levels[order], values)].astype(float)
 
 
@@ -70,11 +70,11 @@ def run_tree(model: FCS, h: History, tune: int, cells: dict, attrs: dict) -> xr.
     Parameters
     ----------
     model, h
-        The model, and the cycles kept.
+        The model and the kept cycles.
     tune
-        Number of warm-up cycles; not applied to a run that has no others.
+        Number of warm-up cycles; ignored if a run has no others.
     cells, attrs
-        What `imputed_cells` returned; attributes of the tree.
+        The result of `imputed_cells`, and attributes of the tree.
     """
     table = model.table
     place = np.argsort(table.order)
@@ -132,7 +132,7 @@ def _posterior(
     coords: dict[str, list] = {}
     out: dict[str, tuple] = {}
     for key, a in kept.items():
-        if key.startswith(FREE):  # variables of a user's own model; shapes and cutpoints
+        if key.startswith(FREE):  # variables of a user-defined model; shapes and cutpoints
             own = f"{key.removeprefix(FREE)}_{name}"
             out[own] = tuple(f"{own}_{axis}" for axis in range(a.ndim - 2)), a
     if "beta" in kept:

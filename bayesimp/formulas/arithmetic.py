@@ -1,7 +1,7 @@
 """Arithmetic on columns: ``weight / height**2``, ``log(income)``, ``(score > 10)``, ``x - cluster_mean(x)``.
 
-Expressions are read by the parser of formulas and computed by walking its tree; text is never executed. Everything except
-`OverCluster` is computed row by row. Whatever is computed from a missing value is missing, comparisons included.
+Expressions are read by the formula parser and evaluated by walking its tree; text is never executed. Everything except
+`OverCluster` is computed row by row. Anything computed from a missing value, including a comparison, is missing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from bayesimp.formulas.terms import CLUSTER, ELEMENTWISE, WITHIN, check_term, po
 __all__ = ["Expression", "Indicator", "OverCluster", "Product", "as_product", "expression",
            "over_clusters", "split_clusters"]  # fmt: skip
 
-ROUND_OFF = 1e-12  # of the largest value, what the mean of a centred column may be
+ROUND_OFF = 1e-12  # share of the largest value below which the mean of a column is round-off
 
 OPERATORS = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow,
@@ -46,10 +46,10 @@ OPERATORS = {
 
 @dataclass(frozen=True)
 class Expression:
-    """A function of columns: call it with arrays by name. Comparisons give 0 and 1.
+    """A function of columns, called with arrays by name. Comparisons give 0 and 1.
 
-    A logarithm of a negative value is NaN, a division by 0 infinite, without warnings: the caller checks.
-    source: as it was written, where `node` has other names in it.
+    The logarithm of a negative value is NaN and division by 0 infinite, without warnings; the caller checks. source:
+    the expression as written, if `node` has other names.
     """
 
     node: Node
@@ -61,7 +61,7 @@ class Expression:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Columns that it reads, in order of appearance."""
+        """Columns that it uses, in order of appearance."""
         return tuple(dict.fromkeys(node.name for node in walk(self.node) if isinstance(node, Name)))
 
     def __str__(self) -> str:
@@ -72,8 +72,8 @@ class Expression:
 class OverCluster:
     """A function of the rows of each row's cluster: `cluster_mean`, `cluster_sum` or `cluster_size`.
 
-    Called with the values of the rows, their clusters (n,) and, where not all rows are counted, which are (n,) bool.
-    The result is NaN in all rows of a cluster that has NaN in a counted row.
+    It is called with the values of the rows, their clusters (n,) and, if not all rows count, a mask (n,) of those that
+    do. The result is NaN in all rows of a cluster that has NaN in a counted row.
     """
 
     function: str
@@ -92,7 +92,7 @@ class OverCluster:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns that the mean is computed from."""
+        """The columns from which it is computed."""
         return () if self.of is None else self.of.names
 
     def __str__(self) -> str:
@@ -101,7 +101,7 @@ class OverCluster:
 
 @dataclass(frozen=True)
 class Product:
-    """The product of columns, as ``y2:x`` means it."""
+    """The product of columns, as in ``y2:x``."""
 
     names: tuple[str, ...]
 
@@ -117,9 +117,9 @@ class Product:
 
 @dataclass(frozen=True)
 class Indicator:
-    """Whether a column has a value: 1, 0, NaN where it is missing.
+    """Whether a column equals a value: 1 or 0, NaN where it is missing.
 
-    tolerance: values take part in computations between visits, and return with rounding error.
+    tolerance: allows for the rounding error of values that are rescaled between visits.
     """
 
     name: str
@@ -157,23 +157,23 @@ def expression(source: str | Node, text: str, changing: bool = True) -> Expressi
         check_term(source, text)
     for node in walk(source):
         if isinstance(node, Level):
-            raise error(text, f"'{write(node)}' is not possible here; make a column of 0 and 1 in the table")
+            raise error(text, f"'{write(node)}' is not allowed here; make a column of 0 and 1 in the table")
         if isinstance(node, Text):
-            raise error(text, "text cannot be computed with; make a column of 0 and 1 in the table")
+            raise error(text, "text cannot be used in computations; make a column of 0 and 1 in the table")
         if isinstance(node, Call) and not _is_row_by_row(node):
             why = "changes in every cycle" if changing else "is computed row by row"
             raise error(
                 text,
-                f"{node.function}() needs all rows or gives several columns, and '{write(source)}' {why}; possible are "
-                f"{possible(('row', 'cluster'))}",
+                f"{node.function}() needs all rows or gives several columns, but '{write(source)}' {why}; possible "
+                f"functions are {possible(('row', 'cluster'))}",
             )
     return Expression(source)
 
 
 def split_clusters(given: Expression) -> tuple[Expression, dict[str, OverCluster]]:
-    """The expression with a name in place of each cluster mean, sum or size, and these by name.
+    """The expression with a name instead of each cluster mean, sum or size, and name -> these.
 
-    ``within(x)`` is ``x - cluster_mean(x)``, so that its mean is one of them.
+    ``within(x)`` is ``x - cluster_mean(x)``, so its mean is one of them.
     """
     found: dict[str, OverCluster] = {}
 
@@ -197,21 +197,21 @@ def over_clusters(
     counted: NDArray[np.bool_] | None = None,
     sum: bool = False,
 ) -> NDArray[np.float64]:
-    """(n,) mean or sum of x over the rows of each row's cluster; NaN where one of these is.
+    """Mean or sum (n,) of x over the rows of each row's cluster; NaN if one of these is NaN.
 
     Parameters
     ----------
     codes
         (n,) cluster of each row, from 0.
     counted
-        (n,) rows that means and sums are taken over (all, in clusters that have no such row); None: all.
+        (n,) rows over which means and sums are taken (all rows in clusters without such rows); None: all.
     """
     m = int(codes.max(initial=-1)) + 1
     there = np.ones(len(codes)) if counted is None else counted.astype(float)
     there[np.bincount(codes, there, m)[codes] == 0] = 1.0
     used, count = np.where(there > 0, x, 0.0), np.maximum(np.bincount(codes, there, m), 1.0)
     total = np.bincount(codes, used, m)
-    # columns that are centred already leave rounding error, which must not become a column
+    # columns that are already centred leave only rounding error, which must not become a column
     total[np.abs(total / count) <= ROUND_OFF * np.abs(used[np.isfinite(used)]).max(initial=0.0)] = 0.0
     return (total if sum else total / count)[codes]
 

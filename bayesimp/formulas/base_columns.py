@@ -1,8 +1,8 @@
-"""Terms of formulas to base columns and columns of X*, Z*.
+"""From terms of formulas to base columns and columns of X*, Z*.
 
-A term without incomplete variables becomes complete columns, built and named as in `design`; an incomplete variable
-is a base column itself; any other term with incomplete variables, ``log(y2)`` or ``y2:gender[M]``, is derived. A
-factor in an interaction has all its levels where the term without it is not in the formula (R's rule).
+A term without incomplete variables becomes complete columns, built and named as in `design`; an incomplete variable is
+itself a base column; any other term with incomplete variables, such as ``log(y2)`` or ``y2:gender[M]``, is derived. A
+factor in an interaction has all its levels if the term without it is not in the formula (R's rule).
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ Array = NDArray[np.float64]
 
 
 class BaseColumns:
-    """The base columns that formulas have asked for so far.
+    """The base columns that formulas have needed so far.
 
     Parameters
     ----------
     incomplete
-        Variables that are imputed.
+        Imputed variables.
     idle
-        Incomplete variables that are not, and so cannot be used.
+        Incomplete variables that are not imputed, so they cannot be used.
     derived
-        Columns of the user's definitions (`read_derived`).
+        Columns defined by the user (`read_derived`).
 
     Attributes
     ----------
     written
-        How formulas spell base columns and labels, by name.
+        Name -> spelling of base columns and labels in formulas.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class BaseColumns:
         self.derived: dict[str, Derived] = dict(derived or {})
         self.users = tuple(name for name, record in self.derived.items() if record.column is not None)
         self.written = {name: write(Name(name)) for name in (*incomplete, *self.users)}
-        self.defaults: tuple[list[str], tuple[str, ...]] | None = None  # kept by `predictor_table`
+        self.defaults: tuple[list[str], tuple[str, ...]] | None = None  # cache of `specification.predictors`
         self._terms: dict[frozenset[str], str] = {}  # ingredients of a product -> its name
         self._built: dict[str, tuple[str, ...]] = {}  # right-hand side -> names of its columns
         for record in self.derived.values():
@@ -86,7 +86,7 @@ class BaseColumns:
         return frozenset().union(*(self.roots(inner) for inner in self.derived[name].ingredients))
 
     def _moves(self, atom: Node) -> bool:
-        """Whether an atom depends on incomplete variables, or on the cluster's rows."""
+        """Whether an atom depends on incomplete variables or on the cluster's rows."""
         if isinstance(atom, Call) and atom.function in (*MEANS, WITHIN):
             return True
         names = set(column_names(atom))
@@ -102,13 +102,13 @@ class BaseColumns:
         if not means:
             return [Column(self._label(base), base) for base in bases]
         if len(means) > 1:
-            raise error(text, f"'{_spell(term)}' multiplies two cluster means; one is possible in a term")
+            raise error(text, f"'{_spell(term)}' multiplies two cluster means; a term can have one")
         inner = [self._averaged(node, text) for node in over(means[0], text)]
         first, second = (INTERCEPT, *inner)[-2:]
         return [cluster_column(base, (first, second), means[0].function == "cluster_sum") for base in bases]
 
     def _averaged(self, node: Node, text: str) -> str:
-        """The base column of what is averaged, or centred."""
+        """The base column that is averaged or centred."""
         if isinstance(node, Op):  # a:b
             if not self._moves(node):
                 names = self._design(["0", product_text(node)], text)
@@ -127,19 +127,19 @@ class BaseColumns:
         return name
 
     def _is_pair(self, name: str) -> bool:
-        """Whether a complete column is text or a category of two levels, which count as 0 and 1."""
+        """Whether a complete column is text or a category with two levels, which count as 0 and 1."""
         complete = name in self.data.variables and name not in (*self.incomplete, *self.idle, *self.derived)
         return complete and _is_text(self.data, name) and self.data.frame[name].nunique() == 2
 
     def _within(self, atom: Call, term: tuple[Node, ...], text: str) -> Column:
         if len(term) > 1:
-            raise error(text, f"'{_spell(term)}': {WITHIN}() stands alone; it has no products here")
+            raise error(text, f"'{_spell(term)}': {WITHIN}() must be a term by itself, without products")
         name = self._averaged(over(atom, text)[0], text)
         if name not in self.derived:
             values = self.complete[name] if name in self.complete else self.data.column_values(name)
             if not varies_within(values, self.data.codes).any():
                 raise error(
-                    text, f"'{name}' is one value in every cluster, and {WITHIN}({name}) zero; take it out"
+                    text, f"'{name}' has one value in every cluster, so {WITHIN}({name}) is zero; remove it"
                 )
         return Column(f"{WITHIN}({name})", name, within=True)
 
@@ -149,12 +149,12 @@ class BaseColumns:
         return [self._times(names) for names in product(*choices)]
 
     def _beside(self, atom: Node, term: tuple[Node, ...], part: Part) -> bool:
-        """Whether the term without this atom is in the formula, so that a factor needs one level less."""
+        """Whether the term without this atom is in the formula, so that a factor needs one level fewer."""
         rest = frozenset(other for other in term if other != atom)
         return rest in {frozenset(other) for other in part.terms} if rest else part.intercept
 
     def _atom(self, atom: Node, reduced: bool, text: str) -> list[str]:
-        """Base columns of one factor of a product."""
+        """Base columns for one factor of a product."""
         if not self._moves(atom):
             names = self._design(["1" if reduced else "0", write(atom)], text)
             return [name for name in names if name != INTERCEPT]
@@ -174,7 +174,7 @@ class BaseColumns:
         return [self._derive(Derived(label(atom), evaluate.names, evaluate), write(atom), text)]
 
     def _derive(self, record: Derived, written: str, text: str) -> str:
-        """Keep a column that a term of a formula stands for."""
+        """Store the column for a term of a formula."""
         known = self.derived.setdefault(record.name, record)
         if known != record or record.name in (*self.complete, *self.incomplete):
             raise _two_columns(record.name, text)
@@ -191,20 +191,20 @@ class BaseColumns:
         ):
             raise error(text, _advice(atom.factor))
         if atom.level not in levels:
-            what = f"its levels are {listing(levels, 20)}" if levels else "it has none: it is a number"
+            what = f"its levels are {listing(levels, 20)}" if levels else "it is a number and has none"
             raise error(text, f"'{write(atom)}' is not a level of '{name}'; {what}")
         if self.data.variable(name).distribution.is_two_valued and atom.level == levels[-1]:
             return name
         return self._indicators(name, atom.factor, False)[levels.index(atom.level)]
 
     def _levels_of(self, name: str) -> tuple:
-        """Levels of an incomplete factor; none if it is a number that is not declared to be a factor."""
+        """Levels of an incomplete factor; none if it is a number that is not declared as a factor."""
         coded = name in self.data.families and self.data.variable(name).is_coded
         levels = self.data.levels(name) if coded else ()
         return levels if self._is_factor(name) or all(isinstance(level, str) for level in levels) else ()
 
     def _is_factor(self, name: str) -> bool:
-        """Whether a variable is a column of 0 and 1 for each of its levels."""
+        """Whether a variable is represented by a 0/1 column for each level."""
         return name in self.data.families and self.data.variable(name).distribution.is_factor
 
     def _indicators(self, name: str, atom: Node, reduced: bool) -> list[str]:
@@ -219,7 +219,7 @@ class BaseColumns:
         return names
 
     def _label(self, base: str) -> str:
-        """The name of a column; if the variable has two values that are not numbers, with the second of them."""
+        """The name of a column, with the second level if the variable has two values that are not numbers."""
         if base not in self.incomplete or not self.data.variable(base).distribution.is_two_valued:
             return base
         level = self.data.levels(base)[-1]
@@ -241,7 +241,7 @@ class BaseColumns:
         return self._terms[key]
 
     def _design(self, terms: list[str], text: str) -> tuple[str, ...]:
-        """Complete columns of a right-hand side, kept under their names."""
+        """Complete columns of a right-hand side, stored under their names."""
         right = " + ".join(terms)
         if right not in self._built:
             formula = Formula(text, (), right)
@@ -258,7 +258,7 @@ class BaseColumns:
             raise _two_columns(name, text)
 
     def _ingredient(self, name: str, text: str) -> None:
-        """Make sure that a column that is computed with is a base column of numbers."""
+        """Ensure that a column used in a computation is a numeric base column."""
         self._check_name(name, text)
         if name in self.derived or name in self.complete:
             return
@@ -267,8 +267,8 @@ class BaseColumns:
         if (family.is_factor and not family.is_ordered) or not number:
             raise error(
                 text,
-                f"'{name}' is a factor, with which nothing can be computed; make a column of 0 and 1 for each level that "
-                f"matters in the table, and use that (in cluster_mean() and within() a level can be named, "
+                f"'{name}' is a factor and cannot be used in computations; make a column of 0 and 1 for each level "
+                "that matters in the table, and use these (in cluster_mean() and within() a level can be named, "
                 f"{write(Name(name))}[level])",
             )
         if not incomplete:
@@ -290,14 +290,14 @@ class BaseColumns:
         if not self.data.variable(name).distribution.is_imputable:
             raise error(
                 text,
-                f"'{name}' has family 'none' ({self.data.frame[name].dtype}) and cannot be a predictor; turn it "
+                f"'{name}' has family 'none' ({self.data.frame[name].dtype}) and cannot be a predictor; convert it "
                 "into numbers or a category",
             )
         if name in self.idle:
             raise error(
                 text,
-                f"'{name}' is incomplete and not imputed, so it cannot be a predictor; give it a method or take "
-                "it out of the formula",
+                f"'{name}' is incomplete and not imputed, so it cannot be a predictor; give it a method or remove "
+                "it from the formula",
             )
 
 
@@ -320,10 +320,10 @@ def _advice(atom: Call) -> str:
     text = write(atom)
     if atom.function in FACTOR:
         return (
-            f"'{text}' makes a factor of an incomplete variable that is imputed as a number; declare it: "
+            f"'{text}' makes a factor of an incomplete variable that is imputed as a number; declare its family, "
             "families={'...': 'categorical'} or 'ordinal'"
         )
     return (
-        f"'{text}' depends on all rows, and would mean something else in every cycle; centre and scale the column "
+        f"'{text}' depends on all rows and would change its meaning in every cycle; centre and scale the column "
         "in the table, or write powers as I(x**2)"
     )

@@ -1,7 +1,7 @@
-"""Design matrices by the package formulae: interactions of factors, splines, polynomials, functions.
+"""Design matrices built by the package formulae: interactions of factors, splines, polynomials, functions.
 
-All columns are renamed for it, so that it cannot misread a name of the table. Importing this module loads formulae
-(0.6 s), which most formulas do not need.
+All columns are renamed first, so that formulae cannot misread a name. Importing this module loads formulae (0.6 s),
+which most formulas do not need.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ __all__ = ["by_formulae"]
 def by_formulae(
     terms: list[tuple[str, Node]], columns: pd.DataFrame, whole: str, part: str
 ) -> tuple[NDArray[np.float64], list[Node]]:
-    """Matrix of the signed terms of a right-hand side, and what each of its columns is.
+    """The matrix for the signed terms of a right-hand side, and the term of each column.
 
     Parameters
     ----------
     columns
-        Columns, including those that the terms name.
+        A table with the columns named in the terms.
     whole, part
         The formula and the right-hand side, for messages.
 
     Raises
     ------
     SpecificationError
-        A term that formulae cannot build, or would build with columns missing.
+        formulae cannot build a term, or would leave out columns of it.
     """
     used = dict.fromkeys(n.name for _, term in terms for n in walk(term) if isinstance(n, Name))
     ids = {name: f"v{k}_" for k, name in enumerate(used) if name in columns}
@@ -81,9 +81,9 @@ def by_formulae(
 
 def _built(text: str, frame: pd.DataFrame) -> CommonEffectsMatrix:
     functions = {name: getattr(np, name) for name in ELEMENTWISE}
-    # as the whole environment, so that nothing is looked up in a caller's frame
+    # a closed environment, so that nothing is looked up in a caller's frame
     environment = Environment([{**functions, "np": SimpleNamespace(**functions)}])
-    # a logarithm of 0 is reported by name afterwards
+    # a logarithm of 0 is reported later, by name
     with np.errstate(all="ignore"):
         return design_matrices(text, frame, na_action="error", env=environment).common
 
@@ -93,7 +93,7 @@ def _renamed(node: Node, names: dict[str, str]) -> Node | None:
 
 
 def _check_texts(terms: list[tuple[str, Node]], whole: str) -> None:
-    """formulae ends a text at any quotation mark."""
+    """Refuse quotation marks in texts, because formulae ends a text at any of them."""
     for node in (n for _, term in terms for n in walk(term)):
         if isinstance(node, Text) and set(node.value) & set("\"'\\"):
             raise error(
@@ -103,14 +103,14 @@ def _check_texts(terms: list[tuple[str, Node]], whole: str) -> None:
 
 
 def _atoms(node: Node) -> list[Node]:
-    """What a term is made of."""
+    """The atoms of a term."""
     if isinstance(node, Op):
         return [*_atoms(node.left), *_atoms(node.right)]
     return [node]
 
 
 def _columns(term: Any, atoms: dict[str, Node]) -> list[Node]:
-    """The columns of a term of formulae."""
+    """The columns of a term built by formulae."""
     if term.kind == "intercept":
         return [Name("Intercept")]
     choices = []
@@ -128,8 +128,10 @@ def _columns(term: Any, atoms: dict[str, Node]) -> list[Node]:
 
 
 def _lacking(terms: list, factors: set[str]) -> list[str]:
-    """An interaction of three or more factors, written with *, from which formulae 0.9 would omit columns:
-    it does so if the interactions within it are not in the formula."""
+    """An interaction of three or more factors from which formulae 0.9 would omit columns.
+
+    It does so if the interactions within it are not in the formula.
+    """
     sets = [frozenset(p.name for p in getattr(term, "components", ())) & factors for term in terms]
     for names in sets:
         if len(names) > 2 and not all(frozenset(c) in sets for c in combinations(names, len(names) - 1)):

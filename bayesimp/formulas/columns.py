@@ -1,11 +1,11 @@
 """Columns of the design matrices X* and Z* of a conditional model, as records.
 
-A base column is complete, incomplete (a variable that is imputed) or derived from others, row by row. A column of X* or
-Z* is a base column, or one times the mean (or sum) over the cluster of the product of two:
+A base column is complete, incomplete (an imputed variable) or derived from others, row by row. A column of X* or Z* is
+a base column, or a base column times the cluster mean (or sum) of the product of two others,
 
     x_ij = base_ij * mean_i(over_0 over_1)
 
-or one less its mean over the cluster, base_ij - mean_i(base).
+or a base column minus its cluster mean, base_ij - mean_i(base).
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Column:
     base
         Base column that it multiplies; ``"Intercept"`` is the constant 1.
     over
-        If given, the base is multiplied by the mean over the cluster's rows of the product of these two base columns.
+        If given, the base is multiplied by the cluster mean of the product of these two base columns.
     sum
-        Whether the sum is taken instead of the mean.
+        Whether the sum is used instead of the mean.
     within
-        Whether the mean over the cluster's rows is subtracted.
+        Whether the cluster mean is subtracted.
     """
 
     name: str
@@ -54,10 +54,10 @@ class Derived:
     Attributes
     ----------
     ingredients
-        Base columns, possibly derived ones, that `evaluate` reads.
+        Base columns, possibly derived ones, that `evaluate` uses.
     evaluate
-        Arrays by name (n,), the clusters of the rows and which are counted in cluster means (`arithmetic.OverCluster`)
-        -> array (n,). May be infinite or NaN (log of a negative value): to be checked by the caller.
+        (arrays (n,) by name, clusters of the rows, rows that count in cluster means) -> array (n,); see
+        `arithmetic.OverCluster`. The result may be infinite or NaN (log of a negative value); the caller checks.
     column
         Column of the table that it fills or creates; None for a term of a formula such as ``I(y2 ** 2)``.
     """
@@ -71,7 +71,7 @@ class Derived:
 def cluster_column(base: str, over: tuple[str, str], sum: bool = False) -> Column:
     """``base * mean(over)`` with its name: ``"cluster_mean(y2)"``, ``"x:cluster_mean(x * y2)"``.
 
-    The two of ``over`` are put in one order, the Intercept first.
+    The two names in ``over`` are sorted, with the Intercept first.
     """
     pair = tuple(sorted(over, key=lambda name: (name != INTERCEPT, name)))
     inner = " * ".join(name for name in pair if name != INTERCEPT) or "1"

@@ -1,4 +1,4 @@
-"""Columns of a formula that are computed before its design matrix: ``c[level]``, ``cluster_mean(x)`` and the like."""
+"""Columns that are computed before the design matrix of a formula: ``c[level]``, ``cluster_mean(x)`` and the like."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ Array = NDArray[np.float64]
 
 
 class Computed:
-    """The columns of a formula, with names of their own for those that are computed.
+    """The columns of a formula, with new names for those that are computed.
 
     Parameters
     ----------
     columns
-        The columns that the formula names, complete, n rows.
+        The complete columns named in the formula, n rows.
     text
         The formula, for messages.
     clusters
         (n,) cluster of each row, from 0; None if there are no clusters.
     counted
-        (n,) rows that means, sums and sizes of clusters are taken over (all, in clusters without such a row); None: all.
+        (n,) rows over which cluster means, sums and sizes are taken (all rows in clusters without such rows); None:
+        all.
     """
 
     def __init__(
@@ -47,11 +48,11 @@ class Computed:
         self._known: dict[Node, Node] = {}
 
     def named(self, node: Node) -> Node:
-        """The term with names for what is computed here."""
+        """The term with names in place of what is computed here."""
         return replaced(node, self._compute) if any(map(_is_computed, walk(node))) else node
 
     def written(self, node: Node) -> Node:
-        """The term as it was."""
+        """The original term."""
         return replaced(node, lambda n: self._source.get(n.name) if isinstance(n, Name) else None)
 
     def _compute(self, node: Node) -> Node | None:
@@ -68,7 +69,7 @@ class Computed:
         return self._known[node]
 
     def _level(self, node: Level) -> Array:
-        """A factor's indicator of one level; one column of a term that has several."""
+        """The indicator of one level of a factor, or one column of a term that has several."""
         if not isinstance(node.factor, Name):
             from bayesimp.formulas.by_formulae import by_formulae
 
@@ -94,7 +95,7 @@ class Computed:
         factor = self.written(node.factor)
         return error(
             self.text,
-            f"'{write(factor)}' has no level or column {node.level!r}; there are {listing(levels, 20)}",
+            f"'{write(factor)}' has no level or column {node.level!r}; it has {listing(levels, 20)}",
         )
 
     def _over_clusters(self, node: Call) -> Array:
@@ -102,8 +103,8 @@ class Computed:
         if self.clusters is None:
             raise error(
                 self.text,
-                f"{shown} is over the rows of a cluster, but the formula does not say which: add (1 | cluster) or, for "
-                "a model without random effects, cluster='...'",
+                f"{shown} is over the rows of a cluster, but the formula does not name the cluster; add (1 | cluster) "
+                "or, for a model without random effects, cluster='...'",
             )
         if not node.arguments:
             return over_clusters(np.ones(len(self.clusters)), self.clusters, self.counted, sum=True)
@@ -112,17 +113,17 @@ class Computed:
         if not np.isfinite(x).all():
             raise DataError(
                 f"Formula {self.text!r}: '{shown}' has no finite value in "
-                f"{int((~np.isfinite(x)).sum()):,} of {len(x):,} rows; a logarithm of 0 or a division by 0?"
+                f"{int((~np.isfinite(x)).sum()):,} of {len(x):,} rows. Is there a logarithm of 0 or a division by 0?"
             )
         if node.function != WITHIN:
             return over_clusters(x, self.clusters, self.counted, sum=node.function == "cluster_sum")
         if not varies_within(x, self.clusters).any():
             inner = label(self.written(node.arguments[0]))
-            raise error(self.text, f"'{inner}' is one value in every cluster, and {shown} zero; take it out")
+            raise error(self.text, f"'{inner}' has one value in every cluster, so {shown} is zero; remove it")
         return x - over_clusters(x, self.clusters, self.counted)
 
     def _number(self, name: str, shown: str) -> Array:
-        """A column as numbers; of a factor with two levels, whether it is the second."""
+        """A column as numbers; for a factor with two levels, the indicator of the second."""
         column = self.columns[name]
         levels = _levels(column)
         if levels is None:
@@ -130,7 +131,7 @@ class Computed:
         if len(levels) != 2:
             raise error(
                 self.text,
-                f"{shown}: '{name}' is a factor of {len(levels)} levels; name one of them, "
+                f"{shown}: '{name}' is a factor with {len(levels)} levels; name one of them, "
                 f"{write(Level(Name(name), str(levels[-1])))}",
             )
         return (column == levels[1]).to_numpy(np.float64)

@@ -1,9 +1,9 @@
-"""Design matrices: X of the fixed part, Z of the random part, and the checks that make them usable.
+"""Design matrices: X for the fixed part, Z for the random part, and checks that they are usable.
 
-Columns are those of formulae (treatment contrasts, ``"gender[M]"``), for each part from its own right-hand
-side; a group is only ever a code, never dummies. Levels of text are sorted, those of a category in its own order, as in
-R and where it is imputed; ``C(x, Treatment("b"))`` chooses the reference. Categories without rows have no column.
-formulae sees renamed columns, whatever the names in the table.
+Columns are as in formulae (treatment contrasts, ``"gender[M]"``), for each part from its own right-hand side; a group
+is represented by codes, never by dummies. Levels of text are sorted, those of a category are in its order, as in R and
+in imputation; ``C(x, Treatment("b"))`` chooses the reference. Categories without rows have no column. formulae gets
+renamed columns, whatever the names in the table.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ from bayesimp.table.clusters import Clusters
 
 __all__ = ["DesignMatrices", "check_rank", "design"]
 
-MOST_LEVELS = 20  # levels of a factor with fractions among them
-LEAST, MOST = 1e-145, 1e145  # of the largest number of a column: sums of its squares are taken
-Place = Callable[[NDArray[np.bool_]], str]  # words for the rows concerned (`bayesimp.messages.where`)
-TOLERANCE = 1e-7  # of R's lm: part of a column, of length 1, that the other columns leave unexplained
+MOST_LEVELS = 20  # most levels of a factor if some are fractions
+LEAST, MOST = (
+    1e-145,
+    1e145,
+)  # limits for the largest number of a column, so that sums of squares can be computed
+Place = Callable[[NDArray[np.bool_]], str]  # describes rows in words (`bayesimp.messages.where`)
+TOLERANCE = 1e-7  # as in R's lm: part of a unit-length column that the other columns must leave unexplained
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,11 @@ class DesignMatrices:
     Attributes
     ----------
     X, Z
-        (n, p) and (n, q) float64, rows as in the table.
+        (n, p) and (n, q) float64, with rows as in the table.
     fixed, random
         Names of the columns of X and Z: ``"Intercept"``, ``"gender[M]"``.
     terms, random_terms
-        The columns of X and Z as a formula spells them: `` `blood pressure`:gender[M] ``.
+        The columns of X and Z as written in a formula: `` `blood pressure`:gender[M] ``.
     """
 
     X: NDArray[np.float64]
@@ -66,27 +69,27 @@ def design(
     Parameters
     ----------
     formula
-        From `bayesimp.formulas.formula.parse`. Responses and group are ignored.
+        Result of `bayesimp.formulas.formula.parse`. Responses and group are ignored.
     frame
         The table, n rows.
     clusters
         The clusters of the rows, for `cluster_mean` and the like and for messages.
     codes
-        (n,) cluster of each row, from 0, for `cluster_mean` and the like, where the rows are those of several tables.
+        (n,) cluster of each row, from 0, for `cluster_mean` and the like, if the rows come from several tables.
     counted
-        (n,) rows that `cluster_mean` and the like are taken over (all, in clusters without such a row); None: all.
+        (n,) rows over which `cluster_mean` and the like are taken (all rows in clusters without such rows); None: all.
 
     Raises
     ------
     SpecificationError
-        A name that is not a column; several random terms; a term that formulae cannot build.
+        A name is not a column, there are several random terms, or formulae cannot build a term.
     DataError
-        Missing or infinite covariates; a transformation without a finite value; constant or collinear
-        columns; fewer rows than columns.
+        Covariates are missing or infinite, a transformation is not finite, columns are constant or collinear, or there
+        are fewer rows than columns.
     """
     if len(formula.random) > 1:
         raise SpecificationError(
-            f"Formula {formula.text!r}: {len(formula.random)} random terms; one is possible here. Join "
+            f"Formula {formula.text!r} has {len(formula.random)} random terms; only one is allowed here. Join "
             "terms on the same group as (1 + x || group) or (1 + x | group)."
         )
     unknown = [name for name in formula.variables if name not in frame.columns]
@@ -121,8 +124,8 @@ def check_rank(
 ) -> None:
     """Refuse a design matrix without full column rank.
 
-    Columns are scaled to length 1. One is taken to be a combination of others if these leave less than
-    ``tolerance`` of it unexplained (pivoted QR; the default is that of R's lm).
+    Columns are scaled to length 1. A column counts as a combination of others if these leave less than ``tolerance`` of
+    it unexplained (pivoted QR; the default is that of R's lm).
 
     Parameters
     ----------
@@ -136,20 +139,22 @@ def check_rank(
     Raises
     ------
     DataError
-        Fewer rows than columns; a column of zeros, or a constant one next to an intercept; a combination of others.
-        The message names the columns.
+        There are fewer rows than columns, or a column is zero, constant besides an intercept, or a combination of
+        others. The message names the columns.
     """
     n, p = matrix.shape
     if n < p:
-        raise DataError(f"The {what} has {p} columns and only {n} rows; take terms off the formula.")
+        raise DataError(f"The {what} has {p} columns but only {n} rows; remove terms from the formula.")
     if p == 0:
         return
     length = np.linalg.norm(matrix, axis=0)
     empty = [name for name, value in zip(names, length, strict=True) if value == 0]
     if empty:
-        raise DataError(f"The {what}: column '{empty[0]}' is 0 in all {n:,} rows; take it off the formula.")
+        raise DataError(
+            f"The {what}: column '{empty[0]}' is 0 in all {n:,} rows; remove it from the formula."
+        )
     scaled = matrix / length
-    # eigenvalues of the Gram matrix bound the unexplained part from below: settles the usual case cheaply
+    # eigenvalues of the Gram matrix bound the unexplained part from below, which settles the usual case cheaply
     if np.linalg.eigvalsh(scaled.T @ scaled)[0] > 1e-6:
         return
     from scipy.linalg import qr, solve_triangular  # loaded for the message only
@@ -158,13 +163,13 @@ def check_rank(
     rank = int(np.sum(np.abs(np.diag(R)) > tolerance))
     if rank == p:
         return
-    weights = solve_triangular(R[:rank, :rank], R[:rank, rank])  # of the first dependent column on the others
+    weights = solve_triangular(R[:rank, :rank], R[:rank, rank])  # of the first dependent column on others
     involved = sorted([*order[:rank][np.abs(weights) > 100 * tolerance], order[rank]])
     last, others = names[involved[-1]], [f"'{names[j]}'" for j in involved[:-1]]
     if others == ["'Intercept'"]:
         value, range_ = matrix[0, involved[-1]], np.ptp(matrix[:, involved[-1]])
         how = f"constant ({value:g} in all {n:,} rows)"
-        advice = "take it off the formula"
+        advice = "remove it from the formula"
         if range_ > 0:
             how, advice = (
                 f"constant except for {range_:.2g} (about {value:g})",
@@ -175,7 +180,7 @@ def check_rank(
         )
     raise DataError(
         f"The {what}: column '{last}' is a combination of {', '.join(others)} (rank {rank} of {p} columns, "
-        f"tolerance {tolerance:g}); take one of them off the formula."
+        f"tolerance {tolerance:g}); remove one of them from the formula."
     )
 
 
@@ -185,9 +190,8 @@ def _check_complete(columns: pd.DataFrame, formula: Formula, place: Place) -> No
         if missing.any():
             left = " + ".join([*formula.responses, str(name)])
             raise DataError(
-                f"Covariate '{name}' is missing {place(missing)}. In an "
-                f"imputation model move it to the left side of ~ so that it is imputed ('{left} ~ ...'); in an analysis "
-                "have it imputed first; or leave these rows out."
+                f"Covariate '{name}' is missing {place(missing)}. In an imputation model, move it to the left side of "
+                f"~ so that it is imputed ('{left} ~ ...'); for an analysis, impute it first; or leave these rows out."
             )
         if pd.api.types.is_float_dtype(columns[name].dtype):
             infinite = np.isinf(columns[name].to_numpy(np.float64))
@@ -199,10 +203,10 @@ def _check_complete(columns: pd.DataFrame, formula: Formula, place: Place) -> No
 
 
 def _plain(column: pd.Series, uses: frozenset[str]) -> pd.Series:
-    """A complete column in a dtype that formulae reads rightly: float64, or str / category.
+    """A complete column in a dtype that formulae handles correctly: float64, or str / category.
 
-    Float also for integers, whose powers overflow quietly. As a factor a number keeps its dtype, which gives
-    the names of levels: ``C(grade)[2]``.
+    Integers become float because their powers would overflow silently. As a factor a number keeps its dtype, from which
+    names of levels are made: ``C(grade)[2]``.
     """
     if isinstance(column.dtype, pd.SparseDtype):
         column = column.sparse.to_dense()
@@ -213,15 +217,15 @@ def _plain(column: pd.Series, uses: frozenset[str]) -> pd.Series:
             raise DataError(
                 f"'{name}' is a category; a formula cannot compute with it. Write '{name}' alone."
             )
-        return column.cat.remove_unused_categories().cat.as_ordered()  # else formulae sorts them
+        return column.cat.remove_unused_categories().cat.as_ordered()  # otherwise formulae sorts the levels
     number, text = pd.api.types.is_numeric_dtype(dtype), pd.api.types.is_string_dtype(column)
     if not (number or text) or pd.api.types.is_complex_dtype(dtype):
         raise DataError(
-            f"Covariate '{name}' is of type {dtype} or mixed; turn it into numbers or a category."
+            f"Covariate '{name}' has type {dtype} or mixed types; convert it to numbers or a category."
         )
     if text and "number" in uses:
         raise DataError(
-            f"'{name}' is text; a formula cannot compute with it. Turn it into numbers or write '{name}'."
+            f"'{name}' is text; a formula cannot compute with it. Convert it to numbers, or write '{name}' alone."
         )
     if text:
         return column
@@ -232,7 +236,7 @@ def _plain(column: pd.Series, uses: frozenset[str]) -> pd.Series:
 
 
 def _check_levels(columns: pd.DataFrame, formula: Formula, intercept: bool) -> None:
-    """Refuse factors of one level, which the intercept would absorb, and continuous variables as factors."""
+    """Refuse factors with one level, which the intercept would absorb, and continuous variables used as factors."""
     for name in columns:
         column, uses = columns[name], formula.uses[name]
         category = isinstance(column.dtype, pd.CategoricalDtype)
@@ -242,7 +246,7 @@ def _check_levels(columns: pd.DataFrame, formula: Formula, intercept: bool) -> N
         if intercept and len(levels) == 1 and (category or (column == levels.iloc[0]).all()):
             raise DataError(
                 f"Formula {formula.text!r}: '{name}' has one level ({next(iter(levels))}) in all {len(column):,} rows, "
-                "which the intercept already represents; take it off the formula."
+                "which the intercept already represents; remove it from the formula."
             )
         if (
             pd.api.types.is_float_dtype(column.dtype)
@@ -250,14 +254,14 @@ def _check_levels(columns: pd.DataFrame, formula: Formula, intercept: bool) -> N
             and column.nunique() > MOST_LEVELS
         ):
             raise DataError(
-                f"Formula {formula.text!r}: '{name}' as a factor has {column.nunique():,} levels, fractions among them. "
-                f"If it was imputed, then as continuous: declare its family (families={{'{name}': 'ordinal'}}) and "
-                f"impute again; or use it as a number, '{name}' alone."
+                f"Formula {formula.text!r}: '{name}' as a factor has {column.nunique():,} levels, some of them "
+                f"fractions. If it was imputed as continuous, declare its family (families={{'{name}': 'ordinal'}}) "
+                f"and impute again, or use it as a number, '{name}' alone."
             )
 
 
 def _matrix(text: str, computed: Computed, formula: Formula) -> tuple[NDArray[np.float64], list[Node]]:
-    """Columns of one right-hand side, and the term of each."""
+    """The columns of one right-hand side, and the term of each."""
     terms = [(sign, computed.named(node)) for sign, node in signed(read(text))]
     plain, columns = plain_terms(terms), computed.columns
     if plain and all(_is_simple(columns[name], plain[0]) for name in plain[1]):
@@ -274,7 +278,7 @@ def _matrix(text: str, computed: Computed, formula: Formula) -> tuple[NDArray[np
 
 
 def _is_simple(column: pd.Series, intercept: bool) -> bool:
-    """Whether a main effect is built here, as formulae would: numbers, and text with an intercept."""
+    """Whether a main effect can be built here as formulae would: numbers, and text with an intercept."""
     if column.dtype == np.float64:
         return True
     levels = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
@@ -282,7 +286,7 @@ def _is_simple(column: pd.Series, intercept: bool) -> bool:
 
 
 def _append(column: pd.Series, parts: list, nodes: list[Node]) -> None:
-    """A number unchanged; text as indicators of all levels except the first (sorted, or in the order given)."""
+    """Append numbers unchanged, and text as indicators of all levels except the first (sorted, or in given order)."""
     name = Name(str(column.name))
     if column.dtype == np.float64:
         parts.append(column.to_numpy())
@@ -296,13 +300,13 @@ def _append(column: pd.Series, parts: list, nodes: list[Node]) -> None:
 
 
 def _check_labels(names: Sequence[str], formula: Formula) -> None:
-    """Refuse columns that would have one name in the results."""
+    """Refuse columns that would have the same name in results."""
     twice = [name for k, name in enumerate(names) if name in names[:k]]
     if twice:
         what = "the constant column of all models" if twice[0] == "Intercept" else "another column or term"
         raise SpecificationError(
             f"Formula {formula.text!r}: '{twice[0]}' is also the name of {what}; rename the column in the table, or "
-            "take one of them off the formula."
+            "remove one of them from the formula."
         )
 
 
@@ -312,7 +316,7 @@ def _check_finite(matrix: NDArray[np.float64], names: Sequence[str], formula: Fo
         j = int(np.argmin(finite.all(axis=0)))
         raise DataError(
             f"Formula {formula.text!r}: '{names[j]}' has no finite value {place(~finite[:, j])}; "
-            "a logarithm of 0 or a division by 0? Correct these values or use another transformation."
+            "is there a logarithm of 0 or a division by 0? Correct these values or use another transformation."
         )
     largest = np.abs(matrix).max(axis=0, initial=0.0)
     odd = (largest >= MOST) | ((largest > 0) & (largest <= LEAST))
@@ -323,5 +327,5 @@ def _check_finite(matrix: NDArray[np.float64], names: Sequence[str], formula: Fo
         rows = np.abs(matrix[:, j]) >= MOST if large else matrix[:, j] != 0
         raise DataError(
             f"Formula {formula.text!r}: '{names[j]}' has numbers so {what} ({largest[j]:.3g}) that their squares "
-            f"cannot be held, {place(rows)}. {cure} the column, or take another unit."
+            f"overflow or underflow, {place(rows)}. {cure} the column by a constant, or use another unit."
         )

@@ -1,15 +1,15 @@
 """Formulas in lme4 style: ``y1 + y2 ~ 1 + sex + log(age) + (1 + age | school)``.
 
-A formula may come from a plan file, which is data and never code. It is read by the parser in `syntax`, may
-use the functions in `terms` only, and reaches formulae in one canonical spelling. That also refuses
-what formulae 0.9 would accept and silently read as something else:
+A formula may come from a plan file, which is data and never code. It is parsed by `syntax`, may use only the functions
+in `terms`, and is passed to formulae in one canonical spelling. This also refuses what formulae 0.9 would accept but
+silently misread:
 
-    x**2            formulae takes x                      here: an error that says I(x**2)
+    x**2            formulae reads x                      here: an error that suggests I(x**2)
     x z             formulae drops z                      here: an error
-    I(-x**2)        formulae takes (-x)**2                here: as in Python, -(x**2)
+    I(-x**2)        formulae reads (-x)**2                here: as in Python, -(x**2)
     offset(x)       formulae adds a column to X           here: an error
 
-The right-hand side, and the left of a bar, start from an intercept, as in R; ``0 +`` or ``- 1`` removes it.
+The right-hand side, and the left side of a bar, include an intercept, as in R; ``0 +`` or ``- 1`` removes it.
 ``cluster_mean(x)``, ``within(x)`` and ``cluster_size()`` are over the rows of the cluster, ``c[level]`` is one level.
 """
 
@@ -50,7 +50,7 @@ class RandomTerm:
         Right-hand-side text of the columns of Z: ``"1 + age"``.
     group
         Grouping column, or columns joined by ``:`` (``"school:class"``). ``(1 | a/b)`` is read as in lme4:
-        two terms, with groups ``"a"`` and ``"a:b"``. As a formula spells it, with backticks where they are needed.
+        two terms, with groups ``"a"`` and ``"a:b"``. Written as in a formula, with backticks where needed.
     correlated
         False for ``(1 + age || group)``.
     """
@@ -61,18 +61,18 @@ class RandomTerm:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The grouping columns, by their names in the table."""
+        """Names of the grouping columns in the table."""
         return tuple(node.name for node in walk(read(self.group)) if isinstance(node, Name))
 
     @property
     def label(self) -> str:
-        """The group in the names of variance components: without backticks."""
+        """The group as written in names of variance components, without backticks."""
         return ":".join(self.names)
 
 
 @dataclass(frozen=True)
 class Formula:
-    """A formula, taken apart. Make it with `parse`.
+    """The parts of a formula, made by `parse`.
 
     Attributes
     ----------
@@ -81,11 +81,11 @@ class Formula:
     responses
         Names on the left of ``~``; empty for a one-sided formula.
     fixed
-        Right-hand-side text of the columns of X, with the intercept spelled out: ``"1 + sex + age"``.
+        Right-hand-side text of the columns of X, with an explicit intercept: ``"1 + sex + age"``.
     random
         The random terms in order; empty if there are none.
     cluster_of_means
-        Column of the clusters over which `cluster_mean` and the like are taken, if the random terms do not say.
+        Cluster column over which `cluster_mean` and the like are taken, if the random terms do not determine it.
     """
 
     text: str
@@ -104,12 +104,12 @@ class Formula:
 
     @property
     def cluster(self) -> str | None:
-        """The grouping column, if there is exactly one; None without one, and for crossed or nested ones."""
+        """The grouping column if there is exactly one; otherwise None."""
         return self.groups[0] if len(self.groups) == 1 else None
 
     @property
     def single_grouping(self) -> bool:
-        """Whether there is exactly one random term, on one column: what the joint model takes."""
+        """Whether there is exactly one random term, grouped by one column, as some models require."""
         return len(self.random) == 1 and self.cluster is not None
 
     @property
@@ -137,7 +137,7 @@ class Formula:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All columns that the formula needs: responses, variables, groups, the clusters of its means."""
+        """All columns that the formula needs: responses, variables, groups, and the cluster of its means."""
         means = [self.cluster_of_means] if self.over_clusters and self.cluster_of_means else []
         return tuple(dict.fromkeys((*self.responses, *self.variables, *self.groups, *means)))
 
@@ -160,13 +160,13 @@ class Formula:
 def parse(text: str) -> Formula:
     """Read a formula.
 
-    The caller decides whether a random term is needed and how many are possible: an analysis model
-    may be crossed or nested, a joint imputation model takes `Formula.single_grouping`.
+    The caller decides whether a random term is needed and how many are allowed: an analysis may have crossed or nested
+    terms, while some imputation models need `Formula.single_grouping`.
 
     Raises
     ------
     SpecificationError
-        The text is not a formula; the message points to the place and says what to write instead.
+        The text is not a formula; the message shows the place and says what to write instead.
     """
     if not isinstance(text, str):
         raise SpecificationError(
@@ -179,7 +179,7 @@ def parse(text: str) -> Formula:
 
 
 def plain_terms(terms: list[tuple[str, Node]]) -> tuple[bool, tuple[str, ...]] | None:
-    """Intercept and names of a right-hand side made of plain columns only; None if there is anything else."""
+    """The intercept and names of a right-hand side that has plain columns only; otherwise None."""
     if any(sign == "-" or not isinstance(node, Name | Number) for sign, node in terms):
         return None
     names = (node.name for _, node in terms if isinstance(node, Name))
@@ -200,7 +200,7 @@ def _parse(text: str) -> Formula:
     formula = Formula(text.strip(), responses, _columns(fixed, text), tuple(random))
     both = [name for name in responses if name in formula.variables + formula.groups]
     if both:
-        raise error(text, f"'{both[0]}' is on both sides of ~; take it off one of them")
+        raise error(text, f"'{both[0]}' is on both sides of ~; remove it from one of them")
     return formula
 
 
@@ -221,7 +221,7 @@ def _responses(left: Node | None, text: str) -> tuple[str, ...]:
 
 
 def signed(node: Node) -> list[tuple[str, Node]]:
-    """The signed terms of a sum, in order. Down the left spine in a loop: formulas can have 1,000 terms."""
+    """The signed terms of a sum, in order; not recursive, because formulas can have 1,000 terms."""
     terms: list[tuple[str, Node]] = []
     while isinstance(node, Op) and node.symbol in ("+", "-"):
         terms = ([("-", node.right)] if node.symbol == "-" else signed(node.right)) + terms
@@ -233,13 +233,13 @@ def signed(node: Node) -> list[tuple[str, Node]]:
 
 
 def has_intercept(terms: list[tuple[str, Node]]) -> bool:
-    """R's rule: there is an intercept unless 0 or -1 comes last."""
+    """Whether there is an intercept; by R's rule, unless 0 or -1 comes last."""
     last = [(sign == "+") == (node.value == 1) for sign, node in terms if isinstance(node, Number)]
     return last[-1] if last else True
 
 
 def _columns(terms: list[tuple[str, Node]], text: str) -> str:
-    """Canonical right-hand side, after checks."""
+    """The canonical right-hand side, after checks."""
     written = ["1" if has_intercept(terms) else "0"]
     for sign, node in terms:
         if isinstance(node, Number) and node.value in (0, 1):
@@ -251,7 +251,7 @@ def _columns(terms: list[tuple[str, Node]], text: str) -> str:
 
 
 def product_text(node: Node) -> str:
-    """A term without the parentheses that ``write`` would put around each factor of a product."""
+    """The text of a term without the parentheses that ``write`` puts around each factor of a product."""
     if isinstance(node, Op) and node.symbol in ("*", ":"):
         left, right = (product_text(side) for side in (node.left, node.right))
         plain = all(

@@ -1,8 +1,8 @@
-"""Design matrices of new rows: the columns of a model, at rows that its table does not have.
+"""Design matrices of new rows, which are not in the table of a model.
 
-The new rows are put below the rows of the table, and one design is built of both, so that factors have the levels and
-columns of the table. Means, sums and sizes of a known cluster stay those of the table: they are its covariates, with the
-values from which the model has learnt. Those of a new cluster are over its new rows.
+The new rows are put below those of the table and one design is built for both, so that factors have the levels and
+columns of the table. Means, sums and sizes of a known cluster remain those of the table, because these are the
+covariate values to which the model was fitted. Those of a new cluster are over its new rows.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ def new_design(formula: Formula, known: DesignMatrices, new: NewRows) -> tuple[A
     Raises
     ------
     SpecificationError
-        The formula has a function whose columns depend on all rows of the table, or the new rows lack a column.
+        The formula has a function that depends on all rows of the table, or the new rows lack a column.
     DataError
-        Missing or infinite covariates; levels that the table does not have; another type than in the table.
+        Covariates are missing or infinite, have levels that are not in the table, or have a different type.
     """
     if formula.stateful:
         raise SpecificationError(
-            f"Formula {formula.text!r}: new rows cannot be completed, because columns of {', '.join(STATEFUL)} depend on "
-            "all rows of the table. Make these columns in the table, with numbers that you know again for new rows."
+            f"Formula {formula.text!r}: new rows cannot be completed, because columns of {', '.join(STATEFUL)} depend "
+            "on all rows of the table. Compute these columns in the table, with constants that also apply to new "
+            "rows."
         )
     names = list(formula.variables)
     new.require(names, "covariate")
@@ -59,22 +60,22 @@ def new_design(formula: Formula, known: DesignMatrices, new: NewRows) -> tuple[A
     same = made.fixed == known.fixed and made.random == known.random
     if not (same and np.array_equal(made.X[:n], known.X) and np.array_equal(made.Z[:n], known.Z)):
         raise SpecificationError(
-            f"Formula {formula.text!r}: with the new rows its columns differ from those that the run has learnt from "
-            f"({listing(made.fixed, 8)} instead of {listing(known.fixed, 8)}). Make the columns of its functions in the "
-            "table."
+            f"Formula {formula.text!r}: with the new rows its columns differ from those of the run "
+            f"({listing(made.fixed, 8)} instead of {listing(known.fixed, 8)}). Compute the columns of its functions "
+            "in the table."
         )
     return made.X[n:], made.Z[n:]
 
 
 def joined_column(name: str, uses: frozenset[str], new: NewRows) -> pd.Series:
-    """A complete column of the table, with that of the new rows below it, in the type of the table's.
+    """A complete column of the table with that of the new rows below it, in the type of the table's column.
 
-    uses: as `Formula.uses` has them.
+    uses: as in `Formula.uses`.
 
     Raises
     ------
     DataError
-        A level that the table does not have; no number where the table has numbers.
+        A level is not in the table, or the table has numbers and the new rows do not.
     """
     theirs, ours = new.training.frame[name], new.frame[name]
     category = isinstance(theirs.dtype, pd.CategoricalDtype)
@@ -84,16 +85,16 @@ def joined_column(name: str, uses: frozenset[str], new: NewRows) -> pd.Series:
         unknown = ~ours.astype(object).isin(list(levels)).to_numpy()
         if unknown.any():
             raise DataError(
-                f"'{name}' has levels that the table of the run does not have, "
-                f"{listing(pd.unique(ours[unknown].astype(object)))}, {new.grouping.where(unknown)}: the model knows no "
-                f"effect of them. Its levels are {listing(levels, 20)}."
+                f"'{name}' has levels that are not in the table of the run, "
+                f"{listing(pd.unique(ours[unknown].astype(object)))}, {new.grouping.where(unknown)}, so the model has "
+                f"no effects for them. Its levels are {listing(levels, 20)}."
             )
         return pd.concat([theirs, ours.astype(object).astype(theirs.dtype)], ignore_index=True)
     kind = pd.api.types.infer_dtype(ours, skipna=True)
     if kind not in ("integer", "floating", "mixed-integer-float", "boolean", "decimal"):
         raise DataError(
-            f"'{name}' is {kind}, of type {ours.dtype}, in the new table ({listing(pd.unique(ours)[:6], 3)}; "
-            f"{len(ours):,} rows) and a number ({theirs.dtype}) in the table of the run. Turn it into numbers: "
+            f"'{name}' is {kind}, with type {ours.dtype}, in the new table ({listing(pd.unique(ours)[:6], 3)}; "
+            f"{len(ours):,} rows) but a number ({theirs.dtype}) in the table of the run. Convert it to numbers: "
             f"pandas.to_numeric(new[{name!r}])."
         )
     return pd.Series(np.concatenate([np.asarray(theirs, np.float64), np.asarray(ours, np.float64)]))

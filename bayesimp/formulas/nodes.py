@@ -1,6 +1,6 @@
-"""The tree of a formula: names, numbers, texts, operators and calls, and its text.
+"""The expression tree of a formula (names, numbers, texts, operators, calls) and its text.
 
-What `write` writes, `read` (formulas/syntax.py) reads as the same tree.
+`read` (formulas/syntax.py) parses the output of `write` to the same tree.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 SIGN = 5
-PLAIN = re.compile(r"[^\W\d_]\w*(\.\w+)*")  # names without backticks
+PLAIN = re.compile(r"[^\W\d_]\w*(\.\w+)*")  # names that need no backticks
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def walk(node: Node) -> Iterator[Node]:
 
 @lru_cache(maxsize=10_000)
 def column_names(node: Node) -> tuple[str, ...]:
-    """Names of columns in a tree; options of functions, ``Treatment`` or ``True``, do not count."""
+    """Names of columns in a tree; options of functions, such as ``Treatment`` or ``True``, do not count."""
     match node:
         case Name(name):
             return (name,)
@@ -119,7 +119,7 @@ def column_names(node: Node) -> tuple[str, ...]:
 
 
 def replaced(node: Node, by: Callable[[Node], Node | None]) -> Node:
-    """The tree with other nodes where ``by`` gives one; innermost first, and not among the options of functions."""
+    """The tree with nodes replaced where ``by`` returns one; innermost first, and not in options of functions."""
     match node:
         case Minus(argument):
             node = Minus(replaced(argument, by))
@@ -139,15 +139,15 @@ def label(node: Node) -> str:
 
 
 def write(node: Node, brackets: bool = True) -> str:
-    """Canonical text: every operation below another one in parentheses, so that it cannot be read in another grouping.
+    """Canonical text, with every nested operation in parentheses so that the grouping is unambiguous.
 
-    With ``brackets=False``, as formulae spells the names of columns: without any.
+    With ``brackets=False``, without parentheses, as formulae writes the names of columns.
     """
     match node:
         case Name(name):
             return name if PLAIN.fullmatch(name) or not brackets else _quoted(name, "`")
         case Number(value):
-            # positional: formulae reads 1e-3 as 1
+            # positional notation, because formulae reads 1e-3 as 1
             return str(value) if isinstance(value, int) else np.format_float_positional(value, trim="0")
         case Text(value):
             return _quoted(value, '"')

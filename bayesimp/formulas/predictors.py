@@ -1,7 +1,8 @@
-"""Formulas of conditional models, taken apart into products: ``y1 ~ y2 * x + cluster_mean(y2) + (1 + y2 | study)``.
+"""Formulas of conditional models, expanded into products: ``y1 ~ y2 * x + cluster_mean(y2) + (1 + y2 | study)``.
 
-``cluster_mean(y2)``, ``cluster_mean(x * y2)`` and ``cluster_sum(...)`` are the mean or sum over the rows of the cluster,
-of the variable completed by the current imputation; ``within(y2)`` is y2 less that mean, and may have a random slope.
+``cluster_mean(y2)``, ``cluster_mean(x * y2)`` and ``cluster_sum(...)`` are the mean or sum, over the rows of the
+cluster, of the variable as completed by the current imputation; ``within(y2)`` is y2 minus that mean, and may have a
+random slope.
 
 A default formula is edited by ``~ . + x``, ``~ . - x`` and ``~ . + (1 + x | study)``: `Edit`.
 """
@@ -37,7 +38,7 @@ Term = tuple[Node, ...]
 
 @dataclass(frozen=True)
 class Part:
-    """Columns of X* or Z*: an intercept or none, and products of names and calls."""
+    """Columns of X* or Z*: an intercept, if there is one, and products of names and calls."""
 
     intercept: bool
     terms: tuple[Term, ...]
@@ -53,20 +54,20 @@ class Predictors:
 
     @property
     def text(self) -> str:
-        """The formula as it was written."""
+        """The formula as written."""
         return self.formula.text
 
 
 def several_random(terms: int) -> str:
-    """What to say about conditional models with several random terms."""
+    """The message about conditional models with several random terms."""
     return (
-        f"{terms} random terms; one, (1 + x | cluster), is possible here. Normal variables are imputed with several "
-        "grouping factors by bi.JointNormal(data, 'y1 + y2 ~ x + (1 | school) + (1 | class)')"
+        f"there are {terms} random terms, but only one, (1 + x | cluster), is allowed here. Normal variables are "
+        "imputed with several grouping factors by bi.JointNormal(data, 'y1 + y2 ~ x + (1 | school) + (1 | class)')"
     )
 
 
 def predictors(text: str) -> Predictors:
-    """Read the formula of a conditional model; the left side may be empty.
+    """Parse the formula of a conditional model; the left side may be empty.
 
     Raises
     ------
@@ -82,21 +83,22 @@ def predictors(text: str) -> Predictors:
     for term in random.terms if random else ():
         if any(isinstance(atom, Call) and atom.function in MEANS for atom in term):
             raise error(
-                text, "a cluster mean is one value by cluster and has no random slope; take it out of (... |"
+                text,
+                "a cluster mean has one value per cluster and cannot have a random slope; remove it from (... |",
             )
     return Predictors(formula, _part(formula.fixed, text), random)
 
 
 @dataclass(frozen=True)
 class Edit:
-    """Changes of a default formula: ``~ . + x - z + (1 + x | study)``.
+    """Changes to a default formula: ``~ . + x - z + (1 + x | study)``.
 
     Attributes
     ----------
     terms
         Signed terms besides the dot.
     random
-        The random term that takes the place of the default one, if any.
+        The random term that replaces the default one, if any.
     """
 
     text: str
@@ -111,7 +113,7 @@ def edit(text: str) -> Edit | None:
     Raises
     ------
     SpecificationError
-        The dot is not a term of the sum; several random terms.
+        The dot is not a term of the sum, or there are several random terms.
     """
     left, right = read_sides(text)
     if not any(isinstance(node, Dot) for node in walk(right)):
@@ -124,7 +126,7 @@ def edit(text: str) -> Edit | None:
         )
     bars = [(sign, node) for sign, node in terms if isinstance(node, Op) and node.symbol in ("|", "||")]
     if any(sign == "-" for sign, _ in bars):
-        raise error(text, "a random term cannot be removed; another, + (1 | cluster), takes its place")
+        raise error(text, "a random term cannot be removed; replace it by another, + (1 | cluster)")
     if len(bars) > 1:
         raise error(text, several_random(len(bars)))
     responses = [node.name for _, node in signed(left) if isinstance(node, Name)] if left else []
@@ -135,17 +137,17 @@ def edit(text: str) -> Edit | None:
 
 
 def terms_of(node: Node) -> list[Term]:
-    """The products of atoms that a term means: ``a * b`` is a, b and a:b."""
+    """The products of atoms in a term: ``a * b`` is a, b and a:b."""
     return _expand(node)
 
 
 def addition(terms: Sequence[str], slopes: Sequence[str], random: str, group: str) -> str:
-    """What further terms and random slopes add to a formula: ``x:w + (1 + x | school)``.
+    """Text that adds further terms and random slopes to a formula: ``x:w + (1 + x | school)``.
 
     Parameters
     ----------
     random
-        Columns of the random part so far, which those of the slopes join.
+        Columns of the present random part, to which the slopes are added.
 
     >>> addition(["x:w"], ["x"], "1", "school")
     'x:w + (1 + x | school)'
@@ -154,14 +156,14 @@ def addition(terms: Sequence[str], slopes: Sequence[str], random: str, group: st
 
 
 def over(atom: Node, text: str) -> tuple[Node, ...]:
-    """The one or two columns whose product `cluster_mean(...)` averages; the one that `within(...)` centres.
+    """The one or two columns whose product `cluster_mean(...)` averages, or the one that `within(...)` centres.
 
-    A column is a name, a level ``sex[M]``, a function of columns ``log1p(y2)``, or the product of such, ``x:sex[M]``.
+    A column is a name, a level ``sex[M]``, a function of columns ``log1p(y2)``, or a product of these, ``x:sex[M]``.
 
     Raises
     ------
     SpecificationError
-        It is neither a column nor ``a * b``.
+        The argument is neither a column nor ``a * b``.
     """
     assert isinstance(atom, Call)
     match atom.arguments[0]:
@@ -170,7 +172,7 @@ def over(atom: Node, text: str) -> tuple[Node, ...]:
         case node if _is_column(node):
             return (node,)
     what = "a column" if atom.function == WITHIN else "a column or a product of two"
-    raise error(text, f"{atom.function}() takes {what}; make others with derived={{'name': '...'}} first")
+    raise error(text, f"{atom.function}() takes {what}; define others first by derived={{'name': '...'}}")
 
 
 def _is_column(node: Node) -> bool:
@@ -182,7 +184,7 @@ def _is_column(node: Node) -> bool:
 
 
 def _part(text: str, whole: str) -> Part:
-    """The products of atoms in a signed sum, each once, in the order of writing, as in R."""
+    """The products of atoms in a signed sum, each once, in order of appearance, as in R."""
     terms: dict[frozenset[Node], Term] = {}
     intercept = True
     for sign, node in signed(read(text)):
@@ -201,14 +203,14 @@ def _part(text: str, whole: str) -> Part:
                     alone = "" if inner.function == WITHIN else f" or in a product (x:{inner.function}(y))"
                     raise error(
                         whole,
-                        f"{inner.function}() must be a term of its own{alone}; for a function of it make a column: "
+                        f"{inner.function}() must be a term by itself{alone}; for a function of it define a column: "
                         f"derived={{'name': '{write(atom)}'}}",
                     )
     return Part(intercept, tuple(terms.values()))
 
 
 def _expand(node: Node) -> list[Term]:
-    """Products of atoms: a * b is a + b + a:b, (a + b)**2 all products of up to two."""
+    """Products of atoms: a * b is a + b + a:b, and (a + b)**2 all products of up to two."""
     match node:
         case Op("+", left, right):
             return _expand(left) + _expand(right)

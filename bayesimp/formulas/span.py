@@ -1,17 +1,17 @@
-"""Columns of formulas as polynomials of their variables: whether those of one formula contain those of another.
+"""Columns of formulas as polynomials of variables, to test whether those of one formula contain those of another.
 
-A column is a sum of products of atoms with known coefficients. An atom is a variable, a cluster mean, or a function that
-is not taken apart:
+A column is a sum of products of atoms with known coefficients. An atom is a variable, a cluster mean, or a function
+that is not expanded:
 
     I((x + 2 * w)**2)       x x + 4 w x + 4 w w
     within(x):w             w x - w cluster_mean(x)
-    log(x)                  an atom of its own
-    scale(x)                x + a constant, which is not known and may be any number
+    log(x)                  an atom
+    scale(x)                x + an unknown constant
     poly(x, 3)              x, x x, x x x
 
-So ``within(x) + cluster_mean(x)`` contains ``x``, and ``x * w`` contains ``scale(x):w``. A variable with two values
-is linear in all its functions, and a factor gives the columns of all its levels except the first. In ``sex:x``
-without ``x`` it has all of them (R's rule), so ``x`` is contained; this is not recognised.
+So ``within(x) + cluster_mean(x)`` contains ``x``, and ``x * w`` contains ``scale(x):w``. Any function of a two-valued
+variable is linear in it, and a factor gives columns for all its levels except the first. In ``sex:x`` without ``x`` it
+has all of them (R's rule), so ``x`` is contained; this is not recognised.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ __all__ = [
     "written",
 ]
 
-ANY = 0.6180339887498949  # in place of constants that depend on the data; nothing cancels it by accident
+ANY = 0.6180339887498949  # replaces constants that depend on the data; unlikely to cancel by accident
 CENTRED = ("center", "scale", "standardize")
-HIGHEST = 6  # power that is multiplied out
+HIGHEST = 6  # highest power that is expanded
 
 
 @dataclass(frozen=True, order=True)
@@ -66,9 +66,9 @@ class Atom:
     Attributes
     ----------
     text
-        As a formula spells it.
+        Its text in a formula.
     names
-        Columns of the table that it is computed from.
+        Columns of the table from which it is computed.
     kind
         ``"variable"``, ``"mean"`` (of clusters) or ``"function"``.
     """
@@ -78,13 +78,13 @@ class Atom:
     kind: str = field(compare=False, default="function")
 
 
-Monomial = tuple[Atom, ...]  # sorted, an atom as often as its power; () is the constant
+Monomial = tuple[Atom, ...]  # sorted, each atom repeated according to its power; () is the constant
 Polynomial = Mapping[Monomial, float]
 CONSTANT: Polynomial = {(): 1.0}
 
 
 def terms(text: str) -> list[Term]:
-    """The products of atoms of a right-hand side, each once, in the order of writing; the intercept is not one."""
+    """The products of atoms in a right-hand side, each once, in order of appearance, without the intercept."""
     found: dict[frozenset[Node], Term] = {}
     for sign, node in signed(read(text)):
         for term in [] if isinstance(node, Number) else terms_of(node):
@@ -96,7 +96,7 @@ def terms(text: str) -> list[Term]:
 
 
 def written(term: Term) -> str:
-    """A term as formulas spell it, without the parentheses of a sum: ``x:I(w ** 2)``."""
+    """A term as written in formulas, without the parentheses of a sum: ``x:I(w ** 2)``."""
     return ":".join(write(atom) for atom in term)
 
 
@@ -109,17 +109,16 @@ def spelled(monomial: Monomial) -> str:
 
 
 class Reader:
-    """From terms of formulas to polynomials.
+    """Converts terms of formulas to polynomials.
 
     Parameters
     ----------
     derived
-        Columns that are defined by others, and their definitions, each after those that it needs.
+        Derived column -> definition, in order of computation.
     linear
-        Variables with two values, and factors: any function of one of them lies in its own columns.
+        Two-valued variables and factors: any function of one of them lies in the span of its columns.
     by_cluster
-        Whether columns are compared within clusters only, as those of random parts are, where a mean of the cluster
-        is a constant.
+        Whether columns are compared within clusters, as in random parts, where a cluster mean is constant.
     """
 
     def __init__(
@@ -133,7 +132,7 @@ class Reader:
             self.derived[name] = self._resolved(whole.arguments[0])
 
     def part(self, text: str) -> list[Polynomial]:
-        """All columns of a right-hand side, and the constant."""
+        """The constant and all columns of a right-hand side."""
         return [CONSTANT, *(column for term in terms(text) for column in self.columns(term))]
 
     def columns(self, term: Term) -> list[Polynomial]:
@@ -141,13 +140,13 @@ class Reader:
         return [self.times(*choice) for choice in product(*(self._atom(node) for node in term))]
 
     def variable(self, name: str) -> Polynomial:
-        """A column of the table, or what it is defined by."""
+        """A column of the table, or its definition."""
         if name in self.derived:
             return self._arithmetic(self.derived[name])
         return {(Atom(write(Name(name)), frozenset({name}), "variable"),): 1.0}
 
     def times(self, *columns: Polynomial) -> Polynomial:
-        """A product, in which powers of variables with two values are these variables."""
+        """A product in which powers of two-valued variables are reduced to the variables."""
         result = times(*columns)
         reduced: dict[Monomial, float] = {}
         for monomial, number in result.items():
@@ -175,7 +174,7 @@ class Reader:
         return found
 
     def _resolved(self, node: Node) -> Node:
-        """Without names of derived columns, ``I()`` and ``np.``."""
+        """The node with derived columns replaced by their definitions, and without ``I()`` and ``np.``."""
 
         def by(inner: Node) -> Node | None:
             match inner:
@@ -239,7 +238,7 @@ class Reader:
         return self._function(node)
 
     def _function(self, node: Node) -> Polynomial:
-        """What is not taken apart."""
+        """An atom for a function that is not expanded."""
         resolved = self._resolved(node)
         names = frozenset(column_names(resolved))
         if len(names) == 1 and names <= self.linear:
@@ -283,7 +282,7 @@ def contains(span: Sequence[Polynomial], column: Polynomial) -> bool:
 
 
 def lacking(span: Sequence[Polynomial], columns: Iterable[Polynomial]) -> list[Monomial]:
-    """The products of atoms that are not contained on their own, of columns that are not contained."""
+    """The products of atoms that are missing from the span, for columns that are not contained in it."""
     found: dict[Monomial, None] = {}
     for column in columns:
         if not contains(span, column):

@@ -1,9 +1,9 @@
-"""Text of a formula to a small tree and back: names, numbers, texts, operators and calls; runs nothing.
+"""Parse the text of a formula to a small tree of names, numbers, texts, operators and calls; nothing is executed.
 
-A name that is more than letters, digits and dots is written in backticks, as in R: `` `blood pressure` ``; a backtick or
-backslash in it has a backslash before it. ``c[level]`` is the column of one level of a factor, or one column of a
-spline or polynomial; a level with a bracket in it is written in quotes: ``c["a]b"]``. What `write` writes, `read`
-reads as the same tree.
+A name with characters other than letters, digits and dots is written in backticks, as in R: `` `blood pressure` ``; a
+backtick or backslash in it is preceded by a backslash. ``c[level]`` is the column of one level of a factor, or one
+column of a spline or polynomial; a level that contains a bracket is quoted: ``c["a]b"]``. `read` parses the output of
+`write` to the same tree.
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ __all__ = [
     "read", "read_sides", "replaced", "walk", "write",
 ]  # fmt: skip
 
-# Binding powers. Outside calls the operators make terms, inside calls they are arithmetic as in Python.
+# Binding powers. Outside calls operators combine terms; inside calls they are arithmetic, as in Python.
 FORMULA = {"|": 1, "||": 1, "+": 2, "-": 2, "*": 3, "/": 3, ":": 4, "**": 6}
 ARITHMETIC = dict.fromkeys(("==", "!=", "<=", ">=", "<", ">"), 1) | {
     "+": 2, "-": 2, "*": 3, "/": 3, ":": 4, "**": 6,
 }  # fmt: skip
-DEEPEST, LONGEST = 50, 20_000  # nesting and characters: far above any formula, far below the stack
+DEEPEST, LONGEST = (
+    50,
+    20_000,
+)  # limits of nesting and length: far above any formula, far below the stack limit
 
 TOKEN = re.compile(
     r"""(?P<name>[^\W\d_]\w*(?:\.\w+)*|_\w*) | `(?P<quoted>(?:[^`\\]|\\.)*)`
@@ -53,10 +56,10 @@ KINDS = {"double": "text", "single": "text", "quoted_level": "level"}
 ADVICE = {
     "~": "a formula has one ~",
     "^": "write powers as I(x**2)",
-    "%": "operators with % are not known; make the column in the table",
+    "%": "operators with % are not supported; make the column in the table",
     "[": "lists are not supported; give df= instead of knots=, C(x, Treatment('level')) instead of levels=",
     "{": "write I(...) instead of {...}",
-    ".": "'.' for all other columns is not known here; name them (in predictors= of FCS '~ . + x' adds to the default)",
+    ".": "'.' for all other columns is not allowed here; name them (predictors= of FCS takes '~ . + x', too)",
     "`": "the second ` of a name is missing",
     '"': 'the second " of a text is missing',
     "'": "the second ' of a text is missing",
@@ -64,18 +67,18 @@ ADVICE = {
 
 
 def error(text: str, what: str) -> SpecificationError:
-    """The error for a formula, ready to be raised."""
+    """The exception for a formula, ready to be raised."""
     return SpecificationError(f"Formula {text.strip()!r}: {what}.")
 
 
 def read(text: str, whole: str | None = None) -> Node:
-    """Tree of one side of a formula; ``whole`` is the formula to quote in messages."""
+    """The tree of one side of a formula; ``whole`` is the formula to quote in messages."""
     whole = whole or text
     return _whole(_Parser(_tokens(text, whole), whole))
 
 
 def read_sides(text: str) -> tuple[Node | None, Node]:
-    """Trees of the left (None: empty) and right side of ``left ~ right``."""
+    """The trees of the left (None: empty) and right sides of ``left ~ right``."""
     tokens = _tokens(text, text)
     tilde = [k for k, token in enumerate(tokens) if token == ("op", "~")]
     if len(tilde) != 1:
@@ -94,7 +97,7 @@ def _whole(parser: _Parser) -> Node:
     if parser.position < len(parser.tokens):
         if parser.tokens[parser.position][0] == "level":
             raise error(parser.whole, f"{ADVICE['[']}; a level, c[level], follows a name or C(name)")
-        raise error(parser.whole, f"'{parser.here()}' is not expected after '{write(node)}'")
+        raise error(parser.whole, f"'{parser.here()}' is unexpected after '{write(node)}'")
     return node
 
 
@@ -103,7 +106,7 @@ def _unquoted(text: str, quote: str) -> str:
 
 
 class _Parser:
-    """Precedence climbing over a list of (kind, value)."""
+    """A precedence-climbing parser of (kind, value) tokens."""
 
     def __init__(self, tokens: list[tuple[str, str]], whole: str) -> None:
         self.tokens, self.whole, self.position, self.depth = tokens, whole, 0, 0
@@ -115,7 +118,7 @@ class _Parser:
         return self.position < len(self.tokens) and self.tokens[self.position][0] == "level"
 
     def take(self, *symbols: str) -> str:
-        """The next token, if it is one of these operators, and step over it."""
+        """Consume and return the next token if it is one of these operators; otherwise ""."""
         kind, value = self.tokens[self.position] if self.position < len(self.tokens) else ("op", "")
         if kind != "op" or value not in symbols:
             return ""
@@ -125,7 +128,7 @@ class _Parser:
     def expect(self, symbol: str) -> None:
         if not self.take(symbol):
             if self.here() in ("~", "."):
-                raise error(self.whole, f"'{self.here()}' is not possible here; {ADVICE[self.here()]}")
+                raise error(self.whole, f"'{self.here()}' is not allowed here; {ADVICE[self.here()]}")
             raise error(self.whole, f"'{symbol}' is missing before '{self.here()}'")
 
     def expression(self, powers: dict[str, int], minimum: int = 0) -> Node:
@@ -183,7 +186,7 @@ class _Parser:
 
 
 def _tokens(text: str, whole: str) -> list[tuple[str, str]]:
-    """(kind, value), the values of names, texts and levels without their quotes."""
+    """Tokens (kind, value); values of names, texts and levels are without quotes."""
     if len(text) > LONGEST:
         raise error(text[:80] + "...", f"longer than {LONGEST} characters")
     tokens: list[tuple[str, str]] = []
@@ -196,7 +199,7 @@ def _tokens(text: str, whole: str) -> list[tuple[str, str]]:
         if match is None:
             sign = text[position]
             raise error(
-                whole, f"'{sign}' is not possible; " + ADVICE.get(sign, "quote column names with `...`")
+                whole, f"'{sign}' is not allowed; " + ADVICE.get(sign, "quote column names with `...`")
             )
         kind = str(match.lastgroup)
         quote = {"quoted": "`", "single": "'", "double": '"', "quoted_level": '"'}.get(kind)

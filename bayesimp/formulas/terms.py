@@ -114,8 +114,8 @@ def check_term(node: Node, text: str) -> None:
         case Name("Intercept"):
             raise error(
                 text,
-                "a column cannot be called 'Intercept', as the constant of all models is (write 1 or 0 for that); rename "
-                "it in the table",
+                "a column cannot be called 'Intercept', as the constant of all models is (write 1 or 0 for that); "
+                "rename it in the table",
             )
         case Name():
             return

@@ -70,7 +70,7 @@ def test_sentences(uneven):
     d = diagnose(uneven)
     text = str(d)
     assert "8 clusters (cluster) with 2 to 60 rows." in text
-    assert "The conditional model of y1 would need" in text and "cluster mean of y2" in text
+    assert "the conditional model of y1 would need" in text and "cluster mean of y2" in text
     assert f"misses by at most {d.table['miss'][0]:.2f} posterior sd" in text
     # many clusters, far from proportional: a homogeneous model is not good enough
     rng = np.random.default_rng(1)

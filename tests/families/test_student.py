@@ -88,7 +88,7 @@ def test_methods_without_the_family_refuse_it_in_words():
     for method in ("mlmi", "glm", "sti", "2stage", "ml", "norm"):
         with pytest.raises(bi.SpecificationError, match="it is student; use 'bayes'"):
             bi.FCS(data(), {"y": method})
-    with pytest.raises(bi.SpecificationError, match="bounds are for normal variables; it is student"):
+    with pytest.raises(bi.SpecificationError, match="bounds are for normal variables, but it is student"):
         bi.FCS(data(), bounds={"y": (0, None)})
     with pytest.raises(bi.SpecificationError, match=r"[Dd]id you mean 'student'"):
         data(name="studant")

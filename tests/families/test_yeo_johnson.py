@@ -152,7 +152,7 @@ def test_methods_without_the_family_refuse_it_in_words():
     for method in ("mlmi", "glm", "sti", "2stage", "ml", "norm"):
         with pytest.raises(bi.SpecificationError, match="it is yeo_johnson; use 'bayes'"):
             bi.FCS(data(), {"y": method})
-    with pytest.raises(bi.SpecificationError, match="bounds are for normal variables; it is yeo_johnson"):
+    with pytest.raises(bi.SpecificationError, match="bounds are for normal variables, but it is yeo_johnson"):
         bi.FCS(data(), bounds={"y": (0, None)})
     with pytest.raises(bi.SpecificationError, match=r"'y' has family 'yeo_johnson'"):
         bi.JointNormal(data(), "y ~ x + (1 | g)")

@@ -221,7 +221,7 @@ def test_blocks():
     assert formula_text(both, "study") == "y1 + y3 ~ 1 + age + y2 + (1 | study)"
     same = conditionals(DATA, predictors=["y1 + y3 ~ y2 + age + (1 | study)"], blocks={"both": ["y3", "y1"]})
     assert block(same, "both") == both
-    with pytest.raises(SpecificationError, match="'y3' is imputed in it and cannot be a predictor"):
+    with pytest.raises(SpecificationError, match="imputes 'y3', which therefore cannot be a predictor"):
         conditionals(
             DATA, predictors="both ~ y2 + cluster_mean(y3) + (1|study)", blocks={"both": ["y3", "y1"]}
         )
@@ -386,13 +386,13 @@ def test_one_base_column_for_one_product():
 @pytest.mark.parametrize(
     "formula, message",
     [
-        ("y1 ~ y2", r"method 'bayes' needs a random part, \+ \(1 \| study\)"),
+        ("y1 ~ y2", r"method 'bayes' needs a random part, at least \+ \(1 \| study\)"),
         ("y1 ~ y2 + (1 | arm)", "groups by 'arm', the data by 'study'"),
         ("y1 ~ y2 + (1 | study:arm)", "groups by 'study:arm'"),
         ("y1 ~ y2 + (1 | study) + (0 + age | study)", "2 random terms"),
         ("y1 ~ y2 + (1 + age || study)", r"\|\| is not supported"),
         ("y1 ~ y2 + (0 | study)", "the random part has no column"),
-        ("y1 ~ y2 + (1 + cluster_mean(y2) | study)", "has no random slope"),
+        ("y1 ~ y2 + (1 + cluster_mean(y2) | study)", "cannot have a random slope"),
         ("y1 ~ y1 + (1 | study)", "both sides"),
         ("y1 ~ cluster_mean(y1) + (1 | study)", "both sides"),
         ("y1 ~ I(y1**2) + (1 | study)", "both sides"),
@@ -402,25 +402,28 @@ def test_one_base_column_for_one_product():
         ("y1 ~ cluster_mean(arm) + (1 | study)", "'arm' is a factor"),
         (
             "y1 ~ cluster_mean(age + y2) + (1 | study)",
-            "takes a column or a product of two; make others with derived",
+            "takes a column or a product of two; define others first by derived",
         ),
         ("y1 ~ cluster_mean(y2, y3) + (1 | study)", "takes one column"),
-        ("y1 ~ I(cluster_mean(y2)**2) + (1 | study)", "must be a term of its own or in a product"),
+        ("y1 ~ I(cluster_mean(y2)**2) + (1 | study)", "must be a term by itself or in a product"),
         ("y1 ~ cluster_mean(y2):cluster_mean(y3) + (1 | study)", "two cluster means"),
-        ("y1 ~ within(y2 * age) + (1 | study)", r"within\(\) takes a column; make others with derived"),
-        ("y1 ~ within(size) + (1 | study)", "'size' is one value in every cluster"),
-        ("y1 ~ age:within(y2) + (1 | study)", "stands alone; it has no products"),
-        ("y1 ~ I(within(y2)**2) + (1 | study)", r"within\(\) must be a term of its own; .*derived="),
+        ("y1 ~ within(y2 * age) + (1 | study)", r"within\(\) takes a column; define others first by derived"),
+        ("y1 ~ within(size) + (1 | study)", "'size' has one value in every cluster"),
+        ("y1 ~ age:within(y2) + (1 | study)", "must be a term by itself, without products"),
+        ("y1 ~ I(within(y2)**2) + (1 | study)", r"within\(\) must be a term by itself; .*derived="),
         ("y1 ~ within(y1) + (1 | study)", "both sides"),
         ("y1 ~ within(arm) + (1 | study)", "'arm' is a factor"),
-        ("y1 ~ y2 + within(y2) + cluster_mean(y2) + (1 | study)", "take one of the three out"),
+        ("y1 ~ y2 + within(y2) + cluster_mean(y2) + (1 | study)", "remove one of the three"),
         ("y1 ~ cluster_median(y2) + (1 | study)", "cluster_median.. is not known"),
         ("y1 ~ scale(y2) + (1 | study)", "depends on all rows.*centre and scale the column in the table"),
         ("y1 ~ bs(y2, df=4) + (1 | study)", "depends on all rows"),
         ("y1 ~ I(scale(y2)**2) + (1 | study)", "needs all rows"),
         ("y1 ~ C(y2) + (1 | study)", "makes a factor of an incomplete variable"),
         ("y1 ~ I(y2 * sex) + (1 | study)", "'sex' is a factor"),
-        ("y1 ~ I(sex == 'M') * y2 + I((arm == 'a') * y2) + (1 | study)", "text cannot be computed with"),
+        (
+            "y1 ~ I(sex == 'M') * y2 + I((arm == 'a') * y2) + (1 | study)",
+            "text cannot be used in computations",
+        ),
         ("y2 + y1 ~ age + (1 | study)", "must have the variable .or block. on its left side"),
         ("~ age + (1 | study)", "on its left side"),
         ("age ~ y2 + (1 | study)", "'age' is complete"),
@@ -441,7 +444,7 @@ def test_refused_formulas(formula, message):
 def test_single_level_methods_have_no_random_part():
     _, y1 = one("y1 ~ y2", methods="norm")
     assert y1.random == ()
-    with pytest.raises(SpecificationError, match="method 'pmm' has no random part"):
+    with pytest.raises(SpecificationError, match="method 'pmm' does not take a random part"):
         one("y1 ~ y2 + (1 | study)", methods="pmm")
 
 
@@ -469,7 +472,7 @@ def test_lists_and_square_tables():
     for given in (square, square.astype(bool), square.T.to_dict()):
         assert conditionals(DATA, predictors=given, compatible=False).blocks == lists.blocks
     single = conditionals(DATA, "norm", square)
-    assert "'study' is the cluster, and so is not a predictor" in block(single, "y3").notes
+    assert "'study' is the cluster, so it is not a predictor" in block(single, "y3").notes
 
 
 def mice_matrix():
@@ -625,7 +628,7 @@ def test_linear_derived_columns_are_not_default_predictors_with_their_ingredient
         ),
         (
             {"predictors": "weight ~ cluster_mean(bmi) + (1 | study)"},
-            "run away in such circles. Take 'bmi' out",
+            "run away in such circles. Remove 'bmi' from",
         ),
         ({"predictors": "weight ~ age + (1 + bmi | study)"}, "run away in such circles"),
         ({"predictors": "weight ~ log(bmi) + (1 | study)"}, "computed from 'weight'"),
@@ -634,8 +637,8 @@ def test_linear_derived_columns_are_not_default_predictors_with_their_ingredient
             {"blocks": {"b": ["weight", "chol"]}, "predictors": "b ~ bmi + (1 | study)"},
             "computed from 'weight'",
         ),
-        ({"derived": {"bmi": "two", "two": "bmi * 2"}}, "'bmi' -> 'two' -> 'bmi' go round in a circle"),
-        ({"derived": {"bmi": "bmi + 1"}}, "'bmi' -> 'bmi' go round in a circle"),
+        ({"derived": {"bmi": "two", "two": "bmi * 2"}}, "'bmi' -> 'two' -> 'bmi' form a circle"),
+        ({"derived": {"bmi": "bmi + 1"}}, "'bmi' -> 'bmi' form a circle"),
         ({"derived": {"height": "weight * 2"}}, "'height' is complete in the table"),
         ({"derived": {"study": "weight * 2"}}, "'study' is the cluster"),
         ({"derived": {"a": "weigth * 2"}}, "no column 'weigth'. Did you mean 'weight'"),
@@ -722,8 +725,8 @@ def test_text():
         "  bayes  y3 ~ 1 + age + y1 + y2 + r + (1 | study)",
         "  =      r = y1 / y2",
         "  visited in the order y1, y2, y3",
-        "  note (y1, y2): 'r' is computed from 'y1', 'y2' and predicts 'y3', and back: a circle in which imputed values "
-        "can run away. Stable are bounds= on 'y1', 'y2', "
+        "  note (y1, y2): 'r' is computed from 'y1', 'y2' and predicts 'y3', which predict these in turn: a circle "
+        "in which imputed values can run away. Stable alternatives are bounds= on 'y1', 'y2', "
         "or formulas without 'y3' for these, or without 'r' for the others",
     ]
 
@@ -740,12 +743,12 @@ def test_numbers_of_rows_are_pointed_out_but_not_occasions():
     noted = conditionals(bi.IncompleteData(FRAME.assign(number=number, dose=dose), cluster="study"))
     about = " ".join(noted.blocks[0].notes)
     assert (
-        "'number' looks like numbers of the rows (whole, no two alike), and so is not a predictor by default"
+        "'number' looks like numbers of the rows (whole, no two alike), so it is not a predictor by default"
         in about
         and "'time'" not in about
         and "'age'" not in about
     )
-    assert "'dose' may number the rows, and is a predictor all the same" in about
+    assert "'dose' may number the rows, but is a predictor" in about
     columns = {column.base for block in noted.blocks for column in block.fixed}
     assert "number" not in columns and {"dose", "age"} <= columns
 

@@ -338,7 +338,7 @@ def test_automatic_cluster_means_that_are_combinations_where_they_are_observed_a
         assert "cluster_mean(x)" in names and "cluster_mean(y2)" not in names
         told = f"in the 48 clusters where '{block.name}' is observed, left out: 'cluster_mean(y2)'"
         assert any(told in note for note in block.notes) == (block.name != "y2")
-    message = r"'cluster_mean\(y2\)' is a combination of the other columns that differ between clusters"
+    message = r"'cluster_mean\(y2\)' is a combination of the other columns that vary only between clusters"
     refused(message, f, "y1 ~ . + cluster_mean(y2)")
 
 
@@ -423,7 +423,7 @@ def test_a_level_never_seen_beside_the_response_is_left_out_by_default():
     check_conditionals(c, data)
     block = c.blocks[0]
     assert "race[other]" not in [column.name for column in block.fixed] and "race[black]" in str(block.fixed)
-    assert any("counted with the first level: 'race[other]'" in note for note in block.notes)
+    assert any("merged with the first level: 'race[other]'" in note for note in block.notes)
     assert "race[other]" in [column.name for column in c.blocks[1].fixed]
 
 
@@ -432,7 +432,7 @@ def test_a_level_never_seen_beside_the_response_is_refused_in_a_formula():
     both = int((f["v0"].notna() & f["race"].notna()).sum())
     message = (
         rf"'race\[other\]' is constant \(0\) in the {both} rows where it and 'v0' are observed.*"
-        "Join that level with another in the table, or drop all of 'race'"
+        "Merge that level with another in the table, or drop all of 'race'"
     )
     refused(message, f, "v0 ~ age + race + (1 | g)")
     # each piece of advice can be followed
@@ -559,7 +559,7 @@ def test_means_and_within_that_the_user_asked_for_are_refused_by_name(formula, c
 
 def test_random_columns_that_are_combinations_are_refused_by_name():
     refused(
-        r"random part has 'I\(2 \* v\)'.*take it out of \(... \| g\)",
+        r"random part has 'I\(2 \* v\)'.*remove it from \(... \| g\)",
         one_cluster(),
         "y ~ x + v + (1 + v + I(2 * v) | g)",
     )
@@ -611,7 +611,7 @@ def test_observed_in_one_cluster():
 def test_more_between_cluster_columns_than_clusters():
     f = table()
     f = seen_only(f, "y1", f["g"] < 4)
-    message = "5 columns differ between clusters only .* observed in 4 clusters"
+    message = "5 columns vary only between clusters .* observed in 4 clusters"
     refused(message, f, "y1 ~ size + y2 + y3 + x + (1 | g)", methods=FLAT, compatible=True)
     kinds = [e.where for e in check(f, "y1 ~ size + y2 + y3 + x + (1 | g)", compatible=True)]
     assert not any("cluster_mean" in where for where in kinds)  # their coefficients are shrunk
@@ -632,7 +632,7 @@ def test_cluster_mean_collinear_with_a_column_of_clusters():
     f = table()
     f = f.assign(y2=f["y2"] - f.groupby("g")["y2"].transform("mean") + 2 * f["size"])
     refused(
-        r"'cluster_mean\(y2\)' is a combination of the other columns that differ between clusters",
+        r"'cluster_mean\(y2\)' is a combination of the other columns that vary only between clusters",
         f,
         "y1 ~ y2 + size + cluster_mean(y2) + (1 | g)",
     )
@@ -650,7 +650,9 @@ def test_cluster_mean_seen_in_few_clusters():
 def test_slope_of_what_does_not_vary_in_clusters():
     f = table()
     refused(
-        "'size' is one value in every cluster and cannot have a random slope", f, "y1 ~ size + (1 + size | g)"
+        "'size' has one value in every cluster and cannot have a random slope",
+        f,
+        "y1 ~ size + (1 + size | g)",
     )
     f["z"] = np.where(f["g"] == 0, f["x"], f["size"])
     refused("'z' varies, where 'y1' is observed, within 1 of 12 clusters", f, {"y1": "~ z + (1 + z | g)"})

@@ -87,7 +87,7 @@ def test_a_change_of_all_formulas():
         assert "size" not in names(b.fixed)
         assert names(b.random) == ([] if b.name == "y1" else ["y1"])
     y1 = made.blocks[0]
-    assert any("not for itself: y1" in note for note in y1.notes)
+    assert any("without terms that contain it: y1" in note for note in y1.notes)
     one = conditionals(DATA, predictors=["~ . - size", "y1 ~ age + (1 | study)"])
     assert names(one.blocks[0].fixed) == ["age"] and "size" not in names(one.blocks[1].fixed)
     single = conditionals(DATA, {"y2": "norm"}, predictors="~ . + (1 + age | study)")
@@ -108,20 +108,20 @@ def test_columns_derived_from_the_response_are_not_for_it():
         ({"y1": "~ . - z"}, "no column 'z'|'z' cannot be removed"),
         (
             {"y1": "~ . - y1"},
-            "'y1' cannot be removed: by default 'y1' is predicted by age, sex, size, y2, log1p",
+            "'y1' cannot be removed: the default predictors of 'y1' are 1, age, sex, size, y2, log1p",
         ),
         ({"y1": "~ . - age:y2"}, "'age:y2' cannot be removed"),
         ({"y1": "~ . - cluster_mean(size)"}, r"'cluster_mean\(size\)' cannot be removed .* not added"),
-        ("~ . - z", "'z' cannot be removed: no default formula has it"),
+        ("~ . - z", "'z' cannot be removed because no default formula has it"),
         ({"y1": "~ . * age"}, r"must be a term of a sum: ~ \. \+ x"),
         ({"y1": "~ log(.)"}, "must be a term of a sum"),
         ({"y1": "~ . + (1 + . | study)"}, "must be a term of a sum"),
-        ({"y1": "~ . - (1 | study)"}, "takes its place"),
+        ({"y1": "~ . - (1 | study)"}, "replace it by another"),
         ({"y1": "~ . + (1 | study) + (1 + age | study)"}, "2 random terms"),
         ({"y1": "~ . + (1 | arm)"}, "groups by 'arm'"),
         ({"y1": "y2 ~ . - age"}, "has y2 on its left side"),
         ({"y1": "~ . + nothing"}, "no column 'nothing'"),
-        (["~ . - age", "~ . - size"], "two changes of all formulas"),
+        (["~ . - age", "~ . - size"], "two changes to all formulas"),
         ("~ age + (1 | study)", "must have the variable .* on its left side; '~ . \\+ x' alone"),
     ],
 )

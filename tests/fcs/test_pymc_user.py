@@ -145,7 +145,7 @@ BAD = {
     "discrete: k": variant(add=lambda data: pm.Poisson("k", 1.0)),
     "'w' has a value for each row": variant(add=lambda data: pm.Normal("w", 0, 1, shape=data.y.shape)),
     "must have length data.clusters": variant(add=lambda data: pm.Normal("b", 0, 1, shape=3)[data.cluster]),
-    "works only on the rows of the table": variant(add=lambda data: pm.Normal("g", 0, 1) * np.arange(40.0)),
+    "works only with the rows of the table": variant(add=lambda data: pm.Normal("g", 0, 1) * np.arange(40.0)),
     "not finite, because of 'half'": variant(add=lambda data: 0 * outside()),
     "must return a pymc.Model, not NoneType": lambda data, priors: None,
     "has no free variable": lambda data, priors: no_parameters(data),
@@ -185,5 +185,5 @@ def test_draws_are_checked():
     observed, _ = rows()
     with pytest.raises(SpecificationError, match=r"uses data\.y"):
         check_draws(np.full(len(observed.X), np.nan), observed)
-    with pytest.raises(SpecificationError, match="one value a row"):
+    with pytest.raises(SpecificationError, match="one value per row"):
         check_draws(np.zeros(1), observed)

@@ -154,10 +154,13 @@ def test_values_that_are_none_of_the_family_are_refused(family):
 def test_families_that_do_not_fit_are_refused():
     count, order = rows("poisson", "log"), rows("ordinal", "logit")
     for data, message in [
-        (replace(count, family="zip"), "family 'zip' is none of normal, student, yeo_johnson, bernoulli"),
-        (replace(order, levels=2), "ordinal with 2 levels; at least 3"),
-        (replace(rows("binomial", "logit"), trials=None), "trials belong to binomial"),
-        (replace(count, trials=np.ones(12)), "trials belong to binomial"),
+        (replace(count, family="zip"), "family 'zip' is not one of normal, student, yeo_johnson, bernoulli"),
+        (replace(order, levels=2), "ordinal with 2 levels needs at least 3"),
+        (
+            replace(rows("binomial", "logit"), trials=None),
+            "binomial variables, and only these, must have trials",
+        ),
+        (replace(count, trials=np.ones(12)), "binomial variables, and only these, must have trials"),
     ]:
         with pytest.raises(SpecificationError, match=message):
             build(conditional_glmm, data, None)
@@ -201,7 +204,7 @@ def test_draws_outside_the_family_are_refused():
         SpecificationError, match=r"draws 12 of 12 values \(such as 0.37\) that are not 0 and 1"
     ):
         check_draws(np.full(12, 0.37), data)
-    with pytest.raises(SpecificationError, match="one value a row"):
+    with pytest.raises(SpecificationError, match="one value per row"):
         check_draws(np.ones((12, 3)), rows("categorical", "logit"))
 
 

@@ -61,7 +61,7 @@ def test_own_models_lack_the_response_and_the_analysis_is_that_of_the_response()
     assert "y" not in formulas["x"] and "w" in formulas["x"] and "aux" in formulas["x"]
     assert "y" not in formulas["w"] and "y" in formulas["aux"]  # not in the analysis: an ordinary block
     text = repr(model)
-    assert "'y' is not among its predictors" in text and "its model is the analysis" in text
+    assert "'y' is not among its predictors" in text and "its model is the given analysis" in text
 
 
 def test_a_complete_response_has_parameters_and_no_cells():
@@ -244,7 +244,7 @@ REFUSED = {
     "response added": (dict(predictors={"x": "~ . + y"}), "'y' is in the formula of 'x'"),
     "response in a slope": (dict(predictors={"x": "~ w + (1 + y | g)"}), "'y' is in the formula of 'x'"),
     "mean of the response": (dict(predictors={"x": "~ w + cluster_mean(y) + (1 | g)"}), "'y' is in the formula of 'x'"),
-    "predictors of the response": (dict(predictors={"y": "~ x + (1 | g)"}), "which is its model; take its predictors"),
+    "predictors of the response": (dict(predictors={"y": "~ x + (1 | g)"}), "which is its model; remove its predictors"),
     "table of codes": (
         dict(predictors=pd.DataFrame([[0, 1, 1], [1, 0, 0]], index=["y", "x"], columns=["y", "w", "x"])),
         "which is its model",
@@ -253,8 +253,8 @@ REFUSED = {
     "ignore": (dict(ignore=np.arange(CLUSTERS * ROWS) < 6), "ignore with analysis: 6 rows"),
     "blocks": (dict(blocks={"both": ["x", "aux"]}), "Block 'both': 'x' is in an analysis"),
     "bounds": (dict(bounds={"x": (-9, 9)}), r"bounds\['x'\]: 'x' is in an analysis"),
-    "own variances": (dict(methods={"x": me.Gibbs(residual="cluster")}), "residual='cluster' cannot"),
-    "None": (dict(methods={"y": None}), "by which it is imputed; take None out"),
+    "own variances": (dict(methods={"x": me.Gibbs(residual="cluster")}), "residual='cluster' does not support"),
+    "None": (dict(methods={"y": None}), "by which it is imputed; remove None"),
     "covariate without a method": (dict(methods={"x": None}), "'x'"),
 }  # fmt: skip
 

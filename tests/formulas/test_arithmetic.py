@@ -43,7 +43,7 @@ def test_product():
     "text, message",
     [
         ("a) + I(b", "not arithmetic"),
-        ("a == 'x'", "text cannot be computed with"),
+        ("a == 'x'", "text cannot be used in computations"),
         ("C(a)", "cannot be used inside"),
         ("center(a)", "needs all rows"),
         ("open(a)", "not known"),

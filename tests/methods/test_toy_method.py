@@ -131,10 +131,10 @@ def test_what_it_does_not_declare_is_refused(frame):
     counts = frame.assign(y=np.abs(frame["y"].round()))
     data = bi.IncompleteData(counts, "g", families={"y": "poisson"})
     with pytest.raises(
-        bi.SpecificationError, match="method 'toy' is for normal variables, and it is poisson"
+        bi.SpecificationError, match="method 'toy' is for normal variables, but it is poisson"
     ):
         bi.FCS(data, methods={"y": Toy()})
-    with pytest.raises(bi.SpecificationError, match="method 'toy' has no random part"):
+    with pytest.raises(bi.SpecificationError, match="method 'toy' does not take a random part"):
         model(frame, predictors={"y": "~ x + (1 | g)"})
     with pytest.raises(bi.SpecificationError, match="No block has priors"):
         model(frame).with_priors("pan")

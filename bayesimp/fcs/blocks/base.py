@@ -1,7 +1,7 @@
-"""`Block`: how one conditional model draws its parameters and fills in its missing values, in the chained-equations loop.
+"""`Block`: one conditional model in the chained-equations loop, which draws its parameters and missing values.
 
-A block is made once for a model and serves all chains: the state of a chain is in its `Chain`, and what the block keeps
-from cycle to cycle is in the chain's `Parameters`. Everything except `init` and `step` has a default.
+A block is created once per model and serves all chains: the state of a chain is in its `Chain`, and what the block
+keeps from cycle to cycle is in the chain's `Parameters`. Everything except `init` and `step` has a default.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-KEPT = "beta", "Sigma", "Psi"  # of the parameters of a block, working scale
-BEYOND = 1 << 28  # the bit of a visit in which values were kept, because nothing could be drawn in their rows
-LASTING = 10  # visits in succession in which nothing could be drawn, from which on the run ends
-FREE = "free:"  # marks, among `Parameters.own`, what results show: shapes, cutpoints, variables of a user's own model
+KEPT = "beta", "Sigma", "Psi"  # stored parameters of a block, on the working scale
+BEYOND = 1 << 28  # code bit of a visit that kept values because nothing could be drawn in their rows
+LASTING = 10  # the run ends after this many successive visits in which nothing could be drawn
+FREE = "free:"  # prefix in `Parameters.own` of what results show: shapes, cutpoints, variables of a user-defined model
 ADVICE = (
-    "Often two predictors have become (nearly) the same in the completed data, or the variable is (nearly) a combination "
-    "of others: leave one of them out of its formula, or give beta a normal prior."
+    "Often two predictors have become (nearly) equal in the completed data, or the variable is (nearly) a combination "
+    "of others. Leave one of them out of its formula, or give beta a normal prior."
 )
 
 
@@ -53,7 +53,7 @@ def _none() -> Array:
 
 @dataclass
 class Parameters:
-    """State of a block in one chain, on the working scale; parameters that the model lacks are arrays of size 0.
+    """State of a block in one chain, on the working scale; parameters that its model lacks are arrays of size 0.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Parameters:
     B
         (m, q, r) random effects.
     own
-        Anything else that the block keeps from cycle to cycle; results show names that begin with `FREE`.
+        Anything else that the block keeps from cycle to cycle; results include names that begin with `FREE`.
     """
 
     beta: Array = field(default_factory=_none)
@@ -85,10 +85,10 @@ class Parameters:
 
 @dataclass
 class Chain:
-    """One imputation in progress: the incomplete rows as completed, V (R, d - p), and parameters by block.
+    """One imputation in progress: the current completed values of incomplete rows, V (R, d - p), and parameters by block.
 
-    events: how often each (block, code) occurred. failing: visits in succession, up to the last one,
-    in which a block could not draw, by its name.
+    events: how often each (block, code) occurred. failing: block name -> number of latest successive visits in which
+    the block could not draw.
     """
 
     rng: np.random.Generator
@@ -99,34 +99,34 @@ class Chain:
     failing: dict[str, int] = field(default_factory=dict)
 
     def record(self, block: int, code: int, count: int = 1) -> None:
-        """Count an occurrence; `Block.words` has the message."""
+        """Count an event; `Block.words` has its message."""
         self.events[block, code] = self.events.get((block, code), 0) + count
 
     def note(self, block: int, code: int, words: Mapping[int, tuple[str, str]]) -> None:
-        """Count the bits of a code that ``words`` knows, or a negative code itself."""
+        """Count the bits of a code that ``words`` has, or a negative code itself."""
         for each in [code] if code < 0 else [bit for bit in words if bit > 0 and code & bit]:
             self.record(block, each)
 
     def passing(self, block: str, failed: bool) -> bool:
-        """Whether a failure of a block is not yet a lasting one; called once a visit."""
+        """Whether the run may continue after a visit to a block, failed or not; called once per visit."""
         self.failing[block] = self.failing.get(block, 0) + 1 if failed else 0
         return self.failing[block] < LASTING
 
 
 def summed(thetas: list[Parameters], name: str) -> np.ndarray:
-    """The sum over imputations of a block's own counts."""
+    """The sum over imputations of one of a block's own counts."""
     return np.sum([theta.own[name] for theta in thetas], axis=0)
 
 
 def held_coefficients(model: ConditionalModel, thetas: list[Parameters]) -> list[Event]:
-    """Coefficients that the completed data did not determine, of which `own["held"]` (r p*,) counts the updates."""
+    """Events for coefficients that the completed data did not determine; `own["held"]` (r p*,) counts these updates."""
     counts = summed(thetas, "held").reshape(len(model.responses), -1).max(axis=0)
     return [
         Event(
             "coefficient held",
             f"{model.name} ~ {column.name}",
-            f"'{column.name}' was a combination of the other predictors, as completed, in the rows where "
-            f"'{model.name}' is observed: its coefficient kept its value (0 at first) while the others were drawn "
+            f"'{column.name}' was a combination of the other completed predictors in the rows where "
+            f"'{model.name}' is observed. Its coefficient kept its value (initially 0) while the others were drawn "
             "given it. Leave it out of the formula, or give beta a normal prior.",
             int(count),
         )
@@ -141,23 +141,23 @@ class Block(ABC):
     Attributes
     ----------
     table, chained, method
-        The table in the form that the loop reads, the conditional model in it, and its method.
+        The table in the form that the loop uses, the conditional model in it, and its method.
     words
-        Kind and message of each bit that `step` may return, and of its negative codes.
+        Kind and message for each bit that `step` may return, and for its negative codes.
     heavy
         Whether `step` is mostly compiled code, during which another thread may run.
     advice
-        The end of the message of a `SamplingError`, which says what to do.
+        What to do, at the end of the message of a `SamplingError`.
     visit
         Arrays that replace `step` in the kernel that runs whole cycles (kernels/chained/visit.py); None: call `step`.
     adapts
         Whether `adapt` tunes the block before the chains start.
     holds
-        Negative codes after which everything is as it was before the visit. It is then skipped, with an event, unless
-        that happened in `LASTING` successive visits: given other values of other variables it may succeed.
+        Negative codes after which nothing has changed. The visit is then skipped, with an event, because it may succeed
+        given other values of other variables; after `LASTING` successive failures the run ends.
     drawn
-        (R,) bool for a cluster-level variable: incomplete rows whose value is drawn, rather than known from other rows of
-        their cluster. None: all incomplete rows.
+        (R,) bool for a cluster-level variable: incomplete rows whose value is drawn rather than known from other rows
+        of their cluster. None: all incomplete rows.
     """
 
     words: Mapping[int, tuple[str, str]] = {}
@@ -175,37 +175,37 @@ class Block(ABC):
 
     @abstractmethod
     def init(self, chain: Chain) -> Parameters:
-        """The parameters from which a chain starts; its missing values are already filled in."""
+        """Initial parameters of a chain, whose missing values are already filled in."""
 
     @abstractmethod
     def step(self, chain: Chain, theta: Parameters) -> int:
-        """Move the parameters, and fill in the missing responses in ``chain.V``.
+        """Update the parameters and fill in the missing responses in ``chain.V``.
 
         Returns
         -------
-        0, or a sum of bits for what was unusual (`words`); a negative code ends the run with `SamplingError`.
+        0, or a sum of bits for unusual events (`words`); a negative code ends the run with `SamplingError`.
         """
 
     def visited(self, chain: Chain, code: int) -> bool:
-        """Whether the run goes on after the code of a step; called once a visit.
+        """Whether the run continues after the code of a step; called once per visit.
 
         Values that were never drawn need not respect bounds, so blocks with bounds may not be skipped.
         """
-        if code & BEYOND and code > 0:  # counted where it happened, `GeneralisedBlock.draw`
+        if code & BEYOND and code > 0:  # counted in `GeneralisedBlock.draw`
             return True
         failed = code < 0
         passing = chain.passing(self.chained.block.name, failed)
         return not failed or (passing and code in self.holds and not self.chained.arrays.lower.size)
 
     def move(self, moved: Mapping[str, np.ndarray]) -> None:
-        """Take a shift, which `step` adds between the draw of the parameters and the fill.
+        """Set the shift, which `step` adds after drawing parameters and before filling in values.
 
-        moved: response of the block -> (N, r) numbers by row of the table (`Shift.rows`), if it is to be shifted.
+        moved: response of the block -> shift in each row of the table, (N, r) (`Shift.rows`); only shifted responses.
 
         Raises
         ------
         SpecificationError
-            There are any, but the block does not support shifts.
+            `moved` is not empty, but the block does not support shifts.
         """
         for name in moved:
             raise SpecificationError(
@@ -213,9 +213,9 @@ class Block(ABC):
             )
 
     def adapt(self, chain: Chain) -> None:
-        """Tune on a separate chain, which is discarded (`loop.adapt_all`); called if ``adapts`` is true."""
+        """Tune on a separate chain that is then discarded (`loop.adapt_all`); called if ``adapts`` is true."""
         return None
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
-        """Events that concern all chains, at the end of a run."""
+        """Events about all chains, at the end of a run."""
         return []

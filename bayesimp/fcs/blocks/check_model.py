@@ -1,7 +1,7 @@
-"""Whether a user's PyMC model can be a block of chained equations, checked before anything is compiled.
+"""Check whether a user's PyMC model can be a block of chained equations, before anything is compiled.
 
-The model is run once in plain Python, where a wrong shape or index is an error: on the given rows, and on other rows (the
-probe, with one row per cluster), because rows change in every cycle.
+The model is evaluated in plain Python, where a wrong shape or index is an error, on the given rows and on other rows
+(the probe, with one row per cluster), because rows change in every cycle.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ PLAIN: dict[str, Any] = {"mode": "FAST_COMPILE", "on_unused_input": "ignore"}
 def build(
     function: Callable, data: ConditionalData, priors: Priors | None
 ) -> tuple[pm.Model, ConditionalData]:
-    """The user's model on variables to be filled with rows, and the probe.
+    """The user's model, with its data as shared variables, and the probe.
 
     Raises
     ------
     SpecificationError
-        No node has the variable's name; the node is not observed, or not data.y; a free variable is discrete or has a
-        value for each row; other rows do not fit; the log density is not finite; values do not belong to the family.
+        No node has the variable's name; the node is not observed, or its values are not data.y; a free variable is
+        discrete or has a value for each row; the model fails on other rows; the log density is not finite; or values
+        are outside the family's support.
     """
     where = f"The model of '{data.name}' (function {getattr(function, '__name__', repr(function))})"
     _check_clusters(data, where)
@@ -56,7 +57,7 @@ def build(
         if ours != others:
             raise SpecificationError(
                 f"{where}: '{variable.name}' has a value for each row (shape {ours} with {len(data.X)} rows, {others} "
-                f"with {len(probe.X)}). Rows come and go between cycles: integrate it out."
+                f"with {len(probe.X)}). Rows change between cycles, so it must be integrated out."
             )
     for key, value in data.arrays().items():
         getattr(variables, key).set_value(value)
@@ -65,27 +66,27 @@ def build(
 
 
 def check_draws(drawn: np.ndarray, rows: ConditionalData) -> None:
-    """Draw the variable for `rows`, with data.y unknown."""
+    """Check values drawn for `rows`, in which data.y is unknown."""
     where = f"The model of '{rows.name}'"
     if drawn.shape != (len(rows.X),):
         raise SpecificationError(
-            f"{where} draws values of shape {drawn.shape} for {len(rows.X)} rows: the node '{rows.name}' needs one "
-            "value a row."
+            f"{where} draws values of shape {drawn.shape} for {len(rows.X)} rows; the node '{rows.name}' needs one "
+            "value per row."
         )
     if not np.isfinite(drawn).all():
         raise SpecificationError(
             f"{where} draws values that are not finite from its initial point. If its mean or sd uses data.y, which is "
-            "not known for rows to be imputed, take it out."
+            "unknown in rows to be imputed, remove it."
         )
     if wrong := wrong_values(drawn, rows):
         raise SpecificationError(
-            f"{where} draws {wrong}, as the family ({rows.family}) has them. Give the node '{rows.name}' a distribution "
-            "on those values, or declare another family."
+            f"{where} draws {wrong}, as the family ({rows.family}) requires. Give the node '{rows.name}' a "
+            "distribution on those values, or declare another family."
         )
 
 
 def wrong_values(y: np.ndarray, rows: ConditionalData) -> str:
-    """How many values of `y` do not belong to the family of `rows`, and what they ought to be; empty if none."""
+    """How many values of `y` are outside the support of the family of `rows`, in words; empty if none."""
     family = family_of(rows.family)
     highest = rows.trials if family.column_of_trials else rows.levels - 1
     wrong = y[~np.isfinite(y) | family.outside(y, highest)]
@@ -98,17 +99,18 @@ def wrong_values(y: np.ndarray, rows: ConditionalData) -> str:
 def _check_family(data: ConditionalData, where: str) -> None:
     known = [name for name, family in FAMILIES.items() if family.is_imputable]
     if data.family not in known:
-        raise SpecificationError(f"{where}: family {data.family!r} is none of {', '.join(known)}.")
+        raise SpecificationError(f"{where}: family {data.family!r} is not one of {', '.join(known)}.")
     family = FAMILIES[data.family]
     least = family.least_levels
     if data.levels < least:
         raise SpecificationError(
-            f"{where}: {data.family} with {data.levels} levels; at least {least} (two ordered ones are bernoulli)."
+            f"{where}: {data.family} with {data.levels} levels needs at least {least} (two ordered levels are "
+            "bernoulli)."
         )
     if family.column_of_trials != (data.trials is not None):
-        raise SpecificationError(f"{where}: trials belong to binomial variables only.")
+        raise SpecificationError(f"{where}: binomial variables, and only these, must have trials.")
     if wrong := wrong_values(np.asarray(data.y, dtype=float), data):
-        raise SpecificationError(f"{where}: the family is {data.family}, and y has {wrong}.")
+        raise SpecificationError(f"{where}: the family is {data.family}, but y has {wrong}.")
 
 
 def _check_clusters(data: ConditionalData, where: str) -> None:
@@ -134,18 +136,18 @@ def _check_nodes(model: pm.Model, data: ConditionalData, where: str) -> None:
         )
     if data.y not in ancestors([model.rvs_to_values[observed[data.name]]]):
         raise SpecificationError(
-            f"{where}: the observed values of '{data.name}' are not data.y, so that they could not follow the data; "
+            f"{where}: the observed values of '{data.name}' are not data.y, so they would not follow the data; "
             "write observed=data.y."
         )
     if model.discrete_value_vars:
         names = ", ".join(v.name for v in model.discrete_value_vars)
         raise SpecificationError(f"{where}: HMC needs continuous variables; discrete: {names}. Sum them out.")
     if not model.free_RVs:
-        raise SpecificationError(f"{where} has no free variable: there is nothing to learn from the data.")
+        raise SpecificationError(f"{where} has no free variable, so there is nothing to learn from the data.")
 
 
 def _probe(data: ConditionalData) -> ConditionalData:
-    """One row of every cluster, so that their number differs from that of the given rows."""
+    """One row per cluster (or one more), so that the number of rows differs from that of the given rows."""
     cluster = np.arange(data.clusters + (data.clusters == len(data.X))) % data.clusters
     row = np.arange(len(cluster)) % len(data.X)
     columns: dict[str, Any] = {k: x[row] for k, x in data.arrays().items()}
@@ -160,15 +162,15 @@ def _try(model: pm.Model, where: str) -> list[tuple[int, ...]]:
         _terms(model)
     except (IndexError, ValueError, TypeError) as error:
         raise SpecificationError(
-            f"{where} works only on the rows of the table that it was written for. Everything that has one "
-            "value a row must come from data (data.y, data.X, data.Z, data.cluster), and what is indexed by "
+            f"{where} works only with the rows of the table for which it was written. Everything that has one "
+            "value per row must come from data (data.y, data.X, data.Z, data.cluster), and whatever is indexed by "
             f"data.cluster must have length data.clusters. PyMC says: {str(error).splitlines()[0]}"
         ) from error
     return [tuple(int(n) for n in shape) for shape in shapes]
 
 
 def _terms(model: pm.Model) -> dict[str, float]:
-    """Log density at the initial point, by variable."""
+    """Log density of each variable at the initial point."""
     with pytensor.config.change_flags(mode="FAST_COMPILE"):
         point = model.initial_point(0)
     values = [model.rvs_to_values[v] for v in model.free_RVs]

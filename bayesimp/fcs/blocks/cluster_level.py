@@ -1,4 +1,4 @@
-"""Blocks of the loop for cluster-level variables, which have the same value in all rows of a cluster.
+"""Blocks for cluster-level variables, which have the same value in all rows of a cluster.
 
 The model has one row per cluster, with cluster means of the other variables' completed columns
 (kernels/glm/cluster_level.py). If only some rows of a cluster lack the value, it is filled in once from the others.
@@ -43,7 +43,7 @@ class ClusterLevelBlock(GeneralisedBlock):
         self.levels = max(len(block.levels), 2)
         at = self.chained.scale.intercept
         self.columns = [at, *(t for t in range(self.p) if t != at)] if at >= 0 else list(range(self.p))
-        # values in rows that are not fitted are known too, but are not used in the fit
+        # values in rows that are not fitted are also known, but not used in the fit
         row_cluster = table.cells.cluster[table.row_cell]
         seen = ~self.rows.holes
         self.known = np.full(m, np.nan)
@@ -70,7 +70,7 @@ class ClusterLevelBlock(GeneralisedBlock):
         self.drawn[np.flatnonzero(self.rows.holes)[self.empty[self.rows.hole_cluster]]] = True
 
     def _location_and_scale(self, y: np.ndarray) -> tuple[float, float]:
-        """Location and scale for the priors of families with an identity or log link; otherwise 0 and 1."""
+        """Location and scale for priors of families with an identity or log link; otherwise 0 and 1."""
         family = self.chained.block.distribution
         if not (family.is_standardised or family.has_log_link):
             return 0.0, 1.0
@@ -98,7 +98,7 @@ class ClusterLevelBlock(GeneralisedBlock):
         self.rows.put(chain.V, every[self.rows.hole_cluster])
 
     def _shift_of_clusters(self) -> np.ndarray | float:
-        """(clusters without a known value, r) the shift, which is that of any of their rows."""
+        """The shift of clusters without a known value, (clusters, r); it is the same in all rows of a cluster."""
         if isinstance(self.shift, float):
             return self.shift
         of_cluster = np.zeros((self.table.clusters, self.shift.shape[1]))
@@ -106,19 +106,19 @@ class ClusterLevelBlock(GeneralisedBlock):
         return of_cluster[self.empty]
 
     def _present(self, chain: Chain) -> np.ndarray:
-        """(clusters without a known value,): the values that they have now."""
+        """The current values of clusters without a known value."""
         rows, now = self.rows, np.full(self.table.clusters, np.nan)
         now[rows.hole_cluster] = rows._read(chain.V[np.flatnonzero(rows.holes), rows.column])
         return now[self.empty]
 
     def step(self, chain: Chain, theta: Parameters) -> int:
-        """One regression on a row for each cluster, and values for the clusters without one."""
+        """A regression with one row per cluster, then draws for clusters without a value."""
         own = theta.own
         X = np.empty((self.table.clusters, self.p))
         cluster_values(self.rows.factors(chain.V), X)
         X = np.ascontiguousarray(X[:, self.columns])
         fitted = ~np.isnan(self.y)
-        use = fitted | self.empty  # clusters of ignored rows have a value, but are not fitted
+        use = fitted | self.empty  # clusters of ignored rows have a value but are not fitted
         regression = RegressionState(*(own[name] for name in RegressionState._fields))
         state = ClusterLevelState(regression, own["sigma2"], own["coefficients"])
         donors = self.method.donors or 0
@@ -131,8 +131,8 @@ class ClusterLevelBlock(GeneralisedBlock):
             draw.code & ~TOO_LARGE >= FATAL or not chain.passing(self.chained.block.name, True)
         ):
             raise SamplingError(
-                f"'{self.chained.block.name}': {WORDS[TOO_LARGE]}. The cluster means of a predictor have too "
-                "wide a range: take its logarithm, or leave it out."
+                f"'{self.chained.block.name}': {WORDS[TOO_LARGE]}. The range of a predictor's cluster means is too "
+                "wide. Take its logarithm, or leave it out."
             )
         if draw.code & ~TOO_LARGE >= FATAL:
             return fatal(draw.code)

@@ -1,12 +1,12 @@
-"""Conditional models of chained equations as factors, for values that are drawn given analyses, or between limits.
+"""Conditional models of chained equations as factors, for values drawn given analyses, or within limits.
 
     p(x | w, y)  ~  p(x | w, v) p(y | x, w, u)
 
-The first is the model of x given the other covariates, the second the analysis. They are factors as those of a joint
-GLMM (joint/glmm/table.py), by whose kernels values are drawn; but the models of other covariates, in which x is a
-predictor, are not part of the law of x. That makes these chained equations. A censored variable that is in no analysis
-has the first factor alone. Each factor has the working scale of
-its block (fcs/scale.py), and so the priors that the block has otherwise.
+The first factor is the model of x given the other covariates, the second the analysis. They are like the factors of a
+joint GLMM (joint/glmm/table.py), whose kernels draw the values, but the models of other covariates, in which x is a
+predictor, are not part of the distribution of x. That is what makes these chained equations. A censored variable in no
+analysis has the first factor only. Each factor has the working scale of its block (fcs/scale.py), and hence the priors
+of an ordinary block.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Holes:
-    """Cells of one variable that the loop imputes, in both orders of rows.
+    """Cells of one variable that the loop imputes, in the row orders of the loop and of the factors.
 
     Attributes
     ----------
     variable, column
-        Its place among the variables of the factors, and among the incomplete columns of the loop.
+        Its position among the variables of the factors, and among the incomplete columns of the loop.
     loop, row
-        (h,) the cells among the incomplete rows of the loop, and among the rows of the factors.
+        (h,) positions of the cells among the incomplete rows of the loop, and among the rows of the factors.
     """
 
     variable: int
@@ -61,13 +61,13 @@ class Substantive:
     Attributes
     ----------
     names
-        Their variables, in the order of the factors.
+        Names of the variables, in the order of the factors.
     table, priors
-        As the sampler of factors reads them.
+        In the form that the sampler of factors uses.
     holes
-        Cells that the loop imputes, of these variables and of others that are predictors; by name.
+        Name -> cells that the loop imputes, for these variables and for other predictors.
     work
-        By factor: work space, of which each visit takes a copy.
+        Work space of each factor, copied at each visit.
     """
 
     names: tuple[str, ...]
@@ -83,8 +83,8 @@ def substantive(spec: Conditionals, data: IncompleteData, chained: ChainedTable,
     Raises
     ------
     SpecificationError
-        A formula has a column that cannot be computed value by value, or a function outside its domain for values that
-        can be imputed; a prior without a conjugate update.
+        A formula has a column that cannot be computed value by value, or a function whose domain does not include all
+        values that can be imputed; or a prior has no conjugate update.
     """
     blocks = {block.name: block for block in spec.blocks if block.name in spec.drawn}
     idle = tuple(n for n in data.variables if data.missing(n).any() and n not in spec.incomplete)
@@ -108,7 +108,7 @@ def _factor(block: ConditionalModel, spec: Conditionals, data: IncompleteData, b
 
 
 def _unit(chained: ChainedTable, name: str) -> float:
-    """The number by which a response that is not normal is divided."""
+    """The number by which a non-normal response is divided."""
     number = next(b for b, c in enumerate(chained.blocks) if c.block.name == name)
     return BlockRows(chained, number).unit
 
@@ -135,7 +135,7 @@ def _on_scale_of_blocks(table: FactorTable, blocks: list[ChainedBlock], units: l
 
 
 def _shifted(table: FactorTable, shift: Shift, data: IncompleteData) -> FactorTable:
-    """The shift in the linear predictor where a value is missing, in units of the working response."""
+    """The table with the shift as an offset where a value is missing, in units of the working response."""
     a, offset = table.arrays, table.arrays.offset.copy()
     for k, factor in enumerate(table.factors):
         unit = a.unit[k] if factor.family.is_standardised else 1.0
@@ -146,7 +146,7 @@ def _shifted(table: FactorTable, shift: Shift, data: IncompleteData) -> FactorTa
 
 
 def _priors(table: FactorTable, blocks: list[ConditionalModel]) -> FactorPriors:
-    """The priors of each block's method; the default ones where it has none."""
+    """The priors of each block's method, or the default priors."""
     own = [
         factor_priors(table, block.method.priors or pr.default(), separate=True, only=k)
         for k, block in enumerate(blocks)
@@ -159,7 +159,7 @@ def _priors(table: FactorTable, blocks: list[ConditionalModel]) -> FactorPriors:
 
 
 def _holes(table: FactorTable, spec: Conditionals, chained: ChainedTable) -> dict[str, Holes]:
-    """Where the cells of every imputed variable of the formulas are."""
+    """The cells of every imputed variable in the formulas."""
     place = np.empty(len(table.row), dtype=np.int64)
     place[table.row] = np.arange(len(table.row))
     found = {}

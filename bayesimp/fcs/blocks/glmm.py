@@ -1,9 +1,9 @@
-"""Blocks of the chained-equations loop for one non-normal variable, by its generalised linear mixed model.
+"""Blocks of the chained-equations loop for one non-normal variable with a generalised linear mixed model.
 
     g(E y) = X* beta + Z* b_i,    b_i ~ N(0, Psi)        Jolani 2025, sec. 2.4
 
 The likelihood is not a function of cross products, so rows are needed. A visit builds the rows from the completed table
-(fcs/blocks/rows.py), moves the parameters, and draws the missing values.
+(fcs/blocks/rows.py), updates the parameters and draws the missing values.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, i
 
 __all__ = ["BayesGlmm", "GeneralisedBlock", "acceptance", "family_code", "glmm_beta_prior"]
 
-HEAVY_ROWS = 2_000  # observed, in steps of one pass or few over them
-FEW_ACCEPTED = 0.1  # share of steps; chains that accept fewer hardly move in a hundred cycles
+HEAVY_ROWS = 2_000  # observed rows from which a step with one or a few passes over them is heavy
+FEW_ACCEPTED = 0.1  # accepted share of steps below which chains hardly move in a hundred cycles
 
 
 def family_code(block: ConditionalModel) -> int:
@@ -52,7 +52,7 @@ def family_code(block: ConditionalModel) -> int:
 def glmm_beta_prior(
     prior: CoefficientPrior, scale: Any, block: ConditionalModel, y: np.ndarray, where: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Q0, t0 as for `beta_prior`; a weak prior of a count's intercept is centred at the log of the count's mean."""
+    """Q0, t0 as in `beta_prior`; a weak prior of a count's intercept is centred at the log of the count's mean."""
     Q0, t0 = beta_prior(prior, scale, block.predictors, where)
     if prior.follows_mean and block.distribution.has_log_mean_intercept and scale.intercept >= 0:
         t0[scale.intercept] = Q0[scale.intercept, scale.intercept] * np.log(y.mean())
@@ -60,15 +60,15 @@ def glmm_beta_prior(
 
 
 class GeneralisedBlock(Block):
-    """The common part of these methods: rows, parameters of the right shape, draws of missing values from the model."""
+    """Base of these methods: rows, initial parameters, and draws of missing values from the model."""
 
     shift: np.ndarray | float = 0.0  # (R, r) added to the linear predictors of imputed values
     words: Mapping[int, tuple[str, str]] = {
         BEYOND: (
             "values held",
-            "the log mean (of a proportion: its logit) of some rows was out of range, so that nothing could be drawn "
-            "there: their values stayed as they were. Take the logarithm of a predictor of wide range, give "
-            "bounds= to what is imputed of it, or leave it out of the formula",
+            "the log mean (for a proportion, its logit) of some rows was out of range, so nothing could be drawn "
+            "there and their values did not change. Take the logarithm of a predictor with a wide range, give "
+            "its imputed values bounds=, or leave it out of the formula",
         )
     }
 
@@ -88,7 +88,7 @@ class GeneralisedBlock(Block):
         )
 
     def init(self, chain: Chain) -> Parameters:
-        """Zero coefficients, effects and Psi; shapes as in `usual_aux`."""
+        """Initial parameters: zero coefficients, effects and Psi; auxiliary parameters as in `usual_aux`."""
         rq = self.r * self.q
         theta = Parameters(
             np.zeros((self.p, self.r)), np.zeros((0, 0, 0)), np.zeros((rq, rq)),
@@ -99,7 +99,7 @@ class GeneralisedBlock(Block):
         return theta
 
     def _keep_aux(self, theta: Parameters) -> None:
-        """Store the auxiliary parameters for the results: cutpoints from the second on (the first is 0), or a shape."""
+        """Store auxiliary parameters for the results: cutpoints from the second on (the first is 0), or a shape."""
         if not self.aux:
             return
         for auxiliary in self.chained.block.distribution.auxiliaries:
@@ -107,7 +107,7 @@ class GeneralisedBlock(Block):
             theta.own[f"{FREE}{auxiliary.name}"] = np.asarray(auxiliary.from_kernel(theta.own["aux"]) * unit)
 
     def move(self, moved: Mapping[str, np.ndarray]) -> None:
-        """Take a shift: in the units of the data with an identity link, otherwise on the linear predictor."""
+        """Set the shift: in the units of the data with an identity link, otherwise on the linear predictor."""
         standardised = self.chained.block.distribution.is_standardised
         unit = self.table.scale[self.chained.columns[0]] if standardised else 1.0
         for numbers in moved.values():
@@ -115,27 +115,27 @@ class GeneralisedBlock(Block):
 
     @property
     def mean_shift(self) -> np.ndarray | float:
-        """The shift of variables with one linear predictor, (R,) or a number."""
+        """The shift of a variable with one linear predictor, (R,) or a number."""
         return self.shift if isinstance(self.shift, float) else self.shift[:, 0]
 
     def observed(self, V: np.ndarray, f: np.ndarray) -> GlmmRows:
-        """The rows where the variable is observed, with the predictors as completed in `V`."""
+        """The rows where the variable is observed, with predictors completed by `V`."""
         rows = self.rows
         return GlmmRows(self.code, rows.y, rows.trials, *self._constants, *rows.observed(V, f), rows.first)
 
     def merged(self, V: np.ndarray, f: np.ndarray) -> GlmmRows:
-        """`observed`, with rows that only differ in a response as one (kernels/glmm/merge.py): the same likelihood."""
+        """`observed`, with rows that differ only in their responses merged (kernels/glmm/merge.py); same likelihood."""
         return merge_rows(self.observed(V, f))
 
     def fill(self, chain: Chain, theta: Parameters, f: np.ndarray) -> int:
-        """Draw the missing values from the model at theta; 0 or `BEYOND`."""
+        """Draw the missing values from the model at theta; returns 0 or `BEYOND`."""
         X, Z = self.rows.missing(chain.V, f)
         return self.draw(
             chain, theta, X, linear_predictors(X, Z, self.rows.hole_cluster, theta.beta, theta.B)
         )
 
     def draw_normal(self, chain: Chain, mean: np.ndarray, sd: np.ndarray | float) -> np.ndarray:
-        """(R,) missing values of a normal variable, between the bounds if there are any."""
+        """Draw missing values (R,) of a normal variable, within bounds if there are any."""
         mean = mean + self.mean_shift
         if self.bounds is None:
             return mean + sd * chain.rng.standard_normal(len(mean))
@@ -154,20 +154,20 @@ class GeneralisedBlock(Block):
     ) -> int:
         """Draw the missing values given their linear predictors eta (R, r).
 
-        Where a log mean is out of range the value is kept, because the next cycle may have other predictors, effects and
-        coefficients; but not in `LASTING` successive visits.
+        If a log mean is out of range the value is kept, because predictors, effects and coefficients may differ in the
+        next cycle; after `LASTING` successive visits this is an error.
 
-        The other arguments are for messages: X with these columns of the model (None: all), and coefficients of each row
-        (R, p) or of all rows (p,) (None: theta.beta).
+        The other arguments are for messages: X with these columns of the model (None: all), and coefficients for each
+        row (R, p) or all rows (p,) (None: theta.beta).
 
         Returns
         -------
-        0, or `BEYOND` where values stayed.
+        0, or `BEYOND` if values were kept.
 
         Raises
         ------
         SamplingError
-            An observed predictor is far from those that the model was fitted to, or the failure has lasted.
+            An observed predictor is far from the values to which the model was fitted, or the failure has lasted.
         """
         eta = eta + self.shift
         drawn = np.empty(len(eta))
@@ -189,9 +189,9 @@ class GeneralisedBlock(Block):
     def _extrapolates(
         self, chain: Chain, j: int, eta: float, x: np.ndarray, parts: np.ndarray, columns: list[int]
     ) -> bool:
-        """Whether the largest part of a log mean out of range is that of an observed value, far from those fitted to.
+        """Whether the largest part of an out-of-range log mean comes from an observed value far from the fitted ones.
 
-        True as well where the linear predictor is not finite, which no later cycle can repair.
+        Also true if the linear predictor is not finite, which no later cycle can repair.
         """
         if not np.isfinite(eta):
             return True
@@ -199,22 +199,22 @@ class GeneralisedBlock(Block):
         size, k = max(sizes, default=(0.0, 0))
         if size <= abs(eta - parts.sum()) or self.rows.imputed(
             columns[k], j
-        ):  # effects of the cluster, or imputed
+        ):  # due to cluster effects, or imputed
             return False
         fitted = self.rows.observed(chain.V, self.rows.factors(chain.V))[0][:, columns[k]]
         return bool(np.abs(x[k] - fitted.mean()) > 2 * np.ptp(fitted))
 
     def _out_of_range(self, j: int, eta: float, parts: np.ndarray, columns: Iterable[int]) -> str:
-        """The row with the largest log mean and the columns that contribute to it, for messages."""
+        """A message about the row with the largest log mean and the columns that contribute to it."""
         block, table = self.chained.block, self.table
         row = int(table.row[np.flatnonzero(self.rows.holes)[j]])
-        # the intercept does not distinguish rows
+        # leave out the intercept, which is common to all rows
         sizes = [
             (abs(part), part, block.fixed[t].name)
             for part, t in zip(parts, columns, strict=True)
             if t != self.chained.scale.intercept
         ]
-        biggest = f", of which '{max(sizes)[2]}' gives {max(sizes)[1]:+.3g}" if sizes else ""
+        biggest = f" ('{max(sizes)[2]}' contributes {max(sizes)[1]:+.3g})" if sizes else ""
         by_logs = bool(block.distribution.as_predictor)
         predictor = "log mean" if by_logs else "linear predictor"
         driven = driven_by(block.name, [c.block for c in table.blocks]) if by_logs else []
@@ -223,12 +223,12 @@ class GeneralisedBlock(Block):
             why = note(driven[0], family, [block.name], {block.name: block.distribution.as_predictor})
         else:
             why = (
-                "Predictors of a log mean act multiplicatively: take the logarithm of one with so wide a range, bound "
-                "its imputed values (bounds=), or leave it out of the formula. In a cluster without observed values, "
-                "heavy tails of Psi can be the only cause if few clusters inform it: take a tighter prior"
+                "Predictors of a log mean act multiplicatively: take the logarithm of one with such a wide range, "
+                "bound its imputed values (bounds=), or leave it out of the formula. In a cluster without observed "
+                "values, heavy tails of Psi alone can cause this if few clusters inform it: use a tighter prior"
             )
         return (
-            f"'{block.name}' ({block.family}): the {predictor} is {eta:.3g} in row {row} of the table{biggest}: no "
+            f"'{block.name}' ({block.family}): the {predictor} is {eta:.3g} in row {row} of the table{biggest}, so no "
             f"value can be drawn from it. {why}."
         )
 
@@ -270,7 +270,7 @@ class BayesGlmm(GeneralisedBlock):
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
-        """One transition of all parameters, then a fill."""
+        """One transition of all parameters, then draws of the missing values."""
         f = self.rows.factors(chain.V)
         own = theta.own
         code = glmm_step(
@@ -283,7 +283,7 @@ class BayesGlmm(GeneralisedBlock):
         return self.fill(chain, theta, f)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
-        """The acceptance rate of the Metropolis steps, and steps that hardly moved."""
+        """Acceptance rates of the Metropolis steps, and steps that hardly moved."""
         return acceptance(self.chained.block.name, summed(thetas, "tallies"))
 
 
@@ -300,12 +300,12 @@ def acceptance(name: str, tallies: np.ndarray) -> list[Event]:
              if kind in ("cluster effects", "fixed effects") and accepted < FEW_ACCEPTED * tried]  # fmt: skip
     if stuck:
         text = (
-            f"fewer than {FEW_ACCEPTED:.0%} of the steps of {' and '.join(stuck)} were accepted, so that they hardly "
-            "moved: see summary(). Join levels, leave out predictors, or run many more cycles"
+            f"fewer than {FEW_ACCEPTED:.0%} of the steps of {' and '.join(stuck)} were accepted, so they hardly "
+            "moved; see summary(). Merge levels, leave out predictors, or run many more cycles"
         )
         events.append(Event("slow mixing", name, text, 1))
     sought, found = tally["modes"]
     if found < sought:
-        text = "searches for a mode did not converge; proposals from their last points are valid, but rarely accepted"
+        text = "searches for a mode did not converge; proposals from their last points are valid but rarely accepted"
         events.append(Event("mode not found", name, text, int(sought - found)))
     return events

@@ -1,11 +1,11 @@
-"""Block of the loop by multilevel imputation from fitted models (MLMI; Jolani 2025): kernels/mlmi/draw.py.
+"""Blocks for multilevel imputation from fitted models (MLMI; Jolani 2025): kernels/mlmi/draw.py.
 
 A visit is a step around the fit, then one update of the sampler of `methods.Bayes` (kernels/glmm/gibbs.py). Both leave
-the same posterior invariant; the first alone comes near Psi = 0 too rarely if clusters are small.
-tests/fcs/test_glmm_criteria.py compares the pair with NUTS. Priors are the defaults of `methods.Bayes`: the two methods
-draw from the same posterior by different moves.
+the same posterior invariant; the first alone visits the neighbourhood of Psi = 0 too rarely if clusters are small.
+tests/fcs/test_glmm_criteria.py compares the pair with NUTS. Priors are the defaults of `methods.Bayes`, so the two
+methods draw from the same posterior by different moves.
 
-The published algorithm (kernels/mlmi/published.py) has no priors, and counts how often it departs from its target.
+The published algorithm (kernels/mlmi/published.py) has no priors; how often it departs from its target is counted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bayesimp.priors.gibbs import covariance_update
 
 __all__ = ["MlmiBlock", "PublishedBlock"]
 
-GIBBS = 100  # offset of that update's codes from those of the fit
+GIBBS = 100  # offset of the codes of that update, to separate them from those of the fit
 
 
 class MlmiBlock(GeneralisedBlock):
@@ -53,13 +53,13 @@ class MlmiBlock(GeneralisedBlock):
         self.heavy = True
 
     def init(self, chain: Chain) -> Parameters:
-        """The general start, with tallies of proposals and acceptances."""
+        """The general start, with counts of proposals and acceptances."""
         theta = super().init(chain)
         theta.own |= {"tallies": np.zeros(len(TALLIES), dtype=np.int64), "gibbs_tallies": new_tallies()}
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
-        """A Laplace fit, a draw around it, then a fill."""
+        """A Laplace fit, a draw around it, then draws of the missing values."""
         f, own = self.rows.factors(chain.V), theta.own
         rows = self.merged(chain.V, f)
         k = self.p + self.q * (self.q + 1) // 2
@@ -87,7 +87,7 @@ class MlmiBlock(GeneralisedBlock):
         return code | self.fill(chain, theta, f)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
-        """The acceptance of the proposals."""
+        """Acceptance rates of the proposals."""
         n = dict(zip(TALLIES, summed(thetas, "tallies"), strict=True))
         text = f"accepted by Metropolis steps: {n['accepted'] / max(n['proposals'], 1):.0%} of parameters"
         text += f", {n['effects accepted'] / max(n['effect proposals'], 1):.0%} of cluster effects"
@@ -121,7 +121,7 @@ class PublishedBlock(GeneralisedBlock):
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
-        """One step of the published algorithm, then a fill."""
+        """One step of the published algorithm, then draws of the missing values."""
         f, own = self.rows.factors(chain.V), theta.own
         state = published.PublishedState(*(own[name] for name in published.PublishedState._fields))
         code = published.published_step(
@@ -133,7 +133,7 @@ class PublishedBlock(GeneralisedBlock):
         return self.fill(chain, theta, f)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
-        """How often each departure from the target occurred, and out of how many."""
+        """How often each departure from the target occurred, and out of how many occasions."""
         name = self.chained.block.name
         n = dict(zip(published.PUBLISHED_TALLIES, summed(thetas, "tallies"), strict=True))
         out = []

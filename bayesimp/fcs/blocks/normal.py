@@ -1,4 +1,4 @@
-"""Blocks of one or several normal variables, which work on cross products (kernels/chained/moments.py)."""
+"""Blocks for one or several normal variables, based on cross products (kernels/chained/moments.py)."""
 
 from __future__ import annotations
 
@@ -32,19 +32,17 @@ FATAL = {
 
 
 class NormalBlock(Block):
-    """The common part of these methods: parameters of the right shape, draws of missing values from the normal model."""
+    """Base of these methods: initial parameters, and draws of missing values from the normal model."""
 
     words: Mapping[int, tuple[str, str]] = FATAL
-    shift: np.ndarray | None = (
-        None  # (R, r) added to imputed values of incomplete rows, working scale; None: nothing
-    )
+    shift: np.ndarray | None = None  # (R, r) added to imputed values of incomplete rows, on the working scale
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         self.sizes = tuple(int(n) for n in self.chained.arrays.sizes[:3])
 
     def init(self, chain: Chain) -> Parameters:
-        """Standard deviations of the working scale times log-normal factors, without correlations."""
+        """Initial parameters: log-normal standard deviations on the working scale, without correlations."""
         p, q, r = self.sizes
         rng = chain.rng
         Sigma = np.diag(np.exp(rng.normal(-0.5, 0.5, r)))[None]
@@ -52,7 +50,7 @@ class NormalBlock(Block):
         return Parameters(np.zeros((p, r)), Sigma, Psi, np.zeros((self.table.clusters, q, r)))
 
     def move(self, moved: Mapping[str, np.ndarray]) -> None:
-        """Take a shift, which is in the units of the data."""
+        """Set the shift, given in the units of the data."""
         if not moved:
             return
         names, rows = self.chained.block.responses, self.table.row
@@ -62,11 +60,11 @@ class NormalBlock(Block):
 
     @property
     def _units(self) -> np.ndarray:
-        """(r,) the unit of the working scale of each response, in the units of the data."""
+        """The unit of the working scale of each response, (r,), in the units of the data."""
         return self.table.scale[list(self.chained.columns)]
 
     def moments(self, chain: Chain) -> tuple[np.ndarray, Moments]:
-        """Factors of the columns by cluster, and moments of the rows where the responses are observed."""
+        """Factors of the columns in each cluster, and moments of the rows where the responses are observed."""
         c = self.chained
         f = cluster_factors(self.table.cells, c.terms, chain.V)
         return f, block_moments(self.table.cells, c.terms, c.arrays, f, chain.V)
@@ -75,7 +73,7 @@ class NormalBlock(Block):
         """Draw the missing values; returns 0, or -1 if Sigma is not positive definite."""
         c, arrays = self.chained, self.chained.arrays
         if self.shift is not None and arrays.lower.size:
-            # y + delta between the bounds is y between the bounds less delta
+            # y + delta within the bounds means y within the bounds minus delta
             own = self.shift[:, 0]
             arrays = arrays._replace(lower=arrays.lower - own, upper=arrays.upper - own)
         done = fill(
@@ -86,7 +84,7 @@ class NormalBlock(Block):
         return 0 if done else -1
 
     def add_shift(self, chain: Chain) -> None:
-        """Add the shift to missing values just drawn: given what is observed in a row, their means move by as much."""
+        """Add the shift to the missing values just drawn, whose means given the observed values move by as much."""
         if self.shift is None:
             return
         for k, numbers in zip(self.chained.columns, self.shift.T, strict=True):
@@ -95,9 +93,9 @@ class NormalBlock(Block):
 
 
 class GibbsBlock(NormalBlock):
-    """The univariate mixed model by Gibbs updates with conditionally conjugate priors (`methods.Gibbs`).
+    """Gibbs updates of the mixed model with conditionally conjugate priors (`methods.Gibbs`).
 
-    Several responses have a joint model given all other variables. With residual = "cluster" every cluster has its own
+    Several responses have a joint model given all other variables. With residual = "cluster" each cluster has its own
     residual variance.
     """
 
@@ -133,7 +131,7 @@ class GibbsBlock(NormalBlock):
         self.visit = None if r > 1 or self.by_cluster else Visit(*common)
 
     def init(self, chain: Chain) -> Parameters:
-        """The general start, with covariance matrices that are known at their values."""
+        """The general start, with known covariance matrices at their values."""
         theta = super().init(chain)
         Sigma, Psi = self.Sigma.known_value, self.Psi.known_value
         theta.Sigma = theta.Sigma if Sigma is None else Sigma[None]
@@ -150,7 +148,7 @@ class GibbsBlock(NormalBlock):
         return held_coefficients(self.chained.block, thetas)
 
     def step(self, chain: Chain, theta: Parameters) -> int:
-        """One Gibbs iteration, then a fill."""
+        """One Gibbs iteration, then draws of the missing values."""
         c, table = self.chained, self.table
         if self.by_cluster:
             f, m = self.moments(chain)
@@ -180,14 +178,14 @@ class GibbsBlock(NormalBlock):
         return -code
 
     def move(self, moved: Mapping[str, np.ndarray]) -> None:
-        """Take a shift; cycles are then no longer one kernel call."""
+        """Set the shift; cycles are then no longer a single kernel call."""
         super().move(moved)
         if self.shift is not None:
             self.visit = None
 
 
 class MaximumLikelihoodBlock(NormalBlock):
-    """Parameters from the asymptotic law of their maximum-likelihood estimate (Kunkel & Kaizar 2017, sec. 2.3.1)."""
+    """Parameters from the asymptotic law of the maximum-likelihood estimate (Kunkel & Kaizar 2017, sec. 2.3.1)."""
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         from bayesimp.kernels.lmm.draw import EVENTS, FAILURES, ml_step
@@ -198,10 +196,10 @@ class MaximumLikelihoodBlock(NormalBlock):
         self.holds = frozenset(FAILURES)
 
     def step(self, chain: Chain, theta: Parameters) -> int:
-        """A draw around the maximum-likelihood estimate, then a fill."""
+        """A draw around the maximum-likelihood estimate, then draws of the missing values."""
         f, m = self.moments(chain)
         q = self.sizes[1]
-        Lambda = np.empty(q * (q + 1) // 2)  # the estimate, which is not used here
+        Lambda = np.empty(q * (q + 1) // 2)  # output for the estimate, not used here
         code = self._step(chain.rng, m, Lambda, theta.beta, theta.Sigma[0], theta.Psi, theta.B)
         return code if code < 0 else self.fill(chain, theta, f) or code
 
@@ -226,7 +224,7 @@ class RegressionBlock(NormalBlock):
         return held_coefficients(self.chained.block, thetas)
 
     def parameters(self, chain: Chain, theta: Parameters) -> tuple[np.ndarray, np.ndarray, int]:
-        """Draw theta; returns factors by cluster, the least-squares fit, and a code."""
+        """Draw theta; returns the factors in each cluster, the least-squares fit and a code."""
         f, m = self.moments(chain)
         beta_hat, beta = np.empty(self.sizes[0]), theta.beta[:, 0].copy()
         n = int(self.chained.arrays.pattern_rows[0])
@@ -237,13 +235,13 @@ class RegressionBlock(NormalBlock):
         return f, beta_hat[:, None], -code
 
     def step(self, chain: Chain, theta: Parameters) -> int:
-        """A draw of the regression, then a fill."""
+        """A draw of the regression, then draws of the missing values."""
         f, _, code = self.parameters(chain, theta)
         return code or self.fill(chain, theta, f)
 
 
 class MatchingBlock(RegressionBlock):
-    """Predictive mean matching, type 1, based on that regression (mice's pmm)."""
+    """Predictive mean matching of type 1, based on `RegressionBlock` (mice's pmm)."""
 
     method: PMM
 
@@ -257,7 +255,7 @@ class MatchingBlock(RegressionBlock):
         self.values = np.concatenate([table.D[:, k], table.start[self.donors, self.column]])
 
     def step(self, chain: Chain, theta: Parameters) -> int:
-        """A draw of the regression, then values taken from donors with similar predictions."""
+        """A draw of the regression, then values of donors with similar predictions."""
         f, beta_hat, code = self.parameters(chain, theta)
         if code:
             return code

@@ -1,7 +1,7 @@
-"""Blocks of the chained-equations loop that sample a PyMC model: with any prior, or a user's own model.
+"""Blocks of the chained-equations loop that sample a PyMC model, with any prior or written by the user.
 
-The samplers are in fcs/blocks/pymc_normal.py and fcs/blocks/pymc_user.py. The blocks pass them the data of each cycle and
-keep their state with the parameters of the chain.
+The samplers are in fcs/blocks/pymc_normal.py and fcs/blocks/pymc_user.py. The blocks pass them the data of each cycle
+and store their state with the parameters of the chain.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class PriorModel(NormalBlock):
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
-        """HMC transitions, a draw of what is integrated out, then a fill."""
+        """HMC transitions, draws of what is integrated out, then draws of the missing values."""
         f, m = self.moments(chain)
         state = _unpack(theta)
         theta.beta, Sigma, theta.Psi, theta.B = self.model.step(chain.rng, state, m)
@@ -86,18 +86,16 @@ class PriorModel(NormalBlock):
 
 
 class OwnModel(Block):
-    """A PyMC model that the user wrote (`methods.PyMC(model=...)`), on the rows of the working scale.
+    """A PyMC model that the user wrote (`methods.PyMC(model=...)`), on rows in the working scale.
 
-    A response without an identity link is not standardised: it is 0 and 1, counts, level codes from 0, proportions, or
-    positive numbers divided by their mean.
+    A response without an identity link is not standardised: it consists of 0 and 1, counts, level codes from 0,
+    proportions, or positive numbers divided by their mean.
     """
 
     adapts = True
     method: PyMC
-    shift: np.ndarray | float = 0.0  # added to the imputed values (R,) of a normal variable, working scale
-    keep: tuple[
-        str, ...
-    ] = ()  # computed quantities of the model that are kept in addition to its free variables
+    shift: np.ndarray | float = 0.0  # added to imputed values (R,) of a normal variable, on the working scale
+    keep: tuple[str, ...] = ()  # computed quantities of the model to keep besides its free variables
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
@@ -110,7 +108,7 @@ class OwnModel(Block):
         self.model = UserConditional(function, self.rows(chain)[0], priors, keep=self.keep, **options)
 
     def move(self, moved: Mapping[str, np.ndarray]) -> None:
-        """Take a shift of a normal variable (`fcs.specification.shifted.checked_shift` refuses others)."""
+        """Set the shift of a normal variable (`fcs.specification.shifted.checked_shift` refuses others)."""
         for numbers in moved.values():
             rows = self.table.row[self.block_rows.holes]
             self.shift = numbers[rows, 0] / float(self.table.scale[self.chained.columns[0]])
@@ -120,7 +118,7 @@ class OwnModel(Block):
         return method.model, method.priors
 
     def rows(self, chain: Chain) -> tuple[ConditionalData, ConditionalData]:
-        """The current rows in which the variable is observed (and fitted), and those in which it is missing."""
+        """The current rows where the variable is observed (and fitted), and those where it is missing."""
         block, rows = self.chained.block, self.block_rows
         f = rows.factors(chain.V)
         fixed, random = (tuple(c.name for c in part) for part in (block.fixed, block.random))
@@ -155,13 +153,13 @@ class OwnModel(Block):
         self.model.adapt(chain.rng, self.rows(chain)[0])
 
     def init(self, chain: Chain) -> Parameters:
-        """A state of HMC; the user's free variables are kept as parameters."""
+        """An initial state of HMC; the user's free variables are kept as parameters."""
         observed = self.rows(chain)[0]
         state = self.model.start(chain.rng, observed)
         return Parameters(own=_pack(state) | self._free(state, observed))
 
     def step(self, chain: Chain, theta: Parameters) -> int:
-        """HMC transitions of the user's model, then missing values drawn from it."""
+        """HMC transitions of the user's model, then draws of the missing values."""
         observed, missing = self.rows(chain)
         state = _unpack(theta)
         values = self.model.step_rows(chain.rng, state, observed, missing)
@@ -180,9 +178,9 @@ class OwnModel(Block):
 
 
 class GeneralisedModel(OwnModel):
-    """The generalised model of a variable's family under any prior of the library (`methods.PyMC(priors)`).
+    """The generalised linear mixed model of a family under any prior of the library (`methods.PyMC(priors)`).
 
-    `bayesimp.models.conditional_glmm.conditional_glmm`.
+    The model is `bayesimp.models.conditional_glmm.conditional_glmm`.
     """
 
     keep = ("Psi",)
@@ -195,15 +193,15 @@ class GeneralisedModel(OwnModel):
         )
 
     def _working_priors(self, priors: pr.Priors) -> pr.Priors:
-        """The priors for columns on the working scale."""
+        """The priors on the working scale."""
         scale, name, block = self.chained.scale, self.chained.block.name, self.chained.block
         Psi = scale.working_Psi_prior(scale.Psi_prior(priors.Psi, f"Psi of '{name}'"))
         Q0, t0 = glmm_beta_prior(priors.beta, scale, block, self.block_rows.y, f"beta of '{name}'")
         precision = np.diag(Q0)
         if not np.allclose(Q0, np.diag(precision)):
             raise SpecificationError(
-                f"'{name}': a normal prior in the units of the data is correlated when predictors are centred, "
-                "which its PyMC model does not take. Use priors.Weak(), which refers to centred predictors, or 'bayes'."
+                f"'{name}': when predictors are centred, a normal prior in the units of the data is correlated, which "
+                "the PyMC model does not allow. Use priors.Weak(), which refers to centred predictors, or 'bayes'."
             )
         beta: pr.Flat | pr.Normal = pr.Flat()
         if precision.any():
@@ -213,18 +211,18 @@ class GeneralisedModel(OwnModel):
         return pr.Priors(Psi=Psi, beta=beta, name=priors.name)
 
     def init(self, chain: Chain) -> Parameters:
-        """As `OwnModel.init`, with parameters under the names of other methods."""
+        """As `OwnModel.init`, with parameters named as in other methods."""
         theta = super().init(chain)
         return self._named(theta)
 
     def step(self, chain: Chain, theta: Parameters) -> int:
-        """As `OwnModel.step`, with parameters under the names of other methods."""
+        """As `OwnModel.step`, with parameters named as in other methods."""
         code = super().step(chain, theta)
         self._named(theta)
         return code
 
     def _named(self, theta: Parameters) -> Parameters:
-        """Name beta and Psi as other blocks do, and shape and cutpoints as results show them."""
+        """Name beta and Psi as in other blocks, and shape and cutpoints as in results."""
         own = theta.own
         theta.beta, theta.Psi = own.pop(f"{FREE}beta"), own.pop(f"{FREE}Psi")
         # variables from which Psi is computed (standard deviations, Psi at centred columns) are redundant
@@ -241,7 +239,7 @@ class GeneralisedModel(OwnModel):
 
 
 def _completed(table: ChainedTable) -> Chain:
-    """A chain whose missing values are the means, to find the shapes of the rows."""
+    """A chain with missing values set to means, to find the shapes of the rows."""
     V = np.nan_to_num(table.start)
     table.derive(V)
     return Chain(np.random.default_rng(0), V, [])

@@ -1,14 +1,14 @@
-"""Block of chained equations for one variable: the normal conditional model under any prior, sampled as a PyMC model.
+"""Sampler for one normal variable in chained equations, under any prior, as a PyMC model.
 
     y = X beta + Z b + e        models/conditional_normal.py
 
-One transition of (Sigma, Psi), given the data of this cycle, from the state in which the last cycle ended:
+One transition of (Sigma, Psi), given the data of this cycle, starts from the state at the end of the last cycle:
 
-    beta          | Sigma, Psi, y      exactly, b integrated out          kernels/chained/gibbs.py
+    beta          | Sigma, Psi, y      exact, b integrated out            kernels/chained/gibbs.py
     Sigma, Psi    | beta, y            one trajectory of HMC, b integrated out
-    and last: beta, b | Sigma, Psi, y  exactly
+    finally beta, b | Sigma, Psi, y    exact
 
-Thus HMC has 1 + q(q+1)/2 parameters for any number of predictors, clusters and rows, and its metric does not depend on
+HMC thus has 1 + q(q+1)/2 parameters for any number of predictors, clusters and rows, and its metric does not depend on
 the predictors, which change from cycle to cycle. `adapt` finds step size and metric once for all imputations; the
 invariant distribution does not depend on them. Data are arguments of the compiled functions.
 """
@@ -53,13 +53,13 @@ class NormalConditional(HmcBlock):
     p, q
         Numbers of columns of X and Z.
     transitions
-        Transitions per cycle; one moves at least as far as a Gibbs update (benchmarks/pymc_block.py).
+        Transitions per cycle; even one moves at least as far as a Gibbs update (benchmarks/pymc_block.py).
     beta_prior
-        Q0 (p, p), t0 (p,): precision, and precision times mean, in place of ``priors.beta``.
+        Q0 (p, p) and t0 (p,), precision and precision times mean, instead of ``priors.beta``.
     name
         Name of the variable, for messages.
 
-    Its functions are compiled here, unless they have been for a model with the same q and kinds of prior (including
+    The functions are compiled here, unless this was done for a model with the same q and kinds of prior (including
     degrees of freedom); p, scales of priors and data are arguments.
     """
 
@@ -95,7 +95,7 @@ class NormalConditional(HmcBlock):
         self._known = known_Sigma, known_Psi
 
     def adapt(self, rng: np.random.Generator, moments: Moments) -> None:
-        """Warm up on these data; all imputations then use the step size and metric found."""
+        """Warm up on these data; all imputations then use the resulting step size and metric."""
         if self.structure is None:
             return
         arrays, draw = self._arrays(moments)
@@ -108,23 +108,23 @@ class NormalConditional(HmcBlock):
         self.adaptation = adapt(move, self.structure.start.copy())
 
     def start(self, rng: np.random.Generator, moments: Moments) -> HmcState:
-        """The state from which an imputation starts."""
+        """The initial state of an imputation."""
         if self.structure is None:
             return HmcState(np.zeros(0))
         return self.start_near_mean(rng, self._arrays(moments)[0])
 
     def step(self, rng: np.random.Generator, state: HmcState, moments: Moments) -> NormalDraw:
-        """Move the state (in place), and draw beta and the effects given it.
+        """Update the state (in place), and draw beta and the effects given it.
 
         Parameters
         ----------
         moments
-            Moments of the rows with y observed: r = 1, one pattern, at most one cell per cluster.
+            Moments of the rows where y is observed: r = 1, one pattern, at most one cell per cluster.
 
         Raises
         ------
         SamplingError
-            beta is not identified; the log density is not finite.
+            beta is not identified, or the log density is not finite.
         """
         arrays, draw = self._arrays(moments)
         self._covariances(state.theta, arrays, draw)
@@ -136,7 +136,7 @@ class NormalConditional(HmcBlock):
         return draw
 
     def _arrays(self, m: Moments) -> tuple[tuple, NormalDraw]:
-        """Arguments of the density, made from the moments, and a draw to be filled, whose beta is one of them."""
+        """Arguments of the density, from the moments, and a draw to be filled in; its beta is one of the arguments."""
         p, q, clusters = self.p, self.q, len(m.first) - 1
         x, z, d = slice(1, 1 + p), slice(1 + p, 1 + p + q), 2 + p + q
         draw = NormalDraw(np.zeros((p, 1)), np.ones((1, 1)), np.eye(q), np.zeros((clusters, q, 1)))
@@ -153,7 +153,7 @@ class NormalConditional(HmcBlock):
         return self.structure.filled(beta=draw.beta, total=total, gram=gram, cells=cells), draw
 
     def _covariances(self, theta: np.ndarray, arrays: tuple, draw: NormalDraw) -> None:
-        """Sigma and Psi of the draw <- theta."""
+        """Set Sigma and Psi of the draw from theta."""
         named = dict(self._constants)
         if self.structure is not None:
             values = self.structure.compiled.natural(theta, *arrays)
@@ -161,7 +161,7 @@ class NormalConditional(HmcBlock):
         draw.Sigma[:], draw.Psi[:] = named["Sigma"], named["Psi"]
 
     def _effects(self, rng: np.random.Generator, m: Moments, draw: NormalDraw) -> None:
-        """beta and B of the draw, given its Sigma and Psi."""
+        """Draw beta and B given Sigma and Psi of the draw."""
         beta, Sigma, Psi, B = draw
         code = common_step(
             rng, m, 1, *self._known, self._Q0, self._t0, Sigma, Psi, beta, B, np.empty(0, np.int64)
@@ -170,5 +170,5 @@ class NormalConditional(HmcBlock):
             what = {1: "Sigma is not positive", 3: "the fixed effects are not identified"}
             raise SamplingError(
                 f"The model of '{self.name}': {what.get(code, 'Psi is not positive definite')}. Often predictors are "
-                "(nearly) the same, or the variable (nearly) constant: take one out, or give beta a normal prior."
+                "(nearly) equal, or the variable is (nearly) constant. Remove one, or give beta a normal prior."
             )

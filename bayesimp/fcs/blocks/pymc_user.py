@@ -1,8 +1,8 @@
-"""Block of chained equations for one variable: the user's own PyMC model.
+"""Sampler for one variable in chained equations with the user's own PyMC model.
 
-HMC moves all free variables given the rows in which the variable is observed; missing values are then drawn from the
-model's own node, whatever its distribution. `bayesimp.models.conditional_normal.ConditionalData` says how to write such a
-model.
+HMC updates all free variables given the rows where the variable is observed; missing values are then drawn from the
+model's own node, whatever its distribution. `bayesimp.models.conditional_normal.ConditionalData` explains how to write
+such a model.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 
 __all__ = ["UserConditional"]
 
-# Higher than the usual .8: with few rows per cluster, effects and their sd form a funnel, in which long steps get stuck.
-# Effective draws a second of the worst parameter: 114 to 223 (bernoulli, 30 clusters of 5), 3 to 135 (3 categories).
+# Higher than the usual .8: with few rows per cluster, effects and their sd form a funnel in which long steps get stuck.
+# Effective draws per second of the worst parameter: 114 to 223 (bernoulli, 30 clusters of 5), 3 to 135 (3 categories).
 ACCEPTANCE = 0.9
 
 
 class UserConditional(HmcBlock):
-    """A user's own submodel; how to write one: `bayesimp.models.conditional_normal.ConditionalData`.
+    """A submodel written by the user; see `bayesimp.models.conditional_normal.ConditionalData`.
 
     Parameters
     ----------
     function
         ``(data, priors) -> pymc.Model``.
     data
-        Rows in which the variable is observed, to check the model with.
+        Rows where the variable is observed, on which the model is checked.
     priors
         Passed to the function.
     transitions
         Transitions per cycle.
     keep
-        Names of quantities of the model that `parameters` returns in addition to the free variables.
+        Names of quantities of the model that `parameters` returns besides the free variables.
 
     Raises
     ------
@@ -73,7 +73,7 @@ class UserConditional(HmcBlock):
         check_draws(self._draw(np.random.default_rng(0), state, data, probe), probe)
 
     def adapt(self, rng: np.random.Generator, observed: ConditionalData) -> None:
-        """Warm up on these data; all imputations then use the step size and metric found."""
+        """Warm up on these data; all imputations then use the resulting step size and metric."""
         arrays = self._arrays(observed)
         theta = self.structure.start.copy()
         self.adaptation = adapt(
@@ -87,7 +87,7 @@ class UserConditional(HmcBlock):
     def step_rows(
         self, rng: np.random.Generator, state: HmcState, observed: ConditionalData, missing: ConditionalData
     ) -> np.ndarray:
-        """Move the state (in place) given the observed rows, and draw the missing values.
+        """Update the state (in place) given the observed rows, and draw the missing values.
 
         Parameters
         ----------
@@ -96,27 +96,27 @@ class UserConditional(HmcBlock):
 
         Returns
         -------
-        (n_missing,) values.
+        Drawn values (n_missing,).
         """
         self.transition(rng, state, self._arrays(observed), self.transitions)
         if len(missing.X) == 0:
             return np.zeros(0)
         drawn = self._draw(rng, state, observed, missing)
         if family_of(missing.family).support.is_below_one:
-            # rounded to 0 or 1: at the nearest number inside, which the event "rounded" reports
+            # values rounded to 0 or 1 move to the nearest number inside; the event "rounded" reports them
             drawn = np.where(drawn == 0.0, np.finfo(float).tiny, drawn)
             drawn = np.where(drawn == 1.0, np.nextafter(1.0, 0.0), drawn)
         if not np.isfinite(drawn).all():
             raise SamplingError(
-                f"The model of '{self.name}' drew {int((~np.isfinite(drawn)).sum())} of {len(drawn)} values that are not "
-                "finite. Give the parameters of its errors priors with lighter tails."
+                f"The model of '{self.name}' drew {int((~np.isfinite(drawn)).sum())} of {len(drawn)} values that are "
+                "not finite. Give the parameters of its errors priors with lighter tails."
             )
         if wrong := wrong_values(drawn, missing):
             raise SamplingError(f"The model of '{self.name}' ({missing.family}) drew {wrong}.")
         return drawn
 
     def parameters(self, state: HmcState, observed: ConditionalData) -> dict[str, np.ndarray]:
-        """The free variables at the state, and what else is kept, by the model's names."""
+        """The free variables at the state, and other quantities that are kept, by their names in the model."""
         values = self.structure.compiled.natural(state.theta, *self._arrays(observed))
         return {k: np.array(v) for k, v in zip(self.structure.names, values, strict=True)}
 
@@ -126,8 +126,8 @@ class UserConditional(HmcBlock):
     def _draw(
         self, rng: np.random.Generator, state: HmcState, observed: ConditionalData, missing: ConditionalData
     ) -> np.ndarray:
-        # free variables by the observed rows (a bound may depend on them), the draw by the missing ones, whose y
-        # is nan: a model that used it to draw y would be found out
+        # free variables use the observed rows (a bound may depend on them), the draw the missing ones, whose y
+        # is nan to expose a model that uses it to draw y
         compiled = self.structure.compiled
         free = compiled.natural(state.theta, *self._arrays(observed))[: self.structure.free]
         rows = self._arrays(replace(missing, y=np.full(len(missing.X), np.nan)))
@@ -139,6 +139,6 @@ class UserConditional(HmcBlock):
         except ValueError as error:
             raise SamplingError(
                 f"The model of '{self.name}' could not draw ({str(error).splitlines()[0]}): a mean or a probability "
-                "is out of range, as a log mean that follows a covariate far out may be. Look at the covariates, or give "
+                "is out of range, perhaps a log mean that follows an extreme covariate. Check the covariates, or give "
                 "their coefficients priors with lighter tails."
             ) from error

@@ -1,4 +1,4 @@
-"""The rows of one conditional model in the loop, for non-normal models, which need them one by one."""
+"""The rows of one conditional model in the loop, which non-normal models need one by one."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from bayesimp.kernels.chained.rows import design_rows
 
 __all__ = ["BlockRows", "indistinct"]
 
-NEARLY = 1e-4  # part of a column's length that is its own, below which it is named if a block fails
+NEARLY = 1e-4  # if a block fails, columns are named of whose length less than this share is independent of the others
 
 Array = NDArray[np.float64]
 
 
 class BlockRows:
-    """The rows in which the response is observed and fitted, by cluster, and those in which it is to be imputed.
+    """The rows where the response is observed and fitted, by cluster, and those where it is to be imputed.
 
     Attributes
     ----------
     y, trials
-        (n,) the response where it is observed: level codes from 0, counts, positive numbers divided by their mean
-        (`unit`), or numbers on the working scale where the link is the identity; binomial trials, or 1.
+        (n,) the observed response: level codes from 0, counts, positive numbers divided by their mean (`unit`), or,
+        with an identity link, numbers on the working scale; and binomial trials, or 1.
     first
         (m + 1,) rows of cluster i are first[i] .. first[i+1] - 1.
     holes, hole_cluster, hole_trials
-        (R,) bool among the incomplete rows; cluster and trials of those to be imputed.
+        (R,) bool, the incomplete rows to be imputed; their clusters and trials.
     """
 
     def __init__(self, table: ChainedTable, number: int) -> None:
@@ -49,7 +49,7 @@ class BlockRows:
         self.levels = np.array(block.levels)
         standardised, normal = block.distribution.is_standardised, block.distribution.is_normal
         self.unit = float(self.chained.scale.s[0] if standardised else np.exp(self.chained.scale.c[0]))
-        # without an intercept to absorb it, the origin of the data is in the response; normal blocks add it themselves
+        # without an intercept the response includes the origin of the data; normal blocks add it themselves
         self.origin = float(self.chained.terms.offset[-1]) if standardised and not normal else 0.0
         working = np.concatenate([table.D[table.D_order, k], table.start[seen, self.column]])[order]
         self.y = self._read(working)
@@ -57,7 +57,7 @@ class BlockRows:
         self._hole_rows = np.flatnonzero(self.holes)
         self.hole_source = -1 - self._hole_rows
         terms = self.chained.terms
-        self._fixed = None  # factors if no column has a mean over clusters
+        self._fixed = None  # factors, if no column contains cluster means
         if not (terms.u >= 0).any():
             f = np.column_stack([np.ones(len(terms.offset)), terms.offset])
             self._fixed = np.ascontiguousarray(np.broadcast_to(f, (table.clusters, *f.shape)))
@@ -71,7 +71,7 @@ class BlockRows:
             self.hole_trials = np.rint(table.center[t] + table.scale[t] * table.cells.X[self.holes, t])
 
     def _read(self, working: Array) -> Array:
-        """The response in the units of its model, from the working scale."""
+        """Convert responses from the working scale to the units of the model."""
         if self.chained.block.distribution.is_standardised:
             return working + self.origin
         values = self.table.on_data_scale(self.k, working)
@@ -80,14 +80,14 @@ class BlockRows:
         return values / self.unit
 
     def put(self, V: Array, drawn: Array, there: NDArray[np.bool_] | None = None) -> None:
-        """Put imputed responses, as the model drew them, into the completed rows of a chain; ``there``: which of them."""
+        """Write imputed responses, in the units of the model, into the rows of a chain; ``there``: a subset of them."""
         if there is None:
             V[self._hole_rows, self.column] = self.working(drawn)
         else:
             V[self._hole_rows[there], self.column] = self.working(drawn[there])
 
     def imputed(self, t: int, j: int) -> bool:
-        """Whether column t of the model is imputed, or has imputed parts, in row j of those to be imputed."""
+        """Whether column t of the model is, or contains, an imputed value in row j of those to be imputed."""
         column, table = self.chained.block.fixed[t], self.table
         at = {name: k for k, name in enumerate(table.names)}
         derived = {record.name: record for record in table.derived}
@@ -100,11 +100,11 @@ class BlockRows:
 
         over = column.over or (column.base,) * bool(
             column.within
-        )  # the mean of a cluster in which one is imputed
+        )  # the mean of a cluster with imputed values
         return holed(column.base) or any(at.get(name, 0) >= table.p for name in over)
 
     def working(self, drawn: Array) -> Array:
-        """Responses on the working scale, from the units in which the model draws them."""
+        """Convert responses from the units of the model to the working scale."""
         if self.chained.block.distribution.is_standardised:
             return drawn - self.origin
         values = self.levels[drawn.astype(np.int64)] if len(self.levels) else drawn * self.unit
@@ -116,9 +116,10 @@ class BlockRows:
 
     @cached_property
     def least(self) -> float:
-        """The smallest working value that is a positive number on the scale of the data.
+        """The smallest working value that is positive on the scale of the data.
 
-        Relative to the centre of the column, smaller ones are round-off and might become 0 (`imputed_events` reports it).
+        Smaller ones are round-off relative to the centre of the column and might become 0 (`imputed_events` reports
+        it).
         """
         working = -self.table.center[self.k] / self.table.scale[self.k]
         while not self.table.on_data_scale(self.k, np.array(working)) > 0.0:
@@ -127,7 +128,7 @@ class BlockRows:
 
     @cached_property
     def most(self) -> float:
-        """The largest working value that is a number below 1 on the scale of the data, as `least` is for 0."""
+        """The largest working value that is below 1 on the scale of the data, like `least` for 0."""
         working = (1.0 - self.table.center[self.k]) / self.table.scale[self.k]
         while not self.table.on_data_scale(self.k, np.array(working)) < 1.0:
             working = np.nextafter(working, -np.inf)
@@ -142,17 +143,17 @@ class BlockRows:
     def columns(
         self, V: Array, f: Array, terms: Terms, source: NDArray[np.int64], cluster: NDArray[np.int64]
     ) -> Array:
-        """Some terms (n, c) of some rows, given their factors f (m, c, 2)."""
+        """The columns (n, c) of some terms in some rows, given their factors f (m, c, 2)."""
         X = np.empty((len(source), len(terms.base)))
         design_rows(self.table.cells, terms, f, self.table.D, V, source, cluster, X, np.empty((len(X), 0)))
         return X
 
     def observed(self, V: Array, f: Array) -> tuple[Array, Array]:
-        """X (n, p) and Z (n, q) of the rows where the response is observed."""
+        """X (n, p) and Z (n, q) for the rows where the response is observed."""
         return self._design(V, f, self.source, self.cluster)
 
     def missing(self, V: Array, f: Array) -> tuple[Array, Array]:
-        """X and Z of the rows to be imputed."""
+        """X and Z for the rows to be imputed."""
         return self._design(V, f, self.hole_source, self.hole_cluster)
 
     def _design(
@@ -165,7 +166,7 @@ class BlockRows:
 
 
 def indistinct(table: ChainedTable, V: Array, b: int) -> str:
-    """Words for the columns of a block that are combinations of others in the table; empty if there are none."""
+    """A sentence naming columns of a block that are combinations of others in the completed table, or ""."""
     block, rows = table.blocks[b].block, BlockRows(table, b)
     if not block.fixed or not np.isfinite(V).all():
         return ""
@@ -176,6 +177,6 @@ def indistinct(table: ChainedTable, V: Array, b: int) -> str:
     names = [repr(column.name) for column, is_out in zip(block.fixed, out, strict=True) if is_out]
     verb = "is a combination" if len(names) == 1 else "are combinations"
     return (
-        f"As completed, {', '.join(names[:5])} {verb} of its other predictors in the {len(X):,} rows where "
+        f"In the completed data, {', '.join(names[:5])} {verb} of its other predictors in the {len(X):,} rows where "
         f"'{block.responses[0]}' is observed. "
     )

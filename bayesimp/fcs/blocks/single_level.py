@@ -1,6 +1,6 @@
-"""Blocks of the loop for regressions with fixed cluster terms, or with none.
+"""Blocks for regressions with fixed cluster terms, or without cluster terms.
 
-Stratified imputation (STI) and single-level generalised models: kernels/glm/regression.py.
+These are stratified imputation (STI) and single-level generalised models: kernels/glm/regression.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bayesimp.kernels.glm.regression import (
 
 __all__ = ["FATAL", "SingleLevelBlock", "StratifiedBlock", "fatal"]
 
-FATAL = 4  # codes from here on mean that nothing was drawn
+FATAL = 4  # codes of at least this mean that nothing was drawn
 
 
 def fatal(code: int) -> int:
@@ -51,7 +51,7 @@ class SingleLevelBlock(GeneralisedBlock):
         self.columns = [at, *(t for t in range(self.p) if t != at)] if at >= 0 else list(range(self.p))
 
     def init(self, chain: Chain) -> Parameters:
-        """The initial regression, with one intercept for each cluster if stratified."""
+        """The initial regression, with an intercept per cluster if stratified."""
         theta = super().init(chain)
         m = self.table.clusters
         state = initial_regression_state(self.code, self.p, self.levels, m if self.stratified else 0)
@@ -62,7 +62,7 @@ class SingleLevelBlock(GeneralisedBlock):
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
-        """A draw of the regression, then a fill."""
+        """A draw of the regression, then draws of the missing values."""
         f, own = self.rows.factors(chain.V), theta.own
         rows = self.observed(chain.V, f)
         rows = rows._replace(X=np.ascontiguousarray(rows.X[:, self.columns]))

@@ -1,14 +1,14 @@
-"""Blocks of variables of analyses: parameters given the completed data, values given the analyses.
+"""Blocks for variables in analyses: parameters given the completed data, values given the analyses.
 
-A visit to a variable, given the current values of all others (fcs/blocks/factors.py):
+A visit to a variable, given the current values of all others (fcs/blocks/factors.py), draws
 
-    theta_k, Psi_k, b_ki | completed data         of its own model: the analysis, if it is the response of one
+    theta_k, Psi_k, b_ki | completed data         in its own model: the analysis, if it is the response of one
     x_kij  ~  p_k(x | others, theta_k, b_ki)  prod_l p_l(y_l | x, ..., theta_l, b_li)      l: the analyses that x is in
 
-Unlike that of an ordinary block, the fit of a covariate's model uses its imputed values, because these depend on the
+Unlike in an ordinary block, the fit of a covariate's model uses its imputed values, because these depend on the
 responses of the analyses, which the model lacks. The parameters of the analyses are drawn at the visits to their
-responses, once in every cycle. Nothing is rejected: values are enumerated, exactly normal, or drawn by slices
-(kernels/factors/cells.py).
+responses, once per cycle. Nothing is rejected: values are enumerated, drawn from an exact normal distribution, or by
+slice sampling (kernels/factors/cells.py).
 """
 
 from __future__ import annotations
@@ -35,20 +35,18 @@ from bayesimp.table.variables import without_round_off
 __all__ = ["SubstantiveBlock"]
 
 Array = NDArray[np.float64]
-TUNING = (
-    40  # visits in which the step of the move of effects and cells is tuned, on a chain that is discarded
-)
+TUNING = 40  # visits that tune the step of the joint move of effects and cells, on a chain that is discarded
 
 
 class SubstantiveBlock(Block):
-    """A variable of an analysis."""
+    """A variable in an analysis."""
 
     words: Mapping[int, tuple[str, str]] = {
         **{-code: ("failed", message) for code, message in FAILURES.items()},
         BEYOND: (
             "values held",
-            "the distribution of some values given the analysis was not finite, so that they stayed as they were. Take "
-            "the logarithm of a predictor of wide range",
+            "the distribution of some values given the analysis was not finite, so they did not change. Take "
+            "the logarithm of a predictor with a wide range",
         ),
     }
     heavy = True
@@ -69,7 +67,7 @@ class SubstantiveBlock(Block):
             self.drawn[self.own.loop] = np.isnan(models.table.Y[self.own.row, self.k])
 
     def init(self, chain: Chain) -> Parameters:
-        """Scales at random, no effects; a cluster-level variable gets one value in each."""
+        """Initial parameters: random scales, no effects; a cluster-level variable gets one value per cluster."""
         rng, factor, k, priors = chain.rng, self.factor, self.k, self.models.priors
         aux = dispersed_aux(rng, factor.code, len(factor.levels))
         known, sd = priors.known[k], np.exp(rng.normal(0.0, 0.3, 1))
@@ -92,7 +90,7 @@ class SubstantiveBlock(Block):
         return theta
 
     def _start_beyond_limits(self, chain: Chain) -> None:
-        """Censored values start beyond their limits, the others as they are."""
+        """Start censored values beyond their limits, and leave the others unchanged."""
         table, own = self.models.table, self.own
         V, Y = table.V.copy(), table.Y.copy()
         fill_censored(table, self.k, chain.rng, V, Y)
@@ -104,10 +102,10 @@ class SubstantiveBlock(Block):
         self._put(chain, V[:, own.variable])
 
     def move(self, moved: Mapping[str, np.ndarray]) -> None:
-        """The factors have the shift (`factors.substantive`)."""
+        """Nothing to do: the factors contain the shift (`factors.substantive`)."""
 
     def adapt(self, chain: Chain) -> None:
-        """Tune the step of the move of effects and cells, in clusters where the variable is never observed."""
+        """Tune the step of the joint move of effects and cells in clusters where the variable is never observed."""
         if not chain.theta:
             return
         sampler = self._sampler(chain)
@@ -116,7 +114,7 @@ class SubstantiveBlock(Block):
         self.step_size = float(sampler.chain.step[self.k])
 
     def step(self, chain: Chain, theta: Parameters) -> int:
-        """Parameters of its own model given the completed data, then its missing values given the analyses too."""
+        """Draw parameters of its own model given the completed data, then missing values given the analyses as well."""
         sampler, k, table = self._sampler(chain), self.k, self.models.table
         for _ in range(self.updates):
             failed = sampler.update_parameters(k)
@@ -135,13 +133,13 @@ class SubstantiveBlock(Block):
         return BEYOND if sampler.chain.failed else 0
 
     def _sampler(self, chain: Chain) -> Sampler:
-        """The sampler of factors, at the values and parameters of the chain, which it changes in place."""
+        """The sampler of factors at the values and parameters of the chain, which it changes in place."""
         models, table = self.models, self.models.table
         thetas = [chain.theta[b] for b in self.places]
         V, Y = table.V.copy(), table.Y.copy()
         for name, holes in models.holes.items():
             k = holes.column + self.table.p
-            here = np.isnan(table.V[holes.row, holes.variable])  # others are known from their clusters
+            here = np.isnan(table.V[holes.row, holes.variable])  # the others are known from their clusters
             at = holes.row[here]
             V[at, holes.variable] = self.table.on_data_scale(k, chain.V[holes.loop[here], holes.column])
             if name in models.names:
@@ -156,7 +154,9 @@ class SubstantiveBlock(Block):
             [t.own["effects"] for t in thetas], chain.rng, np.stack([t.own["tallies"] for t in thetas]),
             np.full(K, self.step_size), np.zeros((K, 2), dtype=np.int64),
         )  # fmt: skip
-        for f, theta in enumerate(thetas):  # what the sampler changes in place is what the parameters have
+        for f, theta in enumerate(
+            thetas
+        ):  # share memory, so that the sampler changes the parameters in place
             theta.own["sd"], theta.own["tallies"] = state.sd[f : f + 1], state.tallies[f]
         work = [
             Work(*(np.empty_like(a) for a in own)) if f == self.k else own
@@ -165,7 +165,7 @@ class SubstantiveBlock(Block):
         return Sampler(table, models.priors, state, self.name, work)
 
     def _response(self, f: int, v: Array) -> Array:
-        """Responses as the model of factor f sees them, from the numbers of formulas."""
+        """Convert numbers used in formulas to the responses of factor f's model."""
         a = self.models.table.arrays
         first, last = a.level[f], a.level[f + 1]
         if last == first:
@@ -175,7 +175,7 @@ class SubstantiveBlock(Block):
         return order[np.searchsorted(values[order], v)].astype(float)
 
     def _put(self, chain: Chain, V: Array) -> None:
-        """The loop gets the values (n,) of the variable, rows in the order of the factors."""
+        """Pass the values (n,) of the variable, with rows in the order of the factors, to the loop."""
         k, own = self.own.column + self.table.p, self.own
         working = (V[own.row] - self.table.center[k]) / self.table.scale[k]
         support = self.chained.block.distribution.support
@@ -186,7 +186,7 @@ class SubstantiveBlock(Block):
         chain.V[own.loop, own.column] = working
 
     def _keep(self, theta: Parameters) -> None:
-        """Parameters that results show: the residual variance, cutpoints or shapes."""
+        """Store the parameters that results show: the residual variance, cutpoints or shapes."""
         if self.factor.code == NORMAL:
             theta.Sigma = (theta.own["sd"] ** 2).reshape(1, 1, 1)
         for auxiliary in self.factor.family.auxiliaries if theta.own["aux"].size else ():
@@ -194,12 +194,12 @@ class SubstantiveBlock(Block):
             theta.own[f"{FREE}{auxiliary.name}"] = np.asarray(auxiliary.from_kernel(theta.own["aux"]) * unit)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
-        """Acceptance of Metropolis steps."""
+        """Acceptance rates of Metropolis steps."""
         events = acceptance(self.name, summed(thetas, "tallies")) if self.factor.code != NORMAL else []
         tried, accepted = summed(thetas, "moved")
         if tried:
             text = (
-                f"accepted by moves of effects and values together in {len(self.models.table.bare[self.k])} clusters "
+                f"accepted by joint moves of effects and values in {len(self.models.table.bare[self.k])} clusters "
                 f"without observed values: {accepted / tried:.0%} (step {self.step_size:.2f}, tuned before the run)"
             )
             events.append(Event("acceptance", self.name, text, 1))

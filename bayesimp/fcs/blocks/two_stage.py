@@ -1,8 +1,8 @@
-"""Blocks of the loop for two-stage imputation (2STG): a regression in every cluster, then their meta-analysis.
+"""Blocks for two-stage imputation (2STG): a regression in every cluster, then a meta-analysis of these.
 
-The computation is in kernels/two_stage/draw.py. If too few clusters can be fitted on their own in a visit, the block
+The computation is in kernels/two_stage/draw.py. If too few clusters can be fitted separately in a visit, the block
 draws from one regression of all clusters with weak normal priors (kernels/glm/regression.py), and counts this. Events
-name the clusters that could not be fitted on their own.
+name the clusters that could not be fitted separately.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from bayesimp.methods import TwoStage
 
 __all__ = ["TwoStageBlock"]
 
-TOGETHER = 1024  # in addition to the codes of the kernel
+TOGETHER = 1024  # code besides those of the kernel
 
 
 class TwoStageBlock(GeneralisedBlock):
-    """`methods.TwoStage`. Columns that differ between clusters only belong to the second stage."""
+    """`methods.TwoStage`. Columns that vary only between clusters belong to the second stage."""
 
-    # equal residual variances are no event
+    # equal residual variances are not an event
     words = {
         code: ("meta-analysis", text)
         for code, text in WORDS.items()
@@ -51,8 +51,8 @@ class TwoStageBlock(GeneralisedBlock):
     words[-TOO_FEW] = "failed", WORDS[TOO_FEW]
     words[TOGETHER] = (
         "clusters together",
-        "too few clusters could be fitted on their own, or cluster-level columns were dependent: drawn from one "
-        "regression of all clusters, with weak normal priors. 'bayes' fits them together, and lets them differ",
+        "too few clusters could be fitted separately, or cluster-level columns were dependent: drawn from one "
+        "regression of all clusters, with weak normal priors. 'bayes' fits them jointly and lets them differ",
     )
     method: TwoStage
 
@@ -62,8 +62,8 @@ class TwoStageBlock(GeneralisedBlock):
         within = [t for t, column in enumerate(block.fixed) if column in block.random]
         between = [t for t in range(self.p) if t not in within]
         self.advice = (
-            f"Every cluster has {len(within)} coefficients of its own, and needs more rows than that in which all "
-            "predictors vary: leave out predictors, or take 'bayes', which fits all clusters together."
+            f"Each cluster has {len(within)} separate coefficients and needs more rows than that in which all "
+            "predictors vary. Leave out predictors, or use 'bayes', which fits all clusters jointly."
         )
         # the kernel expects the intercept first
         at = self.chained.scale.intercept
@@ -73,7 +73,7 @@ class TwoStageBlock(GeneralisedBlock):
         self.place = np.array([random.index(block.fixed[t]) for t in within])
         self.within, self.between = np.array(within), np.array(between, dtype=np.int64)
         self.terms, self.cluster_terms = self._terms(self.within), self._terms(self.between)
-        # rows where the response is observed, then those to be imputed; one for every cluster
+        # rows where the response is observed, then those to be imputed; one row for each cluster
         self.source = np.concatenate([rows.source, rows.hole_source])
         self.cluster = np.concatenate([rows.cluster, rows.hole_cluster])
         self.clusters, self.one = np.unique(self.cluster, return_index=True)
@@ -84,7 +84,7 @@ class TwoStageBlock(GeneralisedBlock):
         return terms._replace(base=terms.base[which])
 
     def init(self, chain: Chain) -> Parameters:
-        """Zero coefficients, and the initial state of fits and meta-analysis."""
+        """Initial parameters: zero coefficients, and the initial state of fits and meta-analysis."""
         m, p = self.table.clusters, len(self.within)
         Sigma = np.ones((m, 1, 1)) if self.code == NORMAL else np.zeros((0, 0, 0))
         own = {
@@ -94,7 +94,7 @@ class TwoStageBlock(GeneralisedBlock):
         return Parameters(np.zeros((self.p, 1)), Sigma, np.zeros((p, p)), np.zeros((m, p, 1)), own)
 
     def step(self, chain: Chain, theta: Parameters) -> int:
-        """A fit in every cluster, a meta-analysis, draws for every cluster, then a fill."""
+        """A fit in each cluster, a meta-analysis, draws for each cluster, then draws of the missing values."""
         f = self.rows.factors(chain.V)
         own = theta.own
         X = self._columns(chain.V, f, self.within, self.terms, self.source, self.cluster)
@@ -131,7 +131,7 @@ class TwoStageBlock(GeneralisedBlock):
     def _together(
         self, chain: Chain, rows: GlmmRows, T: np.ndarray, status: np.ndarray
     ) -> TwoStageDraw | None:
-        """The draws of one regression of all clusters, in the form of the two stages; None if it has none."""
+        """Draws from one regression of all clusters, in the form of the two stages; None if it fails."""
         p, m = rows.X.shape[1], len(T)
         whole = rows._replace(X=np.ascontiguousarray(np.hstack([rows.X, T[self.rows.cluster]])))
         made = single_level_glm(chain.rng, whole, 2, initial_regression_state(self.code, whole.X.shape[1]))
@@ -175,7 +175,7 @@ class TwoStageBlock(GeneralisedBlock):
         return 0
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
-        """The names of the clusters that could not be fitted on their own."""
+        """Events that name the clusters that could not be fitted separately, and an acceptance rate."""
         name, data = self.chained.block.name, []
         failed = summed(thetas, "failed")
         labels = self.table.grouping.labels

@@ -1,9 +1,8 @@
-"""Identifiability of every conditional model, checked before anything is sampled.
+"""Check the identifiability of every conditional model before anything is sampled.
 
-The loop itself would not notice a lack of information: imputed values vary, so that every predictor looks informative
-in the completed table. Only rows in which the response and the predictor are observed count
-(fcs/identification/columns.py), and clusters in which the response is observed (fcs/identification/clusters.py,
-fcs/identification/response.py).
+The loop itself would not notice a lack of information: imputed values vary, so every predictor looks informative in the
+completed table. Only rows where the response and the predictor are observed count (fcs/identification/columns.py), and
+clusters in which the response is observed (fcs/identification/clusters.py, fcs/identification/response.py).
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
     Raises
     ------
     SpecificationError
-        Coefficients or variances that are not identified; the message says what to drop, or which prior helps.
+        A coefficient or variance is not identified; the message says what to drop or which prior helps.
     DataError
-        A response that is constant, one value by cluster, or observed in one cluster; a derived column that is
+        A response is constant, has one value per cluster or is observed in one cluster, or a derived column is
         infinite.
     """
     complete = dict(zip(conditionals.complete, conditionals.X.T, strict=True))
@@ -58,7 +57,7 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
 
 
 def _separated(s: Evidence) -> list[Event]:
-    """A predictor that separates the two values of a response without error: the likelihood has no maximum."""
+    """Events for predictors that separate the two values of a response without error: no maximum of the likelihood."""
     if not s.block.distribution.is_two_valued or s.block.method.fits_each_cluster:
         return []
     y = s.values[s.name]

@@ -1,4 +1,4 @@
-"""Identifiability from clusters: columns that differ between clusters only, fits in every cluster."""
+"""Identifiability from clusters: columns that vary only between clusters, and separate fits in each cluster."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 
 def between(s: Evidence) -> list[Event]:
-    """Columns that differ between clusters only, by the column they multiply: clusters are their observations."""
+    """Check columns that vary only between clusters, grouped by the column they multiply; clusters are their units."""
     events = []
     for base, group in _groups(s):
         plain = [j for j in group if s.block.fixed[j] not in s.shrunk]
@@ -33,10 +33,11 @@ def between(s: Evidence) -> list[Event]:
 
 
 def combined_means(s: Evidence, automatic: Collection[Column]) -> list[int]:
-    """Automatic columns that are combinations of others that differ between clusters only, where all have values.
+    """Automatic between-cluster columns that are combinations of others, in the clusters where all have values.
 
-    Means of incomplete variables are left out before those of complete ones, those seen in few clusters before others,
-    and the last by name among equals. If there are more columns than clusters, nothing says which to leave out.
+    Means of incomplete variables are left out before those of complete ones, those observed in few clusters before
+    others, and the last by name among equals. If there are more columns than clusters, the choice is undetermined and
+    none is left out.
     """
 
     def rank(j: int, known: int) -> tuple:
@@ -59,7 +60,7 @@ def combined_means(s: Evidence, automatic: Collection[Column]) -> list[int]:
 
 
 def _groups(s: Evidence) -> list[tuple[str, list[int]]]:
-    """Columns that differ between clusters only, grouped by the column that they multiply; without empty groups."""
+    """Columns that vary only between clusters, grouped by the column that they multiply; without empty groups."""
     groups = []
     for base in dict.fromkeys([INTERCEPT, *(c.base for c in s.block.fixed if c.over)]):
         group = [j for j, c in enumerate(s.block.fixed) if _is_between(s, j, c, base)]
@@ -70,13 +71,13 @@ def _groups(s: Evidence) -> list[tuple[str, list[int]]]:
 
 
 def _of_clusters(s: Evidence, base: str, group: Sequence[int]) -> Array:
-    """(m, len(group)) such columns, a row for each cluster in which the response is observed."""
+    """Values (m, len(group)) of such columns, a row for each cluster where the response is observed."""
     columns = [_by_cluster(s.block.fixed[j], base) for j in group]
     return column_values(columns, s.values, s.codes, centred=True)[s.first_rows]
 
 
 def _by_cluster(column: Column, base: str) -> Column:
-    """The part of a column that differs between clusters: without the column that it multiplies."""
+    """The between-cluster part of a column, without the column that it multiplies."""
     if column.over:
         return Column(column.name, INTERCEPT, column.over, column.sum)
     return Column(INTERCEPT, INTERCEPT) if column.base == base else column
@@ -85,66 +86,68 @@ def _by_cluster(column: Column, base: str) -> Column:
 def _between_rank(s: Evidence, names: list[str], matrix: Array) -> list[Event]:
     m, k = matrix.shape
     if k > m:
-        text = f"{k} columns differ between clusters only ({listing(names)}), and it is observed in {m} clusters."
+        text = (
+            f"{k} columns vary only between clusters ({listing(names)}), but it is observed in {m} clusters."
+        )
         return s.unidentified(names[-1], text)
     known = np.isfinite(matrix).all(axis=1)
     out = dependent(matrix[known])
     if known.sum() >= k and out.any():
         column = names[int(np.argmax(out))]
-        text = f"'{column}' is a combination of the other columns that differ between clusters only, in its {m} clusters."
+        text = f"'{column}' is a combination of the other columns that vary only between clusters, in its {m} clusters."
         return s.unidentified(column, text)
     if known.sum() < k:
         text = (
-            f"'{s.name}': {listing(names)} have observed values in {int(known.sum())} of its {m} clusters, for {k} "
-            "coefficients: they rest on imputed values."
+            f"'{s.name}': {listing(names)} have observed values in {int(known.sum())} of its {m} clusters, but {k} "
+            "coefficients, which therefore rest on imputed values."
         )
         return [Event("prior matters", s.name, text, int(known.sum()))]
     if k == m and s.block.random:
-        text = f"'{s.name}' has as many columns that differ between clusters only as clusters ({m})"
-        text += ": Psi has its prior alone."
+        text = f"'{s.name}' has as many columns that vary only between clusters as it has clusters ({m})"
+        text += ", so Psi rests on its prior alone."
         return [Event("prior only", f"Psi[{s.name}]", text, m)]
     return []
 
 
 def _shrunk_mean(s: Evidence, j: int, matrix: Array) -> list[Event]:
-    """A mean whose coefficient is shrunk, in the last column; any number of clusters suffices, unless others equal it."""
+    """Check a mean with a shrunk coefficient (last column); any number of clusters suffices unless it is redundant."""
     known = np.isfinite(matrix).all(axis=1)
     if known.sum() < matrix.shape[1] or not dependent(matrix[known])[-1]:
         return []
-    text = f"'{s.names[j]}' is a combination of the other columns that differ between clusters only, in its "
+    text = f"'{s.names[j]}' is a combination of the other columns that vary only between clusters, in its "
     return s.unidentified(s.names[j], f"{text}{len(matrix)} clusters.")
 
 
 def fitted_by_themselves(s: Evidence) -> list[Event]:
-    """Refuse two stages where too few clusters can be fitted separately (`TwoStage`)."""
+    """Refuse two-stage imputation if too few clusters can be fitted separately (`TwoStage`)."""
     sizes = np.bincount(s.codes[s.rows], minlength=len(s.data.clusters))
     p, c = len(s.block.random), len(s.block.fixed) - len(s.block.random)
     least = p + s.block.distribution.spare_rows
     several = np.ones(len(sizes), dtype=bool)
-    if s.block.distribution.is_two_valued:  # values that are all equal have no finite estimate
+    if s.block.distribution.is_two_valued:  # a constant response has no finite estimate
         several = varies_within(np.where(s.rows, s.values[s.name], np.nan), s.codes)
     many = [i for i in np.flatnonzero((sizes >= least) & several) if _full_rank(s, int(i))]
     if len(many) < 2 + c:
         both = ", and both values occur" * (not several.all())
         raise SpecificationError(
-            f"'{s.name}': {len(many)} of its {len(s.clusters)} clusters can be fitted by themselves, as "
-            f"'{s.block.method.name}' does first, and {2 + c} are needed, with {least} rows or more in which "
-            f"{listing(col.name for col in s.block.random)} vary{both}. Take predictors out of its formula, or use "
+            f"'{s.name}': {len(many)} of its {len(s.clusters)} clusters can be fitted separately, as "
+            f"'{s.block.method.name}' does first, but {2 + c} are needed, each with at least {least} rows in which "
+            f"{listing(col.name for col in s.block.random)} vary{both}. Remove predictors from its formula, or use "
             "'bayes'."
         )
     return []
 
 
 def rows_for_cluster_terms(s: Evidence) -> list[Event]:
-    """Refuse a term for every cluster where no rows are left for a residual variance (`Stratified`)."""
+    """Refuse a term for each cluster if no rows are left for a residual variance (`Stratified`)."""
     if not s.block.distribution.is_normal:
         return []
     terms = len(s.block.fixed) - 1 + len(s.clusters)
     if s.rows.sum() <= terms:
         raise SpecificationError(
-            f"'{s.name}': {int(s.rows.sum())} rows are observed, and '{s.block.method.name}' has {terms} coefficients (a "
-            f"term for each of {len(s.clusters)} clusters): none are left for a residual variance. Take predictors "
-            "out of its formula, or use 'bayes'."
+            f"'{s.name}': {int(s.rows.sum())} rows are observed, but '{s.block.method.name}' has {terms} coefficients "
+            f"(a term for each of {len(s.clusters)} clusters), so none are left for a residual variance. Remove "
+            "predictors from its formula, or use 'bayes'."
         )
     return []
 

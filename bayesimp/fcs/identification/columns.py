@@ -1,9 +1,9 @@
-"""Whether the rows that a conditional model is fitted to tell its columns apart.
+"""Whether the rows to which a conditional model is fitted identify its coefficients.
 
-Those are the rows in which the response is observed; incomplete predictors are filled in there by their own models. So a
-relation among columns is checked in the rows where these columns and the response are observed, however few of the
-others are. It counts only if it rests on clearly more rows than it has terms: a rare level that two columns share in one
-row is no relation. Relations that remain undecided are left to the models of the other variables.
+These are the rows where the response is observed; incomplete predictors are filled in there by their own models. A
+relation among columns is therefore checked in the rows where these columns and the response are observed, however few
+of the others are. It counts only if it rests on clearly more rows than it has terms: a rare level that two columns
+share in one row is not a relation. Undecided relations are left to the models of the other variables.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from bayesimp.messages import listing
 
 __all__ = ["as_filled", "combined", "in_observed_rows", "unseen"]
 
-BEYOND = 2  # rows in excess of the terms of a relation, on which it may still hold by chance
+BEYOND = 2  # rows beyond its number of terms on which a relation may still hold by chance
 LEVERAGE = 1e-6
-SUPPORT = 1e-6  # of the largest contribution, below which a column has no part in a relation
+SUPPORT = 1e-6  # share of the largest contribution below which a column has no part in a relation
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
 def in_observed_rows(s: Evidence) -> list[Event]:
-    """Refuse, or note, columns that the rows in which they and the response are observed do not tell apart."""
+    """Refuse, or note, columns that cannot be separated in the rows where they and the response are observed."""
     return [*_complete(s), *_incomplete(s), *_together(s), *_exact(s)]
 
 
 def _complete(s: Evidence) -> list[Event]:
-    """Complete predictors in the rows where the response is observed."""
+    """Check complete predictors in the rows where the response is observed."""
     chosen = s.kinds == "complete"
     names = [n for n, c in zip(s.names, chosen, strict=True) if c]
     matrix = s.X[:, chosen][s.rows]
@@ -58,12 +58,12 @@ def _complete(s: Evidence) -> list[Event]:
 
 
 def _incomplete(s: Evidence) -> list[Event]:
-    """Each incomplete predictor together with the complete ones, in the rows where it and the response are observed."""
+    """Check each incomplete predictor with the complete ones, in the rows where it and the response are observed."""
     return [event for j, why in unseen(s) for event in s.unidentified(s.names[j], f"'{s.names[j]}' {why}.")]
 
 
 def unseen(s: Evidence) -> list[tuple[int, str]]:
-    """Incomplete columns about whose coefficient the observed cells say nothing, and why; each checked separately."""
+    """Incomplete columns, each checked separately, whose coefficients the observed cells do not inform, and why."""
     found: list[tuple[int, str]] = []
     known = np.flatnonzero(s.kinds == "complete")
     for j in np.flatnonzero(s.kinds == "incomplete"):
@@ -79,7 +79,7 @@ def unseen(s: Evidence) -> list[tuple[int, str]]:
 
 
 def _together(s: Evidence) -> list[Event]:
-    """Incomplete predictors together."""
+    """Check incomplete predictors jointly."""
     open_ = [int(j) for j in np.flatnonzero(s.kinds == "incomplete")]
     if len(open_) < 2:
         return []
@@ -90,8 +90,8 @@ def _together(s: Evidence) -> list[Event]:
             Event(
                 "few rows together",
                 s.name,
-                f"'{s.name}' and all its predictors are observed together in {count} rows, for "
-                f"{columns} coefficients: they rest on pairs of variables, and on the models of the others.",
+                f"'{s.name}' and all its predictors are observed together in {count} rows, but there are "
+                f"{columns} coefficients, which rest on pairs of variables and on the models of the others.",
                 count,
             )
         ]
@@ -103,7 +103,7 @@ def _together(s: Evidence) -> list[Event]:
 
 
 def combined(s: Evidence, open_: Sequence[int]) -> list[tuple[int, str]]:
-    """Incomplete columns that are combinations of those before them in ``open_``, and of complete ones, and why."""
+    """Incomplete columns that are combinations of complete ones and of those before them in ``open_``, and why."""
     order = [*(int(j) for j in np.flatnonzero(s.kinds == "complete")), *open_]
     all_there = _all_there(s)
     if all_there.sum() <= len(order):
@@ -114,7 +114,7 @@ def combined(s: Evidence, open_: Sequence[int]) -> list[tuple[int, str]]:
     for j in (j for j, is_out in zip(order, out, strict=True) if is_out and j in open_):
         before = [k for k in kept if order.index(k) < order.index(j)]
         relation = _relation(s, s.X[:, j], np.array(before, dtype=int), all_there)
-        if relation and set(relation[0]) & set(open_):  # else said by `_incomplete`
+        if relation and set(relation[0]) & set(open_):  # otherwise `_incomplete` reports it
             with_ = listing([s.names[k] for k in relation[0] if s.names[k] != INTERCEPT])
             found.append(
                 (j, f"is a combination of other predictors ({with_}) {_there(s, relation[1], 'they')}")
@@ -128,12 +128,12 @@ def _all_there(s: Evidence) -> Mask:
 
 
 def _exact(s: Evidence) -> list[Event]:
-    """A response that its predictors determine has no residual variance."""
+    """Refuse a response that its predictors determine, which has no residual variance."""
     if not s.block.distribution.is_normal:  # never exact, at worst separated
         return []
     by_row = np.flatnonzero(s.kinds != "mean")
     there = s.rows & np.isfinite(s.X[:, by_row]).all(axis=1)
-    # one row more is by chance, and the others' priors see to it; without a prior there is then no variance
+    # one more row may fit by chance, and priors handle that; without a prior there is no variance then
     least = len(by_row) + (0 if s.block.method.needs_residual_rows and (there == s.rows).all() else 1)
     if there.sum() <= least or np.ptp(s.values[s.name][there]) == 0:
         return []
@@ -142,23 +142,25 @@ def _exact(s: Evidence) -> list[Event]:
         return []
     involved = [s.names[k] for k in found[0] if s.names[k] != INTERCEPT]
     raise SpecificationError(
-        f"'{s.name}' is an exact combination of its predictors ({listing(involved) or INTERCEPT}) {_there(s, found[1])}: "
-        f"nothing is left to estimate. Drop one of them, or compute it: derived={{'{s.name}': '...'}}."
+        f"'{s.name}' is an exact combination of its predictors ({listing(involved) or INTERCEPT}) "
+        f"{_there(s, found[1])}: nothing is left to estimate. Drop one of them, or compute the variable: "
+        f"derived={{'{s.name}': '...'}}."
     )
 
 
 def as_filled(s: Evidence, values: dict[str, Array]) -> list[Event]:
-    """All columns, with cluster means and within-cluster ones, once missing values are filled (`values.filled`)."""
+    """Check all columns, including cluster means and deviations, after filling missing values (`values.filled`)."""
     columns = [c for c in s.block.fixed if c not in s.shrunk]
     count, p, names = int(s.rows.sum()), len(columns), [c.name for c in columns]
-    if s.block.method.level == "cluster":  # `between` has said it
+    if s.block.method.level == "cluster":  # `between` reports it
         return []
     if count < p:
         return s.unidentified(names[-1], f"is observed in {s.seen}, too few for its {p} coefficients.")
     if count == p and s.block.distribution.is_normal and s.block.method.needs_residual_rows:
         raise SpecificationError(
-            f"'{s.name}' is observed in {s.seen}, as many as '{s.block.method.name}' has coefficients ({p}): none is "
-            f"left for a residual variance. Drop a predictor of '{s.name}', or use 'bayes', whose variance has a prior."
+            f"'{s.name}' is observed in {s.seen}, as many as '{s.block.method.name}' has coefficients ({p}), so none "
+            f"is left for a residual variance. Drop a predictor of '{s.name}', or use 'bayes', whose variance has a "
+            "prior."
         )
     events = []
     of_clusters = [c.over is not None or c.within for c in columns]
@@ -167,12 +169,12 @@ def as_filled(s: Evidence, values: dict[str, Array]) -> list[Event]:
     X = every[:, :p]
     for place in np.flatnonzero(dependent(X)):
         j = order[place]
-        if of_clusters[j]:  # one way of filling in says too little about the other columns
+        if of_clusters[j]:  # for other columns one way of filling in is not conclusive
             zero = "zero" if not X[:, place].any() else "a combination of the other predictors"
             text = f"'{names[j]}' is {zero} in the {count:,} rows where '{s.name}' is observed."
             events += s.unidentified(names[j], text)
     kept = X[:, ~dependent(X)]
-    # a proper prior allows any number of these, but none that equals another column
+    # a proper prior allows any number of these, but none that is redundant
     for column, x in zip(s.shrunk, every[:, p:].T, strict=True):
         if dependent(np.column_stack([kept, x]))[-1]:
             where = f"in the {count:,} rows where '{s.name}' is observed."
@@ -188,18 +190,18 @@ def as_filled(s: Evidence, values: dict[str, Array]) -> list[Event]:
     if out.any() and not s.fixed_Psi:
         name = random[int(np.argmax(out))].name
         raise SpecificationError(
-            f"'{s.name}': the random part has '{name}', which is a combination of the columns before it in the {count:,} "
-            f"rows where '{s.name}' is observed; take it out of (... | {s.data.cluster})."
+            f"'{s.name}': the random part has '{name}', which is a combination of the columns before it in the "
+            f"{count:,} rows where '{s.name}' is observed; remove it from (... | {s.data.cluster})."
         )
     return events
 
 
 def _relation(s: Evidence, x: Array, candidates: NDArray, rows: Mask) -> tuple[list[int], Mask] | None:
-    """Columns that combine to x, and the rows in which they, x and the response are observed; None if there are none.
+    """Columns whose combination is x, and the rows where they, x and the response are observed; None if there are none.
 
-    candidates: places of columns that are observed in `rows`. The combination found there is checked in all rows that
-    have its own columns, until no column drops out of it. One that rests on few rows counts as chance, unless there are
-    no other rows.
+    candidates: positions of columns that are observed in `rows`. A combination found there is checked in all rows where
+    its own columns are observed, until no column drops out. One that rests on few rows counts as chance, unless there
+    are no other rows.
     """
     members = [int(k) for k in candidates]
     while True:
@@ -216,9 +218,9 @@ def _relation(s: Evidence, x: Array, candidates: NDArray, rows: Mask) -> tuple[l
 
 
 def _rests_on_few(matrix: Array) -> bool:
-    """Whether columns are independent by a few equal rows alone: those of a rare level, however it is coded.
+    """Whether columns are independent only because of a few equal rows, such as those of a rare level.
 
-    Together they have leverage 1, and there the columns reproduce any x.
+    Such rows have a total leverage of 1, and the columns reproduce any x there.
     """
     left = np.linalg.qr(matrix[:, ~dependent(matrix)])[0]
     _, group = np.unique(matrix, axis=0, return_inverse=True)
@@ -228,7 +230,7 @@ def _rests_on_few(matrix: Array) -> bool:
 
 
 def _support(matrix: Array, x: Array, members: list[int], rows: Mask) -> list[int]:
-    """The columns that have a part in the combination that x is."""
+    """The columns that contribute to the combination that equals x."""
     length = np.linalg.norm(matrix[rows], axis=0)
     scaled = matrix[rows] / np.where(length > 0, length, 1.0)
     independent = ~dependent(scaled)

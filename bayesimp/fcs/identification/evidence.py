@@ -1,4 +1,4 @@
-"""What the observed cells say of one response and its predictors, computed once for all checks of its model."""
+"""What the observed cells say about one response and its predictors, computed once for all checks of its model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What is seen of a response of a block and of its predictors, in the rows that models are fitted to.
+    """Observed values of a response of a block and of its predictors, in the rows to which models are fitted.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Evidence:
 
     @property
     def data(self) -> IncompleteData:
-        """The table of these rows."""
+        """The table with these rows."""
         return self.base.data
 
     @property
@@ -49,45 +49,45 @@ class Evidence:
 
     @property
     def codes(self) -> NDArray[np.int64]:
-        """(N,) position of each row's cluster among those of the table."""
+        """The position (N,) of each row's cluster among those of the table."""
         return self.base.codes
 
     @cached_property
     def rows(self) -> NDArray[np.bool_]:
-        """(N,) where the response is observed."""
+        """Whether the response is observed in each row, (N,)."""
         return np.isfinite(self.values[self.name])
 
     @cached_property
     def clusters(self) -> NDArray[np.int64]:
-        """Clusters in which it is."""
+        """Clusters where the response is observed."""
         return np.unique(self.codes[self.rows])
 
     @cached_property
     def first_rows(self) -> NDArray[np.int64]:
-        """The first row of each of these clusters in which the response is observed."""
+        """The first row of each of these clusters where the response is observed."""
         rows = np.flatnonzero(self.rows)
         return rows[np.unique(self.codes[rows], return_index=True)[1]]
 
     @property
     def varying(self) -> frozenset[str]:
-        """Base columns with more than one observed value within some cluster."""
+        """Base columns with more than one observed value in some cluster."""
         return self.base.varying
 
     @cached_property
     def X(self) -> Array:
-        """(rows, p) the fixed columns, with centred predictors."""
+        """The fixed columns (rows, p), with centred predictors."""
         return column_values(self.block.fixed, self.values, self.codes, centred=True)
 
     @cached_property
     def kinds(self) -> NDArray[np.str_]:
-        """(p,) "complete", "incomplete" (by row), "mean" (of a cluster) for each fixed column."""
+        """The kind of each fixed column, (p,): "complete", "incomplete" (by row), or "mean" (of a cluster)."""
         return np.array([
             "mean" if c.over else "complete" if c.base in self.base.complete else "incomplete" for c in self.block.fixed
         ])  # fmt: skip
 
     @cached_property
     def shrunk(self) -> tuple[Column, ...]:
-        """Cluster means whose coefficients have the proper prior of contextual effects (`priors.Contextual`)."""
+        """Cluster means whose coefficients have the proper prior for contextual effects (`priors.Contextual`)."""
         return tuple(column for column, _ in self.block.contextual)
 
     @cached_property
@@ -97,12 +97,12 @@ class Evidence:
 
     @property
     def seen(self) -> str:
-        """The numbers of rows and clusters in words."""
+        """The numbers of observed rows and clusters in words."""
         return f"{int(self.rows.sum()):,} rows of {len(self.clusters):,} clusters"
 
     @cached_property
     def fixed_Psi(self) -> bool:
-        """Whether the covariance of the effects is given."""
+        """Whether the covariance matrix of the random effects is fixed."""
         return self.block.method.fixed_Psi
 
     def unidentified(self, column: str, message: str) -> list[Event]:
@@ -121,26 +121,26 @@ class Evidence:
         ]
 
     def _cure(self, column: str) -> str:
-        """What to do about a column that cannot be told from others."""
+        """What to do about a column that cannot be separated from others."""
         if any(c.name == column and c.over for c in self.block.fixed):
             choice = " (compatible=False: no cluster means; a formula: those that you write in it)"
             return f"Drop '{column}' from the predictors of '{self.block.name}'{choice}"
         term = term_of(column, self.data)
         if term != column and sum(term_of(name, self.data) == term for name in self.names) > 1:
             return (
-                f"Join that level with another in the table, or drop all of '{term}' from the predictors of "
+                f"Merge that level with another in the table, or drop all of '{term}' from the predictors of "
                 f"'{self.block.name}'"
             )
         return f"Drop '{column}' from the predictors of '{self.block.name}'"
 
 
 def proper(block: ConditionalModel) -> str | None:
-    """Why coefficients that the data do not determine have a proper distribution; None where they have not."""
+    """Why coefficients that the data do not determine have a proper distribution; None if they do not."""
     return block.method.proper_prior(block.family)
 
 
 def term_of(column: str, data: IncompleteData) -> str:
-    """The term of a formula that a column belongs to: ``sex:y2`` of ``sex[M]:y2``."""
+    """The term of a formula to which a column belongs: ``sex:y2`` for ``sex[M]:y2``."""
     if "[" not in column:
         return column
     for name in data.variables:

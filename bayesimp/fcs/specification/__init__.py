@@ -1,1 +1,1 @@
-"""From what the user declares to the conditional models that are fitted."""
+"""From the user's declarations to the conditional models that are fitted."""

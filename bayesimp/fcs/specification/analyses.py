@@ -1,7 +1,7 @@
-"""Analyses that chained equations impute for: substantive-model-compatible draws (Bartlett et al. 2015).
+"""Analyses for which chained equations impute: substantive-model-compatible draws (Bartlett et al. 2015).
 
-A covariate x of an analysis p(y | x, w, u) is drawn from  p(x | w, v) p(y | x, w, u), the first of which is its own
-conditional model; y is drawn from the analysis. So y is no predictor in the model of x: it would be used twice.
+A covariate x of an analysis p(y | x, w, u) is drawn from  p(x | w, v) p(y | x, w, u), where the first factor is its own
+conditional model; y is drawn from the analysis. y is not a predictor in the model of x, because it would be used twice.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Analyses:
 
     @property
     def texts(self) -> dict[str, str]:
-        """Response -> formula as it was given."""
+        """Response -> formula as given."""
         return {name: formula.text for name, formula in self.formulas.items()}
 
     @property
@@ -58,11 +58,11 @@ class Analyses:
         return frozenset().union(*(f.formula.variables for f in self.formulas.values()))
 
     def of(self, name: str) -> list[str]:
-        """Analyses that a variable is a covariate of, as they were given."""
+        """The analyses, as given, of which a variable is a covariate."""
         return [f.text for f in self.formulas.values() if name in f.formula.variables]
 
     def after(self, name: str) -> frozenset[str]:
-        """Responses that a variable is a covariate of, and those that these are covariates of in turn."""
+        """Responses of which a variable is a covariate, directly or through other responses."""
         found: set[str] = set()
         waiting = [name]
         while waiting:
@@ -73,7 +73,7 @@ class Analyses:
         return frozenset(found)
 
     def method(self, data: IncompleteData, name: str) -> Method:
-        """The method whose model an analysis is, where the user named none."""
+        """The method whose model is the analysis, if the user named none."""
         if of_clusters(data, name):
             return ClusterLevel()
         return SingleLevel() if self.formulas[name].random is None else Bayes()
@@ -86,7 +86,7 @@ def read_analyses(
     derived: Mapping[str, str],
     ignore: NDArray[np.bool_] | None,
 ) -> Analyses:
-    """The analyses of a call; None: there are none.
+    """Read and check the analyses of a call; None means none.
 
     Raises
     ------
@@ -100,12 +100,12 @@ def read_analyses(
         name, formula = read_formula(data, text, None)
         if name in found:
             raise SpecificationError(
-                f"Two analyses have the response '{name}': '{found[name].text}' and '{text}'. It has one model; give "
-                "the larger, which contains the other."
+                f"Two analyses have the response '{name}': '{found[name].text}' and '{text}'. It can have one model "
+                "only; give the larger, which contains the other."
             )
         if not data.variable(name).distribution.is_imputable:
             raise SpecificationError(
-                f"Analysis '{text}': '{name}' has family '{data.families[name]}' and so no distribution; make it a "
+                f"Analysis '{text}': '{name}' has family '{data.families[name]}', hence no distribution; make it a "
                 "number, a text or a category."
             )
         found[name] = formula
@@ -114,8 +114,8 @@ def read_analyses(
         if name in analyses.after(name):
             texts = "; ".join(f"'{f.text}'" for f in found.values())
             raise SpecificationError(
-                f"The analyses go in a circle: '{name}' is a covariate of what it is the response of ({texts}). Take it "
-                "out of one formula."
+                f"The analyses form a circle: '{name}' is a covariate in the analysis of one of its own covariates "
+                f"({texts}). Remove it from one formula."
             )
     _check_options(analyses, blocks, derived, ignore)
     return analyses
@@ -127,45 +127,45 @@ def _check_options(
     derived: Mapping[str, str],
     ignore: NDArray[np.bool_] | None,
 ) -> None:
-    """Refuse what substantive-model-compatible draws do not take; the message says what to take instead."""
+    """Refuse options that substantive-model-compatible draws do not support; the message says what to use instead."""
     if not analyses:
         return
     if derived:
         raise SpecificationError(
-            f"derived with analysis: {listing(sorted(derived))} would have to follow every value that is tried for its "
-            "ingredients. Write the expression in the formulas, as in I(weight / height**2), and take derived= out."
+            f"derived with analysis: {listing(sorted(derived))} would have to follow every value tried for its "
+            "ingredients. Write the expression in the formulas, as in I(weight / height**2), and remove derived=."
         )
     if ignore is not None and ignore.any():
         raise SpecificationError(
-            f"ignore with analysis: {int(ignore.sum()):,} rows would be imputed given an analysis that they are not part "
-            "of. Leave these rows out of the table, or take one of the two out."
+            f"ignore with analysis: {int(ignore.sum()):,} rows would be imputed given an analysis to which they do not "
+            "belong. Leave these rows out of the table, or remove one of the two options."
         )
     for block, members in (blocks or {}).items():
         for name in members:
             if name in analyses or name in analyses.covariates:
                 raise SpecificationError(
-                    f"Block '{block}': '{name}' is in an analysis, and its values are drawn one by one, given the "
-                    "analysis. Take it out of the block."
+                    f"Block '{block}': '{name}' is in an analysis, so its values are drawn one by one given the "
+                    "analysis. Remove it from the block."
                 )
 
 
 def check_drawn(
     block: ConditionalModel, analyses: Analyses, base: BaseColumns, bounded: Collection[str]
 ) -> None:
-    """Refuse a model that cannot be a factor of what a variable of an analysis is drawn from.
+    """Refuse a model that cannot be a factor of the distribution from which a variable in an analysis is drawn.
 
     Raises
     ------
     SpecificationError
-        Its method is another one, it has bounds, or the response of an analysis predicts a covariate.
+        Its method is not suitable, it has bounds, or the response of an analysis predicts a covariate.
     """
     name, method = block.name, block.method
     if not (name in analyses or name in analyses.covariates):
         return
     if name in bounded:
         raise SpecificationError(
-            f"bounds['{name}']: '{name}' is in an analysis, and values drawn given the analysis take no bounds. Take one "
-            "of the two out, or change what is drawn by post=."
+            f"bounds['{name}']: '{name}' is in an analysis, and values drawn given an analysis cannot have bounds. "
+            "Remove one of the two, or change the drawn values by post=."
         )
     kinds = (type(Bayes()), ClusterLevel, SingleLevel)
     single = method.name in ("norm", "glm")
@@ -173,8 +173,8 @@ def check_drawn(
     if not fine:
         what = "residual='cluster'" if method.residual == "cluster" else f"method '{method.name}'"
         raise SpecificationError(
-            f"'{name}' is in an analysis, for which its values are drawn from its own model times the analysis: {what} "
-            f"cannot. Take {TAKEN}."
+            f"'{name}' is in an analysis, so its values are drawn from its own model times the analysis, which {what} "
+            f"does not support. Use {TAKEN}."
         )
     after = analyses.after(name)
     for column in (*block.fixed, *block.random):
@@ -182,30 +182,30 @@ def check_drawn(
             if used := base.roots(part) & after:
                 response = min(used)
                 raise SpecificationError(
-                    f"predictors: '{response}' is in the formula of '{name}' (column '{column.name}'), and '{name}' is "
-                    f"a covariate of '{analyses.formulas[response].text}': what '{response}' says of it comes from there "
-                    f"and would count twice. Take '{response}' out of the formula of '{name}'."
+                    f"predictors: '{response}' is in the formula of '{name}' (column '{column.name}'), and '{name}' "
+                    f"is a covariate of '{analyses.formulas[response].text}': the information in '{response}' comes "
+                    f"from there and would count twice. Remove '{response}' from the formula of '{name}'."
                 )
 
 
 def check_limited(block: ConditionalModel, base: BaseColumns, ignore: NDArray[np.bool_] | None) -> None:
-    """Refuse a model of a censored variable that cannot be a factor from which its values are drawn.
+    """Refuse a model of a censored variable from which its values cannot be drawn as a factor.
 
     Raises
     ------
     SpecificationError
-        Rows to be ignored, or a derived column among its predictors.
+        Rows are ignored, or a derived column is among its predictors.
     """
     name = block.name
     if ignore is not None and ignore.any():
         raise SpecificationError(
-            f"ignore: '{name}' is {block.family}, and its parameters are drawn given its completed values, also those of "
-            f"the {int(ignore.sum()):,} rows. Leave these rows out of the table, or take ignore= out."
+            f"ignore: '{name}' is {block.family}, and its parameters are drawn given its completed values, including "
+            f"those of the {int(ignore.sum()):,} ignored rows. Leave these rows out of the table, or remove ignore=."
         )
     for column in (*block.fixed, *block.random):
         parts = [part for part in (column.base, *(column.over or ())) if part in base.derived]
         if any(base.derived[part].column is not None for part in parts):
             raise SpecificationError(
-                f"'{name}' is {block.family}, and its model cannot have the derived column '{parts[0]}'. Write the "
-                "expression in its formula, or take the column out of it."
+                f"'{name}' is {block.family}, so its model cannot have the derived column '{parts[0]}'. Write the "
+                "expression in its formula, or remove the column."
             )

@@ -1,6 +1,6 @@
-"""Bounds of imputed values, read and checked: one pair per variable, or one per row (detection limits).
+"""Read and check bounds of imputed values: one pair per variable, or one per row (detection limits).
 
-A bounded value is drawn from its conditional distribution given that it lies between the bounds: the truncated normal
+A bounded value is drawn from its conditional distribution given that it lies within the bounds: the truncated normal,
 for normal variables imputed one at a time. Matched values respect bounds because all observed values do.
 """
 
@@ -26,7 +26,7 @@ Bound = float | NDArray[np.float64] | None
 
 
 def checked_bounds(data: IncompleteData, bounds: Any, spec: Conditionals) -> dict[str, tuple[Bound, Bound]]:
-    """(lower, upper) by variable: numbers, None, or (n,) by row of the table, infinite where there is no bound.
+    """Variable -> (lower, upper): numbers, None, or (n,) by row of the table, infinite where there is no bound.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def checked_bounds(data: IncompleteData, bounds: Any, spec: Conditionals) -> dic
 
 
 def limits(pair: tuple[Bound, Bound], n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(n,) lower and upper, infinite where there is no bound."""
+    """Lower and upper bounds, (n,) each, infinite where there is no bound."""
     low, high = (
         np.full(n, none) if bound is None else np.broadcast_to(np.asarray(bound, dtype=float), n)
         for bound, none in zip(pair, (-np.inf, np.inf), strict=True)
@@ -82,7 +82,7 @@ def _bound(name: str, pair: Any, side: int, data: IncompleteData) -> Bound:
     n = len(data.frame)
     if isinstance(bound, pd.Series) and data._backend is None and not bound.index.equals(data.frame.index):
         raise SpecificationError(
-            f"{what} has another index than the table. If its rows are in the order of the table, give "
+            f"{what} has a different index from the table. If its rows are in the order of the table, give "
             ".to_numpy(); if not, sort it first: .reindex(table.index)."
         )
     try:
@@ -100,12 +100,12 @@ def _bound(name: str, pair: Any, side: int, data: IncompleteData) -> Bound:
 
 
 def _check_model(name: str, block: ConditionalModel, family: str, by_row: bool) -> None:
-    """Refuse bounds unless values are drawn one by one from a normal distribution, or matched."""
+    """Refuse bounds unless values are drawn one by one from a normal distribution or matched."""
     what, method = f"bounds['{name}']", block.method
     if len(block.responses) > 1:
         raise SpecificationError(
-            f"{what}: '{name}' is imputed jointly with others (block '{block.name}'); bounds are for variables imputed "
-            "one by one. Take it out of the block."
+            f"{what}: '{name}' is imputed jointly with others (block '{block.name}'), but bounds are for variables "
+            "imputed one by one. Remove it from the block."
         )
     if "bounds" not in method.options and (method.own_model or method.may_bound):
         raise SpecificationError(f"{what}: {method.refusal('bounds', name)}")
@@ -113,13 +113,14 @@ def _check_model(name: str, block: ConditionalModel, family: str, by_row: bool) 
     coded = family_of(family).is_coded
     if coded or not (block.distribution.is_normal or matched):
         raise SpecificationError(
-            f"{what}: bounds are for normal variables; it is {family}. Change what is drawn by post={{'{name}': ...}}"
-            + ("." if coded else f", or match: methods={{'{name}': 'pmm'}} imputes observed values.")
+            f"{what}: bounds are for normal variables, but it is {family}. Change the drawn values by "
+            f"post={{'{name}': ...}}"
+            + ("." if coded else f", or use matching: methods={{'{name}': 'pmm'}} imputes observed values.")
         )
     if matched and by_row:
         raise SpecificationError(
-            f"{what}: '{method.name}' takes values of other rows, which may lie outside the bounds of a row. Give one "
-            f"pair for all rows, or take a method that draws: methods={{'{name}': 'bayes'}}."
+            f"{what}: '{method.name}' uses values of other rows, which may be outside the bounds of a row. Give one "
+            f"pair for all rows, or use a method that draws: methods={{'{name}': 'bayes'}}."
         )
 
 
@@ -146,16 +147,16 @@ def _check_values(
     if by_row:
         raise DataError(
             f"{what}: observed values are outside their row's bounds {where(outside, index=data.frame.index)}. Are the "
-            "rows in the order of the table? Bounds of cells to be imputed only: give nan in the other rows."
+            "rows in the order of the table? To bound only cells to be imputed, give nan in the other rows."
         )
     raise DataError(
-        f"{what} = {tuple(pair)}: {count} observed value{'s are' if count > 1 else ' is'} outside. Widen the bounds, or "
-        "correct the values."
+        f"{what} = {tuple(pair)}: {count} observed value{'s are' if count > 1 else ' is'} outside. Widen the bounds, "
+        "or correct the values."
     )
 
 
 def _check_clusters(name: str, low: NDArray, high: NDArray, data: IncompleteData) -> None:
-    """Refuse bounds of a cluster-level variable that no value of a cluster meets in all of its rows."""
+    """Refuse bounds of a cluster-level variable that no value can satisfy in all rows of some cluster."""
     y, m = data.numeric(name), len(data.clusters)
     lower, upper = np.full(m, -np.inf), np.full(m, np.inf)
     np.maximum.at(lower, data.codes, low)
@@ -166,6 +167,6 @@ def _check_clusters(name: str, low: NDArray, high: NDArray, data: IncompleteData
     if bad.any():
         c = int(np.argmax(bad))
         raise SpecificationError(
-            f"bounds['{name}']: '{name}' has one value in each cluster, and no value (or not the observed one) is "
+            f"bounds['{name}']: '{name}' has one value in each cluster, but no value (or not the observed one) is "
             f"between {lower[c]:g} and {upper[c]:g}, the bounds of all rows of cluster {listing([data.clusters[c]])}."
         )

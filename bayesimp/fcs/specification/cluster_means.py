@@ -1,12 +1,12 @@
-"""Which cluster means make a conditional model compatible with a joint one.
+"""Cluster means that make a conditional model compatible with a joint one.
 
-In the joint model Y = X beta + Z B + E, the conditional mean of y_k contains, in addition to X and the other responses,
-Z_i times a matrix times Z_i'(Y_-k - X beta_-k). This is a regression on the columns
+In the joint model Y = X beta + Z B + E, the conditional mean of y_k contains, besides X and the other responses, Z_i
+times a matrix times Z_i'(Y_-k - X beta_-k). This is a regression on the columns
 
     z_ijl * mean_i(z_h u)      for columns z_l, z_h of Z and u of (Y_-k, X)
 
-Their coefficients depend on the cluster size, those of means much less than those of sums (Kunkel & Kaizar 2017, eq. 7).
-Therefore means are used here, where the paper uses sums.
+Their coefficients depend on the cluster size, for means much less than for sums (Kunkel & Kaizar 2017, eq. 7). We
+therefore use means where the paper uses sums.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from bayesimp.table.clusters import varies_within
 
 __all__ = ["check_compatible", "with_cluster_means"]
 
-SHRUNK = "coefficients of cluster means whose variables are predictors too are shrunk towards 0 (priors.Contextual)"
-ROUND_OFF = 1e-9  # share of a standard deviation below which that of cluster means is zero
-PER_COLUMN = 5  # clusters for each between-cluster column, below which means are not added by default
+SHRUNK = "coefficients of cluster means whose variables are also predictors are shrunk towards 0 (priors.Contextual)"
+ROUND_OFF = 1e-9  # share of a standard deviation below which that of cluster means counts as zero
+PER_COLUMN = 5  # clusters per between-cluster column needed to add means by default
 Array = NDArray[np.float64]
 
 
 def check_compatible(draft: Draft, why: Mapping[str, str]) -> Draft:
-    """Refuse compatible=True for a method that cannot use cluster means; for a method chosen by default, note it."""
+    """Refuse compatible=True for a method that cannot use cluster means; if the method is a default, note it."""
     block, method = draft.block, draft.block.method
     reason = method.without_cluster_means()
     if reason is None:
@@ -46,7 +46,7 @@ def check_compatible(draft: Draft, why: Mapping[str, str]) -> Draft:
     text = f"compatible=True adds no cluster means to '{block.name}': method '{method.name}' {reason}"
     if block.name not in why:
         raise SpecificationError(
-            f"{text}. Write those that you want in its formula, cluster_mean(x), or take 'bayes', 'iw', 'ml' or 'mlmi'."
+            f"{text}. Write the cluster means in its formula, cluster_mean(x), or use 'bayes', 'iw', 'ml' or 'mlmi'."
         )
     return replace(draft, block=replace(block, notes=(*block.notes, text)))
 
@@ -58,16 +58,16 @@ def with_cluster_means(
     compatible: bool | None,
     fitted: NDArray[np.bool_],
 ) -> ConditionalModel:
-    """The block with the cluster means that it is to have by default, and with the bounds of their coefficients.
+    """The block with its default cluster means, and the bounds of their coefficients.
 
     Parameters
     ----------
     base, seen
-        Base columns in all rows, and in those that models are fitted to.
+        Base columns in all rows, and in the rows to which models are fitted.
     compatible
-        Whether means are wanted; None: where they are sensible.
+        Whether to add means; None: where they are sensible.
     fitted
-        (N,) bool, these rows.
+        (N,) bool, the rows to which models are fitted.
     """
     block = _with_means(draft, base, compatible, fitted)
     added = set(block.fixed) - set(draft.block.fixed)
@@ -113,7 +113,7 @@ def _with_means(
               and not varies_within(values[c.base], codes).any()]  # fmt: skip
     if slopes and static:
         notes.append(
-            f"products of {listing(static)} with random slopes, which a joint model implies too, are not added; write "
+            f"products of {listing(static)} with random slopes, which a joint model also implies, are not added; write "
             f"them as {slopes[0]}:{static[0]}"
         )
     if combined:
@@ -124,7 +124,7 @@ def _with_means(
 def _with_contextual(
     block: ConditionalModel, base: BaseValues, fitted: NDArray[np.bool_]
 ) -> ConditionalModel:
-    """The block with the bounds of its contextual effects, if its prior shrinks them, of added and of written means."""
+    """The block with the bounds of its contextual effects, of added and written means, if its prior shrinks them."""
     if not _is_shrunk(block):
         return block
     values = {name: np.asarray(v)[fitted] for name, v in base.observed.items()}
@@ -133,9 +133,10 @@ def _with_contextual(
 
 
 def _is_shrunk(block: ConditionalModel) -> bool:
-    """Whether the coefficients of cluster means have a prior by which few clusters can carry them.
+    """Whether the coefficients of cluster means have a prior that makes few clusters sufficient.
 
-    In models with random slopes they do not: the origin of a product with a slope's column would enter the prior.
+    In models with random slopes they do not, because the origin of a product with a slope's column would enter the
+    prior.
     """
     method = block.method
     has_prior = method.takes_priors and not method.own_model
@@ -147,7 +148,7 @@ def _is_shrunk(block: ConditionalModel) -> bool:
 def _without_combined(
     block: ConditionalModel, seen: BaseValues, automatic: Collection[Column]
 ) -> ConditionalModel:
-    """Without automatic cluster means that are combinations of others in the clusters where the response is observed."""
+    """The block without automatic means that are combinations of others in the clusters with observed responses."""
     if not automatic or proper(block):
         return block
     for name in block.responses:
@@ -168,23 +169,23 @@ def cluster_means(
     alone: bool = False,
     proper: bool = False,
 ) -> tuple[tuple[Column, ...], tuple[str, ...], tuple[str, ...]]:
-    """Columns to add to ``fixed``; names of those left out as combinations of others, everywhere or in ``seen`` only.
+    """Columns to add to ``fixed``, and names of those left out as combinations of others, everywhere or in ``seen``.
 
     Parameters
     ----------
     values
         Base columns with missing cells filled in (`values.filled`).
     fixed, random
-        The block's columns; one that is centred within clusters has the mean of its variable, and no products.
+        The block's columns. For a column centred within clusters the mean of its variable is added, but no products.
     first
-        Columns whose means have priority if there are too few clusters for all: those of the imputed variables.
+        Columns whose means have priority if there are too few clusters for all: those of imputed variables.
     seen
-        For each response, (N,) rows in which it is observed; a mean that is a combination of others there is left out.
+        For each response, the rows (N,) where it is observed; a mean that is a combination of others there is left out.
     alone
-        Whether, there, only combinations of ``fixed`` are left out, not those due to too few clusters.
+        Whether to leave out, in these rows, only combinations of ``fixed``, not those due to too few clusters.
     proper
-        Whether the coefficients have a proper prior, by which any number of clusters can carry them; then only
-        combinations of ``fixed`` are left out anywhere.
+        Whether the coefficients have a proper prior, so that any number of clusters suffices; then only combinations of
+        ``fixed`` are left out anywhere.
     """
     inside = [c.base for c in fixed if c.over is None and c.base != INTERCEPT]
     inside = [base for base in inside if varies_within(values[base], codes).any()]
@@ -214,7 +215,7 @@ def cluster_means(
 
 
 def _combinations(matrix: Array, p: int, rows: NDArray[np.bool_], alone: bool) -> NDArray[np.bool_]:
-    """Which columns from the p-th on are in these rows combinations of the first p, or (not alone) of any before."""
+    """Which columns from the p-th on are, in these rows, combinations of the first p, or (if not alone) of any before."""
     if not alone:
         return dependent(matrix[rows])[p:]
     each = [[*range(p), j] for j in range(p, matrix.shape[1])]
@@ -232,11 +233,11 @@ def contextual_bounds(
     Parameters
     ----------
     fixed
-        Columns of X*. A mean has a contextual effect if x itself is there too. Together with x less its mean, or alone,
-        it has the between-cluster coefficient, and is left out here; so is the mean of a response whose clusters have
-        equal means, as after centring, for which gamma = -beta_w.
+        Columns of X*. A mean has a contextual effect if x itself is also there. With x minus its mean, or alone, its
+        coefficient is the between-cluster one, and it is left out here. So is the mean of a response whose clusters
+        have equal means, as after centring, for which gamma = -beta_w.
     values
-        Base columns (N,), nan where missing: the moments are those of observed values.
+        Base columns (N,), nan where missing; moments are those of observed values.
     """
     plain = {c.base for c in fixed if c.over is None and not c.within}
     units = [_between_sd(values[y], codes) for y in responses]
@@ -254,9 +255,9 @@ def contextual_bounds(
 
 
 def _between_sd(x: Array, codes: NDArray[np.integer]) -> float:
-    """Standard deviation of the means of observed values in the clusters that have any; of values where one has."""
+    """Standard deviation of cluster means of observed values; of the values if only one cluster has any."""
     known = np.flatnonzero(~np.isnan(x))
-    known = known[np.lexsort((x[known], codes[known]))]  # the order of rows and labels changes no digit
+    known = known[np.lexsort((x[known], codes[known]))]  # the order of rows changes no digit
     sizes = np.bincount(codes[known])
     means = np.sort(np.bincount(codes[known], weights=x[known])[sizes > 0] / sizes[sizes > 0])
     return float(np.std(means, ddof=1)) if len(means) > 1 else float(np.std(np.sort(x[known])))
@@ -268,8 +269,10 @@ def clusters_needed(
     values: Mapping[str, Array],
     codes: NDArray[np.integer],
 ) -> int:
-    """The number of clusters needed for `PER_COLUMN` per column that differs between clusters only; the maximum over
-    random columns, not counting the random column itself."""
+    """The number of clusters needed for `PER_COLUMN` per between-cluster column.
+
+    It is the maximum over random columns, not counting the random column itself.
+    """
     plain = [c for c in columns if c.over is None and c.base != INTERCEPT]
     static = sum(not varies_within(values[c.base], codes).any() for c in plain)
     counts = []

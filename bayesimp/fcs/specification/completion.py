@@ -1,5 +1,4 @@
-"""From drafts to models: columns that methods add, columns that the data cannot support, cluster means, and notes on
-what feeds back, in this order."""
+"""From drafts to models: columns that methods add, removal of unsupported columns, notes on feedback, cluster means."""
 
 from __future__ import annotations
 
@@ -38,8 +37,8 @@ def completed(
     ignore: NDArray[np.bool_] | None,
     analyses: Analyses,
 ) -> dict[str, ConditionalModel]:
-    """The blocks with the columns that their methods add and without those that the data cannot support, noted."""
-    everywhere = BaseValues.of(base)  # the base columns are known only now, after all formulas
+    """The blocks with the columns that methods add and without those that the data cannot support, with notes."""
+    everywhere = BaseValues.of(base)  # only now, after all formulas, are the base columns known
     fitted = np.ones(len(base.data), dtype=bool) if ignore is None else ~ignore
     seen = everywhere if fitted.all() else BaseValues.of(base, fitted)
     drafts = [d.block.method.columns(d, base.data, everywhere.filled) for d in drafts]
@@ -68,14 +67,15 @@ def _without(block: ConditionalModel, given: Given, base: BaseColumns) -> Condit
         if mean not in columns:
             means = [c.name for c in columns if c.over is not None]
             raise SpecificationError(
-                f"'{mean.name}' cannot be removed from the predictors of '{block.name}': it is not added to them "
-                f"({listing(means) or 'no cluster mean is'})."
+                f"'{mean.name}' cannot be removed from the predictors of '{block.name}' because it is not added to "
+                f"them (added: {listing(means) or 'no cluster mean'})."
             )
         columns.remove(mean)
     names = [column.name for column in columns]
     for name in (name for k, name in enumerate(names) if name in names[:k]):
         raise SpecificationError(
-            f"'{name}' is a column of the table and another term of the formula of '{block.name}'; rename the column."
+            f"'{name}' is both a column of the table and another term in the formula of '{block.name}'; rename the "
+            "column."
         )
     return replace(block, fixed=tuple(columns))
 
@@ -99,9 +99,10 @@ def _with_circles(drafts: Sequence[Draft], base: BaseColumns, values: Mapping[st
     for column, behind, ahead in computed_circles([d.block for d in drafts], users, values):
         for name in behind:
             about.setdefault(name, []).append(
-                f"'{column}' is computed from {listing(behind)} and predicts {listing(ahead)}, and back: a circle "
-                f"in which imputed values can run away. Stable are bounds= on {listing(behind)}, or formulas without "
-                f"{listing(ahead)} for these, or without '{column}' for the others"
+                f"'{column}' is computed from {listing(behind)} and predicts {listing(ahead)}, which predict these in "
+                "turn: a circle in which imputed values can run away. Stable alternatives are bounds= on "
+                f"{listing(behind)}, or formulas without {listing(ahead)} for these, or without '{column}' for the "
+                "others"
             )
     return [
         replace(d, block=replace(d.block, notes=(*d.block.notes, *notes)))

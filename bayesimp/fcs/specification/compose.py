@@ -1,6 +1,6 @@
-"""The user's specification of FCS, completed by defaults, as `Conditionals`: the fitted models in their order.
+"""The user's specification of FCS, completed by defaults, as `Conditionals`: the models to fit, in order.
 
-The defaults for an incomplete variable y_k are Bayes, unless it is a cluster-level variable
+The defaults for an incomplete variable y_k are: method Bayes, unless it is a cluster-level variable
 (fcs/specification/defaults.py); all complete columns and all other incomplete variables as predictors; (1 | cluster);
 and cluster means if there are enough clusters (`compatible`). Each default is noted.
 """
@@ -51,33 +51,35 @@ def conditionals(
     Parameters
     ----------
     methods
-        A method (`bayesimp.methods`) or its name for all, or a dict by variable or block. A variable with None is neither
-        imputed nor a predictor. The default depends on family, level and observed clusters (specification/defaults.py).
+        A method (`bayesimp.methods`) or its name for all, or a mapping by variable or block. A variable with None is
+        neither imputed nor a predictor. The default depends on family, level and observed clusters
+        (specification/defaults.py).
     predictors
-        By variable or block: a formula ``"y1 ~ y2 + cluster_mean(y2) + x + (1 + y2 | study)"``, with or without its
-        left-hand side (``within(y2)``: y2 less its mean in the cluster), or a list of names. A dot stands for the default
-        formula: ``"~ . + x"``, ``"~ . - x"`` (with its cluster mean), ``"~ . + (1 + x | study)"``; such a text alone,
-        or in a list of formulas, applies to all variables that have no other. Also possible: a list of formulas; a
-        square table of 0 and 1 (rows: variables imputed); a predictor matrix of R mice (`methods.from_mice`),
-        recognised by its codes -2, 2, 3, 4. Variables that are not mentioned have the default.
+        For each variable or block, a formula ``"y1 ~ y2 + cluster_mean(y2) + x + (1 + y2 | study)"``, with or without
+        its left-hand side (``within(y2)``: y2 minus its mean in the cluster), or a list of names. A dot stands for the
+        default formula: ``"~ . + x"``, ``"~ . - x"`` (with its cluster mean), ``"~ . + (1 + x | study)"``; such a text
+        alone, or in a list of formulas, applies to all variables without another formula. Also possible are a list of
+        formulas; a square table of 0 and 1 (rows: variables imputed); and a predictor matrix of R's mice
+        (`methods.from_mice`), recognised by its codes -2, 2, 3, 4. Variables that are not mentioned have the default.
     order
         None: the table's order; ``"monotone"`` (fewest missing first), ``"revmonotone"``, ``"roman"`` (the table's
-        order), ``"arabic"`` (from the last to the first); or a list of names, in which a name may occur twice.
+        order), ``"arabic"`` (last to first); or a list of names, in which a name may occur twice.
     blocks
-        Variables that are imputed together, by the name of the block.
+        Name of a block -> variables imputed jointly.
     derived
         Columns computed from others in every cycle: ``{"bmi": "weight / height**2"}``. A column of the table is filled
         where it is missing; any other column is new.
     compatible
         Whether cluster means of the other variables are predictors (specification/cluster_means.py), unless the method
-        says so. None: in models without a formula, if their coefficients are shrunk (`priors.Contextual`, the default of
-        models of normal variables without slopes) or there are at least 5 clusters for each mean. A mean that is a
-        combination of other columns, where the response is observed, is left out and noted. True is refused for methods
+        decides. None: in models without a formula, if their coefficients are shrunk (`priors.Contextual`, the default
+        for normal variables without slopes) or there are at least 5 clusters for each mean. A mean that is a
+        combination of other columns where the response is observed is left out and noted. True is refused for methods
         that the user chose and that have no random effects to match.
     ignore
-        (N,) bool: rows that models are not fitted to.
+        (N,) bool: rows to which models are not fitted.
     analysis, bounded
-        Analyses that values are drawn given (specification/analyses.py); variables with bounds, which they exclude.
+        Analyses given which values are drawn (specification/analyses.py), and the variables with bounds, which they
+        exclude.
 
     Raises
     ------
@@ -116,19 +118,19 @@ def conditionals(
 
 
 def _idle(data: IncompleteData, visits: Visits, derived: Mapping[str, str]) -> tuple[str, ...]:
-    """Incomplete variables that are neither imputed nor derived, and so no predictors."""
+    """Incomplete variables that are neither imputed nor derived, and hence not predictors."""
     missing = (name for name in data.variables if data.missing(name).any())
     return tuple(name for name in missing if name not in visits.incomplete and name not in derived)
 
 
 def _drawn(data: IncompleteData, visits: Visits) -> dict[str, Method]:
-    """Variables with missing cells, and their methods."""
+    """Variable with missing cells -> its method."""
     blocks = (n for n in visits.methods if data.missing(visits.responses[n][0]).any())
     return {variable: visits.methods[n] for n in blocks for variable in visits.responses[n]}
 
 
 def _draft(name: str, visits: Visits, given: Given, analyses: Analyses, base: BaseColumns) -> Draft:
-    """The columns that the formula of a block names, with notes about its defaults."""
+    """The columns named in the formula of a block, with notes about its defaults."""
     why = [visits.why[name]] if visits.why.get(name) else []
     notes = (*why, *given.notes, *_drawn_given(analyses, name))
     return draft(
@@ -143,13 +145,13 @@ def _given(
     logs: Mapping[str, str],
     analyses: Analyses,
 ) -> dict[str, Given]:
-    """The predictors of every block, from the user, from an analysis, or by default."""
+    """The predictors of each block, from the user, from an analysis or by default."""
     responses, method_of = visits.responses, visits.methods
     multilevel = {name: method.random == "required" for name, method in method_of.items()}
 
     def by_default(name: str) -> Given:
         if name in analyses:
-            return Given(analyses.formulas[name], True, ("its model is the analysis that was given",))
+            return Given(analyses.formulas[name], True, ("its model is the given analysis",))
         taken = logs if unlimited(base.data.families[responses[name][0]], method_of[name]) else {}
         after = analyses.after(name)
         return default_predictors(base, name, responses[name], multilevel[name], taken, after)
@@ -158,19 +160,19 @@ def _given(
 
 
 def _drawn_given(analyses: Analyses, name: str) -> list[str]:
-    """The note of a covariate of analyses."""
+    """The note on a covariate of analyses."""
     if not (texts := analyses.of(name)):
         return []
     left = sorted(analyses.after(name))
     times = " times ".join(f"'{text}'" for text in texts)
     are = "are" if len(left) > 1 else "is"
     return [
-        f"drawn from its own model times the analysis {times}: {listing(left)} {are} not among its predictors"
+        f"drawn from its own model times the analysis {times}, so {listing(left)} {are} not among its predictors"
     ]
 
 
 def _exact(data: IncompleteData, name: str, method: Method | None) -> Array | None:
-    """The values that a variable can have; empty for counts, None for continuous variables."""
+    """The possible values of a variable; empty for counts, None for continuous variables."""
     family = data.variable(name).distribution
     if family.is_coded:
         return data.level_values(name)

@@ -1,4 +1,4 @@
-"""What the conditional models contain, for comparison with an analysis, and the calls that add terms to them."""
+"""The contents of conditional models, for comparison with an analysis, and the calls that add terms to them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ OWN_VARIANCES = "bi.methods.Gibbs(residual='cluster')"
 
 
 def contents(spec: Conditionals, cluster: str) -> dict[str, Contents]:
-    """Contents by variable; models that the user wrote are left out.
+    """Variable -> contents of its model; user-defined models are left out.
 
-    The responses of a block predict each other, and their cluster means do, as in a joint model.
+    The responses of a block, and their cluster means, predict each other, as in a joint model.
     """
     out = {}
     for block in spec.blocks:
@@ -62,10 +62,10 @@ def call_with(
     clusters: Sequence[str],
     variances: Sequence[str] = (),
 ) -> str | None:
-    """The call with these terms; "..." stands for the other arguments that the user gave, which stay the same.
+    """The call with these terms; "..." stands for the user's other arguments, which do not change.
 
-    Methods without random effects are replaced by ``bayes`` where random effects are asked for, if the variable is
-    observed in more than one cluster.
+    Methods without random effects are replaced by ``bayes`` if random effects are needed and the variable is observed
+    in more than one cluster.
     """
     group = write(Name(data.cluster))
     analyses = dict(spec.analyses)
@@ -114,7 +114,7 @@ def call_with(
 def _cannot_have(
     block: ConditionalModel, spec: Conditionals, terms: Sequence[str], variances: Sequence[str]
 ) -> bool:
-    """Whether a covariate of an analysis would need its response, or a variance in each cluster, which are refused."""
+    """Whether a covariate of an analysis would need its response or cluster-specific variances, which are refused."""
     names = {name for term in terms for name in column_names(read(term))}
     return not names.isdisjoint(spec.analyses) or block.name in variances
 
@@ -127,7 +127,7 @@ def _longer_analysis(
     slopes: Sequence[str],
     grouped: bool,
 ) -> str:
-    """An analysis that the model was made for, with further terms; grouped: with effects of clusters."""
+    """An analysis for which the model was built, with further terms; grouped: with cluster effects."""
     own = spec.analyses[block.name]
     if grouped and not block.random and not slopes:
         terms = [*terms, f"(1 | {group})"]
@@ -148,7 +148,7 @@ def _longer(
     terms: Sequence[str],
     slopes: Sequence[str],
 ) -> str:
-    """The formula of a block with further terms: an edit of the default formula, if the block has the default."""
+    """The formula of a block with further terms, as an edit if the block has the default formula."""
     now = summed(block.random, spec.written) if block.random else "1"
     added = addition(terms, slopes, now, group)
     own = declared.get(block.name) if isinstance(declared, Mapping) else None
@@ -162,14 +162,14 @@ def _longer(
 
 
 def _as_before(spec: Conditionals, data: IncompleteData, declared: Any) -> dict[str, Any]:
-    """Predictors that were declared, by block."""
+    """Block -> declared predictors."""
     if isinstance(declared, Mapping):
         return dict(declared)
     return {block.name: formula_text(block, data.cluster, spec.written) for block in spec.blocks}
 
 
 def _methods_before(spec: Conditionals, declared: Any) -> dict[str, str]:
-    """Methods that were declared by name, by block; of records only the name is known here."""
+    """Block -> declared method as code; for records only the name is known here."""
     if isinstance(declared, str):
         return {block.name: repr(declared) for block in spec.blocks}
     own = declared if isinstance(declared, Mapping) else {}

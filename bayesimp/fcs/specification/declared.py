@@ -1,4 +1,4 @@
-"""The user's declarations for FCS as plain records (JSON) and back, for files and for the report of a run."""
+"""Convert the user's declarations for FCS to plain records (JSON) and back, for files and reports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["declared_from_dict", "declared_to_dict"]
 
 
 def declared_to_dict(declared: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `FCS` except data, post, where and ignore, which are functions and arrays."""
+    """The arguments of `FCS` as records, except data, where and ignore; of ``post`` only the names."""
     out = {name: declared[name] for name in ("order", "blocks", "derived", "compatible")}
     analysis = declared.get("analysis")
     out["analysis"] = analysis if analysis is None or isinstance(analysis, str) else list(analysis)
@@ -33,7 +33,7 @@ def declared_from_dict(record: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     SpecificationError
-        A block had a user's own model, which is code and so not in the file.
+        A block had a user-defined model, which is code and hence not in the file.
     """
     out = {name: record[name] for name in ("order", "blocks", "derived", "compatible")}
     out["analysis"] = record.get("analysis")  # absent from files of earlier versions
@@ -94,7 +94,7 @@ def _plain_of(value: Any) -> Any:
 
 
 def _bound(bound: Any) -> Any:
-    """A number, None, or a list of them with one per row of the table."""
+    """A number, None, or a list of these with one entry per row of the table."""
     if bound is None or not hasattr(bound, "__len__"):
         return _plain(bound)
     return [None if value is None or value != value else float(value) for value in pd.Series(bound).tolist()]

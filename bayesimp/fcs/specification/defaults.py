@@ -1,8 +1,8 @@
-"""The default method of a variable, and the methods that a family has.
+"""The default method of a variable, and the methods available for a family.
 
     one value in each cluster                  ClusterLevel    imputed once per cluster, from cluster means
     text or category of more than 20 levels    none            refused: often free text
-    observed in one cluster only               Norm, SingleLevel   differences between clusters cannot be learned
+    observed in one cluster only               SingleLevel     differences between clusters cannot be learned
     otherwise                                  Bayes           the model of its family, with cluster effects
 
 Bayes is the default for every family because it calibrates best: tests/calibration/COVERAGE_RESULTS.md.
@@ -22,11 +22,11 @@ from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["MOST_LEVELS", "check_family", "choose"]
 
-MOST_LEVELS = 20  # levels of a factor that is imputed, or a predictor, by default
+MOST_LEVELS = 20  # most levels of a factor that is imputed, or a predictor, by default
 
 
 def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
-    """The default method of a variable, by family, level and number of observed clusters, and the reason.
+    """The default method of a variable, from family, level and number of observed clusters, and the reason.
 
     Raises
     ------
@@ -41,14 +41,14 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
     if family.predictor_per_level and levels > MOST_LEVELS:
         if hint := stored_as_text(data.frame[name]):
             raise SpecificationError(
-                f"'{name}' has {levels} levels, and {hint}: pandas.to_numeric(table['{name}'], errors='coerce') makes it "
-                f"numbers, and anything else missing. If they are codes, leave it out, methods={{'{name}': None}}, or "
-                f"name a method: methods={{'{name}': 'bayes'}}."
+                f"'{name}' has {levels} levels, and {hint}: pandas.to_numeric(table['{name}'], errors='coerce') makes "
+                f"it numbers, and anything else missing. If they are codes, leave it out, methods={{'{name}': None}}, "
+                f"or name a method: methods={{'{name}': 'bayes'}}."
             )
         raise SpecificationError(
-            f"'{name}' has {levels} levels (such as {listing(data.levels(name)[:3])}); by default at most {MOST_LEVELS} "
-            f"are imputed: a nominal model has {levels - 1} coefficients a predictor. Is it free text, or an id? "
-            f"Leave it out: methods={{'{name}': None}}. If not, join levels, or name a method: "
+            f"'{name}' has {levels} levels (such as {listing(data.levels(name)[:3])}); by default at most "
+            f"{MOST_LEVELS} are imputed, because a nominal model has {levels - 1} coefficients per predictor. Is it "
+            f"free text, or an id? Leave it out: methods={{'{name}': None}}. If not, merge levels, or name a method: "
             f"methods={{'{name}': 'bayes'}}."
         )
     why = ""
@@ -60,37 +60,37 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
     if clusters == 1 and not family.is_censored:
         return (
             SingleLevel(),
-            "observed in one cluster only, so that clusters cannot be told apart: they are ignored",
+            "observed in one cluster only, so clusters are ignored",
         )
     if not family.has_kernel:
-        return PyMC(), f"{family.name} has no compiled density: its PyMC model is sampled"
+        return PyMC(), f"{family.name} has no compiled density, so its PyMC model is sampled"
     return Bayes(), why
 
 
 def _check_censored(data: IncompleteData, name: str, method: Method) -> None:
-    """Refuse methods that know only values that are observed or missing, with the reason."""
+    """Refuse, with the reason, methods that handle only observed and missing values."""
     family = data.families[name]
     if of_clusters(data, name):
         raise SpecificationError(
-            f"'{name}' is {family} and has one value in each cluster: limits of such variables are not supported. Leave "
-            f"it out, methods={{'{name}': None}}, or write your own PyMC model for it (bi.FromPyMC)."
+            f"'{name}' is {family} and has one value in each cluster; limits of cluster-level variables are not "
+            f"supported. Leave it out, methods={{'{name}': None}}, or write your own PyMC model for it (bi.FromPyMC)."
         )
     if family_of(family).name in method.families:
         return
     if method.matches:
-        why = "imputes values that are observed in other rows, and beyond its limits none is"
+        why = "imputes values observed in other rows, of which none are beyond its limits"
     elif method.name == "pymc":
-        why = "draws parameters given observed values only; NUTS with limits is sampler='nuts' of JointGLMM"
+        why = "draws parameters given observed values only; for NUTS with limits use JointGLMM with sampler='nuts'"
     else:
         why = "draws parameters given observed values only, as if those beyond a limit were missing at random"
     raise SpecificationError(
-        f"'{name}' is {family}, and method '{method.name}' {why}. Use 'bayes', which draws values beyond a limit there: "
-        f"methods={{'{name}': 'bayes'}}."
+        f"'{name}' is {family}, and method '{method.name}' {why}. Use 'bayes', which draws values beyond a limit "
+        f"there: methods={{'{name}': 'bayes'}}."
     )
 
 
 def check_family(data: IncompleteData, name: str, method: Method) -> None:
-    """Refuse a method that has no model for a family.
+    """Refuse a method that has no model for the family of a variable.
 
     Raises
     ------
@@ -101,15 +101,15 @@ def check_family(data: IncompleteData, name: str, method: Method) -> None:
     record = family_of(family)
     if not record.is_imputable:
         raise SpecificationError(
-            f"'{name}' has family 'none' and cannot be imputed: make it a number, a text or a category, or leave it out: "
-            f"methods={{'{name}': None}}."
+            f"'{name}' has family 'none' and cannot be imputed. Make it a number, a text or a category, or leave it "
+            f"out: methods={{'{name}': None}}."
         )
     if record.is_censored:
         _check_censored(data, name, method)
     if record.name not in method.families:
         if not (method.matches or record.has_kernel):
             raise SpecificationError(
-                f"'{name}': method '{method.name}' needs compiled code for the density of its family, and {family} has "
+                f"'{name}': method '{method.name}' needs compiled code for the density of its family, but {family} has "
                 f"none (its links have no kernel). Use 'pymc', which samples its PyMC model: "
                 f"methods={{'{name}': 'pymc'}}."
             )
@@ -117,14 +117,14 @@ def check_family(data: IncompleteData, name: str, method: Method) -> None:
         if of_clusters(data, name):
             advice = "'2lonly', because it has one value in each cluster"
         raise SpecificationError(
-            f"'{name}': method '{method.name}' is for {', '.join(method.families)} variables, and it is {family}; "
+            f"'{name}': method '{method.name}' is for {', '.join(method.families)} variables, but it is {family}; "
             f"use {advice}. {'' if record.is_normal else as_continuous(data.frame[name])}".rstrip()
         )
     if method.link == "probit" and "probit" not in record.links:
         raise SpecificationError(
-            f"'{name}': the probit link is for variables with two values; it is {family}. Take link= out."
+            f"'{name}': the probit link is for variables with two values, but it is {family}. Remove link=."
         )
     if method.residual == "cluster" and not record.is_normal:
         raise SpecificationError(
-            f"'{name}': residual='cluster' is for normal variables; it is {family}. Take residual= out."
+            f"'{name}': residual='cluster' is for normal variables, but it is {family}. Remove residual=."
         )

@@ -23,12 +23,12 @@ Array = NDArray[np.float64]
 
 
 def read_derived(definitions: Mapping[str, str], data: IncompleteData) -> dict[str, Derived]:
-    """Records by column, each after those that it needs; cluster means, sums and sizes have records of their own.
+    """Column -> record, in order of computation; cluster means, sums and sizes have separate records.
 
     Raises
     ------
     SpecificationError
-        A definition is not arithmetic; a column is the cluster, complete, or not a number; definitions form a circle.
+        A definition is not arithmetic, a column is the cluster, complete or not numeric, or definitions form a circle.
     """
     expressions = {}
     for name, source in definitions.items():
@@ -45,7 +45,7 @@ def read_derived(definitions: Mapping[str, str], data: IncompleteData) -> dict[s
             made = Derived(label, mean.names, mean)
             if label in data.frame.columns or label in definitions:
                 raise SpecificationError(
-                    f"derived: {name} = {definitions[name]}: a column is called '{label}' too; rename that column."
+                    f"derived: {name} = {definitions[name]}: another column is called '{label}'; rename that column."
                 )
             records[label] = made
         records[name] = Derived(name, row.names, row, name)
@@ -59,17 +59,17 @@ def _check_column(name: str, data: IncompleteData) -> None:
         return
     if not data.missing(name).any():
         raise SpecificationError(
-            f"derived: '{name}' is complete in the table, so there is nothing to fill; take it out of derived="
+            f"derived: '{name}' is complete in the table, so there is nothing to fill; remove it from derived="
         )
     dtype = data.frame[name].dtype
     if not (is_numeric_dtype(dtype) or is_bool_dtype(dtype) or data.missing(name).all()):
         raise SpecificationError(
-            f"derived: '{name}' is {dtype} in the table; a derived column holds numbers."
+            f"derived: '{name}' has type {dtype} in the table, but a derived column must be numeric."
         )
 
 
 def _ordered(expressions: Mapping[str, Expression]) -> list[str]:
-    """The names in order, each after those that it needs."""
+    """The names in order of computation."""
     ordered: list[str] = []
     while len(ordered) < len(expressions):
         left = [name for name in expressions if name not in ordered]
@@ -77,7 +77,7 @@ def _ordered(expressions: Mapping[str, Expression]) -> list[str]:
         if not ready:
             circle = _circle(left[0], left, expressions)
             raise SpecificationError(
-                f"derived: {' -> '.join(repr(name) for name in circle)} go round in a circle; define one of them by "
+                f"derived: {' -> '.join(repr(name) for name in circle)} form a circle; define one of them by "
                 "columns that are not derived from it."
             )
         ordered += ready
@@ -92,9 +92,9 @@ def _circle(start: str, left: list[str], expressions: Mapping[str, Expression]) 
 
 
 def check_derived(conditionals: Conditionals, data: IncompleteData, values: dict[str, Array]) -> list[Event]:
-    """Refuse derived columns without a finite value; note those at odds with the table. ``values``: base columns."""
+    """Refuse derived columns that are not finite; note those that contradict the table. ``values``: base columns."""
     events = []
-    known = dict(values)  # with means over clusters only where these are complete
+    known = dict(values)  # cluster means only where clusters are complete
     for record in conditionals.derived:
         made = evaluated(record, values, data.codes)
         bad = ~np.isfinite(made)
@@ -103,7 +103,7 @@ def check_derived(conditionals: Conditionals, data: IncompleteData, values: dict
         if bad.any():
             place = where(bad, data.codes, data.clusters, data.frame.index)
             raise DataError(
-                f"'{record.name}' has no finite value {place}; a logarithm of 0 or a division by 0? Correct "
+                f"'{record.name}' has no finite value {place}. Is there a logarithm of 0 or a division by 0? Correct "
                 "these values or use another transformation."
             )
         known[record.name] = np.broadcast_to(record.evaluate(known, data.codes), made.shape)
@@ -114,7 +114,7 @@ def check_derived(conditionals: Conditionals, data: IncompleteData, values: dict
 
 
 def _against_table(name: str, made: Array, data: IncompleteData) -> list[Event]:
-    """Events for cells of the table that differ from the definition; they are kept, and models use them."""
+    """Events for cells of the table that differ from the definition; models use the table's values."""
     there = data.frame[name].to_numpy(np.float64, na_value=np.nan)
     both = np.isfinite(there) & np.isfinite(made)
     gap = np.abs(there - made)[both]
@@ -122,15 +122,15 @@ def _against_table(name: str, made: Array, data: IncompleteData) -> list[Event]:
     events = []
     if off.any():
         text = (
-            f"'{name}' is not what its definition gives in {int(off.sum()):,} of {int(both.sum()):,} rows (by up to "
-            f"{gap.max():.3g}); the table's values stay."
+            f"'{name}' differs from its definition in {int(off.sum()):,} of {int(both.sum()):,} rows (by up to "
+            f"{gap.max():.3g}); the table's values are kept."
         )
         events.append(Event("derived", name, text, int(off.sum())))
     only = np.isfinite(there) & ~np.isfinite(made)
     if only.any():
         text = (
-            f"'{name}' is observed in {int(only.sum()):,} rows where its ingredients are not: there the imputed "
-            "ingredients will not fit it."
+            f"'{name}' is observed in {int(only.sum()):,} rows where its ingredients are not; the imputed "
+            "ingredients will not agree with it there."
         )
         events.append(Event("derived", name, text, int(only.sum())))
     return events

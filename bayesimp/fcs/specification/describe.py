@@ -20,7 +20,7 @@ def described(
 ) -> list[str]:
     """``y ('default'): beta flat; sigma2 ...; Psi ...`` for each block of an FCS that has priors.
 
-    priors: by parameter (`FCS.parameter_priors`); levels: by variable, for variables that have levels.
+    priors: parameter -> prior (`FCS.parameter_priors`); levels: variable -> its levels, if it has any.
     """
     lines = []
     for block in {block.name: block for block in blocks}.values():

@@ -1,4 +1,4 @@
-"""From the formula of a block to the columns of its model, before columns are added or left out automatically."""
+"""From the formula of a block to the columns of its model, before automatic additions and removals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def draft(
     notes: tuple[str, ...],
     base: BaseColumns,
 ) -> Draft:
-    """The columns that a formula names, checked against the method, the clusters and the block's own variables.
+    """The columns named in a formula, checked against the method, the clusters and the block's own variables.
 
     Parameters
     ----------
@@ -35,30 +35,30 @@ def draft(
     formula, explicit
         Its predictors, and whether the user wrote them.
     notes
-        What defaults chose for it.
+        Notes on default choices.
     base
         Base columns, to which those of the formula are added.
 
     Raises
     ------
     SpecificationError
-        Method and formula do not go together; a column depends on a variable of the block.
+        Method and formula do not match, or a column depends on a variable of the block.
     """
     cluster = base.data.cluster
     if method.random == "required" and formula.random is None:
         raise SpecificationError(
-            f"Formula {formula.text!r}: method '{method.name}' needs a random part, + (1 | {cluster}) at the least; "
+            f"Formula {formula.text!r}: method '{method.name}' needs a random part, at least + (1 | {cluster}); "
             "methods 'norm', 'pmm', 'glm', '2stage', 'sti' and '2lonly' do without."
         )
     if method.random == "none" and formula.random is not None:
         raise SpecificationError(
-            f"Formula {formula.text!r}: method '{method.name}' has no random part; take it out, or use 'bayes', 'iw', "
-            "'ml', 'mlmi' or 'pymc'."
+            f"Formula {formula.text!r}: method '{method.name}' does not take a random part; remove it, or use "
+            "'bayes', 'iw', 'ml', 'mlmi' or 'pymc'."
         )
     if formula.random is not None and formula.formula.cluster != cluster:
         raise SpecificationError(
-            f"Formula {formula.text!r} groups by '{formula.formula.random[0].label}', the data by '{cluster}'; they "
-            "must be the same, and there is one level of clusters."
+            f"Formula {formula.text!r} groups by '{formula.formula.random[0].label}', but the data by '{cluster}'; "
+            "they must be the same, and there is one level of clusters."
         )
     fixed = base.columns(formula.fixed, formula.text)
     random = base.columns(formula.random, formula.text) if formula.random else ()
@@ -71,7 +71,8 @@ def draft(
         mean = cluster_column(INTERCEPT, (INTERCEPT, column.base))
         if column.within and mean in fixed and any(c.base == column.base and not c.within for c in fixed):
             raise SpecificationError(
-                f"Formula {formula.text!r}: {column.name} is '{column.base}' less {mean.name}; take one of the three out."
+                f"Formula {formula.text!r}: {column.name} is '{column.base}' minus {mean.name}; remove one of the "
+                "three."
             )
     return Draft(
         ConditionalModel(
@@ -105,8 +106,8 @@ def _check_cycle(
             which = min(own)
             if part == which:
                 raise SpecificationError(
-                    f"Block '{name}': '{which}' is imputed in it and cannot be a predictor (column '{column.name}'); "
-                    "take it out of the formula."
+                    f"Block '{name}' imputes '{which}', which therefore cannot be a predictor (column "
+                    f"'{column.name}'); remove it from the formula."
                 )
             derived = tuple(base.derived.values())
             raise SpecificationError(

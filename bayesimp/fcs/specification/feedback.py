@@ -1,13 +1,13 @@
-"""Variables that drive each other, so that imputed values can run away: log links, and columns computed from others.
+"""Variables that drive each other so that imputed values can run away: log links, and computed columns.
 
-Suppose a count c is drawn from exp(a + b x), and x in turn from a + b c. We know no proper joint distribution with these
-conditionals; in rows that lack both, imputed values run away (tests/calibration/FEEDBACK_RESULTS.md). Given such a c, the
-mean of a normal x is about linear in log c, and with log c the two are as stable as two normal variables. Therefore
-default models of unbounded variables take logarithms, and formulas that do not are noted.
+Suppose that a count c is drawn from exp(a + b x), and x in turn from a + b c. We know of no proper joint distribution
+with these conditionals, and in rows that lack both, imputed values run away (tests/calibration/FEEDBACK_RESULTS.md).
+Given such a c, the mean of a normal x is approximately linear in log c, and with log c the two are as stable as two
+normal variables. Default models of unbounded variables therefore use logarithms, and formulas that do not are noted.
 
-A column that is a nonlinear function of x, such as bmi = weight / height**2, can have the same effect: x near 0 makes it
-large, hence the variable that it predicts, and hence x, which that variable predicts. Such circles are noted before the
-run, and the event about values that have run away names them (`imputed_events`).
+A nonlinear function of x, such as bmi = weight / height**2, can have the same effect: an x near 0 makes it large, hence
+the variable that it predicts, and hence x, which that variable predicts. Such circles are noted before the run, and the
+event about values that have run away names them (`imputed_events`).
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ __all__ = [
 
 
 def drawn_by_logs(data: IncompleteData, methods: Mapping[str, Method]) -> dict[str, str]:
-    """For each variable with a method, the function of it that has a linear predictor.
+    """Variable with a method -> the function through which it predicts others (log or log1p), if it has a log link.
 
-    Matched variables are left out, because their values do not exceed the largest observed one.
+    Matched variables are left out, because their values cannot exceed the largest observed one.
     """
     return {
         name: data.variable(name).distribution.as_predictor
@@ -58,7 +58,7 @@ def unlimited(family: str, method: Method) -> bool:
 
 
 def feeding_back(name: str, blocks: Iterable[ConditionalModel], logs: Iterable[str]) -> list[str]:
-    """Variables drawn through a log link that predict `name` untransformed, and that it predicts."""
+    """Variables drawn through a log link that predict `name` untransformed and that it predicts."""
     made = {response: block for block in blocks for response in block.responses}
     known = set(logs)
     direct = {part for c in made[name].fixed for part in (c.base, *(c.over or ())) if part in known}
@@ -79,13 +79,13 @@ def note(name: str, family: str, others: list[str], logs: Mapping[str, str]) -> 
     terms = listing([f"{logs[other]}({other})" for other in others])
     bounds = "bounds= on it, " if family_of(family).is_normal else ""
     return (
-        f"{listing(others)} and '{name}' predict each other, the former by a log link: imputed values can run away. "
-        f"Stable are {terms} in the formula of '{name}', {bounds}or matching ('pmm')"
+        f"{listing(others)} and '{name}' predict each other, the former through a log link, so imputed values can run "
+        f"away. Stable alternatives are {terms} in the formula of '{name}', {bounds}or matching ('pmm')"
     )
 
 
 class Models(Protocol):
-    """Where a circle is looked for: conditional models, and columns computed from others."""
+    """Objects that can be searched for circles: conditional models, and columns computed from others."""
 
     @property
     def blocks(self) -> Sequence[ConditionalModel]:
@@ -99,8 +99,10 @@ class Models(Protocol):
 
 
 def circle(name: str, others: Iterable[str], spec: Models) -> list[str]:
-    """The shortest circle from a variable back to itself, in which each predicts or gives the next: through a computed
-    column if possible, otherwise through one of ``others``; empty if there is none."""
+    """The shortest circle from a variable back to itself, in which each predicts, or is used to compute, the next.
+
+    It leads through a computed column if possible, otherwise through one of ``others``; empty if there is none.
+    """
     gives = _gives(spec.blocks, spec.derived)
     computed = [d.name for d in spec.derived]
     for through in (computed, [other for other in others if other != name]):
@@ -115,13 +117,13 @@ def circle_cure(name: str, others: Iterable[str], spec: Models) -> str:
     """The advice for a variable whose values have run away, naming the circle that drives it, if there is one."""
     around = circle(name, others, spec)
     if not around:
-        return "Look at the trace, and at rows with extreme predictors; bounds= limits them"
+        return "Inspect the trace, and rows with extreme predictors; bounds= limits imputed values"
     names = listing(dict.fromkeys(around))
     steps = " -> ".join(repr(each) for each in around)
     made = {record.name for record in spec.derived} & set(around)
     block = "" if made else f"impute {names} in one block (blocks=), "
     return (
-        f"They drive each other: {steps}, each predicting or giving the next, so that values run away. Leave one of "
+        f"They drive each other: {steps}, where each predicts, or is used to compute, the next. Leave one of "
         f"these predictors out of its formula, {block}or give them bounds="
     )
 
@@ -129,18 +131,20 @@ def circle_cure(name: str, others: Iterable[str], spec: Models) -> str:
 def computed_from_itself(
     block: str, name: str, column: str, derived: Sequence[Derived], in_table: bool
 ) -> str:
-    """Why a column that is computed from a variable cannot be a predictor in its block: the circle, and what to do."""
+    """Why a column computed from a variable cannot predict it: the circle, and what to do."""
     way = _way(_gives((), derived), name, column)
     around = " -> ".join(repr(each) for each in (*way, name))
     own = {record.name: record for record in derived}
     others = sorted(
         {v for step in way if step in own for v in own[step].ingredients if v not in (*way, INTERCEPT)}
     )
-    instead = f" and put {listing(others)} there instead" if others else ""
-    variable = f", or impute '{column}' as a variable of its own: take it out of derived=" if in_table else ""
+    instead = f" and use {listing(others)} instead" if others else ""
+    variable = (
+        f", or impute '{column}' as a separate variable by removing it from derived=" if in_table else ""
+    )
     return (
-        f"'{column}' is computed from '{name}', so it cannot predict '{name}': each would give the next in the circle "
-        f"{around}, and imputed values run away in such circles. Take '{column}' out of the predictors of "
+        f"'{column}' is computed from '{name}', so it cannot predict '{name}': each would determine the next in the "
+        f"circle {around}, and imputed values run away in such circles. Remove '{column}' from the predictors of "
         f"'{block}'{instead}{variable}."
     )
 
@@ -148,8 +152,10 @@ def computed_from_itself(
 def computed_circles(
     blocks: Sequence[ConditionalModel], derived: Iterable[Derived], values: Mapping[str, NDArray[np.float64]]
 ) -> list[tuple[str, list[str], list[str]]]:
-    """Computed columns, their ingredients, and the variables that they predict and that predict the ingredients, if
-    nothing limits any of them. ``values``: base columns with missing cells filled in."""
+    """Circles through computed columns: (column, ingredients, variables that it predicts and that predict these).
+
+    Only circles in which nothing is bounded. ``values``: base columns with missing cells filled in.
+    """
     derived = list(derived)
     free = [b for b in blocks if unlimited(b.family, b.method)]
     gives, computes = _gives(free, derived), _gives((), derived)
@@ -165,7 +171,7 @@ def computed_circles(
 
 
 def _gives(blocks: Iterable[ConditionalModel], derived: Iterable[Derived]) -> dict[str, list[str]]:
-    """Variable or computed column -> those that it predicts, or is an ingredient of."""
+    """Variable or computed column -> those that it predicts or of which it is an ingredient."""
     out: dict[str, list[str]] = {}
     for block in blocks:
         for part in {part for c in block.fixed for part in (c.base, *(c.over or ()))}:
@@ -196,8 +202,8 @@ def _way(gives: Mapping[str, Sequence[str]], start: str, end: str) -> list[str]:
 
 
 def _is_sum(record: Derived, values: Mapping[str, NDArray[np.float64]]) -> bool:
-    """Whether a computed column is linear in its ingredients: halfway between two rows it has the mean value."""
-    if isinstance(record.evaluate, OverCluster):  # means and sums are, sizes have no ingredients
+    """Whether a computed column is linear in its ingredients, so that midway between two rows it has their mean value."""
+    if isinstance(record.evaluate, OverCluster):  # means and sums are linear; sizes have no ingredients
         return True
     here = {name: values[name] for name in record.ingredients}
     there = {name: np.roll(x, 1) for name, x in here.items()}

@@ -1,4 +1,4 @@
-"""Columns of a default formula that the observed rows of the response say nothing about are left out, and noted."""
+"""Leave out, with a note, columns of a default formula that the observed rows of the response cannot inform."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def without_unsupported(
     fitted: NDArray[np.bool_],
     asked: Collection[Column] = (),
 ) -> Draft:
-    """The draft without columns of a default formula that its rows do not support.
+    """The draft without the columns of a default formula that the data do not support.
 
     Parameters
     ----------
     base, seen
-        Base columns in all rows, and in those that models are fitted to.
+        Base columns in all rows, and in the rows to which models are fitted.
     fitted
-        (N,) bool, these rows.
+        (N,) bool, the rows to which models are fitted.
     asked
-        Columns that the user added to the default formula; they stay.
+        Columns that the user added to the default formula; they are kept.
     """
     draft = _without_unseen_levels(draft, base, fitted, asked)
     draft = _without_collinear(draft, base, fitted, asked)
@@ -64,7 +64,7 @@ def _without_unseen_levels(
             out |= dependent(X[rows])[len(before) :]
         if not out.all():
             left += [c for c, is_out in zip(columns, out, strict=True) if is_out and c not in asked]
-    text = f"not told apart from others in rows with '{block.name}', counted with the first level: "
+    text = f"not distinguishable from others in rows with '{block.name}', merged with the first level: "
     return without(draft, left, text)
 
 
@@ -73,15 +73,19 @@ def _without_collinear(
 ) -> Draft:
     """Drop complete columns that are combinations of others wherever the response is observed.
 
-    If there are fewer rows than columns, they stay, and `identified` refuses the model, because it is arbitrary which to
-    drop. In generalised models, whose priors are proper, such a column has only its prior; it is dropped if the prior
-    acts on a log mean, where its factor exp(N(0, 2.5^2)) per standard deviation of the column could overflow.
+    If there are fewer rows than columns, all are kept and `check_conditionals` refuses the model, because the choice
+    would be arbitrary. In generalised models, whose priors are proper, such a column has only its prior; it is dropped
+    if the prior acts on a log mean, where its factor exp(N(0, 2.5^2)) per standard deviation of the column could
+    overflow.
     """
     block = draft.block
     if draft.explicit or (proper(block) and not block.distribution.has_log_link):
         return draft
     complete = [c for c in block.fixed if c.over is None and c.base in base.complete]
-    asked = (*asked, *(() if block.method.fits_each_cluster else block.random))  # a slope needs its mean
+    asked = (
+        *asked,
+        *(() if block.method.fits_each_cluster else block.random),
+    )  # a random slope needs its fixed effect
     complete.sort(key=lambda c: c.base != INTERCEPT and c not in asked)
     X = column_values(complete, base.complete, base.codes, centred=True)
     out = np.zeros(len(complete), dtype=bool)
@@ -98,12 +102,12 @@ def _without_collinear(
 
 
 def _without_unseen(draft: Draft, seen: BaseValues, asked: Collection[Column]) -> Draft:
-    """Drop incomplete columns about whose coefficients the observed cells say nothing.
+    """Drop incomplete columns whose coefficients the observed cells do not inform.
 
     Columns that are never observed with the response, or are constant or combinations of complete columns where both
-    are observed, are dropped first, each checked separately. Then, among incomplete columns that are combinations of each
-    other, the one that is observed in the fewest rows with the response is dropped (the last by name if several are). So
-    the order of columns does not matter. Proper priors keep a column, as in `_without_collinear`.
+    are observed, are dropped first, each checked separately. Then, among incomplete columns that are combinations of
+    each other, the one observed in the fewest rows with the response is dropped (the last by name if there are
+    several), so the order of columns does not matter. Proper priors keep a column, as in `_without_collinear`.
     """
     block = draft.block
     if draft.explicit or (proper(block) and not block.distribution.has_log_link):
@@ -125,12 +129,12 @@ def _without_unseen(draft: Draft, seen: BaseValues, asked: Collection[Column]) -
         columns = [column for column in left if left[column] == why]
         each = f"(each {why})" if len(columns) > 1 else why
         draft = without(draft, columns, f"automatic predictor left out{whose}: ", f" {each}")
-    # those that are left may be observed together in more rows
+    # the remaining columns may be observed together in more rows
     return _without_unseen(draft, seen, asked)
 
 
 def _unseen(s: Evidence, asked: Collection[Column]) -> dict[Column, str]:
-    """Incomplete columns to leave out, and why; combinations of each other only if no column is left out on its own."""
+    """Incomplete columns to leave out, and why; combinations of each other only if none is left out individually."""
     left = {s.block.fixed[j]: why for j, why in unseen(s) if s.block.fixed[j] not in asked}
     if left:
         return left
@@ -142,7 +146,7 @@ def _unseen(s: Evidence, asked: Collection[Column]) -> dict[Column, str]:
 
 
 def without(draft: Draft, left: Collection[Column], text: str, why: str = "") -> Draft:
-    """The draft without these columns, with a note about it."""
+    """The draft without these columns, with a note."""
     if not left:
         return draft
     block = draft.block

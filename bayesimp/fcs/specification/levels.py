@@ -1,6 +1,6 @@
-"""Blocks whose columns must differ within clusters, or must not.
+"""Blocks whose columns must vary within clusters, or must not.
 
-A stratified model has a term for every cluster, which absorbs all differences between clusters. In a two-stage model the
+A stratified model has a term for each cluster, which absorbs all differences between clusters. In a two-stage model the
 coefficients of all columns that vary within clusters differ between clusters. A cluster-level variable is predicted by
 cluster-level variables and by the cluster means of all others. If a variable is observed in one cluster only, columns
 that are constant there cannot predict it.
@@ -53,12 +53,12 @@ def random_within_clusters(draft: Draft, data: IncompleteData, values: Mapping[s
 
 
 def within_clusters(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> Draft:
-    """The draft without columns that differ between clusters only, which a term for every cluster absorbs (`Stratified`).
+    """The draft without columns that vary only between clusters, which terms for clusters absorb (`Stratified`).
 
     Raises
     ------
     SpecificationError
-        The formula has no intercept, or such a column.
+        The formula has no intercept, or contains such a column.
     """
     _check_intercept(draft.block)
     return replace(draft, block=_within(draft, data, values))
@@ -70,7 +70,7 @@ def between_clusters(draft: Draft, data: IncompleteData, values: Mapping[str, Ar
     Raises
     ------
     SpecificationError
-        The formula has a column that differs within clusters.
+        The formula has a column that varies within clusters.
     DataError
         The response, or its trials, has several values in a cluster.
     """
@@ -94,15 +94,15 @@ def varying_in_one_cluster(draft: Draft, data: IncompleteData, values: Mapping[s
 
 
 def _check_one_value(block: ConditionalModel, data: IncompleteData) -> None:
-    """Refuse clusters whose rows disagree, because the value of their other rows is then unknown."""
+    """Refuse clusters whose rows disagree, because the value for their other rows is then unknown."""
     (name,) = block.responses
     differ = varies_within(data.column_values(name), data.codes)
     if differ.any():
         clusters = listing(data.clusters[differ])
         raise DataError(
-            f"'{name}' has several values in {int(differ.sum())} of {len(data.clusters)} clusters ({clusters}), and "
-            f"'{block.method.name}' imputes one a cluster. Make them agree, or set those that are wrong to missing; "
-            f"a variable of rows is imputed by methods={{'{name}': 'bayes'}}, for one."
+            f"'{name}' has several values in {int(differ.sum())} of {len(data.clusters)} clusters ({clusters}), but "
+            f"'{block.method.name}' imputes one value per cluster. Make them agree, or set wrong values to missing. "
+            f"A row-level variable is imputed by, for example, methods={{'{name}': 'bayes'}}."
         )
 
 
@@ -114,29 +114,29 @@ def _check_trials(block: ConditionalModel, data: IncompleteData, values: Mapping
     if differ.any():
         raise DataError(
             f"'{block.name}' has one value in each cluster, but its trials '{block.trials}' have several in "
-            f"{int(differ.sum())} of {len(data.clusters)} clusters ({listing(data.clusters[differ])}); make them agree, "
-            f"or impute it by rows: methods={{'{block.name}': 'bayes'}}."
+            f"{int(differ.sum())} of {len(data.clusters)} clusters ({listing(data.clusters[differ])}); make them "
+            f"agree, or impute it row by row: methods={{'{block.name}': 'bayes'}}."
         )
 
 
 def _check_random(block: ConditionalModel, varying: list[Column]) -> None:
-    """Refuse a random part that differs from the one of the method."""
+    """Refuse a random part that differs from that of the method."""
     if block.random and set(block.random) != set(varying):
         raise SpecificationError(
             f"'{block.name}': method '{block.method.name}' has random effects of all columns that vary within clusters "
-            f"({listing([c.name for c in varying], 10)}); write these in the random part, or none."
+            f"({listing([c.name for c in varying], 10)}); write all of these in the random part, or none."
         )
 
 
 def _check_intercept(block: ConditionalModel) -> None:
     if not any(c.base == INTERCEPT and c.over is None for c in block.fixed):
         raise SpecificationError(
-            f"'{block.name}': method '{block.method.name}' has a term for every cluster; take the 0 out of its formula."
+            f"'{block.name}': method '{block.method.name}' has a term for each cluster; remove the 0 from its formula."
         )
 
 
 def _between_only(column: Column, data: IncompleteData, values: Mapping[str, Array]) -> bool:
-    """Whether a column other than the intercept differs between clusters only."""
+    """Whether a column other than the intercept varies only between clusters."""
     if column.base == INTERCEPT:
         return column.over is not None
     return column.over is None and not varies_within(values[column.base], data.codes).any()
@@ -150,8 +150,8 @@ def _within(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> 
     names = listing([c.name for c in static])
     if draft.explicit:
         raise SpecificationError(
-            f"'{block.name}': {names} differ(s) between clusters only, and method '{block.method.name}' has a term for "
-            "every cluster, next to which it adds nothing; take it out of the formula, or use 'bayes' or 'mlmi'."
+            f"'{block.name}': {names} vary only between clusters, but method '{block.method.name}' has a term for "
+            "each cluster, which makes them redundant. Remove them from the formula, or use 'bayes' or 'mlmi'."
         )
     fixed = tuple(c for c in block.fixed if c not in static)
     return replace(block, fixed=fixed, notes=(*block.notes, f"between clusters only, left out: {names}"))
@@ -162,7 +162,7 @@ def _between(block: ConditionalModel, data: IncompleteData, values: Mapping[str,
     for c in block.fixed:
         if c.within or (c.over is not None and c.base != INTERCEPT):
             raise SpecificationError(
-                f"'{block.name}' is imputed once per cluster, and '{c.name}' differs within clusters; take it out."
+                f"'{block.name}' is imputed once per cluster, but '{c.name}' varies within clusters; remove it."
             )
         plain = c.over is None and c.base != INTERCEPT
         same = plain and not varies_within(values[c.base], data.codes).any()

@@ -1,7 +1,7 @@
-"""Changes of default formulas: ``~ . + x``, ``~ . - x``, ``~ . + (1 + x | study)``.
+"""Changes to default formulas: ``~ . + x``, ``~ . - x``, ``~ . + (1 + x | study)``.
 
-``.`` stands for the default predictors of a variable. A random term replaces the default one; a predictor is removed with
-its cluster mean; cluster means are added in the same way as to a default formula.
+``.`` stands for the default predictors of a variable. A random term replaces the default one; a predictor is removed
+together with its cluster mean; cluster means are added as in a default formula.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Term = tuple[Node, ...]
 
 @dataclass(frozen=True)
 class Given:
-    """Formula of a block.
+    """The formula of a block.
 
     Attributes
     ----------
     explicit
-        Whether the user wrote all of it.
+        Whether the user wrote the whole formula.
     without
         Cluster means, ``cluster_mean(x)``, that must not be added.
     asked
@@ -49,18 +49,18 @@ def edited(
     responses: tuple[str, ...],
     every: bool = False,
 ) -> tuple[Given, set[str], set[str]]:
-    """A default formula after a change; terms that were to be removed but are not there, and those that were removed.
+    """A default formula after a change, the terms to remove that it lacks, and those that were removed.
 
     Parameters
     ----------
     every
-        Whether the change is for all variables. Then a term that holds the response is left out of its formula, and so is
-        a random term for methods without one.
+        Whether the change is for all variables. Then a term that contains the response is left out of its formula, as
+        is a random term for methods without one.
 
     Raises
     ------
     SpecificationError
-        A term that is to be removed is not there (not if ``every``).
+        A term to remove is not there (unless ``every``).
     """
     own = {*responses, *(d for d in base.users if base.roots(d) & set(responses))}
     formula = default.formula.formula
@@ -76,14 +76,14 @@ def edited(
     if made.absent and not every:
         raise error(
             change.text,
-            f"{listing(sorted(made.absent))} cannot be removed: by default '{name}' is predicted by {shown}",
+            f"{listing(sorted(made.absent))} cannot be removed: the default predictors of '{name}' are {shown}",
         )
     numbers = [term for term in change.terms if isinstance(term[1], Number)]
     parts = ["1" if has_intercept(numbers or before) else "0", *(_spelled(term) for term in terms.values())]
     random, skipped = _random(change, formula.random[0] if formula.random else None, own, every)
     skipped = made.skipped + skipped
     left = " + ".join(write(Name(response)) for response in responses)
-    notes = (f"of {change.text!r} not for itself: {', '.join(skipped)}",) if skipped else ()
+    notes = (f"{change.text!r} without terms that contain it: {', '.join(skipped)}",) if skipped else ()
     given = Given(
         predictors(f"{left} ~ {' + '.join(parts)}{random}"),
         default.explicit,
@@ -123,7 +123,7 @@ def _terms(change: Edit) -> list[tuple[str, Term]]:
 
 
 def _stands_for(term: Term, terms: dict[frozenset[Node], Term]) -> frozenset[Node] | None:
-    """The default term that is meant: the same, or ``log1p(x)`` or ``C(x)`` if x is written."""
+    """The default term to which a term refers: the same, or ``log1p(x)`` or ``C(x)`` for x."""
     if frozenset(term) in terms:
         return frozenset(term)
     for key, (first, *rest) in terms.items():
@@ -134,7 +134,7 @@ def _stands_for(term: Term, terms: dict[frozenset[Node], Term]) -> frozenset[Nod
 
 
 def _random(change: Edit, default: RandomTerm | None, own: set[str], every: bool) -> tuple[str, list[str]]:
-    """The random part, and its terms that are left out because they contain the response."""
+    """The random part, and the terms left out because they contain the response."""
     if change.random is None:
         return f" + ({default.columns} | {default.group})" if default else "", []
     if default is None and every:  # a method without

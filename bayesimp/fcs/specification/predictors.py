@@ -1,4 +1,4 @@
-"""Predictors as formulas, from what the user gives (formulas, lists, tables, mice's matrix) or by default."""
+"""Predictors as formulas, from the user's input (formulas, lists, tables, mice's matrix) or by default."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def read_predictors(
     default: Callable[[str], Given],
     analyses: Mapping[str, str],
 ) -> dict[str, Given]:
-    """Formula by block; that of ``default`` if ``given`` does not mention the block.
+    """Block -> formula; that of ``default`` if ``given`` does not mention the block.
 
-    analyses: responses whose formula is an analysis, which `default` has; the user gives no other.
+    analyses: responses whose formula is an analysis, returned by `default`; the user must not give another.
 
     Raises
     ------
     SpecificationError
-        A name is not imputed, a formula or its left-hand side does not fit, a table is not a table of codes, or a
-        change of a default formula is impossible.
+        A name is not imputed, a formula or its left-hand side does not match, a table does not contain codes, or a
+        default formula cannot be changed as requested.
     """
     data, found = base.data, {}
     entries, every = _entries(given, data, responses)
@@ -50,8 +50,8 @@ def read_predictors(
         name = _key(key, data, responses)
         if name in analyses:
             raise SpecificationError(
-                f"predictors: '{name}' is the response of the analysis '{analyses[name]}', which is its model; take its "
-                "predictors out."
+                f"predictors: '{name}' is the response of the analysis '{analyses[name]}', which is its model; remove "
+                "its predictors."
             )
         change = edit(value) if isinstance(value, str) and "~" in value else None
         if change is not None:
@@ -61,7 +61,7 @@ def read_predictors(
         text, explicit, notes = _as_formula(name, value, data, multilevel[name])
         formula = predictors(text)
         _check_left(formula.formula.responses, name, responses)
-        asked = () if explicit else formula.fixed.terms  # of a list, or a row of a table
+        asked = () if explicit else formula.fixed.terms  # from a list or a row of a table
         found[name] = Given(formula, explicit, notes, asked=asked)
     rest = [name for name in responses if name not in found]
     if every is None:
@@ -77,7 +77,7 @@ def _every(
     responses: Mapping[str, tuple[str, ...]],
     default: Callable[[str], Given],
 ) -> dict[str, Given]:
-    """One change of the default formulas of several blocks."""
+    """Apply one change to the default formulas of several blocks."""
     found, absent, lost = {}, set(), set()
     for name in names:
         found[name], not_there, there = edited(change, name, default(name), base, responses[name], every=True)
@@ -85,8 +85,8 @@ def _every(
         lost |= there
     if absent - lost:
         raise SpecificationError(
-            f"Formula {change.text!r}: {listing(sorted(absent - lost))} cannot be removed: no default formula has "
-            f"it ({', '.join(found)})."
+            f"Formula {change.text!r}: {listing(sorted(absent - lost))} cannot be removed because no default formula "
+            f"has it ({', '.join(found)})."
         )
     return found
 
@@ -107,9 +107,11 @@ def default_predictors(
     logs: Mapping[str, str],
     without: Collection[str] = (),
 ) -> Given:
-    """All complete columns, all other incomplete variables and all derived columns that do not depend on the response,
-    except constants, combinations of others, and factors with very many levels. logs: incomplete variables that enter
-    through a function (`feedback`); without: variables that are left out."""
+    """All complete columns, all other incomplete variables, and all derived columns that do not depend on the response.
+
+    Exceptions are constants, combinations of others, and factors with very many levels. logs: incomplete variables that
+    enter through a function (`feedback`); without: variables to leave out.
+    """
     data = base.data
     complete, notes = _complete_predictors(base)
     others = [v for v in base.incomplete if v not in responses and v not in without]
@@ -135,42 +137,43 @@ def _complete_predictors(base: BaseColumns) -> tuple[list[str], tuple[str, ...]]
     for name in data.variables:
         if not data.variable(name).distribution.is_imputable and name not in base.derived:
             notes.append(
-                f"'{name}' is {data.frame[name].dtype} (family 'none'), neither imputed nor a predictor"
+                f"'{name}' has type {data.frame[name].dtype} (family 'none') and is neither imputed nor a predictor"
             )
             continue
         if name in base.incomplete or data.missing(name).any() or name in base.derived:
             continue
         levels = data.frame[name].nunique()
         if levels < 2:
-            notes.append(f"'{name}' is constant, and so is not a predictor")
+            notes.append(f"'{name}' is constant, so it is not a predictor")
             continue
         if what := names_rows(data, name):
             notes.append(
-                f"'{name}' looks like {what}, and so is not a predictor by default; to use it, write it in a formula"
+                f"'{name}' looks like {what}, so it is not a predictor by default; to use it, write it in a formula"
             )
             continue
-        number = is_numeric_dtype(data.frame[name].infer_objects().dtype)  # in objects, too
+        number = is_numeric_dtype(data.frame[name].infer_objects().dtype)  # also in object columns
         factor = _term(name, data) != write(Name(name)) or not number
         if factor and levels > MOST_LEVELS:
             hint = stored_as_text(data.frame[name])
             advice = (
-                f"{hint}: pandas.to_numeric(table['{name}'], errors='coerce') makes it numbers, and anything else missing"
+                f"{hint}: pandas.to_numeric(table['{name}'], errors='coerce') makes it numbers, and anything else "
+                "missing"
                 if hint
                 else "to use it, write it in a formula"
             )
-            notes.append(f"'{name}' has {levels} levels, and so is not a predictor by default; {advice}")
+            notes.append(f"'{name}' has {levels} levels, so it is not a predictor by default; {advice}")
             continue
         columns = base.columns(Part(True, ((read(_term(name, data)),),)), name)
         new = np.column_stack([base.complete[c.base] for c in columns if c.base != "Intercept"])
         if dependent(np.hstack([kept, new]))[kept.shape[1] :].any():
             notes.append(
-                f"'{name}' is a combination of the complete variables before it, and so is not a predictor"
+                f"'{name}' is a combination of the complete variables before it, so it is not a predictor"
             )
             continue
         if _like_ids(data, name):
             notes.append(
-                f"'{name}' may number the rows, and is a predictor all the same: it holds whole numbers, no two alike in "
-                f"a cluster. families={{'{name}': 'none'}} keeps it out"
+                f"'{name}' may number the rows, but is a predictor: it holds whole numbers that do not repeat within "
+                f"a cluster. families={{'{name}': 'none'}} excludes it"
             )
         kept = np.hstack([kept, new])
         names.append(name)
@@ -209,7 +212,7 @@ def _independent(
 
 
 def _term(name: str, data: IncompleteData) -> str:
-    """A main effect as a formula term; numbers that are declared as categories become a factor."""
+    """A main effect as a formula term; numbers declared as categories become a factor."""
     factor = name in data.families and data.variable(name).distribution.is_factor
     declared = factor and is_numeric_dtype(data.frame[name].dtype)
     return f"C({write(Name(name))})" if declared else write(Name(name))
@@ -223,7 +226,7 @@ def _levels(base: BaseColumns, name: str) -> list[str]:
 def _entries(
     given: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]]
 ) -> tuple[dict[str, Any], Edit | None]:
-    """A formula or list of names by variable or block, and a change of all other formulas."""
+    """Variable or block -> formula or list of names, and a change to all other formulas."""
     if given is None:
         return {}, None
     if isinstance(given, str):
@@ -234,7 +237,7 @@ def _entries(
         return dict(given), None
     if not isinstance(given, Sequence) or not all(isinstance(f, str) for f in given):
         raise SpecificationError(
-            f"predictors must be formulas, lists of names by variable, or a table of codes, got {type(given).__name__}."
+            f"predictors must be formulas, lists of names by variable, or a table of codes; got {type(given).__name__}."
         )
     entries: dict[str, Any] = {}
     every: Edit | None = None
@@ -243,7 +246,7 @@ def _entries(
         if change is not None and not change.responses:
             if every is not None:
                 raise SpecificationError(
-                    "predictors: two changes of all formulas; one, '~ . + x - z', is possible."
+                    "predictors: there are two changes to all formulas; combine them into one, '~ . + x - z'."
                 )
             every = change
             continue
@@ -251,12 +254,12 @@ def _entries(
         whole = [name for name, members in responses.items() if left and set(left) == set(members)]
         if len(left) != 1 and not whole:
             raise SpecificationError(
-                f"predictors: {text!r} must have the variable (or block) on its left side; '~ . + x' alone adds x to all "
-                "default formulas."
+                f"predictors: {text!r} must have the variable (or block) on its left side; '~ . + x' alone adds x to "
+                "all default formulas."
             )
         key = whole[0] if whole else left[0]
         if key in entries:
-            raise SpecificationError(f"predictors: two formulas for '{key}'; one is possible.")
+            raise SpecificationError(f"predictors: there are two formulas for '{key}'; give one.")
         entries[key] = text
     return entries, every
 
@@ -274,14 +277,14 @@ def _is_table(given: Any) -> bool:
 
 
 def _from_table(given: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    """The rows of a table of codes; it is mice's if it has codes other than 0 and 1."""
+    """Read the rows of a table of codes, which is mice's if it has codes other than 0 and 1."""
     rows = {
         str(name): {str(column): value for column, value in row.items()}
         for name, row in (given.iterrows() if isinstance(given, pd.DataFrame) else given.items())
     }
     codes = {value for row in rows.values() for value in row.values()}
     used: dict[str, Any] = {}
-    if codes <= {0, 1}:  # True and False too
+    if codes <= {0, 1}:  # or True and False
         used = {name: [column for column, value in row.items() if value] for name, row in rows.items()}
     else:
         used = from_mice(rows, data)
@@ -290,7 +293,7 @@ def _from_table(given: Any, data: IncompleteData, responses: Mapping[str, tuple[
         raise SpecificationError(
             f"predictors: row '{unknown[0]}' is not a variable. {suggestion(unknown[0], [*data.variables, *responses])}"
         )
-    return {name: value for name, value in used.items() if name in responses}  # others are not imputed
+    return {name: value for name, value in used.items() if name in responses}  # the others are not imputed
 
 
 def _key(key: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]]) -> str:
@@ -303,7 +306,7 @@ def _key(key: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]
         )
     if key in data.variables:
         why = "not imputed (its method is None, or it is derived)" if data.missing(key).any() else "complete"
-        raise SpecificationError(f"predictors: '{key}' is {why}; take its predictors out.")
+        raise SpecificationError(f"predictors: '{key}' is {why}; remove its predictors.")
     raise SpecificationError(f"predictors: {key!r} is not a variable. {suggestion(key, responses)}")
 
 
@@ -314,16 +317,16 @@ def _as_formula(
     if isinstance(value, str):
         if "~" not in value:
             raise SpecificationError(
-                f"predictors: {value!r} of '{name}' is not a formula; write '~ {value}' or ['...']."
+                f"predictors: {value!r} for '{name}' is not a formula; write '~ {value}' or ['...']."
             )
         return value, True, ()
     if not isinstance(value, Sequence | pd.Index | np.ndarray) or not all(isinstance(v, str) for v in value):
-        raise SpecificationError(f"predictors: '{name}' needs a formula or a list of names, got {value!r}.")
+        raise SpecificationError(f"predictors: '{name}' needs a formula or a list of names; got {value!r}.")
     names = [v for v in value if v != data.cluster]
     if name in names:
-        raise SpecificationError(f"predictors: '{name}' predicts itself; take it out of its own list.")
+        raise SpecificationError(f"predictors: '{name}' predicts itself; remove it from its own list.")
     notes = (
-        (f"'{data.cluster}' is the cluster, and so is not a predictor",)
+        (f"'{data.cluster}' is the cluster, so it is not a predictor",)
         if len(names) < len(value) and not multilevel
         else ()
     )

@@ -1,7 +1,7 @@
-"""What FCS fits, as records: base columns, columns computed from them, and the blocks in their order.
+"""Records of what FCS fits: base columns, columns computed from them, and blocks in order.
 
-A base column is complete (a column of ``X``), incomplete (a variable that is imputed) or derived from others, row by row.
-The columns that X* and Z* of a block may hold: `bayesimp.formulas.columns`.
+A base column is complete (a column of ``X``), incomplete (an imputed variable) or derived from others, row by row.
+`bayesimp.formulas.columns` describes the columns that X* and Z* of a block may contain.
 """
 
 from __future__ import annotations
@@ -31,22 +31,23 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ConditionalModel:
-    """Variables imputed together, by one model.
+    """Variables imputed jointly by one model.
 
     Attributes
     ----------
     fixed, random
         Columns of X* and Z*, shared by the responses; ``random`` is empty for single-level methods.
     notes
-        What was chosen by default, and why.
+        Default choices and their reasons.
     family
-        Family of the responses: ``"normal"``, or that of the one response.
+        Family of the responses: ``"normal"``, or that of the single response.
     levels
-        The numbers of its levels in the base column, in order (`IncompleteData.level_values`); empty for numbers.
+        Numbers that represent its levels in the base column, in order (`IncompleteData.level_values`); empty for
+        numbers.
     trials
         Base column of binomial trials.
     contextual
-        Cluster means whose coefficients are shrunk (`bayesimp.priors.Contextual`), each with the bound of that
+        Cluster means whose coefficients are shrunk (`bayesimp.priors.Contextual`), each with the bound of its
         coefficient for each response, in the units of the data.
     """
 
@@ -63,13 +64,13 @@ class ConditionalModel:
 
     @property
     def bounds(self) -> Array:
-        """(p, responses) bounds of contextual effects; inf for columns that are none."""
+        """Bounds (p, responses) of contextual effects; inf for other columns."""
         known = dict(self.contextual)
         return np.array([known.get(column, (np.inf,) * len(self.responses)) for column in self.fixed])
 
     @property
     def predictors(self) -> int:
-        """r, the number of linear predictors: K - 1 for a categorical variable with K levels, else one per response."""
+        """The number r of linear predictors: K - 1 for a categorical variable with K levels, else one per response."""
         return self.distribution.predictors(len(self.levels)) * len(self.responses)
 
     @property
@@ -85,21 +86,21 @@ class Conditionals:
     Attributes
     ----------
     complete, X
-        Names of the complete base columns and their values (N, p), rows as in the table; the first is the
-        Intercept, 1 everywhere.
+        Names of the complete base columns and their values (N, p), with rows as in the table; the first is the
+        Intercept, which is 1.
     incomplete
-        Variables that are imputed, in the table's order.
+        Imputed variables, in the table's order.
     derived
-        Derived columns, in an order in which each can be computed from those before.
+        Derived columns, in order of computation.
     blocks
         Blocks in the order of visits; a block may occur twice.
     written
-        Spelling of base columns and levels in formulas, by name.
+        Name of a base column or level -> its spelling in formulas.
     exact
-        Imputed columns that hold whole numbers (empty array) or only certain values: levels or, for methods that match,
+        Imputed columns that hold whole numbers (empty array) or certain values only: levels or, for methods that match,
         the observed values.
     analyses
-        Response -> analysis that its values are drawn from (specification/analyses.py).
+        Response -> analysis from which its values are drawn (specification/analyses.py).
     drawn
         Blocks whose values are drawn given analyses: those of the responses and of the covariates.
     """
@@ -116,7 +117,7 @@ class Conditionals:
 
 
 def formula_text(block: ConditionalModel, cluster: str, written: Mapping[str, str] | None = None) -> str:
-    """The formula of a block as it will be fitted: ``y1 ~ 1 + y2 + (1 | study)``.
+    """The formula of a block as fitted: ``y1 ~ 1 + y2 + (1 | study)``.
 
     ``written``: as in `Conditionals`.
     """
@@ -136,7 +137,7 @@ def _link(block: ConditionalModel) -> str:
 
 
 def text(conditionals: Conditionals, cluster: str) -> str:
-    """One line for each block and derived column, then the notes, each with the variables that it concerns."""
+    """A line for each block and derived column, then the notes, each with the variables that it concerns."""
     blocks = {block.name: block for block in conditionals.blocks}
     methods = {name: _method(block) for name, block in blocks.items()}
     width = max(map(len, methods.values()), default=0)
@@ -165,7 +166,7 @@ def summed(columns: tuple[Column, ...], written: Mapping[str, str]) -> str:
 
 
 def _text(column: Column, written: Mapping[str, str]) -> str:
-    """A column as a formula spells it."""
+    """A column as written in a formula."""
     if column.name in written or (column.over is None and not column.within):
         return written.get(column.name, column.name)
     base = written.get(column.base, column.base)

@@ -1,4 +1,4 @@
-"""Options of FCS other than its models, read and checked: cells to fill, rows to ignore, functions."""
+"""Read and check the options of FCS other than its models: cells to fill, rows to ignore, functions."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ __all__ = ["check_ignore", "checked_post", "fitted_rows", "requested_cells"]
 def requested_cells(
     data: IncompleteData, where: Any, ignore: Any
 ) -> tuple[dict[str, np.ndarray], IncompleteData, np.ndarray]:
-    """The cells that are imputed, the table without those of them that are observed, and the rows left out of all fits.
+    """The cells to impute, the table without those that are observed, and the rows left out of all fits.
 
     Returns
     -------
-    (n,) bool by variable that the user names; the table; (n,) bool.
+    Variable named by the user -> (n,) bool; the table; (n,) bool.
 
     Raises
     ------
     SpecificationError, DataError
-        A mask does not fit the table, or nothing is left to fit models to.
+        A mask does not match the table, or nothing is left to which models could be fitted.
     """
     masks = _masks(data, where)
     return masks, _held_out(data, masks), _ignored_rows(data, ignore)
 
 
 def _masks(data: IncompleteData, where: Any) -> dict[str, np.ndarray]:
-    """(n,) bool by variable; variables that are not named have the default."""
+    """Variable -> (n,) bool; variables that are not named have the default."""
     if where is None:
         return {}
     names = getattr(where, "columns", where)
     if not (isinstance(where, Mapping) or hasattr(where, "columns")):
         raise SpecificationError(
-            "where takes a table of True and False with the columns that it concerns, or {variable: (n,) bool}; got "
+            "where takes a table of True and False with columns named as in the data, or {variable: (n,) bool}; got "
             f"{type(where).__name__}."
         )
     found = {}
@@ -55,32 +55,32 @@ def _masks(data: IncompleteData, where: Any) -> dict[str, np.ndarray]:
 
 
 def _bool(mask: Any, data: IncompleteData, what: str) -> np.ndarray:
-    """(n,) bool, rows as in the table."""
+    """A mask (n,) bool, with rows as in the table."""
     n = len(data.frame)
     if isinstance(mask, pd.Series) and data._backend is None and not mask.index.equals(data.frame.index):
         raise SpecificationError(
-            f"{what} has another index than the table. If its rows are in the order of the table, give "
+            f"{what} has a different index from the table. If its rows are in the order of the table, give "
             ".to_numpy(); if not, sort it first: .reindex(table.index)."
         )
     array = np.asarray(mask)
     if array.shape != (n,) or array.dtype.kind != "b":
         raise SpecificationError(
-            f"{what} must be {n:,} values True or False, one per row; got {array.dtype} {array.shape}."
+            f"{what} must have {n:,} values True or False, one per row; got {array.dtype} {array.shape}."
         )
     return array.copy()
 
 
 def _ignored_rows(data: IncompleteData, ignore: Any) -> np.ndarray:
-    """(N,) bool, the rows that no model is fitted to; checked to leave at least two clusters."""
+    """The rows to which no model is fitted, (N,) bool; at least two clusters must be left."""
     if ignore is None:
         return np.zeros(len(data.frame), dtype=bool)
     rows = _bool(ignore, data, "ignore")
     if rows.all():
-        raise DataError("ignore leaves no row to fit a model to.")
+        raise DataError("ignore leaves no rows to which a model could be fitted.")
     left = len(np.unique(data.codes[~rows]))
     if left < 2:
         raise DataError(
-            f"ignore leaves {int((~rows).sum()):,} rows of 1 cluster to fit models to; keep rows of several."
+            f"ignore leaves {int((~rows).sum()):,} rows of only 1 cluster; keep rows of several clusters."
         )
     return rows
 
@@ -105,14 +105,15 @@ def _held_out(data: IncompleteData, where: Mapping[str, np.ndarray]) -> Incomple
 def fitted_rows(
     spec: Conditionals, data: IncompleteData, ignore: np.ndarray
 ) -> tuple[Conditionals, IncompleteData]:
-    """The rows that models are fitted to."""
+    """The rows to which models are fitted."""
     if not ignore.any():
         return spec, data
     rest = data.part(data.frame[~ignore])
     unseen = [name for name in spec.incomplete if rest.missing(name).all()]
     if unseen:
         raise DataError(
-            f"ignore leaves no observed value of {listing(unseen)} to fit its model to, in {len(rest):,} rows."
+            f"ignore leaves no observed value of {listing(unseen)} in {len(rest):,} rows, so its model cannot be "
+            "fitted."
         )
     return replace(spec, X=spec.X[~ignore]), rest
 
@@ -142,6 +143,6 @@ def checked_post(post: Any, spec: Conditionals) -> dict[str, Callable]:
             raise SpecificationError(f"post['{name}']: {method.refusal('post', name)}")
         if not callable(function):
             raise SpecificationError(
-                f"post['{name}'] must be a function of the values drawn, got {function!r}."
+                f"post['{name}'] must be a function of the drawn values; got {function!r}."
             )
     return dict(post or {})

@@ -1,4 +1,4 @@
-"""Which conditional models take a shift of what they impute (`bayesimp.shift`); others are refused before sampling."""
+"""Check that conditional models can shift their imputed values (`bayesimp.shift`), before sampling."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["checked_shift"]
 
 
 def checked_shift(shift: Shift | None, spec: Conditionals, data: IncompleteData) -> Shift:
-    """The shift with its groups and levels checked against the table; refused where a block cannot make it.
+    """The shift, with groups and levels checked against the table; refused if a block cannot apply it.
 
     Raises
     ------
     SpecificationError
-        A PyMC model draws the values; levels have numbers of their own, but the values are drawn given an analysis; or
-        the groups vary within the clusters of a variable that has one value in each.
+        A PyMC model draws the values; levels have separate shifts but the values are drawn given an analysis; or the
+        groups vary within clusters and the variable is cluster-level.
     """
     shift = (Shift() if shift is None else shift).checked(spec.incomplete, data)
     for block in spec.blocks:
@@ -26,13 +26,13 @@ def checked_shift(shift: Shift | None, spec: Conditionals, data: IncompleteData)
                 continue
             if block.method.name == "pymc" and not block.distribution.is_normal:
                 raise SpecificationError(
-                    f"'{name}': a PyMC model draws the values of a {block.family} variable itself, so that its linear "
+                    f"'{name}': a PyMC model draws the values of a {block.family} variable itself, so its linear "
                     "predictor cannot be shifted. Use 'bayes', or leave the variable out of shift."
                 )
             if name in spec.drawn and shift.by_level(name):
                 raise SpecificationError(
-                    f"shift of '{name}': where values are drawn given an analysis (analysis=), all levels move against "
-                    "the first alike, by one number. Give one number, or leave analysis= out."
+                    f"shift of '{name}': if values are drawn given an analysis (analysis=), all levels move relative "
+                    "to the first by the same number. Give one number, or leave analysis= out."
                 )
             if block.method.level == "cluster":
                 shift.check_constant(name, data)

@@ -1,4 +1,4 @@
-"""Columns of conditional models as numbers before anything is imputed, and which of them are combinations of others."""
+"""Columns of conditional models as numbers before imputation, and a test for linear dependence."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from bayesimp.table.incomplete import IncompleteData
 __all__ = ["TOLERANCE", "BaseValues", "column_values", "dependent", "evaluated", "filled", "observed"]
 
 TOLERANCE = 1e-7  # the same as `formulas.design.TOLERANCE`
-ROUND_OFF = 1e-12  # share of the largest value that round-off may leave of a constant less its mean
+ROUND_OFF = 1e-12  # share of the largest value that round-off may leave of a constant minus its mean
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class BaseValues:
-    """The base columns of all models as numbers, computed once for every step that asks what the table says.
+    """The base columns of all models as numbers, computed once for all steps that use them.
 
     Attributes
     ----------
@@ -33,9 +33,9 @@ class BaseValues:
     complete
         Complete base column -> (N,) values.
     incomplete
-        Variables that are imputed.
+        Imputed variables.
     derived
-        Columns derived from these, each after those that it needs.
+        Columns derived from these, in order of computation.
     """
 
     data: IncompleteData
@@ -45,7 +45,7 @@ class BaseValues:
 
     @classmethod
     def of(cls, base: BaseColumns, rows: NDArray[np.bool_] | None = None) -> BaseValues:
-        """The columns that formulas have asked for, once all formulas are known; in (N,) rows, or in all."""
+        """The columns that all formulas need, in the given rows (N,) or in all; call it when all formulas are known."""
         if rows is None or rows.all():
             return cls(base.data, base.complete, base.incomplete, tuple(base.derived.values()))
         complete = {name: x[rows] for name, x in base.complete.items()}
@@ -60,24 +60,24 @@ class BaseValues:
 
     @cached_property
     def filled(self) -> dict[str, Array]:
-        """The same with missing cells drawn from observed ones."""
+        """As `observed`, with missing cells drawn from observed ones."""
         return filled(self.data, self.complete, self.incomplete, self.derived)
 
     @property
     def codes(self) -> NDArray[np.int64]:
-        """(N,) position of each row's cluster among those of the table."""
+        """The position (N,) of each row's cluster among those of the table."""
         return self.data.codes
 
     @cached_property
     def varying(self) -> frozenset[str]:
-        """Base columns with more than one observed value within some cluster."""
+        """Base columns with more than one observed value in some cluster."""
         return frozenset(name for name, x in self.observed.items() if varies_within(x, self.codes).any())
 
 
 def observed(
     data: IncompleteData, complete: Mapping[str, Array], incomplete: Iterable[str], derived: Iterable[Derived]
 ) -> dict[str, Array]:
-    """(N,) values of every base column, NaN where the column or an ingredient is missing."""
+    """Values (N,) of every base column, NaN where the column or an ingredient is missing."""
     values = dict(complete)
     values |= {name: data.column_values(name) for name in incomplete}
     for record in derived:
@@ -90,7 +90,7 @@ def observed(
 
 
 def evaluated(record: Derived, values: Mapping[str, Array], codes: NDArray[np.integer]) -> Array:
-    """(N,) values of a derived column; cluster means are taken over the cells that have a value."""
+    """Values (N,) of a derived column; cluster means are taken over the cells that have a value."""
     there = np.ones(len(codes), dtype=bool)
     for name in record.ingredients:
         there &= ~np.isnan(values[name])
@@ -100,8 +100,11 @@ def evaluated(record: Derived, values: Mapping[str, Array], codes: NDArray[np.in
 def filled(
     data: IncompleteData, complete: Mapping[str, Array], incomplete: Iterable[str], derived: Iterable[Derived]
 ) -> dict[str, Array]:
-    """The same with missing cells drawn from observed ones. Like imputations, these values are in general position, so
-    that only columns that are always combinations of others appear as such."""
+    """As `observed`, with missing cells drawn from observed ones.
+
+    Like imputations, these values are in general position, so only columns that are always combinations of others
+    appear as such.
+    """
     values = dict(complete)
     for k, name in enumerate(incomplete):
         column = np.array(data.column_values(name))
@@ -109,7 +112,7 @@ def filled(
         rng = np.random.default_rng(k)
         if varies_within(column, data.codes).any() or np.bincount(data.codes[~hole]).max() < 2:
             column[hole] = rng.choice(column[~hole], hole.sum())
-        else:  # one value a cluster
+        else:  # one value per cluster
             of_cluster = rng.choice(column[~hole], len(data.clusters))
             of_cluster[data.codes[~hole]] = column[~hole]
             column = of_cluster[data.codes]
@@ -122,9 +125,9 @@ def filled(
 def column_values(
     columns: Sequence[Column], values: Mapping[str, Array], codes: NDArray[np.integer], centred: bool = False
 ) -> Array:
-    """(N, p) columns of X* or Z*. Cluster means are taken over the cells that have a value.
+    """Columns (N, p) of X* or Z*. Cluster means are taken over the cells that have a value.
 
-    centred: products with cluster means have centred factors if that gives the same model (scale/products.py), so that
+    centred: products with cluster means have centred factors if this gives the same model (scale/products.py), so that
     linear dependence does not depend on the origin.
     """
     matrix = np.empty((len(codes), len(columns)), order="F")
@@ -144,7 +147,7 @@ def column_values(
 
 
 def _less_mean(columns: Sequence[Column], values: Mapping[str, Array]) -> dict[str, Array]:
-    """Base columns of products less the mean of their values."""
+    """Base columns of products minus their means."""
     out = {INTERCEPT: values[INTERCEPT]} if INTERCEPT in values else {}
     for name in {name for column in columns if column.over for name in (column.base, *column.over)} - set(
         out
@@ -156,12 +159,12 @@ def _less_mean(columns: Sequence[Column], values: Mapping[str, Array]) -> dict[s
 def _over_clusters(
     x: Array, codes: NDArray[np.integer], sum: bool = False, tolerance: float = 1e-12
 ) -> Array:
-    """(N,) mean or sum of the values in each row's cluster; NaN if it has none."""
+    """Mean or sum (N,) of the values in each row's cluster; NaN if it has none."""
     m = int(codes.max()) + 1
     there = np.isfinite(x)
     total = np.bincount(codes, np.where(there, x, 0.0), m)
     count = np.bincount(codes, there, m)
-    # columns that are already centred leave only round-off, which does not count as a column
+    # columns that are already centred leave only round-off, which counts as zero
     total[np.abs(total) <= tolerance * count * np.abs(x[there]).max(initial=0.0)] = 0.0
     with np.errstate(invalid="ignore"):
         mean = total / count
@@ -169,7 +172,7 @@ def _over_clusters(
 
 
 def dependent(matrix: Array, tolerance: float = TOLERANCE) -> NDArray[np.bool_]:
-    """(p,) whether each column is a combination of those before it, up to ``tolerance`` of its length.
+    """Whether each column is a combination of those before it, (p,), up to ``tolerance`` of its length.
 
     This is Gram-Schmidt on the triangle of a QR decomposition, whose columns have the same lengths and angles; dependent
     columns are skipped.

@@ -36,7 +36,7 @@ class Visits:
     incomplete
         The variables of all blocks, in the table's order.
     order
-        Names of blocks in the order in which they are visited; a name may occur twice.
+        Names of blocks in the order of visits; a name may occur twice.
     """
 
     responses: Mapping[str, tuple[str, ...]]
@@ -59,7 +59,7 @@ def read_visits(
     Raises
     ------
     SpecificationError
-        Of `_read_blocks`, `_read_methods` and `_ordered`; or nothing is to be imputed.
+        As for `_read_blocks`, `_read_methods` and `_ordered`, or there is nothing to impute.
     DataError
         A variable has no observed value.
     """
@@ -79,7 +79,7 @@ def read_visits(
 def _read_blocks(
     blocks: Mapping[str, Sequence[str]] | None, data: IncompleteData, derived: Mapping[str, str]
 ) -> dict[str, tuple[str, ...]]:
-    """Responses by block, in the table's order; a variable without a block is a block by itself.
+    """Block -> responses, in the table's order; a variable without a block forms its own.
 
     Raises
     ------
@@ -93,12 +93,10 @@ def _read_blocks(
         for member in members:
             _check_variable("blocks", member, data)
             if member in derived:
-                raise SpecificationError(
-                    f"blocks: '{member}' is derived, so it is not imputed by a block as well."
-                )
+                raise SpecificationError(f"blocks: '{member}' is derived, so a block cannot impute it.")
             if not data.missing(member).any():
                 raise SpecificationError(
-                    f"blocks: '{member}' is complete; a block holds variables to impute; put it among the predictors."
+                    f"blocks: '{member}' is complete, but a block holds variables to impute; use it as a predictor."
                 )
             others = [other for other, taken in grouped.items() if member in taken]
             if others or list(members).count(member) > 1:
@@ -107,7 +105,7 @@ def _read_blocks(
                 )
         if name in data.frame.columns and list(members) != [name]:
             raise SpecificationError(
-                f"blocks: '{name}' is a column of the table; give the block a name of its own."
+                f"blocks: '{name}' is a column of the table; give the block another name."
             )
         grouped[str(name)] = tuple(v for v in data.variables if v in members)
     return grouped
@@ -120,15 +118,15 @@ def _read_methods(
     derived: Mapping[str, str],
     analyses: Analyses,
 ) -> tuple[dict[str, Method], dict[str, str]]:
-    """Method by block, in the order of the blocks' first variables in the table; the reason, if it is a default.
+    """Block -> method, in the order of the blocks' first variables in the table; and the reason, if it is a default.
 
     Responses of analyses have a block even if they are complete, for the parameters of the analysis.
 
     Raises
     ------
     SpecificationError
-        A name is not an incomplete variable or block; a family does not have a method; a block has a method that imputes
-        one variable, or a non-normal variable.
+        A name is not an incomplete variable or block, a method does not support a family, or a block has a method for
+        single variables or a non-normal variable.
     """
     by_name: dict[str, Any] = {}
     if hasattr(methods, "items"):
@@ -169,13 +167,13 @@ def _read_methods(
 def _of_analysis(name: str, data: IncompleteData, analyses: Analyses, denied: bool, of_all: Any) -> Method:
     """The method of the response of an analysis.
 
-    denied: the user gave None for it; of_all: the method of all variables, if there is one, which is taken where the
-    analysis has, or lacks, a random part as it does.
+    denied: the user gave None for it; of_all: the method for all variables, if there is one, which is used if it has a
+    random part exactly when the analysis does.
     """
     if denied and data.missing(name).any():
         raise SpecificationError(
-            f"methods: '{name}' is the response of the analysis '{analyses.texts[name]}', by which it is imputed; take "
-            "None out, or the analysis."
+            f"methods: '{name}' is the response of the analysis '{analyses.texts[name]}', by which it is imputed; "
+            "remove None, or the analysis."
         )
     data.require_observed([name])
     method = analyses.method(data, name)
@@ -250,7 +248,7 @@ def _check_key(
         if nothing:
             return
         raise SpecificationError(
-            f"methods: '{name}' is derived ({derived[name]}), so no method imputes it; take it out of one of the two."
+            f"methods: '{name}' is derived ({derived[name]}), so no method imputes it; remove it from one of the two."
         )
     if name not in data.variables:
         raise SpecificationError(
@@ -263,7 +261,7 @@ def _check_key(
         )
     if not nothing and not data.missing(name).any():
         raise SpecificationError(
-            f"methods: '{name}' is complete and needs no method; take it out, or give None."
+            f"methods: '{name}' is complete and needs no method; remove it, or give None."
         )
 
 
@@ -271,8 +269,8 @@ def _check_normal(block: str, name: str, data: IncompleteData) -> None:
     family = data.families[name]
     if not family_of(family).is_normal and block != name:
         raise SpecificationError(
-            f"Block '{block}': '{name}' has family '{family}', and several variables are imputed jointly where all are "
-            f"normal. Take it out of the block. {as_continuous(data.frame[name])}"
+            f"Block '{block}': '{name}' has family '{family}', but variables can be imputed jointly only if all are "
+            f"normal. Remove it from the block. {as_continuous(data.frame[name])}"
         )
 
 
@@ -292,7 +290,7 @@ def _require_something(incomplete: tuple[str, ...], data: IncompleteData) -> Non
             for name in data.variables
             if data.missing(name).any() and not data.variable(name).distribution.is_imputable
         ]
-        why = f" {listing(unread)}: neither number, text nor category (family 'none')." if unread else ""
+        why = f" {listing(unread)}: neither numeric, text nor category (family 'none')." if unread else ""
         raise SpecificationError(
             "There is nothing to impute: no variable with missing cells has a method."
             f"{why} Variables: {listing(data.variables, 30)}."

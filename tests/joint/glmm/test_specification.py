@@ -105,7 +105,7 @@ REFUSED = {
     "links as text": (dict(analysis=Y, links="probit"), "links is a dict.*'probit'"),
     "order as text": (dict(analysis=Y, order="xwy"), "order is a list of responses, got 'xwy'"),
     "empty": (dict(analysis=[]), "analysis is a formula"),
-    "both sides": (dict(analysis="y ~ x + y + (1 | g)"), "'y' is on both sides of ~; take it off one"),
+    "both sides": (dict(analysis="y ~ x + y + (1 | g)"), "'y' is on both sides of ~; remove it from one"),
     "both sides, slope": (dict(analysis="y ~ x + (y | g)"), "'y' is on both sides of ~"),
     "circle": (dict(analysis=Y, factors={"x": "x ~ y + (1 | g)"}), "go in a circle.*x.*y.*take one of.*out"),
     "long circle": (dict(analysis=Y, factors={"x": "x ~ k", "k": "k ~ s", "s": "s ~ y"}), "circle.*FCS"),
