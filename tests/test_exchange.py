@@ -137,7 +137,7 @@ def test_the_stata_file_is_what_mi_import_flong_takes(tmp_path):
     again = bi.read_imputations(flong, "clinic")
     np.testing.assert_array_equal(again.values("number"), imp.values("number"))
     mlong = flong[(flong["_mi_m"] == 0) | flong["_mi_id"].isin(flong.loc[flong["_mi_miss"] == 1, "_mi_id"])]
-    with pytest.raises(DataError, match=r"table 1 has not the rows .* mi convert flong"):
+    with pytest.raises(DataError, match=r"table 1 does not have the rows .* mi convert flong"):
         bi.read_imputations(mlong, "clinic")
 
 
@@ -157,7 +157,7 @@ def test_names_that_stata_does_not_take_are_refused_with_others(tmp_path):
                               original=original.rename(columns=renamed))  # fmt: skip
     with pytest.raises(SpecificationError) as caught:
         imp.export(tmp_path / "t.dta")
-    assert "Stata does not take the names" in str(caught.value) and not (tmp_path / "t.dta").exists()
+    assert "Stata does not allow the names" in str(caught.value) and not (tmp_path / "t.dta").exists()
     suggested = eval(str(caught.value).split("names=")[1].rstrip("."))  # the advice as a user would paste it
     assert set(suggested) == set(ODD) and len(set(suggested.values())) == len(ODD)
     imp.export(tmp_path / "t.dta", names=suggested)
@@ -173,7 +173,10 @@ def test_names_that_stata_does_not_take_are_refused_with_others(tmp_path):
     ("change", "message"),
     [
         (lambda c: c.assign(big=2**60), "'big' has whole numbers beyond 2\\^53"),
-        (lambda c: c.assign(span=pd.Timedelta("1D")), "'span' .* is neither number, text, category nor date"),
+        (
+            lambda c: c.assign(span=pd.Timedelta("1D")),
+            "'span' .* is neither numeric, text, category nor date",
+        ),
     ],
 )
 def test_columns_that_stata_does_not_hold(change, message, tmp_path):
@@ -239,7 +242,7 @@ def put(long, imp, id_, **values):
         (lambda f: f[f[".imp"] != 2], r"\.imp must be 0, 1, \.\., m"),
         (lambda f: f[f[".imp"] == 0], "no imputations, only the incomplete table"),
         (lambda f: f.drop(columns=".id"), "does not say which table and row"),
-        (lambda f: f[~((f[".imp"] == 2) & (f[".id"] == 5))], "table 2 has not the rows"),
+        (lambda f: f[~((f[".imp"] == 2) & (f[".id"] == 5))], "table 2 does not have the rows"),
         (lambda f: put(f, 2, 1, z=-0.3441), r"imputation 2: observed cells of 'z' differ .* in 1 of 60 rows .first: 1"),
         (lambda f: put(f, 3, 1, sex="f"), "imputation 3: observed cells of 'sex' differ"),
         (lambda f: put(f, 2, 2, y=np.nan), "imputation 2: 'y' is imputed in other cells than in imputation 1"),

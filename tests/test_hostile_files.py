@@ -189,11 +189,11 @@ def bytes_as_record(file, place):
         (external_link, "is a link to another file or place"),
         (external_storage, "takes its values from other files"),
         (virtual, "takes its values from other files"),
-        (references, "and a result holds numbers and texts only"),
-        (opaque, "and a result holds numbers and texts only"),
-        (objects, "and a result holds numbers and texts only"),
-        (bomb, "which the file does not hold"),
-        (bytes_as_record, "is no result"),
+        (references, "but a result holds numbers and texts only"),
+        (opaque, "but a result holds numbers and texts only"),
+        (objects, "but a result holds numbers and texts only"),
+        (bomb, "that the file does not hold"),
+        (bytes_as_record, "is not a result"),
     ],
 )
 def test_hostile_netcdf(nc, tmp_path, spoil, words):
@@ -259,12 +259,12 @@ def test_zarr_with_pickled_objects(saved, tmp_path):
             "order": "C", "filters": [{"id": "pickle", "protocol": 5}]}  # fmt: skip
     (old / ".zarray").write_text(json.dumps(meta))
     (old / "0").write_bytes(pickle.dumps(Touch(tmp_path / "hacked")))
-    with pytest.raises(bi.DataError, match="codec 'pickle' is none that a result is written with"):
+    with pytest.raises(bi.DataError, match="codec 'pickle' is not used in results"):
         bi.load(path)
     assert not (tmp_path / "hacked").exists()
     meta |= {"filters": None, "dtype": "|O"}
     (old / ".zarray").write_text(json.dumps(meta))
-    with pytest.raises(bi.DataError, match="it holds objects of Python"):
+    with pytest.raises(bi.DataError, match="holds Python objects"):
         bi.load(path)
 
 

@@ -344,7 +344,7 @@ def test_a_file_of_another_kind(suffix, tmp_path):
     tree = xr.DataTree.from_dict({"/posterior": xr.Dataset({"beta": ("draw", [1.0])})})
     path = tmp_path / f"other.{suffix}"
     tree.to_netcdf(path, engine="h5netcdf") if suffix == "nc" else tree.to_zarr(path)
-    with pytest.raises(bi.DataError, match="is no result that this version"):
+    with pytest.raises(bi.DataError, match="is not a result saved by this version"):
         bi.load(path)
 
 

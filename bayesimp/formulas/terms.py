@@ -1,4 +1,4 @@
-"""What a formula may contain: the known functions, and checks of terms that say what to write instead.
+"""What a formula may contain: the list of functions, and checks of terms that say what to write instead.
 
 `FUNCTIONS` is the list for formulas of imputation models, of analyses, and for ``derived=``.
 """
@@ -31,7 +31,7 @@ __all__ = ["CLUSTER", "ELEMENTWISE", "FACTOR", "FUNCTIONS", "SEVERAL", "STATEFUL
 
 @dataclass(frozen=True)
 class Function:
-    """A function of formulas.
+    """A function that formulas may use.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Function:
     meaning
         What it returns, in words.
     options
-        Whether further arguments are possible.
+        Whether further arguments are allowed.
     """
 
     name: str
@@ -98,7 +98,7 @@ CODING = ("Treatment", "Sum")  # only inside C(...)
 
 
 def possible(kinds: Iterable[str] = ("row", "rows", "factor", "cluster")) -> str:
-    """The functions for messages: ``I, log, ..., cluster_mean, cluster_sum, within, cluster_size``."""
+    """The functions, for messages: ``I, log, ..., cluster_mean, cluster_sum, within, cluster_size``."""
     return ", ".join(name for kind in kinds for name in _of(kind))
 
 
@@ -108,13 +108,13 @@ def check_term(node: Node, text: str) -> None:
     Raises
     ------
     SpecificationError
-        The message says how to write what was probably meant.
+        The node is not a term; the message says how to write what was probably meant.
     """
     match node:
         case Name("Intercept"):
             raise error(
                 text,
-                "a column cannot be called 'Intercept', as the constant of all models is (write 1 or 0 for that); "
+                "a column cannot be called 'Intercept', the name of the constant of all models (write 1 or 0 for it); "
                 "rename it in the table",
             )
         case Name():
@@ -143,9 +143,7 @@ def check_term(node: Node, text: str) -> None:
                 text, f"'{write(node)}': write random terms as '+ (1 | cluster)', not inside another term"
             )
         case Number(value):
-            raise error(
-                text, f"{value} is not a term: 1 and 0 are terms of their own, for an intercept or none"
-            )
+            raise error(text, f"{value} is not a term; only 1 and 0 are, for an intercept or none")
         case Dot():
             raise error(text, ADVICE["."])
         case _:
@@ -167,18 +165,18 @@ def _check_call(node: Call, text: str) -> None:
     if name == "offset":
         raise error(
             text,
-            "offset() is not possible here. In an analysis with family= name its column by offset='...'; of a normal "
-            "response subtract it in the table; in the imputation of counts put the log of the exposure among the "
+            "offset() is not supported here. In an analysis with family=, name its column by offset='...'; from a "
+            "normal response, subtract it in the table; to impute counts, add the log of the exposure to the "
             "predictors",
         )
     known = FUNCTIONS.get(name)
     if known is None:
         near = get_close_matches(name, FUNCTIONS, 1)
         hint = f"did you mean {near[0]}()? " if near else ""
-        raise error(text, f"{name}() is not known; {hint}possible are {possible()}")
+        raise error(text, f"{name}() is not known; {hint}possible functions are {possible()}")
     if not known.takes:
         if node.arguments or node.keywords:
-            raise error(text, f"{name}() takes nothing: it is the {known.meaning}")
+            raise error(text, f"{name}() takes no argument; it is the {known.meaning}")
         return
     if not node.arguments or ((len(node.arguments) > 1 or node.keywords) and not known.options):
         raise error(text, f"{name}() takes one column or expression")
@@ -193,7 +191,7 @@ def _check_call(node: Call, text: str) -> None:
 
 
 def _check_inside(node: Call, known: Function, text: str) -> None:
-    """What a function is of."""
+    """Refuse what cannot be used inside a function."""
     name, (argument, *_) = node.function, node.arguments
     levels = {id(n.factor) for n in walk(argument) if isinstance(n, Level)}
     for inner in walk(argument):
@@ -201,8 +199,8 @@ def _check_inside(node: Call, known: Function, text: str) -> None:
             case Call(function, _, _) if function in SEVERAL and id(inner) not in levels:
                 raise error(
                     text,
-                    f"{function}() gives several columns and cannot be used inside {name}(); one of them can, as "
-                    f"{function}(...)[level]",
+                    f"{function}() gives several columns and cannot be used inside {name}(); one of them can, written "
+                    f"as {function}(...)[level]",
                 )
             case Call(function, _, _) if known.kind == "cluster" and function in CLUSTER:
                 raise error(text, f"'{write(node)}': {function}() cannot be used inside {name}()")
@@ -213,9 +211,9 @@ def _check_inside(node: Call, known: Function, text: str) -> None:
             case Dot():
                 raise error(text, ADVICE["."])
             case Op(":") if known.kind != "cluster":
-                raise error(text, f"':' is not expected in {name}(); write '*' for a product")
+                raise error(text, f"':' is not allowed in {name}(); write '*' for a product")
             case Op("**") if not any(isinstance(n, Name) for n in walk(inner)):
-                # numbers are raised as Python integers, without bound: 9**9**9**9 would never end
+                # Python integers are unbounded, so 9**9**9**9 would never end
                 raise error(text, f"write the number '{write(inner)}' out")
 
 
@@ -228,13 +226,15 @@ def _check_option(option: Node, function: str, text: str) -> None:
         case Call(coding, arguments, ()) if function == "C" and coding in CODING and len(arguments) <= 1:
             if all(isinstance(argument, Number | Text) for argument in arguments):
                 return
-    raise error(text, f"{function}(): '{write(option)}' is not possible as an option")
+    raise error(text, f"{function}(): '{write(option)}' is not allowed as an option")
 
 
 def check_names(terms: list[tuple[str, Node]], text: str) -> None:
-    """Refuse terms with one text: formulae identifies a term by its text without parentheses, and would keep only one."""
+    """Refuse terms that formulae would confuse, because it identifies a term by its text without parentheses."""
     spellings: dict[str, str] = {}
     for call in (n for _, node in terms for n in walk(node) if isinstance(n, Call)):
         short, full = write(call, brackets=False), write(call)
         if spellings.setdefault(short, full) != full:
-            raise error(text, f"'{full}' and '{spellings[short]}' would share a name; make one in the table")
+            raise error(
+                text, f"'{full}' and '{spellings[short]}' would have the same name; make one in the table"
+            )

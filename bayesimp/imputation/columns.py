@@ -1,4 +1,4 @@
-"""Columns of a completed table: imputed values are put in, and the dtype is kept where it holds them."""
+"""Fill imputed values into columns of a completed table, keeping the dtype if it can hold them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["filled_column", "floats"]
 
 
 def filled_column(column: pd.Series, rows: np.ndarray, values: np.ndarray, whole: bool = False) -> pd.Series:
-    """The column with `values` put in at `rows`; what cannot hold them becomes floating point (`_holding`)."""
+    """The column with `values` at `rows`; a dtype that cannot hold them becomes floating point (`_holding`)."""
     dtype = column.dtype
     if isinstance(dtype, pd.SparseDtype):
         dense = filled_column(column.sparse.to_dense(), rows, values, whole)
@@ -24,12 +24,12 @@ def filled_column(column: pd.Series, rows: np.ndarray, values: np.ndarray, whole
     else:
         filled = column.astype(target).array.copy()
         filled[rows] = pd.Series(values).astype(target).array
-    # the dtype is given because pandas >= 3 reads text in objects as its own type
+    # give the dtype explicitly: pandas >= 3 would infer its own text type from objects
     return pd.Series(filled, index=column.index, name=column.name, dtype=filled.dtype)
 
 
 def _holding(dtype: Any, whole: bool) -> Any:
-    """The dtype of a column of numbers once values are imputed: its own if it can hold them, else floating point."""
+    """The dtype of a numeric column with imputed values: its own if it can hold them, otherwise floating point."""
     types = pd.api.types
     if types.is_float_dtype(dtype) or (
         whole and (types.is_integer_dtype(dtype) or types.is_object_dtype(dtype))
@@ -42,7 +42,7 @@ def _holding(dtype: Any, whole: bool) -> Any:
 
 
 def floats(column: pd.Series) -> np.ndarray:
-    """(n,) float64 with NaN, of numbers however they are stored."""
+    """Numbers as float64 with NaN, (n,), however they are stored."""
     if isinstance(column.dtype, np.dtype) and column.dtype != object:
         return column.to_numpy(float)
     if isinstance(column.dtype, pd.CategoricalDtype):

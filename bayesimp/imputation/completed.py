@@ -1,4 +1,4 @@
-"""Completed tables: the user's table with the imputed values of one imputation in its missing cells."""
+"""Completed tables: the user's table with the values of one imputation in its missing cells."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["CompletedTables", "check_long_names"]
 
 
 class CompletedTables:
-    """m completed tables of one incomplete table, made when they are asked for.
+    """m completed tables of one incomplete table, created on request.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class CompletedTables:
 
     @property
     def columns(self) -> list[str]:
-        """Columns of the completed tables: those of the data, and columns derived in the imputation."""
+        """Columns of the completed tables: those of the data, and columns derived during imputation."""
         own = list(self.data.frame.columns)
         return own + [name for name in self._cells if name not in own]
 
@@ -60,10 +60,10 @@ class CompletedTables:
         return (self.to_frame(k) for k in range(self.m))
 
     def frame(self, k: int) -> pd.DataFrame:
-        """Completed table k (0 .. m-1) as pandas: index, columns, their order and dtypes as in the data.
+        """Completed table k (0 .. m-1) as pandas, with index, columns, order and dtypes as in the data.
 
-        Observed cells are the user's own, bit for bit; imputed ones are levels of a category, counts, numbers. A column
-        that cannot hold what is imputed (integers, imputed as normal) becomes floating point (recorded in `events`).
+        Observed cells are unchanged, bit for bit; imputed ones are levels of a category, counts or numbers. A column
+        that cannot hold its imputed values (integers imputed as normal) becomes floating point, which `events` records.
         """
         if not 0 <= k < self.m:
             raise IndexError(f"imputation {k} of {self.m}: numbers run from 0 to {self.m - 1}")
@@ -81,7 +81,7 @@ class CompletedTables:
         return filled_column(column, rows, self._cells[name][1][k], whole)
 
     def _fit(self, name: str) -> bool:
-        """Whether the imputed values of all tables are in the range of a column's type, if it is one of integers."""
+        """Whether the imputed values of all tables are in the range of a column's type, if it is an integer type."""
         dtype = getattr(self._column(name).dtype, "numpy_dtype", self._column(name).dtype)
         if isinstance(dtype, pd.SparseDtype):
             dtype = dtype.subtype
@@ -91,8 +91,10 @@ class CompletedTables:
         return bool(((values >= range_.min) & (values <= range_.max)).all())
 
     def _cells_like(self, name: str, rows: np.ndarray, k: int) -> np.ndarray:
-        """(n,) rows of the table whose cells are those of table k: an imputed level is that of the first row that has
-        it, so that it has the same type, whatever that is."""
+        """For each row of completed table k, a row of the table that has its cell, (n,).
+
+        An imputed level is taken from the first row that has it, so it has the same type, whatever that is.
+        """
         codes = self.data.numeric(name)
         seen = np.flatnonzero(~np.isnan(codes))
         first = seen[np.unique(codes[seen], return_index=True)[1]]
@@ -102,16 +104,16 @@ class CompletedTables:
 
     @cached_property
     def _matched(self) -> frozenset[str]:
-        """Columns of integers whose imputed values are all whole: observed ones, by matching."""
+        """Integer columns whose imputed values are all whole, as with matching."""
         integers = [n for n in self._cells if pd.api.types.is_integer_dtype(self._column(n).dtype)]
         return frozenset(n for n in integers if (self.values(n) == np.floor(self.values(n))).all())
 
     def _family(self, name: str) -> Family:
-        """The family of a column; columns that the imputation made are numbers."""
+        """The family of a column; columns created by the imputation are numeric."""
         return family_of(self.data.families.get(name, "normal"))
 
     def decoded(self, name: str, k: int) -> np.ndarray:
-        """(cells,) imputed values of table k as the table has them: levels instead of their codes."""
+        """Imputed values (cells,) of table k as in the table, with levels instead of their codes."""
         values = self._cells[name][1][k]
         if not self._family(name).is_coded:
             return values
@@ -120,13 +122,13 @@ class CompletedTables:
         return levels[values.astype(np.int64)]
 
     def _column(self, name: str) -> pd.Series:
-        """A column of the table, empty if it comes with the imputations."""
+        """A column of the table; all missing if the imputation creates it."""
         if name in self.data.frame.columns:
             return self.data.frame[name]
         return pd.Series(np.nan, index=self.data.frame.index, name=name)
 
     def stacked(self, names: list[str], first: int, stop: int) -> pd.DataFrame:
-        """Columns of tables first .. stop-1, one below the other: without making each table."""
+        """Columns of tables first .. stop-1, one below the other, without building each table."""
         count, n = stop - first, len(self.data.frame)
         again = np.tile(np.arange(n), count)
         out = {}
@@ -145,27 +147,27 @@ class CompletedTables:
         return pd.DataFrame(out)
 
     def to_frame(self, k: int) -> Any:
-        """Completed table k (0 .. m-1), of the kind that the data came in (pandas, polars, Arrow)."""
+        """Completed table k (0 .. m-1), of the same kind as the user's data (pandas, polars, Arrow)."""
         return self.data.to_native(self.frame(k))
 
     def rows(self, name: str) -> np.ndarray:
-        """Places in the table of the imputed cells of a response."""
+        """Row positions of the imputed cells of a response."""
         return self._cells[name][0]
 
     def values(self, name: str) -> np.ndarray:
-        """(m, cells) imputed values of a response; of one with levels, their positions in ``data.levels(name)``."""
+        """Imputed values (m, cells) of a response; for one with levels, positions in ``data.levels(name)``."""
         return self._cells[name][1]
 
     def to_long(self, include_original: bool = False) -> pd.DataFrame:
-        """All completed tables, one under the other, as mice's ``complete(action="long")``.
+        """All completed tables, one below the other, as mice's ``complete(action="long")``.
 
-        ``.imp`` counts from 1 (0: the incomplete table, if asked for), ``.id`` is the row's index label
-        (its number from 1 if the index has several levels).
+        ``.imp`` counts from 1 (0: the incomplete table, if requested); ``.id`` is the row's index label (its number
+        from 1 if the index has several levels).
 
         Raises
         ------
         DataError
-            The table has a column of one of these names.
+            The table has a column with one of these names.
         """
         check_long_names(self.data.frame, "take the tables one by one: imp.to_frame(k)")
         frames = ([self.data.frame] if include_original else []) + [self.frame(k) for k in range(self.m)]
@@ -185,17 +187,17 @@ class CompletedTables:
         names: Mapping[str, str] | None = None,
         partitioned: bool = False,
     ) -> Path:
-        """Write the incomplete and all completed tables for other software, by the ending of the file.
+        """Write the incomplete and all completed tables for other software; the suffix of the file chooses the format.
 
         Parameters
         ----------
         path
             ``.csv``, ``.parquet``: mice's long format; ``.dta``: Stata, for ``mi import flong, m(imp_m) id(imp_id)``;
-            ``.sav``: SPSS, which pools by ``Imputation_`` (extra ``spss``). See `bayesimp.imputation.export`.
+            ``.sav``: SPSS, which pools over ``Imputation_`` (extra ``spss``). See `bayesimp.imputation.export`.
         names
-            New names of columns that the software does not take.
+            New names for columns whose names the software does not allow.
         partitioned
-            Whether Parquet is a folder with a part for each table.
+            Whether to write Parquet as a folder with a part for each table.
 
         Returns
         -------
@@ -204,9 +206,9 @@ class CompletedTables:
         Raises
         ------
         SpecificationError
-            Another ending; names that the software does not take, with what to rename.
+            The suffix is unknown, or the software does not allow some names; the message suggests others.
         DataError
-            A column that it cannot hold.
+            The format cannot hold a column.
         """
         from bayesimp.imputation.export import export
 
@@ -214,7 +216,7 @@ class CompletedTables:
 
 
 def check_long_names(frame: pd.DataFrame, otherwise: str) -> None:
-    """Refuse a table whose own columns have the names of the two that number stacked tables.
+    """Refuse a table with columns that have the names of the two columns that number tables and rows.
 
     Raises
     ------
@@ -223,6 +225,6 @@ def check_long_names(frame: pd.DataFrame, otherwise: str) -> None:
     both = [name for name in (".imp", ".id") if name in frame.columns]
     if both:
         raise DataError(
-            f"The table has a column {' and '.join(repr(name) for name in both)}, which is what the numbers of tables "
-            f"and rows are called in a long table. Rename it in the table, or {otherwise}."
+            f"The table has a column {' and '.join(repr(name) for name in both)}, which is the name of a column of "
+            f"numbers in a long table. Rename it in the table, or {otherwise}."
         )

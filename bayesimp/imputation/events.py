@@ -1,10 +1,10 @@
-"""Events found in the imputed values themselves, whatever the engine.
+"""Events found in the imputed values, whatever the engine.
 
-dtype changed        a completed column has another type than the table's
+dtype changed        a completed column has a different type from the table's
 whole numbers        a short scale, or two values, imputed as continuous
 rounded              positive values so small that they are round-off relative to the mean
-impossible values    below 0, of a variable that is never negative where it is observed
-far outside          many standard deviations outside the observed values: most often variables that drive each other
+impossible values    negative values of a variable that is never negative where it is observed
+far outside          many standard deviations outside the observed values, most often if variables drive each other
 """
 
 from __future__ import annotations
@@ -22,21 +22,19 @@ from bayesimp.messages import listing
 
 __all__ = ["far_outside", "imputed_events"]
 
-FEW_VALUES = 12  # most distinct values of a count or short scale
-FAR = (
-    5.0  # sds beyond the smallest or largest observed value; of a normal variable, more than 7 from its mean
-)
+FEW_VALUES = 12  # most distinct values of what may be a count or short scale
+FAR = 5.0  # sds beyond the smallest or largest observed value; for a normal variable, over 7 from its mean
 ROUND_OFF = 4 * np.finfo(float).eps  # share of the mean below which a positive value is mostly round-off
 FUNCTIONS = {"log1p": np.log1p, "log": np.log}
 BEYOND_LIMITS = (
-    "Values beyond a limit of detection have the tail of a normal distribution: take the logarithm of value and limit if "
-    "the observed ones are skewed"
+    "Values beyond a limit of detection have the tail of a normal distribution; take logarithms of values and limits "
+    "if the observed ones are skewed"
 )
 
 
 def look_at(name: str, others: Sequence[str]) -> str:
     """Advice for a variable whose values have run away, if nothing is known about the model."""
-    return "Look at the trace, at rows with extreme covariates, and at what the prior decides"
+    return "Inspect the trace, rows with extreme covariates, and what depends on the prior"
 
 
 def imputed_events(
@@ -51,20 +49,20 @@ def imputed_events(
     imputations
         Completed tables of any engine.
     exact
-        Variables that are imputed by values they can have.
+        Variables whose imputed values are always possible ones.
     cure
-        ``cure(name, others)``: advice for a variable with values far outside the observed ones, others being all such
+        ``cure(name, others)``: advice for a variable with values far outside the observed ones; others: all such
         variables.
     """
     data, events = imputations.data, []
     completed = imputations.frame(0).dtypes if imputations.m else {}
     far = []
     for name in imputations.imputed_columns:
-        if name not in data.families:  # made by the imputation
+        if name not in data.families:  # created by the imputation
             continue
         old, new = data.frame[name].dtype, completed[name]
         if old != new:
-            text = f"{old} in the table; imputed as {data.families[name]}, it is {new} in the completed ones"
+            text = f"{old} in the table; imputed as {data.families[name]}, it is {new} in completed tables"
             events.append(Event("dtype changed", name, text))
         family = data.variable(name).distribution
         if family.is_coded:
@@ -92,23 +90,23 @@ def _few_values(name: str, seen: NDArray[np.float64]) -> list[Event]:
     values = np.unique(seen)
     if len(values) == 2:
         text = (
-            f"two different values ({listing(values)}), imputed as normal, so that imputed values are neither; "
+            f"two different values ({listing(values)}), imputed as normal, so imputed values are neither; "
             f"families={{{name!r}: 'bernoulli'}} imputes these two"
         )
         return [Event("whole numbers" if (values == np.floor(values)).all() else "two values", name, text)]
     if 2 < len(values) <= FEW_VALUES and (values == np.floor(values)).all():
         text = (
-            f"{len(values)} different whole numbers, imputed as normal: imputed values lie between and beyond them, and "
-            f"an analysis that takes it as a factor, C({name}), finds a level for every one. Counts and short scales are "
-            f"declared: families={{{name!r}: 'ordinal'}}, or 'poisson'; or methods={{{name!r}: 'pmm'}} imputes observed "
-            "values only"
+            f"{len(values)} different whole numbers, imputed as normal: imputed values lie between and beyond them, "
+            f"and an analysis that uses it as a factor, C({name}), finds a level for each. Counts and short scales "
+            f"are declared: families={{{name!r}: 'ordinal'}}, or 'poisson'; or methods={{{name!r}: 'pmm'}} imputes "
+            "observed values only"
         )
         return [Event("whole numbers", name, text)]
     return []
 
 
 def _rounded(name: str, family: Family, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Event]:
-    """Values that the loop, which keeps values minus their mean, cannot distinguish from 0."""
+    """Events for values that the loop, which stores values minus their mean, cannot distinguish from 0."""
     least = ROUND_OFF * np.abs(seen).mean()
     below = int((drawn < least).sum())
     if family.support.is_below_one:
@@ -117,26 +115,26 @@ def _rounded(name: str, family: Family, seen: NDArray[np.float64], drawn: NDArra
         return []
     text = (
         f"imputed values below {least:.2g}, which is round-off relative to the observed mean: draws too small to "
-        "be represented are at the smallest positive number that can. So wide a range of values often rests on one "
+        "be represented are set to the smallest positive number that can. Such a wide range often rests on one "
         "predictor, or on a shape that few values determine"
     )
     return [Event("rounded", name, text, below)]
 
 
 def _at_the_ends(name: str, count: int) -> list[Event]:
-    """Proportions that cannot be distinguished from 0 or 1."""
+    """Events for proportions that cannot be distinguished from 0 or 1."""
     if not count:
         return []
     text = (
-        f"imputed values within {ROUND_OFF:.2g} of 0 or of 1, which is round-off: draws too near to be represented are "
-        "at the nearest number that can. A small precision, or a cluster whose effect few values determine, "
+        f"imputed values within {ROUND_OFF:.2g} of 0 or 1, which is round-off: draws too close to be represented are "
+        "set to the nearest number that can. A small precision, or a cluster whose effect few values determine, "
         "puts much of a beta distribution there"
     )
     return [Event("rounded", name, text, count)]
 
 
 def _negative(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Event]:
-    """Values below 0 where none is observed."""
+    """Events for negative values if none are observed."""
     below = int((drawn < 0).sum())
     if not below or seen.min() < 0:
         return []
@@ -155,15 +153,15 @@ def _negative(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) 
         declared = f"If it cannot be negative, declare families={{{name!r}: 'lognormal'}} or 'gamma'"
         declared += " (neither takes a 0)," if seen.min() == 0 else ","
     text = (
-        f"{share} of imputed values are negative (down to {drawn.min():.3g}), though none of the {len(seen):,} observed "
-        f"ones is (the smallest is {seen.min():.3g}). {declared} or in chained "
-        f"equations set bounds={{{name!r}: (0, None)}} or use matching (pmm)"
+        f"{share} of imputed values are negative (down to {drawn.min():.3g}), though none of the {len(seen):,} "
+        f"observed ones is (the smallest is {seen.min():.3g}). {declared} or in chained equations set "
+        f"bounds={{{name!r}: (0, None)}} or use matching (pmm)"
     )
     return [Event("impossible values", name, text, below)]
 
 
 def far_outside(family: Family, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which values are more than `FAR` sds of the observed ones beyond these, on the scale on which they are drawn."""
+    """Which values lie more than `FAR` sds outside the observed ones, on the scale on which they are drawn."""
     scaled, values = seen, drawn
     if family.as_predictor:
         function = FUNCTIONS[family.as_predictor]
@@ -175,7 +173,7 @@ def far_outside(family: Family, seen: NDArray[np.float64], drawn: NDArray[np.flo
 
 
 def _far(name: str, family: Family, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Event]:
-    """Values more than `FAR` sds of the observed ones beyond these, on the scale on which they are drawn."""
+    """Events for values more than `FAR` sds outside the observed ones, on the scale on which they are drawn."""
     outside = far_outside(family, seen, drawn)
     if not outside.any():
         return []

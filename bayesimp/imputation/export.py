@@ -1,13 +1,14 @@
-"""Completed tables for other software, one file by its ending: ``imp.export("pupils.dta")``.
+"""Write completed tables for other software; the suffix chooses the format: ``imp.export("pupils.dta")``.
 
     .csv        mice's long format: `.imp` (0: the incomplete table), `.id`, the columns; ``mice::as.mids`` reads it
-    .parquet    the same with its types; ``partitioned=True``: a folder with one part for each table, `imp_m` and `imp_id`
+    .parquet    the same with types; ``partitioned=True``: a folder with a part for each table, `imp_m` and `imp_id`
     .dta        Stata: the long format of ``mi import flong, m(imp_m) id(imp_id) imputed(...)``
     .sav        SPSS: `Imputation_` (0: the incomplete table), by which SPSS pools; extra ``spss``
 
-Stata and SPSS have numbers with labels for categories, and no missing text. So categories, true and false, and incomplete
-text become numbers from 0 with value labels. Names that they do not take are refused, with what to rename. Stata makes
-`_mi_m`, `_mi_id` and `_mi_miss` by itself when it imports (Stata Multiple-Imputation Reference Manual, mi import flong).
+Stata and SPSS represent categories by numbers with labels, and have no missing text, so categories, true and false, and
+incomplete text become numbers from 0 with value labels. Names that they do not allow are refused, with suggestions.
+Stata creates `_mi_m`, `_mi_id` and `_mi_miss` itself on import (Stata Multiple-Imputation Reference Manual, mi import
+flong).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["ENDINGS", "SPSS", "STATA", "export", "labelled"]
 
 ENDINGS = (".csv", ".parquet", ".dta", ".sav")
-STATA, SPSS = ("imp_m", "imp_id"), ("Imputation_", "Row_")  # columns with the numbers of table and row
-LARGEST = 2**53  # whole numbers beyond it are not exact as doubles, which are all that SPSS and Stata have
+STATA, SPSS = ("imp_m", "imp_id"), ("Imputation_", "Row_")  # columns that number tables and rows
+LARGEST = 2**53  # larger whole numbers are not exact as doubles, the only large numbers in SPSS and Stata
 # reserved words of both
 STATA_WORDS = frozenset(
     "_all _b byte _coef _cons double float if in int long _n _N _pi _pred _rc _skip strL using with".split()
@@ -50,7 +51,7 @@ def export(
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise SpecificationError(
-            f"export: {path.name!r} ends in none of {', '.join(ENDINGS)}, which say what is written."
+            f"export: {path.name!r} must end in one of {', '.join(ENDINGS)}, which determines the format."
         )
     if partitioned and ending != ".parquet":
         raise SpecificationError(
@@ -66,7 +67,7 @@ def export(
     if ending == ".csv":
         long.to_csv(path, index=False)
     elif partitioned:
-        # folders whose names begin with a dot are passed over by readers
+        # readers skip folders whose names begin with a dot
         own_names = {".imp": STATA[0], ".id": STATA[1]}
         long.rename(columns=own_names).to_parquet(path, index=False, partition_cols=[STATA[0]])
     elif ending == ".parquet":
@@ -83,7 +84,7 @@ def _to_stata(long: pd.DataFrame, path: Path, tables: CompletedTables, names: Ma
     made, labels = labelled(long, _incomplete(tables, names))
     made = _numbered(made, tables, STATA)
     text = {column: made[column].fillna("") for column in made if made[column].dtype == object}
-    # version 118: texts in UTF-8; pandas would write missing whole numbers as its own type
+    # version 118 has texts in UTF-8
     made.assign(**text).to_stata(path, write_index=False, version=118, value_labels=labels)
 
 
@@ -92,7 +93,7 @@ def _to_spss(long: pd.DataFrame, path: Path, tables: CompletedTables, names: Map
         import pyreadstat
     except ModuleNotFoundError:
         raise SpecificationError(
-            "export: .sav files are written by pyreadstat, which is not installed: pip install 'bayesimp[spss]'."
+            "export: .sav files need pyreadstat, which is not installed: pip install 'bayesimp[spss]'."
         ) from None
     _check_names(long, "SPSS", r"[^\W\d_][\w.$#@]{0,63}(?<![.])", SPSS_WORDS | frozenset(SPSS), "64")
     made, labels = labelled(long, _incomplete(tables, names))
@@ -109,7 +110,7 @@ def _incomplete(tables: CompletedTables, names: Mapping[str, str]) -> set[str]:
 
 
 def _numbered(long: pd.DataFrame, tables: CompletedTables, names: tuple[str, str]) -> pd.DataFrame:
-    """Numbers of table and row, from 1 in the order of the table, under the names that the software takes."""
+    """The table with numbers of tables, and of rows from 1 in the order of the table, under names that are allowed."""
     n = len(tables.data)
     rows = np.tile(np.arange(1, n + 1), len(long) // n)
     own = {names[0]: long[".imp"].to_numpy(np.int32), names[1]: rows.astype(np.int32)}
@@ -119,12 +120,12 @@ def _numbered(long: pd.DataFrame, tables: CompletedTables, names: tuple[str, str
 def labelled(
     long: pd.DataFrame, incomplete: set[str]
 ) -> tuple[pd.DataFrame, dict[str, dict[int | float, str]]]:
-    """The table in numbers and complete text, and labels of numbers by column.
+    """The table as numbers and complete text, and column -> labels of its numbers.
 
     Raises
     ------
     DataError
-        A column holds what neither is, or whole numbers beyond 2^53.
+        A column holds something else, or whole numbers beyond 2^53.
     """
     made, labels = {}, {}
     for name in long:
@@ -140,7 +141,7 @@ def labelled(
 
 
 def _codes(column: pd.Series, incomplete: bool) -> tuple[pd.Series, dict[int | float, str]] | None:
-    """Numbers from 0 and their labels, of categories, true and false, and incomplete text; None for other columns."""
+    """Numbers from 0 and their labels for categories, true and false, and incomplete text; None for other columns."""
     values = column.dropna()
     if isinstance(column.dtype, pd.CategoricalDtype):
         levels = [str(value) for value in column.dtype.categories]
@@ -170,7 +171,7 @@ def _number(column: pd.Series) -> pd.Series:
         values = column.dropna()
         if len(values) and values.abs().max() >= LARGEST:
             raise DataError(
-                f"export: '{column.name}' has whole numbers beyond 2^53, which would be rounded. Make it text."
+                f"export: '{column.name}' has whole numbers beyond 2^53, which would be rounded. Convert it to text."
             )
         return (
             column.astype(float)
@@ -186,12 +187,13 @@ def _text_or_date(column: pd.Series) -> pd.Series:
     values = column.dropna()
     if not values.map(type).eq(str).all():
         raise DataError(
-            f"export: '{column.name}' ({column.dtype}) is neither number, text, category nor date. Leave it out of the "
-            "table, or make it text."
+            f"export: '{column.name}' ({column.dtype}) is neither numeric, text, category nor date. Leave it out of "
+            "the table, or convert it to text."
         )
     if (values == "").any() and column.isna().any():
         raise DataError(
-            f"export: '{column.name}' has empty and missing texts, which would be the same. Give the empty ones a word."
+            f"export: '{column.name}' has empty and missing texts, which would become the same. Replace the empty "
+            "ones by a word."
         )
     return column.astype(object).where(column.notna(), None)
 
@@ -199,7 +201,7 @@ def _text_or_date(column: pd.Series) -> pd.Series:
 def _check_names(
     long: pd.DataFrame, software: str, pattern: str, reserved: frozenset[str], most: str
 ) -> None:
-    """Refuse names that the software does not take, and two that differ in the case of letters for SPSS."""
+    """Refuse names that the software does not allow; for SPSS, also names that differ only in case."""
     names = [str(name) for name in long if name not in (".imp", ".id")]
     taken = frozenset(map(str.lower, reserved)) if software == "SPSS" else reserved
     bad = [
@@ -215,8 +217,8 @@ def _check_names(
             f"{name!r}: {new!r}" for name, new in zip(bad, _suggested(bad, names), strict=True)
         )
         raise SpecificationError(
-            f"export: {software} does not take the name{'s' if len(bad) > 1 else ''} {listing(list(map(repr, bad)))} "
-            f"(at most {most} letters, digits and _, and no word of its own). Give others: names={{{suggested}}}."
+            f"export: {software} does not allow the name{'s' if len(bad) > 1 else ''} {listing(list(map(repr, bad)))} "
+            f"(at most {most} letters, digits and _, and no reserved word). Give others: names={{{suggested}}}."
         )
 
 

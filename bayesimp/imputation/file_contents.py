@@ -1,7 +1,7 @@
-"""What a saved result holds, read without running anything, and compared with the hash that was saved with it.
+"""Read the contents of a saved result without running anything, and compare them with the saved hash.
 
-Files are netCDF or zarr, which can hold what must not be trusted: pickled objects, links to other files, records that are
-not ours. A result has numbers, texts and JSON only; everything else is refused before it is read.
+Files are netCDF or zarr, which can hold things that must not be trusted: pickled objects, links to other files, foreign
+records. A result has numbers, texts and JSON only; everything else is refused before it is read.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from bayesimp.errors import DataError
 
 __all__ = ["contents_digest", "read_contents"]
 
-PARTS = {"cluster", "families", "imputed", "events", "native", "attrs"}  # of the record of a result
-GROUPS = {"table", "imputed"}  # that every result has
+PARTS = {"cluster", "families", "imputed", "events", "native", "attrs"}  # keys of the record of a result
+GROUPS = {"table", "imputed"}  # groups that every result has
 NUMBERS = "biufcmM"
-ROOM = 2**20  # bytes that a variable may declare beyond what the file holds of it: fill values
-# names of zarr codecs that only turn bytes into numbers or texts; others may unpickle, or load a module by its name
+ROOM = 2**20  # bytes that a variable may declare beyond what the file stores, because of fill values
+# zarr codecs that only decode bytes to numbers or texts; others may unpickle or import a module by name
 CODECS = {
     "bytes", "blosc", "zstd", "gzip", "zlib", "lz4", "crc32c", "vlen-utf8", "vlen-bytes", "transpose", "shuffle",
     "sharding_indexed", "fixed_length_utf32",
@@ -36,7 +36,8 @@ def read_contents(path: Path) -> tuple[dict[str, Any], dict[str, xr.Dataset]]:
     Raises
     ------
     DataError
-        The file is damaged, is no result, was altered since it was saved, or holds what no result holds.
+        The file is damaged, is not a result, was altered after it was saved, or holds something that results never
+        hold.
     """
     try:
         _refuse_code(path)
@@ -45,24 +46,24 @@ def read_contents(path: Path) -> tuple[dict[str, Any], dict[str, xr.Dataset]]:
             groups = {str(name): group.to_dataset().load() for name, group in opened.children.items()}
     except (DataError, MemoryError):
         raise
-    except Exception as error:  # whatever HDF5, zarr or a codec says of bytes that it cannot read
+    except Exception as error:  # any error of HDF5, zarr or a codec about unreadable bytes
         text = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{path} cannot be read; it is damaged, or no netCDF or zarr: {text}") from None
+        raise DataError(f"{path} cannot be read; it is damaged, or not netCDF or zarr: {text}") from None
     if not isinstance(attrs.get("bayesimp"), str):
-        raise DataError(f"{path} is no result that this version of bayesimp has saved.")
-    expected = attrs.get("sha256")  # results saved before have none
+        raise DataError(f"{path} is not a result saved by this version of bayesimp.")
+    expected = attrs.get("sha256")  # results of earlier versions have none
     if expected is not None and expected != contents_digest(attrs["bayesimp"], groups):
         raise DataError(
-            f"{path} is not what was saved: its contents do not have the SHA-256 that was saved with them. It is "
-            "damaged or was altered; take it from a copy."
+            f"{path} is not what was saved: its contents do not match the SHA-256 that was saved with them. It is "
+            "damaged or was altered; restore it from a copy."
         )
     return _record(path, attrs["bayesimp"], groups), groups
 
 
 def contents_digest(record: str, groups: Mapping[str, xr.Dataset]) -> str:
-    """SHA-256 of the record and of all variables, their names, shapes, values and texts of attributes.
+    """SHA-256 of the record and of all variables: names, shapes, values and text attributes.
 
-    Files may keep a whole number or a truth value in another type: numbers are hashed as 64 bits.
+    Files may store a whole number or truth value in another type, so numbers are hashed as 64 bits.
     """
     digest = hashlib.sha256(record.encode())
     for name in sorted(groups):
@@ -97,24 +98,24 @@ def _json(value: Any) -> bytes:
 
 
 def _record(path: Path, text: str, groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
-    """The record, which has the parts of a result."""
+    """The parsed record, checked to have the parts of a result."""
     try:
         record = json.loads(text)
     except (ValueError, RecursionError):
         record = None
     whole = isinstance(record, dict) and record.keys() >= PARTS and isinstance(record["attrs"], dict)
     if not whole or not groups.keys() >= GROUPS or not all("names" in g.attrs for g in groups.values()):
-        raise DataError(f"{path} lacks parts of a result: it was written by something else, or altered.")
+        raise DataError(f"{path} lacks parts of a result; it was written by other software, or altered.")
     return record
 
 
 def _refuse_code(path: Path) -> None:
-    """Refuse what a result never holds, before anything is decoded."""
+    """Refuse, before anything is decoded, what a result never holds."""
     if path.suffix == ".zarr":
         for file in path.rglob("*"):
             if file.is_symlink():
                 raise DataError(
-                    f"{path}: '{file.relative_to(path)}' is a link to another file, which no result has."
+                    f"{path}: '{file.relative_to(path)}' is a link to another file, which results never have."
                 )
             if file.name in ("zarr.json", ".zarray", ".zmetadata"):
                 _check_metadata(path, json.loads(file.read_bytes()))
@@ -132,26 +133,28 @@ def _check_group(path: Path, group: Any) -> None:
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
             raise DataError(
-                f"{path}: '{group.name}/{name}' is a link to another file or place, which no result has."
+                f"{path}: '{group.name}/{name}' is a link to another file or place, which results never have."
             )
         item = group[name]
         if isinstance(item, h5py.Group):
             _check_group(path, item)
         elif not isinstance(item, h5py.Dataset) or item.external or item.is_virtual:
-            raise DataError(f"{path}: '{item.name}' takes its values from other files, which no result does.")
+            raise DataError(
+                f"{path}: '{item.name}' takes its values from other files, which results never do."
+            )
         elif item.size * item.dtype.itemsize > item.id.get_storage_size() + ROOM:
             raise DataError(
-                f"{path}: '{item.name}' declares {item.size:,} values, which the file does not hold: reading it would "
+                f"{path}: '{item.name}' declares {item.size:,} values that the file does not hold; reading it would "
                 "fill the memory."
             )
         elif item.dtype.kind not in NUMBERS + "S" and h5py.check_string_dtype(item.dtype) is None:
             raise DataError(
-                f"{path}: '{item.name}' holds {item.dtype}, and a result holds numbers and texts only."
+                f"{path}: '{item.name}' holds {item.dtype}, but a result holds numbers and texts only."
             )
 
 
 def _check_metadata(path: Path, record: Any) -> None:
-    """Refuse codecs and filters that are not on the list, wherever they are named in the metadata of a zarr store."""
+    """Refuse codecs and filters that are not listed, wherever they appear in the metadata of a zarr store."""
     if isinstance(record, list):
         for part in record:
             _check_metadata(path, part)
@@ -162,8 +165,8 @@ def _check_metadata(path: Path, record: Any) -> None:
         for codec in named if isinstance(named, list) else [named]:
             name = (codec.get("name") or codec.get("id")) if isinstance(codec, dict) else codec
             if name not in CODECS:
-                raise DataError(f"{path}: codec {name!r} is none that a result is written with.")
+                raise DataError(f"{path}: codec {name!r} is not used in results.")
     if record.get("data_type") == "object" or record.get("dtype") in ("|O", "object"):
-        raise DataError(f"{path}: it holds objects of Python, and a result holds numbers and texts only.")
+        raise DataError(f"{path} holds Python objects, but a result holds numbers and texts only.")
     for part in record.values():
         _check_metadata(path, part)

@@ -1,7 +1,7 @@
-"""Further groups and variables of the tree of a result, computed from its draws when they are asked for.
+"""Further groups and variables for the tree of a result, computed from its draws on request.
 
-A run offers `pointwise`, the three groups that ArviZ's model checks read (`bayesimp.contract.Run`); standard deviations
-and correlations follow from the posterior alone, whatever the engine:
+A run's `pointwise` computes the three groups that ArviZ's model checks use (`bayesimp.contract.Run`); standard
+deviations and correlations follow from the posterior alone, whatever the engine:
 
     <name>_sd_k = S_kk^1/2        <name>_correlation_jk = S_jk / (S_jj S_kk)^1/2        sigma_<y> = sigma2_<y>^1/2
 """
@@ -27,8 +27,8 @@ __all__ = ["WHAT", "tree_with"]
 GROUPS = "log_likelihood", "log_prior", "posterior_predictive"
 VARIABLES = "cluster_effects", "standard_deviations", "correlations"
 WHAT = GROUPS + VARIABLES
-MOST_NUMBERS = 250_000_000  # numbers in posterior_predictive at most: 2 GB
-VARIANCE = "sigma2"  # how the names of residual variances begin
+MOST_NUMBERS = 250_000_000  # most numbers in posterior_predictive: 2 GB
+VARIANCE = "sigma2"  # prefix of the names of residual variances
 
 
 def tree_with(imputations: Imputations, what: Sequence[str], request: TreeRequest) -> xr.DataTree:
@@ -38,12 +38,12 @@ def tree_with(imputations: Imputations, what: Sequence[str], request: TreeReques
     wanted = [name for name in what if name in (*GROUPS, "cluster_effects")]
     if wanted and run is None:
         raise SpecificationError(
-            f"{', '.join(wanted)}: these imputations do not carry their model and draws, from which it is computed."
+            f"{', '.join(wanted)}: these imputations do not carry the model and draws from which it would be computed."
         )
     draws = tree["posterior"].sizes[nt.DRAW]
     if request.thin > draws:
         raise SpecificationError(
-            f"thin = {request.thin}: a chain has {draws:,} draws; take a smaller number."
+            f"thin = {request.thin}, but a chain has {draws:,} draws; use a smaller number."
         )
     chosen = slice(request.thin - 1, None, request.thin)
     for name in ("posterior", "sample_stats", "imputed_stats"):
@@ -71,14 +71,14 @@ def tree_with(imputations: Imputations, what: Sequence[str], request: TreeReques
 
 def _check(what: Sequence[str], request: TreeRequest) -> None:
     if not what:
-        raise SpecificationError(f"tree_with: name what the tree should have, of {', '.join(WHAT)}.")
+        raise SpecificationError(f"tree_with: name what to add to the tree: {', '.join(WHAT)}.")
     for name in what:
         if name not in WHAT:
-            raise SpecificationError(f"tree_with: {name!r} is none of {', '.join(WHAT)}.")
+            raise SpecificationError(f"tree_with: {name!r} is not one of {', '.join(WHAT)}.")
     if isinstance(request.thin, bool) or not isinstance(request.thin, int | np.integer) or request.thin < 1:
-        raise SpecificationError(f"thin: a whole number from 1, got {request.thin!r}.")
+        raise SpecificationError(f"thin must be a whole number of at least 1, got {request.thin!r}.")
     if request.by not in ("cluster", "row"):
-        raise SpecificationError(f"by: 'cluster' or 'row', got {request.by!r}.")
+        raise SpecificationError(f"by must be 'cluster' or 'row', got {request.by!r}.")
 
 
 def _check_size(imputations: Imputations, posterior: xr.Dataset, request: TreeRequest) -> None:
@@ -88,18 +88,18 @@ def _check_size(imputations: Imputations, posterior: xr.Dataset, request: TreeRe
     if cells * draws > MOST_NUMBERS:
         thin = request.thin * -(-cells * draws // MOST_NUMBERS)
         raise SpecificationError(
-            f"posterior_predictive: {draws:,} draws of {cells:,} observed cells do not fit into memory. Take "
+            f"posterior_predictive: {draws:,} draws of {cells:,} observed cells do not fit into memory. Use "
             f"thin={thin} or more; az.plot_ppc_dist shows 50 draws."
         )
 
 
 def _on_draws(made: xr.Dataset, posterior: xr.Dataset) -> xr.Dataset:
-    """The same with the chains and draws of the posterior, by which ArviZ brings groups together."""
+    """The same with the chain and draw coordinates of the posterior, by which ArviZ aligns groups."""
     return made.assign_coords({name: posterior[name] for name in (nt.CHAIN, nt.DRAW)})
 
 
 def _observed(imputations: Imputations, predictive: xr.Dataset) -> xr.Dataset:
-    """The observed cells that `predictive` repeats."""
+    """The observed cells that `predictive` replicates."""
     out = {}
     for name, replicated in predictive.data_vars.items():
         column, (dim,) = replicated.attrs["column"], replicated.dims[2:]
@@ -135,7 +135,7 @@ def standard_deviations(posterior: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def correlations(posterior: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Correlations of all covariance matrices, name -> (chain, draw, pair); a matrix of one variance has none."""
+    """Correlations in all covariance matrices, name -> (chain, draw, pair); a matrix with one variance has none."""
     out = {}
     for name in _matrices(posterior):
         S: np.ndarray = posterior[name].values

@@ -1,10 +1,10 @@
-"""Imputations made by other software, read so that they are analysed, pooled and plotted like those of this package.
+"""Imputations made by other software, to be analysed, pooled and plotted like those of this package.
 
-    long tables         one column with the number of the table, 0 for the incomplete one, and one with the row:
+    long tables         a column with the number of the table, 0 for the incomplete one, and a column with the row:
                         `.imp`, `.id` (mice), `_mi_m`, `_mi_id` (Stata), `imp_m`, `imp_id`, `Imputation_`, `Row_` (ours)
     lists of tables     the completed tables, and the incomplete one as ``original=``
 
-What is imputed is what is missing in the incomplete table; all other cells must be the same in every table.
+Cells that are missing in the incomplete table are imputed; all other cells must be the same in every table.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ __all__ = ["ImportedImputations", "read_imputations"]
 
 NUMBERS = ((".imp", ".id"), ("_mi_m", "_mi_id"), STATA, SPSS)
 FILES = (".csv", ".parquet", ".feather", ".dta", ".sav")
-FURTHER = ("_mi_miss",)  # that Stata adds, and that says nothing new
-EXACT = 1e-12  # relative difference of numbers that text files may make
+FURTHER = ("_mi_miss",)  # columns that Stata adds, without new information
+EXACT = 1e-12  # relative difference between numbers that text files may cause
 
 
 class ImportedImputations(Imputations):
-    """Imputations that other software has made: completed tables, without a model and its chains.
+    """Imputations made by other software: completed tables without a model and chains.
 
-    They are read like others (`frame`, `to_long`, iteration), analysed (`analyse`), plotted (`bayesimp.plot_imputed`) and
-    exported; what needs chains says that there are none.
+    They are accessed like others (`frame`, `to_long`, iteration), analysed (`analyse`), plotted
+    (`bayesimp.plot_imputed`) and exported; methods that need chains refuse with a message.
     """
 
     def summary(self, var_names: list[str] | None = None) -> Any:
-        """Refused: there are no chains to judge."""
+        """Refuse: there are no chains to check."""
         raise SpecificationError(
-            f"These imputations are from {self.attrs['source']}, without chains to be judged."
+            f"These imputations are from {self.attrs['source']}, without chains to check."
         )
 
     def save(self, path: Any) -> None:
-        """Refused: `export` keeps the tables, and there is nothing else."""
+        """Refuse: there is nothing but the tables, which `export` writes."""
         raise SpecificationError(
-            "These imputations have no run to save; imp.export('tables.parquet') keeps them."
+            "These imputations have no run to save; imp.export('tables.parquet') writes the tables."
         )
 
     def __repr__(self) -> str:
@@ -79,7 +79,7 @@ def read_imputations(
     original: Any = None,
     types: Mapping[str, Type] | None = None,
 ) -> ImportedImputations:
-    """Imputations of mice, Stata, SPSS or any other software.
+    """Read imputations made by mice, Stata, SPSS or any other software.
 
     Parameters
     ----------
@@ -91,8 +91,8 @@ def read_imputations(
     original
         The incomplete table, for a list.
     types
-        Of columns of a .csv file, as in `bayesimp.table.files.read_table`: ``{"school": "string"}``, or the categories in
-        their order.
+        Types of columns of a .csv file, as in `bayesimp.table.files.read_table`: ``{"school": "string"}``, or the
+        categories in order.
 
     Returns
     -------
@@ -101,8 +101,8 @@ def read_imputations(
     Raises
     ------
     DataError
-        Not such tables: no incomplete one, other rows, observed cells that differ, cells that are imputed in some tables
-        only; the message says which table, column and rows.
+        The incomplete table is absent, tables have different rows, observed cells differ, or cells are imputed in some
+        tables only; the message says which table, column and rows.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def read_imputations(
     for name in data.frame.columns:
         found, left = _cells(data, name, tables)
         if left:
-            text = "missing in the incomplete table and in all others, and so not imputed"
+            text = "missing in the incomplete table and in all others, so not imputed"
             events.append(Event("not imputed", str(name), text, left))
         if found is not None:
             cells[str(name)] = found
@@ -138,7 +138,7 @@ def _tree(data: IncompleteData, cells: Mapping[str, Any], attrs: Mapping[str, An
 def _tables(
     source: Any, original: Any, types: dict[str, Type]
 ) -> tuple[pd.DataFrame, list[pd.DataFrame], str]:
-    """The incomplete table, the completed ones in the same order of rows, and what they were read from."""
+    """The incomplete table, the completed ones with rows in the same order, and the name of their source."""
     if isinstance(source, str | os.PathLike):
         return *_split(_read(Path(source), types), Path(source).name), Path(source).name
     if types:
@@ -148,8 +148,8 @@ def _tables(
     if isinstance(source, list | tuple):
         if original is None:
             raise DataError(
-                "read_imputations: a list of completed tables does not say what was imputed; give the incomplete table, "
-                "original=table. Without it bi.fit_each(tables, analysis) analyses them."
+                "read_imputations: a list of completed tables does not show what was imputed; give the incomplete "
+                "table, original=table. Without it bi.fit_each(tables, analysis) analyses them."
             )
         frame = as_pandas(original)[0]
         return frame, [as_pandas(table)[0] for table in source], "a list of tables"
@@ -160,7 +160,7 @@ def _read(path: Path, types: dict[str, Type]) -> pd.DataFrame:
     ending = path.suffix.lower()
     if ending not in FILES:
         own = " bi.load reads what imp.save(path) wrote." if ending in (".nc", ".zarr") else ""
-        raise SpecificationError(f"read_imputations: {path.name} is none of {', '.join(FILES)}.{own}")
+        raise SpecificationError(f"read_imputations: {path.name} is not one of {', '.join(FILES)}.{own}")
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file.")
     if ending in (".dta", ".sav") and types:
@@ -168,14 +168,14 @@ def _read(path: Path, types: dict[str, Type]) -> pd.DataFrame:
             f"read_imputations: types= is for .csv files; {path.name} has its own types."
         )
     if ending == ".dta":
-        # a label does not say whether levels have an order; families={"grade": "ordinal"} does
+        # labels do not say whether levels are ordered; families={"grade": "ordinal"} does
         return pd.read_stata(path, convert_missing=False, order_categoricals=False)
     if ending == ".sav":
         try:
             import pyreadstat
         except ModuleNotFoundError:
             raise SpecificationError(
-                "read_imputations: .sav files are read by pyreadstat, which is not installed: pip install "
+                "read_imputations: .sav files need pyreadstat, which is not installed: pip install "
                 "'bayesimp[spss]'."
             ) from None
         return _labelled(*pyreadstat.read_sav(str(path), apply_value_formats=True))
@@ -183,7 +183,7 @@ def _read(path: Path, types: dict[str, Type]) -> pd.DataFrame:
 
 
 def _labelled(frame: pd.DataFrame, meta: Any) -> pd.DataFrame:
-    """Columns with labels as categories in the order of their numbers, ordered where SPSS says that they are."""
+    """Columns with labels as categories in the order of their numbers; ordered if SPSS says so."""
     out = {}
     for name, labels in meta.variable_value_labels.items():
         levels = [labels[code] for code in sorted(labels)]
@@ -193,12 +193,12 @@ def _labelled(frame: pd.DataFrame, meta: Any) -> pd.DataFrame:
 
 
 def _split(long: pd.DataFrame, what: str) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
-    """The tables of a long one, each in the order of rows of the incomplete one."""
+    """The tables in a long one, each with rows in the order of the incomplete one."""
     pairs = [pair for pair in NUMBERS if set(pair) <= set(long.columns)]
     if len(pairs) != 1:
         known = "; ".join(f"{number} and {row}" for number, row in NUMBERS)
         raise DataError(
-            f"{what} does not say which table and row a line belongs to: it needs two columns ({known}), of one kind."
+            f"{what} does not say which table and row a line belongs to; it needs one pair of columns ({known})."
         )
     number, row = pairs[0]
     k = pd.to_numeric(long[number].astype(object), errors="coerce").to_numpy(float)
@@ -206,8 +206,7 @@ def _split(long: pd.DataFrame, what: str) -> tuple[pd.DataFrame, list[pd.DataFra
     if np.isnan(k).any() or set(k) != set(range(m + 1)):
         raise DataError(
             f'{what}: {number} must be 0, 1, .., m, with 0 for the incomplete table (in mice, complete(imp, "long", '
-            f"include = TRUE)); it has "
-            f"{listing(sorted(set(k[~np.isnan(k)].astype(int))))}."
+            f"include = TRUE)); it has {listing(sorted(set(k[~np.isnan(k)].astype(int))))}."
         )
     rest = long.drop(columns=[number, *(name for name in FURTHER if name in long.columns)]).set_index(row)
     parts = [rest[k == each] for each in range(m + 1)]
@@ -219,8 +218,8 @@ def _split(long: pd.DataFrame, what: str) -> tuple[pd.DataFrame, list[pd.DataFra
     for each, part in enumerate(parts[1:], 1):
         if len(part) != len(first) or part.index.has_duplicates or not part.index.isin(first.index).all():
             raise DataError(
-                f"{what}: table {each} has not the rows of the incomplete one ({len(part):,}, not {len(first):,}). In "
-                "Stata, mi convert flong, clear makes all tables whole."
+                f"{what}: table {each} does not have the rows of the incomplete one ({len(part):,}, not "
+                f"{len(first):,}). In Stata, mi convert flong, clear makes all tables complete."
             )
     return first, [part.reindex(first.index) for part in parts[1:]]
 
@@ -229,13 +228,13 @@ def _check_table(frame: pd.DataFrame, table: pd.DataFrame, k: int) -> None:
     if lacks := [name for name in frame.columns if name not in table.columns]:
         raise DataError(f"imputation {k} lacks the column {listing(lacks)} of the incomplete table.")
     if len(table) != len(frame):
-        raise DataError(f"imputation {k} has {len(table):,} rows, the incomplete table {len(frame):,}.")
+        raise DataError(f"imputation {k} has {len(table):,} rows, but the incomplete table {len(frame):,}.")
 
 
 def _cells(
     data: IncompleteData, name: str, tables: Sequence[pd.DataFrame]
 ) -> tuple[tuple[np.ndarray, np.ndarray] | None, int]:
-    """(rows (c,), values (m, c)) of a column, None where nothing is imputed; and how many cells stay missing."""
+    """(rows (c,), values (m, c)) of a column, None if nothing is imputed; and the number of cells still missing."""
     column = data.frame[name]
     missing = column.isna().to_numpy()
     filled = None
@@ -245,7 +244,7 @@ def _cells(
         if other.any():
             raise DataError(
                 f"imputation {k}: observed cells of '{name}' differ from the incomplete table "
-                f"{where(other, index=data.frame.index)}. What is imputed must be missing there."
+                f"{where(other, index=data.frame.index)}. Imputed cells must be missing there."
             )
         now = missing & own.notna().to_numpy()
         if filled is not None and (now != filled).any():
@@ -263,7 +262,7 @@ def _cells(
 
 
 def _same(a: pd.Series, b: pd.Series) -> np.ndarray:
-    """(n,) whether cells agree: numbers up to what text files change, anything else exactly."""
+    """Whether cells agree, (n,): numbers up to the rounding of text files, anything else exactly."""
     if all(
         pd.api.types.is_numeric_dtype(each.dtype) and not pd.api.types.is_bool_dtype(each.dtype)
         for each in (a, b)
@@ -279,7 +278,7 @@ def _numbers(data: IncompleteData, name: str, values: pd.Series) -> np.ndarray:
     variable = data.variable(name) if name in data.families else None
     if variable is None or data.families[name] == "none":
         raise DataError(
-            f"'{name}' is imputed, and is neither number, text nor category (or the column of the clusters). Declare its "
+            f"'{name}' is imputed, but is neither numeric, text nor category (or is the cluster column). Declare its "
             "family, or leave the column out."
         )
     if not variable.is_coded:
@@ -289,7 +288,7 @@ def _numbers(data: IncompleteData, name: str, values: pd.Series) -> np.ndarray:
     if min(found) < 0:
         unknown = dict.fromkeys(value for value, k in zip(values.astype(object), found, strict=True) if k < 0)
         raise DataError(
-            f"'{name}' is read as {data.families[name]}, and {listing(list(unknown), most=3)} is imputed, which is never "
-            f"observed. If it is a number with any value, say so: families={{'{name}': 'normal'}}."
+            f"'{name}' is read as {data.families[name]}, but {listing(list(unknown), most=3)} is imputed, which is "
+            f"never observed. If it can be any number, declare it: families={{'{name}': 'normal'}}."
         )
     return np.array(found, dtype=float)

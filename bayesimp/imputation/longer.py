@@ -1,14 +1,14 @@
-"""`extend_until`: a run goes on until its chains have mixed and the user's own numbers are exact enough.
+"""`extend_until`: continue a run until its chains have mixed and the user's pooled numbers are precise enough.
 
-A run has two sizes, imputations m and draws of each chain (cycles of chained equations). Joint models grow by `extend`,
-which makes both larger; chained equations by `iterate`, more cycles, or `extend`, more imputations. What is short says
-which, and by how much:
+A run has two sizes, the number of imputations m and of draws per chain (cycles of chained equations). Joint models grow
+by `extend`, which increases both; chained equations by `iterate` (more cycles) or `extend` (more imputations). What is
+lacking determines which, and by how much:
 
     not mixed                      twice as many draws
     ESS below its target           MORE target / ESS times as many draws
-    Monte Carlo error too large    the imputations that `bayesimp.analysis.monte_carlo.enough_imputations` asks for
+    Monte Carlo error too large    the imputations that `bayesimp.analysis.monte_carlo.enough_imputations` requires
 
-No step more than doubles the run, because what is short is estimated from the run so far.
+No step more than doubles the run, because what is lacking is estimated from the run so far.
 """
 
 from __future__ import annotations
@@ -31,14 +31,16 @@ if TYPE_CHECKING:
 __all__ = ["Short", "Target", "extend_until"]
 
 EXTENDED, MISSED, DEPENDENT = "extended", "target not reached", "dependent imputations"
-STEP = 2.0  # times as large as it is, at most, a run becomes in one step
-LEAST = 0.05  # share of a run that a step adds, at least
-DEPENDENCE = 3.0  # standard errors of a correlation between successive imputations, from which it is reported
+STEP = 2.0  # largest factor by which a run grows in one step
+LEAST = 0.05  # smallest share of a run that a step adds
+DEPENDENCE = (
+    3.0  # a correlation between successive imputations is reported if it exceeds this many standard errors
+)
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a run is to reach; None: nothing of this kind is asked.
+    """What a run should reach; None means no requirement of that kind.
 
     Attributes
     ----------
@@ -51,9 +53,9 @@ class Target:
     cv
         Largest coefficient of variation of a pooled standard error.
     pooled
-        From fits to `Pooled`: contrasts, components, the coefficients by default.
+        Function from fits to `Pooled`: contrasts, components; by default the coefficients.
     options
-        Of the analysis.
+        Options of the analysis.
     """
 
     ess: float | None = None
@@ -66,7 +68,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Short:
-    """What a run lacks: how many times as many draws, how many imputations, and why in words; `notes`: further events."""
+    """What a run lacks: the factor of draws, the number of imputations, and why, in words; `notes`: further events."""
 
     draws: float
     m: int
@@ -124,12 +126,12 @@ def _check(target: Target, seconds: float | None, longest: float) -> None:
             raise SpecificationError(f"extend_until: {name} = {value!r}; give a number above 0.")
     if not longest > 1:
         raise SpecificationError(
-            f"extend_until: longest = {longest!r} must exceed 1: the run may become that many times as long."
+            f"extend_until: longest = {longest!r} must exceed 1; it is the factor by which the run may grow."
         )
 
 
 def _short(imputations: Imputations, target: Target) -> Short:
-    """What the run lacks of the target."""
+    """What the run lacks to reach the target."""
     from bayesimp.diagnostics.convergence import JUDGED, MORE, summarise
 
     with warnings.catch_warnings():
@@ -150,13 +152,13 @@ def _short(imputations: Imputations, target: Target) -> Short:
             words = [f"smallest ESS {summary.smallest_ess:.0f} (target {target.ess:g})"]
         if (
             target.analysis is None or words
-        ):  # imputations of chains that have not mixed say little about their errors
+        ):  # imputations from chains that have not mixed say little about their errors
             return Short(draws, imputations.m, tuple(words))
         return _pooled_short(imputations, target)
 
 
 def _pooled_short(imputations: Imputations, target: Target) -> Short:
-    """What pooled numbers lack, when the chains lack nothing."""
+    """What pooled numbers lack if the chains lack nothing."""
     from bayesimp.analysis.fits import Fits
 
     fits = imputations.analyse(target.analysis, **target.options)
@@ -165,7 +167,7 @@ def _pooled_short(imputations: Imputations, target: Target) -> Short:
     needed = pooled.imputations_needed(share=share, cv=target.cv or np.inf)
     if needed["mc.error"].isna().all():
         raise SpecificationError(
-            "extend_until: the pooled result has no Monte Carlo errors (no standard errors); take another scale of its "
+            "extend_until: the pooled result has no Monte Carlo errors (no standard errors); use another scale for its "
             "variance components, or pooled= that gives numbers with standard errors."
         )
     words = []
@@ -177,7 +179,7 @@ def _pooled_short(imputations: Imputations, target: Target) -> Short:
     if target.cv is not None and needed["for.std.error"].max() > imputations.m:
         term = needed["for.std.error"].idxmax()
         words.append(
-            f"the std.error of {term} asks for {needed['for.std.error'].max():.0f} imputations (cv {target.cv:g}), "
+            f"the std.error of {term} needs {needed['for.std.error'].max():.0f} imputations (cv {target.cv:g}), but "
             f"there are {imputations.m}"
         )
     m = int(needed["needed"].max()) if words else imputations.m
@@ -187,7 +189,7 @@ def _pooled_short(imputations: Imputations, target: Target) -> Short:
 
 
 def _dependent(imputations: Imputations, pooled: Any) -> tuple[Event, ...]:
-    """Whether successive imputations of one chain are correlated: the errors assume that they are not."""
+    """An event if successive imputations of a chain are correlated, because Monte Carlo errors assume they are not."""
     chains = int(imputations.attrs.get("chains", imputations.m))
     if pooled.replicates is None or imputations.m < 3 * chains:
         return ()
@@ -201,28 +203,28 @@ def _dependent(imputations: Imputations, pooled: Any) -> tuple[Event, ...]:
     term = pooled.terms[int(np.argmax(r))]
     times = np.sqrt((1 + r.max()) / max(1 - r.max(), 1e-3))
     text = (
-        f"successive imputations of a chain are correlated ({r.max():.2f}), so that Monte Carlo errors are about "
-        f"{times:.1f} times as large as they are said to be; impute with more draws between imputations (draws=)"
+        f"successive imputations of a chain are correlated ({r.max():.2f}), so Monte Carlo errors are about "
+        f"{times:.1f} times as large as stated; impute with more draws between imputations (draws=)"
     )
     return (Event(DEPENDENT, term, text),)
 
 
 def _next(now: Imputations, short: Short, most: float, affordable: float | None) -> tuple[int, int]:
-    """(imputations, cycles) to add, one of them 0; both 0 where a limit leaves too little."""
+    """(imputations, cycles) to add, one of them 0; both are 0 if a limit leaves too little room."""
     size = _size(now)
     room = min(most, STEP * size, *(() if affordable is None else (size + affordable,))) / size
     if room < 1 + LEAST:
         return 0, 0
     if now.chained and short.draws > 1:
         draws = int(now.attrs["draws"])
-        draws -= int(now.attrs["tune"]) if draws > int(now.attrs["tune"]) else 0  # all that is added is kept
+        draws -= int(now.attrs["tune"]) if draws > int(now.attrs["tune"]) else 0  # all added draws are kept
         return 0, max(int(draws * (min(short.draws, room) - 1)), 1)
     wanted = max(short.draws, short.m / now.m)
     chains = 1 if now.chained else int(now.attrs["chains"])
     more = int(np.ceil(now.m * (min(wanted, room) - 1)))
     return max(
         -(-more // chains) * chains, 1
-    ), 0  # whole rounds of the chains: each gives a draw to the same number
+    ), 0  # whole rounds, so that each chain gives as many imputations
 
 
 def _size(imputations: Imputations) -> int:
@@ -231,7 +233,7 @@ def _size(imputations: Imputations) -> int:
 
 
 def _rate(imputations: Imputations) -> float:
-    """Seconds a draw of one chain, of the run so far."""
+    """Seconds per draw of one chain in the run so far."""
     return max(float(imputations.attrs.get("seconds", 0.0)), 1e-3) / _size(imputations)
 
 
@@ -242,7 +244,7 @@ def _interruptions(imputations: Imputations) -> int:
 def _events(
     first: Imputations, last: Imputations, short: Short, steps: int, seconds: float, stopped: str
 ) -> list[Event]:
-    """What was done, what was done in earlier calls, and what is still short."""
+    """Events for what was done, now and in earlier calls, and for what is still lacking."""
     known = set(last._events)
     out = [event for event in first._events if event.kind == EXTENDED and event not in known]
     out += [event for event in short.notes if event not in known]
@@ -255,8 +257,8 @@ def _events(
         out.append(Event(EXTENDED, "extend_until", text))
     if not short.nothing:
         text = (
-            f"{'; '.join(short.words)}. Stopped: {stopped}. Calling extend_until again goes on from here; if it does not "
-            "mix, look at the trace (plot_trace, az.plot_rank(imp.tree)) and at the model first"
+            f"{'; '.join(short.words)}. Stopped: {stopped}. Calling extend_until again continues from here; if the "
+            "chains do not mix, inspect the trace (plot_trace, az.plot_rank(imp.tree)) and the model first"
         )
         out.append(Event(MISSED, "extend_until", text))
         warnings.warn(f"extend_until: target not reached: {text}.", StatisticalWarning, stacklevel=4)

@@ -1,4 +1,4 @@
-"""New rows, completed from the draws of a run: what `Imputations.transform` returns."""
+"""New rows completed from the draws of a run, as returned by `Imputations.transform`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ __all__ = ["ImputedNewRows", "transform"]
 
 
 class ImputedNewRows(Imputations):
-    """Completed tables of new rows. Made by `Imputations.transform`, not by hand.
+    """Completed tables of new rows, created by `Imputations.transform`.
 
-    It is read like `Imputations`. Its tree has ``imputed`` and ``observed_data``; the posterior is in that of the run.
+    They are accessed like `Imputations`. The tree has ``imputed`` and ``observed_data``; the posterior is in the tree
+    of the run.
 
     Attributes
     ----------
@@ -44,7 +45,7 @@ class ImputedNewRows(Imputations):
 
     @cached_property
     def _dtypes(self) -> dict[str, Any]:
-        """Dtypes of completed columns of levels: that of the new rows if it holds every level, else the run's."""
+        """Dtypes of completed columns with levels: that of the new rows if it can hold every level, else the run's."""
         return {name: self._holding(name) for name in self._cells if self._family(name).is_coded}
 
     def _holding(self, name: str) -> Any:
@@ -67,22 +68,22 @@ class ImputedNewRows(Imputations):
         return pd.concat([self.frame(k)[names] for k in range(first, stop)], ignore_index=True)
 
     def summary(self, var_names: list[str] | None = None) -> NoReturn:
-        """New rows have no chains: convergence is that of the run."""
+        """Refuse: new rows have no chains; convergence is that of the run."""
         raise SpecificationError(
             "New rows are completed from the draws of a run, whose summary() says whether they can be relied on: "
             "imp.summary()."
         )
 
     def save(self, path: str | os.PathLike[str]) -> NoReturn:
-        """The run is what is saved: it makes the same tables again from the same seed."""
+        """Refuse: save the run, which gives the same tables again from the same seed."""
         raise SpecificationError(
             f"Save the run, imp.save(path), and the new rows as a table: bi.load(path).transform(new, "
-            f"seed={self.attrs['seed']}) gives the same tables, bit for bit. Or save the tables, to_long()."
+            f"seed={self.attrs['seed']}) gives the same tables, bit for bit. Or save the tables themselves, to_long()."
         )
 
     def _chains(self) -> NoReturn:
         raise SpecificationError(
-            "New rows are completed from the draws of a run: extend that, imp.extend(n), and transform them again."
+            "New rows are completed from the draws of a run; extend the run, imp.extend(n), and transform them again."
         )
 
     def __repr__(self) -> str:
@@ -106,7 +107,7 @@ def transform(imputations: Imputations, table: Any, seed: int | None) -> Imputed
     if run is None:
         why = [event.message for event in imputations._events if event.kind == "cannot go on"]
         raise SpecificationError(
-            "transform: these imputations do not carry the model and draws that complete new rows"
+            "transform: these imputations do not carry the model and draws needed to complete new rows"
             + (f": {why[0]}." if why else ".")
         )
     chosen = arguments.new_seed() if seed is None else arguments.whole(seed, "seed", 0)

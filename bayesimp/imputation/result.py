@@ -1,4 +1,4 @@
-"""The result of an imputation: posterior, completed tables, and what a reader must know about how they were made."""
+"""The result of an imputation: posterior, completed tables, and the events a reader must know."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["Imputations"]
 
 
 class Imputations(CompletedTables):
-    """Completed tables and the posterior they were drawn from. Made by ``model.impute``, not by hand.
+    """Completed tables and the posterior from which they were drawn, created by ``model.impute``.
 
     Attributes
     ----------
@@ -39,16 +39,16 @@ class Imputations(CompletedTables):
 
         - ``posterior``: beta (chain, draw, fixed, response), Sigma (.., response, response_2),
           Psi (.., effect, effect_2), in the units of the data;
-        - ``sample_stats``: of the sampler, where it has any;
-        - ``imputed``: imputed values by cell, one variable a response, (imputation, row_<response>), levels as their
-          numbers from 0 (attribute ``levels``); the coordinates give the place of the row in the table and its cluster.
-          "_" is appended to the name of a response that is also that of a dimension or coordinate, and the division slash
-          replaces "/" in a name; the attribute ``column`` is its name in the table;
+        - ``sample_stats``: statistics of the sampler, if it has any;
+        - ``imputed``: imputed values, one variable per response, (imputation, row_<response>), with levels as numbers
+        from 0 (attribute ``levels``); the coordinates give the position of the row in the table and its cluster. "_" is
+        appended to the name of a response that is also that of a dimension or coordinate, and the division slash
+        replaces "/" in a name; the attribute ``column`` is its name in the table;
         - ``imputed_stats``: mean and sd of the missing values by response and cluster along the chains,
-          (chain, draw, response, cluster), nan where nothing is missing: what convergence is judged by;
+          (chain, draw, response, cluster), nan where nothing is missing, by which convergence is judged;
         - ``observed_data``: the responses as observed (row), and the cluster of each row.
     data
-        The incomplete table; its completed tables are read by `frame`, `to_frame`, `to_long` and iteration.
+        The incomplete table; the completed ones are returned by `frame`, `to_frame`, `to_long` and iteration.
     attrs
         What makes the run repeatable: formula, priors, sampler, seed, chains, draws, versions.
     events
@@ -64,7 +64,7 @@ class Imputations(CompletedTables):
         events: Iterable[Event],
         run: Run | None = None,
     ) -> None:
-        """cells: response -> (rows (c,), values (m, c)); tree: makes the DataTree, when it is first asked for.
+        """cells: response -> (rows (c,), values (m, c)); tree: builds the DataTree on first use.
 
         `tree` must not be a lambda, so that results can be pickled.
         """
@@ -76,7 +76,7 @@ class Imputations(CompletedTables):
 
     @cached_property
     def tree(self) -> xr.DataTree:
-        """Parameters, imputed values and statistics as a DataTree; made at the first call."""
+        """Parameters, imputed values and statistics as a DataTree, built on first use."""
         return self._make_tree()
 
     @property
@@ -86,22 +86,22 @@ class Imputations(CompletedTables):
 
     @property
     def events(self) -> pd.DataFrame:
-        """The log of deviations from the request, one event a row."""
+        """The log of deviations from the request, one event per row."""
         return EventTable([e.as_dict() for e in self._events], columns=["kind", "where", "message", "count"])
 
     def with_events(self, events: Iterable[Event]) -> Imputations:
-        """The same with further events."""
+        """The same imputations with further events."""
         made = (*self._events, *events)
         return type(self)(self.data, self._cells, self.attrs, self._make_tree, made, self._run)
 
     @property
     def model(self) -> Any:
-        """The `ImputationModel` they were drawn from; None where they do not carry it."""
+        """The `ImputationModel` from which they were drawn; None if they do not carry it."""
         return None if self._run is None else self._run.model
 
     @property
     def run(self) -> Run | None:
-        """The chains behind the imputations; None where they cannot go on."""
+        """The chains behind the imputations; None if they cannot be continued."""
         return self._run
 
     @property
@@ -111,14 +111,14 @@ class Imputations(CompletedTables):
 
     @property
     def _engine(self) -> type[ImputationModel] | None:
-        """The kind of model they are from, which a result knows even if it cannot go on."""
+        """The class of their model, which is known even if the chains cannot be continued."""
         name = self.attrs.get("model")
         return None if name is None else model_type(name)
 
     def with_prior_draws(self, size: int = 4000, *, seed: int = 0) -> Imputations:
-        """The same with a group ``prior`` in the tree, for ``az.plot_prior_posterior(imp.tree)``.
+        """The same imputations with a group ``prior`` in the tree, for ``az.plot_prior_posterior(imp.tree)``.
 
-        Parameters that have an improper prior are left out of it, which is recorded in `events`.
+        Parameters with an improper prior are left out, which `events` records.
 
         Raises
         ------
@@ -129,7 +129,7 @@ class Imputations(CompletedTables):
 
         if self.model is None:
             raise SpecificationError(
-                "These imputations do not carry the model they came from, so not its priors."
+                "These imputations do not carry the model that made them, so its priors are unknown."
             )
         prior, events = prior_group(self.model, self.tree["posterior"].to_dataset(), size, seed)
         tree = self.tree.copy()
@@ -140,7 +140,7 @@ class Imputations(CompletedTables):
     def tree_with(
         self, *what: str, thin: int = 1, by: str = "cluster", new_clusters: bool = False, seed: int = 0
     ) -> xr.DataTree:
-        """A copy of the tree with further groups and variables, for ArviZ's model checks.
+        """A copy of the tree with further groups and variables for ArviZ's model checks.
 
         Parameters
         ----------
@@ -154,18 +154,19 @@ class Imputations(CompletedTables):
             Whether a term of the log likelihood of `JointNormal` belongs to a ``"cluster"`` (cluster effects integrated
             out) or to a ``"row"`` (given cluster effects).
         new_clusters
-            Whether replicates come from new clusters of the same sizes and covariates, instead of from those of the data.
+            Whether replicates are of new clusters with the same sizes and covariates, rather than those of the data.
         seed
-            Seed of the draws: of replicates, and of cluster effects that the run did not keep.
+            Seed for replicates, and for cluster effects that the run did not keep.
 
         Returns
         -------
-        The tree; `docs/mathematics.md`, section 12, defines each density, and says which check may be read from which.
+        The tree; `docs/mathematics.md`, section 12, defines each density and says which checks it supports.
 
         Raises
         ------
         SpecificationError
-            A name or number is none of the above, or the engine does not have the group; the message gives the reason.
+            A name or number is not one of the above, or the engine cannot compute the group; the message gives the
+            reason.
 
         Examples
         --------
@@ -180,8 +181,8 @@ class Imputations(CompletedTables):
     def extend(self, n: int, *, progress: bool | None = None) -> Imputations:
         """A result with `n` more imputations; the chains continue from their last states.
 
-        The first `m` imputations are unchanged: a run of m, extended by n, equals a run of m + n with the
-        same spacing between imputations.
+        The first `m` imputations are unchanged: a run of m extended by n equals a run of m + n with the same spacing
+        between imputations.
         """
         run = self._chains()
         if n < 1:
@@ -192,7 +193,7 @@ class Imputations(CompletedTables):
         """The same imputations after `cycles` further cycles of chained equations (mice's ``mice.mids``)."""
         run = self._chains()
         if cycles < 1:
-            raise SpecificationError(f"go on for at least one cycle, got {cycles}.")
+            raise SpecificationError(f"iterate for at least one cycle, got {cycles}.")
         return run.iterate(cycles, progress)
 
     def extend_until(
@@ -208,41 +209,42 @@ class Imputations(CompletedTables):
         progress: bool | None = None,
         **options: Any,
     ) -> Imputations:
-        """The same run, longer: until its chains have mixed and have enough draws, and pooled numbers are exact enough.
+        """Continue the run until its chains have mixed with enough draws, and pooled numbers are precise enough.
 
-        Chains of joint models grow by more imputations, chained equations by more cycles where chains are short, and more
-        imputations where pooled numbers are. The first `m` imputations of a joint model are unchanged.
+        Joint models grow by more imputations; chained equations by more cycles if the chains are too short, and by more
+        imputations if pooled numbers are too imprecise. The first `m` imputations of a joint model are unchanged.
 
         Parameters
         ----------
         ess
             Effective sample size, bulk and tail, of every parameter and imputed mean and sd; 400 if nothing is requested.
-            That R-hat is within its limits is always part of the target.
+            R-hat within its limits is always part of the target.
         analysis
-            A formula or function, whose pooled numbers are to be exact; as for `analyse`, which takes `options`.
+            A formula or function whose pooled numbers should be precise; as for `analyse`, which takes `options`.
         mc_error
-            Their Monte Carlo errors, in standard errors, at most; 0.1 if there is an analysis and no `cv`.
+            Largest Monte Carlo error of these, in standard errors; 0.1 if there is an analysis and no `cv`.
         cv
-            Coefficient of variation of their standard errors between runs, at most; 0.05 is von Hippel's (2020) choice.
+            Largest coefficient of variation of their standard errors between runs; 0.05 is von Hippel's (2020) choice.
         pooled
-            Which pooled numbers: ``lambda fits: fits.contrasts("x - z")``; all coefficients by default.
+            The pooled numbers, as ``lambda fits: fits.contrasts("x - z")``; all coefficients by default.
         seconds
-            No step is begun that is expected to end later. An analysis of the tables so far is not interrupted.
+            No step is started that is expected to end later. An analysis of the tables so far is not interrupted.
         longest
-            The run becomes at most so many times as long as it is.
+            Largest factor by which the run may grow.
         progress
-            Whether progress is shown; None: where somebody watches.
+            Whether to show progress; None: on a terminal or in a notebook.
 
         Returns
         -------
         The longer run. Its events say what was done ("extended"), whether successive imputations are correlated
-        ("dependent imputations"), and what is short where a limit was met ("target not reached", also as a
-        StatisticalWarning); a further call goes on from there.
+        ("dependent imputations"), and what is lacking if a limit was met ("target not reached", also as a
+        StatisticalWarning); a further call continues from there.
 
         Raises
         ------
         SpecificationError
-            The imputations do not carry their chains; a target out of range, or of pooled numbers without an analysis.
+            The imputations do not carry their chains, a target is out of range, or it concerns pooled numbers and there
+            is no analysis.
 
         Examples
         --------
@@ -257,34 +259,33 @@ class Imputations(CompletedTables):
         return extend_until(self, target, seconds, longest, progress)
 
     def transform(self, new: Any, *, seed: int | None = None) -> ImputedNewRows:
-        """Complete rows that the run has not seen, of clusters that it knows or of new ones; nothing is refitted.
+        """Complete new rows, of known or new clusters, without refitting.
 
-        Imputation k uses the parameters behind completed table k. They are not updated by the new rows (what is fitted on
-        one table completes another); the effects of clusters are drawn given all that is observed of them: the rows of
-        the run and the new ones of a known cluster, the new rows alone of a new one. `docs/mathematics.md`, section 13,
-        has the law.
+        Imputation k uses the parameter draws of completed table k, which the new rows do not update. Cluster effects
+        are drawn given all observed rows of the cluster: those of the run and the new ones for a known cluster, the new
+        ones for a new cluster. `docs/mathematics.md`, section 13, gives the distribution.
 
         Parameters
         ----------
         new
-            pandas, polars or pyarrow table of one row or more, with the columns that the model uses: variables that it
-            imputes, missing or not; covariates, complete; cluster ids, of the same type as in the table of the run.
+            A pandas, polars or pyarrow table with at least one row and the columns that the model uses: imputed
+            variables, missing or not; complete covariates; and cluster ids of the same type as in the table of the run.
             Further columns are kept unchanged.
         seed
-            The same seed gives the same values, whatever the order of the rows. None: drawn and recorded. Tables that
-            are used together need different seeds.
+            The same seed gives the same values, whatever the order of the rows. None: a seed is drawn and recorded.
+            Tables that are used together need different seeds.
 
         Returns
         -------
-        m completed tables, read like those of the run (``len``, iteration, `frame`, `to_frame`, `to_long`, `analyse`),
-        with events of their own.
+        m completed tables, accessed like those of the run (``len``, iteration, `frame`, `to_frame`, `to_long`,
+        `analyse`), with their own events.
 
         Raises
         ------
         SpecificationError
             The imputations do not carry their run, the engine does not complete new rows, or columns are absent.
         DataError
-            Covariates are missing, types differ, or a level is unknown; the message names variable and rows.
+            Covariates are missing, types differ, or a level is unknown; the message names the variable and rows.
 
         Examples
         --------
@@ -299,7 +300,7 @@ class Imputations(CompletedTables):
         return transform(self, new, seed)
 
     def _chains(self) -> Any:
-        """The chains that can make more of them; the error says why there are none."""
+        """The chains to continue; the error says why there are none."""
         if self._run is None:
             why = [event.message for event in self._events if event.kind == "cannot go on"]
             raise SpecificationError(
@@ -319,7 +320,7 @@ class Imputations(CompletedTables):
     def analyse(self, analysis: Callable[[pd.DataFrame], Any], **options: Any) -> Any: ...
 
     def analyse(self, analysis: str | Callable[[pd.DataFrame], Any], **options: Any) -> Any:
-        """Fit an analysis to every completed table; see `bayesimp.fit_each`: the result is `Fits`, or `Posteriors`."""
+        """Fit an analysis to every completed table; see `bayesimp.fit_each`. The result is `Fits` or `Posteriors`."""
         from bayesimp.analysis.fit import fit_each
 
         options.setdefault("cluster", self.data.cluster)
@@ -343,33 +344,33 @@ class Imputations(CompletedTables):
     ) -> Path:
         """Write a report of the run: plan, missing values, assumptions, model, convergence, results, checklist.
 
-        Its steps are those of TARMOS (Lee et al. 2021). One HTML file holds everything, figures too; nothing is fetched
-        when it is read.
+        Its steps are those of TARMOS (Lee et al. 2021). An HTML report is a single file with all figures; it loads
+        nothing external.
 
         Parameters
         ----------
         path
-            ``report.html``; ``report.md`` (figures in a folder next to it); ``report.docx`` (Word, by pandoc).
+            ``report.html``; ``report.md`` (figures in a folder of the same folder); ``report.docx`` (Word, by pandoc).
         analysis
-            A formula or function as for `analyse`, fits, or several of these by name; with options of its own,
+            A formula or function as for `analyse`, fits, or several of these by name, each possibly with options:
             ``{"outcome": {"analysis": "y ~ x + (1 | study)", "family": "bernoulli"}}``.
         title
             Heading of the report.
         sensitivity, mnar
-            What `bayesimp.sensitivity` and `bayesimp.mnar` gave.
+            Results of `bayesimp.sensitivity` and `bayesimp.mnar`.
         overimputation, replicates
-            What `overimpute` and `replicates` gave.
+            Results of `overimpute` and `replicates`.
         stated
-            What only the user knows, by item: question, prespecified, deviations, reasons, flow, missing at random,
-            interpretation. The checklist marks the others "not stated".
+            Statements that only the user can make, by item: question, prespecified, deviations, reasons, flow, missing
+            at random, interpretation. The checklist marks the others "not stated".
         plan
-            Text of the plan, to be shown as it is.
+            Text of the plan, shown unchanged.
         level
-            Of all intervals.
+            Confidence level of all intervals.
         figures
-            Whether figures are drawn.
+            Whether to draw figures.
         options
-            Of all analyses, as for `analyse`.
+            Options of all analyses, as for `analyse`.
 
         Returns
         -------
@@ -378,7 +379,7 @@ class Imputations(CompletedTables):
         Raises
         ------
         SpecificationError
-            An ending, item or result that is not known; Word where pandoc is not installed.
+            A suffix, item or result is unknown, or Word is requested and pandoc is not installed.
 
         Examples
         --------
@@ -393,7 +394,7 @@ class Imputations(CompletedTables):
         )  # fmt: skip
 
     def replicates(self, draws: int = 200, *, new_clusters: bool = False, seed: int = 0) -> Replicates:
-        """Observed values next to replicates of them, cluster by cluster; see `bayesimp.diagnostics.replicates`."""
+        """Compare observed values with replicates, cluster by cluster; see `bayesimp.diagnostics.replicates`."""
         from bayesimp.diagnostics.replicates import replicates
 
         return replicates(self, draws, new_clusters=new_clusters, seed=seed)
@@ -412,13 +413,13 @@ class Imputations(CompletedTables):
         Raises
         ------
         SpecificationError
-            The imputations do not carry their model, or it cannot be made again from its specification.
+            The imputations do not carry their model, or it cannot be rebuilt from its specification.
         """
         from bayesimp.studies.overimputation import overimpute
 
         if self.model is None:
             raise SpecificationError(
-                "These imputations do not carry the model they came from: overimpute the model, "
+                "These imputations do not carry the model that made them. Overimpute the model, "
                 "bi.studies.overimpute(model, seed=1)."
             )
         return overimpute(self.model, m=m, groups=groups, hide=hide, seed=seed, **options)

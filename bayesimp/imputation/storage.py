@@ -1,7 +1,7 @@
 """Save a result and read it back exactly: netCDF for a path ending in .nc, zarr for .zarr.
 
-Besides the groups of the tree a file holds ``table`` (the incomplete table, see table/exact.py) and ``state`` (the last
-states of the chains, from which `extend` continues).
+Besides the groups of the tree, a file holds ``table`` (the incomplete table, see table/exact.py) and ``state`` (the
+last states of the chains, from which `extend` continues).
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["from_groups", "load", "save", "to_tree"]
 
-LONGEST = 100  # characters of a name in a file
+LONGEST = 100  # most characters of a name in a file
 
 
 def save(imputations: Imputations, path: str | os.PathLike[str]) -> None:
-    """Write to `path` (.nc or .zarr).
+    """Write imputations to `path` (.nc or .zarr).
 
-    Groups, variables and coordinates are those of ``imputations.tree``; in names ``_`` replaces whatever is not an ASCII
-    letter or digit (``Systolic_BP``); the original names are in the attribute ``names`` of the group.
-    Files hold no code: the functions of ``post=`` and user-defined PyMC models are left out. The result is whole
-    without them; to continue its chains, `load` takes the functions of ``post=`` again.
+    Groups, variables and coordinates are those of ``imputations.tree``; in names ``_`` replaces everything except ASCII
+    letters and digits (``Systolic_BP``), and the attribute ``names`` of the group has the original names. Files hold no
+    code: the functions of ``post=`` and user-defined PyMC models are left out. The result is complete without them; to
+    continue its chains, give `load` the functions of ``post=`` again.
     """
     path = Path(path)
     if path.suffix not in (".nc", ".zarr"):
         raise ValueError(f"{path}: give a path that ends in .nc (netCDF) or .zarr")
     tree = to_tree(imputations)
     with replacing(path) as unfinished:
-        if path.suffix == ".nc":  # made in memory: HDF5 ends the process where a disk is full
+        if path.suffix == ".nc":  # built in memory, because HDF5 ends the process if the disk is full
             unfinished.write_bytes(cast(bytes, tree.to_netcdf(engine="h5netcdf")))
         else:
             tree.to_zarr(unfinished, mode="w")
 
 
 def to_tree(imputations: Imputations) -> xr.DataTree:
-    """What a file holds: numbers, text and bytes."""
+    """The contents of a file: numbers, text and bytes."""
     data, run = imputations.data, imputations.run
     groups = {name: group.to_dataset() for name, group in imputations.tree.children.items()}
     text, values = to_exact(data.frame)
@@ -86,15 +86,15 @@ def load(
     Parameters
     ----------
     post
-        The functions that `FCS` was given: files do not hold code. Without them, or if a block has a PyMC model of
-        the user's own, the result is complete but cannot be continued, which an event says.
+        The functions given to `FCS`, because files do not hold code. Without them, or if a block has a user-defined
+        PyMC model, the result is complete but cannot be continued, as an event says.
     model
-        The `pymc.Model` that `FromPyMC` was given; the same holds for it.
+        The `pymc.Model` given to `FromPyMC`, for the same reason.
 
     Raises
     ------
     FileNotFoundError, DataError, SpecificationError
-        No such file; a file that `save` did not write, or that was altered or damaged afterwards; no path.
+        The file does not exist, was not written by `save`, was altered or damaged afterwards, or `path` is not a path.
     """
     if not isinstance(path, str | os.PathLike):
         raise SpecificationError(
@@ -102,7 +102,7 @@ def load(
         )
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file; load takes what imp.save(path) wrote.")
+        raise FileNotFoundError(f"{path}: there is no such file; load reads what imp.save(path) wrote.")
     check_file(path)
     return _checked(*read_contents(path), post, model, str(path))
 
@@ -113,7 +113,7 @@ def from_groups(
     post: Mapping[str, Callable] | None = None,
     model: Any = None,
 ) -> Imputations:
-    """The result of attributes and groups of `to_tree`, which may have been in a file; else as `load`."""
+    """The result from attributes and groups of `to_tree`, possibly read from a file; otherwise as `load`."""
     return _checked(json.loads(attrs["bayesimp"]), groups, post, model, "the result")
 
 
@@ -124,11 +124,11 @@ def _checked(
     model: Any,
     where: str,
 ) -> Imputations:
-    """`_rebuilt`, with what it meets in a record that is no result's as our error."""
+    """`_rebuilt`, with exceptions due to an invalid record raised as DataError."""
     _check_post(post, record["attrs"])
     if model is not None and record["attrs"]["model"] != "FromPyMC":
         raise SpecificationError(
-            f"load: model= is for results of FromPyMC; this is one of {record['attrs']['model']}."
+            f"load: model= is for results of FromPyMC, but this is a result of {record['attrs']['model']}."
         )
     functions = post if model is None else {"model": model}
     try:
@@ -145,15 +145,15 @@ def _checked(
         MemoryError,
     ) as error:
         raise DataError(
-            f"{where} holds what no result holds ({type(error).__name__}: {str(error)[:200]}): it was written by "
-            "something else, altered, or saved by another version of bayesimp."
+            f"{where} holds something that results never hold ({type(error).__name__}: {str(error)[:200]}); it was "
+            "written by other software, altered, or saved by another version of bayesimp."
         ) from error
 
 
 def _rebuilt(
     record: dict[str, Any], own: dict[str, xr.Dataset], functions: Mapping[str, Callable] | None
 ) -> Imputations:
-    """The result of a record and its groups; `functions`: the user's own, which files do not hold."""
+    """The result from a record and its groups; `functions`: the user's, which files do not hold."""
     attrs, events = record["attrs"], tuple(Event(**e) for e in record["events"])
     table, state = own.pop("table"), own.pop("state", None)
     frame = from_exact(table["record"].values.tobytes().decode(), table["values"].values.tobytes())
@@ -173,7 +173,7 @@ def _rebuilt(
 
 
 def _check_post(post: Any, attrs: Mapping) -> None:
-    """Refuse functions that are not given by variable, or for variables that had none."""
+    """Refuse functions that are not given by variable, or are for variables that had none."""
     if post is None:
         return
     if not isinstance(post, Mapping):
@@ -190,10 +190,10 @@ def _itself(tree: xr.DataTree) -> xr.DataTree:
 
 
 def _for_file(group: xr.Dataset) -> xr.Dataset:
-    """The same with names that every format and disk takes; its own are kept in the attribute ``names``.
+    """The group with names that every format and file system allows; the attribute ``names`` has the originals.
 
-    netCDF separates coordinates by spaces and reserves names that begin with "_"; zarr makes them names of folders, of at
-    most 255 characters, and a disk may not distinguish "x" from "X".
+    netCDF separates coordinates by spaces and reserves names that begin with "_"; zarr uses names as folders, with at
+    most 255 characters, and a file system may not distinguish "x" from "X".
     """
     names = list(dict.fromkeys(str(name) for name in (*group.variables, *group.dims)))
     taken: set[str] = set()
@@ -227,14 +227,14 @@ def _bytes(data: bytes) -> np.ndarray:
 def _run(
     data: IncompleteData, tree: xr.DataTree, state: xr.Dataset, functions: Mapping[str, Callable] | None
 ) -> Run:
-    """The chains of a saved result, by the model whose name it carries."""
+    """The chains of a saved result, restored by the model that it names."""
     model = model_type(tree.attrs["model"])
     specification = model.saved_specification({str(k): v for k, v in tree.attrs.items()}, state)
     return model.from_specification(data, specification, functions).restored(tree, state)
 
 
 def _backend(name: str) -> Any:
-    """narwhals' name of the kind of table that the user gave; None for pandas."""
+    """narwhals' name for the kind of table that the user gave; None for pandas."""
     if not name:
         return None
     import narwhals as nw

@@ -1,4 +1,4 @@
-"""Arrays of a run as the `xarray.DataTree` of its result."""
+"""Convert the arrays of a run to the `xarray.DataTree` of its result."""
 
 from __future__ import annotations
 
@@ -28,9 +28,8 @@ def build_tree(
 ) -> xr.DataTree:
     """The arrays as a DataTree, with the groups that `Imputations` describes.
 
-    posterior: name -> (dims, array); imputed_stats: name -> (chain, draw, cluster, response);
-    imputed: response -> (rows (c,), values (m, c)); observed: response -> (n,); warmup: draws at the start that go
-    to groups of their own.
+    posterior: name -> (dims, array); imputed_stats: name -> (chain, draw, cluster, response); imputed: response ->
+    (rows (c,), values (m, c)); observed: response -> (n,); warmup: number of first draws, which go to separate groups.
     """
     clusters = cluster_labels(data.clusters)
     coords = {name: [nt.shown(label) for label in labels] for name, labels in coords.items()}
@@ -50,7 +49,7 @@ def build_tree(
             coords={**draws, nt.RESPONSE: coords[nt.RESPONSE], nt.CLUSTER: clusters},
         ),
     }
-    if warmup:  # the first draws, kept under ArviZ's name for warm-up
+    if warmup:  # the first draws, under ArviZ's names for warm-up
         for name in ("posterior", "imputed_stats"):
             groups[f"warmup_{name}"] = groups[name].isel({nt.DRAW: slice(None, warmup)})
             groups[name] = groups[name].isel({nt.DRAW: slice(warmup, None)})
@@ -65,10 +64,9 @@ def build_tree(
 
 
 def _without_objects(array: np.ndarray) -> np.ndarray:
-    """Texts of a sampler, "" where it has none: files give back texts, but not None."""
+    """Texts of a sampler, with "" for None, which files cannot hold."""
     if array.dtype != object:
         return array
-    texts = ["" if x is None else str(x) for x in array.ravel()]
     texts = ["" if x is None else str(x) for x in array.ravel()]
     return np.array(texts, dtype=str).reshape(array.shape)
 
@@ -94,7 +92,7 @@ def cells_and_observed(
 def _cells(
     data: IncompleteData, column: str, name: str, rows: np.ndarray, values: np.ndarray, clusters: np.ndarray
 ) -> xr.DataArray:
-    """Imputed values of a column as the variable `name` of the tree."""
+    """The imputed values of a column, as the variable `name` of the tree."""
     dim = nt.row_dimension(name)
     coords = {
         nt.IMPUTATION: np.arange(len(values)), dim: rows,
@@ -107,6 +105,6 @@ def _cells(
 
 
 def cluster_labels(clusters: Iterable) -> np.ndarray:
-    """Cluster labels as a coordinate: numbers stay numbers, anything else becomes text."""
-    labels = pd.Series(list(clusters)).to_numpy()  # numpy would make a table of labels that are tuples
+    """Cluster labels as a coordinate: numbers remain numbers, anything else becomes text."""
+    labels = pd.Series(list(clusters)).to_numpy()  # NumPy would turn labels that are tuples into a matrix
     return labels if labels.dtype.kind in "iu" else np.asarray([nt.shown(c) for c in clusters])

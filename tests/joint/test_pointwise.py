@@ -273,15 +273,15 @@ def test_saved_and_loaded(imp, tmp_path):
 
 
 def test_refused(imp):
-    with pytest.raises(SpecificationError, match="'likelihood' is none of log_likelihood"):
+    with pytest.raises(SpecificationError, match="'likelihood' is not one of log_likelihood"):
         imp.tree_with("likelihood")
     with pytest.raises(SpecificationError, match="name what"):
         imp.tree_with()
     with pytest.raises(SpecificationError, match="thin = 21: a chain has 20"):
         imp.tree_with("log_prior", thin=21)
-    with pytest.raises(SpecificationError, match="thin: a whole number from 1, got 0"):
+    with pytest.raises(SpecificationError, match="thin must be a whole number of at least 1, got 0"):
         imp.tree_with("log_prior", thin=0)
-    with pytest.raises(SpecificationError, match="by: 'cluster' or 'row'"):
+    with pytest.raises(SpecificationError, match="by must be 'cluster' or 'row'"):
         imp.tree_with("log_likelihood", by="cell")
     improper = imputed(pr.jomo())
     with pytest.raises(SpecificationError, match=r"prior on \w+ is improper .*needs .*proper prior"):
