@@ -32,9 +32,9 @@ class Estimands:
     **Cluster effects** of generalised mixed models are treated according to ``random_effects``:
 
     - ``"integrated"``, the default on the response scale: predictions are averaged over normal effects by quadrature.
-    Only this choice gives a mean of the response in the population of clusters, and agrees with averages of the data. -
-    ``"zero"``: with effects of zero, as for a median cluster; emmeans does this, and lme4 with ``re.form = NA``. It is
-    not a mean: the inverse link of a mean is not the mean of the inverse link.
+      Only this choice gives a mean of the response in the population of clusters, and agrees with averages of the data.
+    - ``"zero"``: with effects of zero, as for a median cluster; emmeans does this, and lme4 with ``re.form = NA``. It
+      is not a mean: the inverse link of a mean is not the mean of the inverse link.
     - ``"cluster"``: with the predicted effects of a cluster of the table.
 
     For normal responses the first two agree.

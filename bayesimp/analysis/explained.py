@@ -7,7 +7,7 @@ With f = var(x'beta) over the rows of a table, u = mean of z'Psi z over its rows
                                                                                   Nakagawa & Schielzeth 2013
     normal    e = sigma^2
     logit     e = pi^2 / 3 (latent logistic variable);            probit   e = 1
-    log       e = log(1 + 1 / lambda), Poisson with mean lambda      Nakagawa, Johnson & Schielzeth 2017
+    log       e = log(1 + 1 / lambda), Poisson with mean lambda                 Nakagawa, Johnson & Schielzeth 2017
 
 lambda is the mean response of the table; the R package performance takes exp(beta_0 + u / 2) from a fit without
 covariates. Derivatives are by beta and by the components; X and lambda are treated as known. The results are pooled as

@@ -9,8 +9,8 @@ With Q_l and U_l, l = 1..M, from the completed tables (Rubin 1987, eq. 3.1.2 - 3
     fmi      = (riv + 2 / (df + 3)) / (riv + 1) = lambda + (1 - lambda) 2 / (df + 3)
     1 / df   = lambda^2 / (M - 1) + (dfcom + 3) / (dfcom (dfcom + 1) (1 - lambda))      Barnard & Rubin 1999
 
-Two limits are part of the rule: lambda = 0 gives df = dfcom (dfcom + 1) / (dfcom + 3), and dfcom = inf gives Rubin's (M
-- 1) / lambda^2. lambda has no lower bound other than 0.
+Two limits are part of the rule: lambda = 0 gives df = dfcom (dfcom + 1) / (dfcom + 3), and dfcom = inf gives Rubin's
+(M - 1) / lambda^2. lambda has no lower bound other than 0.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     censored(c)    y = eta + e,    e ~ N(0, sigma^2)
 
-    c = "none"     y is observed and contributes the density  p(y | eta)
-    c = "left"     y is below the number given and contributes  P(y <= limit | eta)
-    c = "right"    y is above the number given and contributes  P(y >= limit | eta)
+    c = "none"     y is observed                       contributes the density  p(y | eta)
+    c = "left"     y is below the number given         contributes  P(y <= limit | eta)
+    c = "right"    y is above the number given         contributes  P(y >= limit | eta)
 
 The column of the variable holds its value or its limit, as in R's survival and brms, so that each study or laboratory
 may have its own limit; the column c says which it is. c takes these words only, because -1 is "left" in brms and

@@ -67,8 +67,8 @@ class FCS(ImputationModel):
         (`bayesimp.fcs.specification.defaults`); the printed model says what was chosen and why.
     predictors
         A formula for each variable, ``"y1 ~ y2 + cluster_mean(y2) + age + (1 + within(y2) | study)"``; or a table of
-        predictors, or mice's predictor matrix. None: all other variables, with random intercepts; ``"~ . + x"``, ``"~ .
-        - x"`` and ``"~ . + (1 + x | study)"`` change this default for one variable or (as a single text) for all.
+        predictors, or mice's predictor matrix. None: all other variables, with random intercepts; ``"~ . + x"``,
+        ``"~ . - x"`` and ``"~ . + (1 + x | study)"`` change this default for one variable or (as a single text) for all.
     analysis
         One or several formulas for which values are imputed, ``"y ~ x * w + (1 + x | study)"``, each with one response
         and at most one random term, on the cluster. A covariate x is then drawn from its own conditional model, in

@@ -41,9 +41,9 @@ class Imputations(CompletedTables):
           Psi (.., effect, effect_2), in the units of the data;
         - ``sample_stats``: statistics of the sampler, if it has any;
         - ``imputed``: imputed values, one variable per response, (imputation, row_<response>), with levels as numbers
-        from 0 (attribute ``levels``); the coordinates give the position of the row in the table and its cluster. "_" is
-        appended to the name of a response that is also that of a dimension or coordinate, and the division slash
-        replaces "/" in a name; the attribute ``column`` is its name in the table;
+          from 0 (attribute ``levels``); the coordinates give the position of the row in the table and its cluster. "_"
+          is appended to the name of a response that is also that of a dimension or coordinate, and the division slash
+          replaces "/" in a name; the attribute ``column`` is its name in the table;
         - ``imputed_stats``: mean and sd of the missing values by response and cluster along the chains,
           (chain, draw, response, cluster), nan where nothing is missing, by which convergence is judged;
         - ``observed_data``: the responses as observed (row), and the cluster of each row.

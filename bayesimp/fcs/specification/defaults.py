@@ -2,7 +2,7 @@
 
     one value in each cluster                  ClusterLevel    imputed once per cluster, from cluster means
     text or category of more than 20 levels    none            refused: often free text
-    observed in one cluster only               SingleLevel     differences between clusters cannot be learned
+    observed in one cluster only               Norm, SingleLevel   differences between clusters cannot be learned
     otherwise                                  Bayes           the model of its family, with cluster effects
 
 Bayes is the default for every family because it calibrates best: tests/calibration/COVERAGE_RESULTS.md.
