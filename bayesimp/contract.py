@@ -484,7 +484,7 @@ def model_type(name: str) -> type[ImputationModel]:
     Raises
     ------
     SpecificationError
-        There is none.
+        There is no such model.
     """
     if name not in _registered and name in MODULES:
         import_module(MODULES[name])

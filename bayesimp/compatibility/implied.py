@@ -150,7 +150,7 @@ def implied_conditional(
     Sigma = numbers(Sigma, "Sigma", ("r", "r"), leading=True)
     Psi = numbers(Psi, "Psi", ("r q", "r q"), leading=True)
     r, q = _sizes(Sigma, Psi)
-    k = whole(k, "k, the place of a variable,", 0, r - 1)
+    k = whole(k, "k, the position of a variable,", 0, r - 1)
     G = _gram(n, ZZ, q)
     broadcast("Sigma, Psi and n or ZZ", Sigma.shape[:-2], Psi.shape[:-2], G.shape[:-2])
     o = np.delete(np.arange(r), k)

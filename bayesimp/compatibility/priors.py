@@ -101,7 +101,7 @@ def implied_prior(
     """
     joint, fcs = (pr.pan() if joint is None else pr.read(joint)), (pr.mice() if fcs is None else pr.read(fcs))
     r, n, draws, rng = whole(r, "r", 2), whole(n, "n"), whole(draws, "draws"), generator(seed)
-    k = whole(k, "k, the place of a variable,", 0, r - 1)
+    k = whole(k, "k, the position of a variable,", 0, r - 1)
     given = numbers(sds, "sds")
     sds = np.broadcast_to(numbers(given, "sds", (r,)) if given.ndim else given, (r,))
     if not (sds > 0).all():

@@ -250,7 +250,7 @@ def positions(column: pd.Series) -> tuple[NDArray[np.int64], pd.Index]:
     Raises
     ------
     DataError
-        Values are mutable, such as lists, and so cannot identify levels.
+        Values are mutable, such as lists, so they cannot be levels.
     """
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.cat.remove_unused_categories()

@@ -36,10 +36,10 @@ class Function:
     Attributes
     ----------
     name, kind
-        ``"row"``: computed row by row; ``"rows"``: needs all rows, may give several columns; ``"factor"``: levels;
-        ``"cluster"``: over the rows of a cluster.
+        Its name and kind: ``"row"``, computed row by row; ``"rows"``, needs all rows and may give several columns;
+        ``"factor"``, levels; ``"cluster"``, over the rows of a cluster.
     takes
-        What its argument is; empty if it has none.
+        Its argument, in words; empty if it has none.
     meaning
         What it returns, in words.
     options
@@ -54,31 +54,36 @@ class Function:
 
 
 _ROW = {
-    "log": "natural logarithm", "log1p": "log(1 + x)", "log2": "logarithm of base 2", "log10": "of base 10",
+    "log": "natural logarithm", "log1p": "log(1 + x)", "log2": "logarithm to base 2", "log10": "logarithm to base 10",
     "exp": "exponential", "expm1": "exp(x) - 1", "sqrt": "square root", "abs": "absolute value",
 }  # fmt: skip
 _LIST = (
     Function("I", "row", "arithmetic on columns", "its value: I(x**2), I(x > 10)"),
     *(Function(name, "row", "a column or arithmetic", meaning) for name, meaning in _ROW.items()),
     *(Function(f"np.{name}", "row", "a column or arithmetic", meaning) for name, meaning in _ROW.items()),
-    Function("center", "rows", "a column or arithmetic", "less its mean"),
-    Function("scale", "rows", "a column or arithmetic", "less its mean, by its standard deviation"),
+    Function("center", "rows", "a column or arithmetic", "the value minus its mean"),
+    Function(
+        "scale",
+        "rows",
+        "a column or arithmetic",
+        "the value minus its mean, divided by its standard deviation",
+    ),
     Function("standardize", "rows", "a column or arithmetic", "the same"),
     Function("poly", "rows", "a column or arithmetic", "orthogonal polynomial", True),
-    Function("bs", "rows", "a column or arithmetic", "B-spline", True),
+    Function("bs", "rows", "a column or arithmetic", "B-splines", True),
     Function("cr", "rows", "a column or arithmetic", "natural cubic spline", True),
     Function("cc", "rows", "a column or arithmetic", "cyclic cubic spline", True),
     Function("tp", "rows", "a column or arithmetic", "thin plate spline", True),
     Function("C", "factor", "a column", "its levels as categories: C(ward), C(arm, Treatment('b'))", True),
-    Function("T", "factor", "a column", "the same, by treatment contrasts", True),
-    Function("S", "factor", "a column", "the same, by sums to zero", True),
+    Function("T", "factor", "a column", "the same, with treatment contrasts", True),
+    Function("S", "factor", "a column", "the same, with sum-to-zero contrasts", True),
     Function(
         "cluster_mean", "cluster", "a column or a product of two", "its mean over the rows of the cluster"
     ),
     Function(
         "cluster_sum", "cluster", "a column or a product of two", "its sum over the rows of the cluster"
     ),
-    Function("within", "cluster", "a column", "the column less its mean in the cluster"),
+    Function("within", "cluster", "a column", "the column minus its mean in the cluster"),
     Function("cluster_size", "cluster", "", "number of rows of the cluster"),
 )
 FUNCTIONS = {function.name: function for function in _LIST}
@@ -94,7 +99,7 @@ FACTOR = _of("factor")
 WITHIN = "within"
 CLUSTER = _of("cluster")
 SEVERAL = (*FACTOR, *(f.name for f in _LIST if f.kind == "rows" and f.options))  # give several columns
-CODING = ("Treatment", "Sum")  # only inside C(...)
+CODING = ("Treatment", "Sum")  # allowed only inside C(...)
 
 
 def possible(kinds: Iterable[str] = ("row", "rows", "factor", "cluster")) -> str:

@@ -173,7 +173,7 @@ def test_bound_is_where_psi_stops_being_positive_definite():
     [
         ((np.eye(2), np.eye(3), 0), "r q"),
         ((np.eye(1), np.eye(1), 0), "at least two"),
-        ((np.eye(2), np.eye(2), 2), "k, the place of a variable, must be a whole number from 0 to 1"),
+        ((np.eye(2), np.eye(2), 2), "k, the position of a variable, must be a whole number from 0 to 1"),
         ((np.eye(2), np.eye(4), 0), "give ZZ="),
     ],
 )

@@ -86,6 +86,6 @@ def test_bad_input():
     with pytest.raises(SpecificationError, match="improper"):
         implied_prior(pr.jomo(), draws=10)
     with pytest.raises(
-        SpecificationError, match="k, the place of a variable, must be a whole number from 0 to 1"
+        SpecificationError, match="k, the position of a variable, must be a whole number from 0 to 1"
     ):
         implied_prior(r=2, k=2, draws=10)
