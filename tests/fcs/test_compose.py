@@ -113,7 +113,7 @@ def test_default_leaves_out_with_a_note():
         "'one' is constant",
         "'age2' is a combination",
         "'id' has 240 levels",
-        "'day' is datetime64",
+        "'day' has type datetime64",
     ):
         assert words in notes
 
@@ -132,7 +132,7 @@ def test_families_without_models():
     data = bi.IncompleteData(f, cluster="study")
     with pytest.raises(
         SpecificationError,
-        match=r"'sex': method 'ml' is for normal.*use 'mlmi'.*'F', 'M': .*replace them by numbers",
+        match=r"'sex': method 'ml' is for normal.*use 'mlmi'.*'F', 'M'\. .*replace them by numbers",
     ):
         conditionals(data, "ml")
     c = conditionals(data, {"sex": None})
@@ -387,7 +387,7 @@ def test_one_base_column_for_one_product():
     "formula, message",
     [
         ("y1 ~ y2", r"method 'bayes' needs a random part, at least \+ \(1 \| study\)"),
-        ("y1 ~ y2 + (1 | arm)", "groups by 'arm', the data by 'study'"),
+        ("y1 ~ y2 + (1 | arm)", "groups by 'arm', but the data by 'study'"),
         ("y1 ~ y2 + (1 | study:arm)", "groups by 'study:arm'"),
         ("y1 ~ y2 + (1 | study) + (0 + age | study)", "2 random terms"),
         ("y1 ~ y2 + (1 + age || study)", r"\|\| is not supported"),

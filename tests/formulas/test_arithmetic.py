@@ -49,10 +49,10 @@ def test_product():
         ("open(a)", "not known"),
         ("a.__class__ + 1 if a else 2", "not|missing"),
         ("lambda: a", "not|missing"),
-        ("a[0]", "not possible"),
+        ("a[0]", "not allowed"),
         ("3 + 4", "names no column"),
         ("9**9**9 * a", "write the number"),
-        ("a ~ b", "not possible"),
+        ("a ~ b", "not allowed"),
         ("", "missing|takes one|names no"),
     ],
 )

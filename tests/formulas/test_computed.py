@@ -178,9 +178,9 @@ def test_circles_are_named_before_anything_else():
     "text, error, message",
     [
         ("y ~ cluster_mean(arm)", SpecificationError, r"'arm' is a factor with 3 levels; name one of them, arm\[c\]"),
-        ("y ~ arm[d]", SpecificationError, r"'arm' has no level or column 'd'; there are 'b', 'a', 'c'"),
+        ("y ~ arm[d]", SpecificationError, r"'arm' has no level or column 'd'; it has 'b', 'a', 'c'"),
         ("y ~ x[1]", SpecificationError, r"'x' is a number; write C\(x\)\[1\]"),
-        ("y ~ poly(x, 2)[7]", SpecificationError, r"has no level or column '7'; there are '0', '1'"),
+        ("y ~ poly(x, 2)[7]", SpecificationError, r"has no level or column '7'; it has '0', '1'"),
         ("y ~ within(cluster)", SpecificationError, "one value in every cluster.*zero; remove it"),
         ("y ~ x + cluster_mean(cluster) + cluster", DataError, "combination"),
         ("y ~ cluster_mean(centred) + x", DataError, "is 0 in all"),

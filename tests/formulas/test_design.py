@@ -192,7 +192,7 @@ def test_transformation_without_value(frame):
 
 def test_constant_column(frame):
     frame["k"] = 3.0
-    refused(DataError, "y ~ x + k", frame, "'k' is constant (3 in all 60 rows)", "take it off")
+    refused(DataError, "y ~ x + k", frame, "'k' is constant (3 in all 60 rows)", "remove it")
     refused(DataError, "y ~ x + (1 + k | school)", frame, "random part", "'k' is constant")
     assert build("y ~ 0 + k + x", frame).fixed == ("k", "x")
     frame["k"] = 1e9 + frame["x"]
@@ -221,7 +221,7 @@ def test_collinear_columns(frame):
         "y ~ x + g + z + w",
         frame,
         "'w' is a combination of 'x', 'z' (rank 5 of 6 columns",
-        "take one",
+        "remove one",
     )
     refused(DataError, "y ~ x + I(-x)", frame, "'I(-x)' is a combination of 'x'")
     refused(

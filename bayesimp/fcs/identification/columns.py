@@ -50,7 +50,7 @@ def _complete(s: Evidence) -> list[Event]:
         check_rank(matrix, names, f"rows where '{s.name}' is observed ({s.seen})")
         detail = ""
     except DataError as problem:
-        detail = str(problem).partition("; take")[0] + "."
+        detail = str(problem).partition("; remove")[0] + "."
     column = names[int(np.argmax(out))]
     return s.unidentified(
         column, detail or f"'{column}' is a combination of others where '{s.name}' is observed."
