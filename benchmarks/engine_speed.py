@@ -166,7 +166,7 @@ def main() -> None:
         f"# CPU time of a default run\n\nMade by `python -m benchmarks.engine_speed` (bayesimp {bi.__version__}, Python "
         f"{platform.python_version()}, {os.cpu_count()} cores, kernels compiled).\n\n{about}\n\n"
         f"The CPU time per iteration is the difference between runs of {SHORT} and {SHORT + LONGER} kept draws; that\n"
-        "of a default run (m = 20) follows from the iterations of all its chains. On two free cores it takes half as long.\n\n"
+        "of a default run (m = 20) follows from the iterations of all chains. On two free cores it takes half.\n\n"
         "| engine | ms per iteration | iterations | default run, CPU s |\n|---|---|---|---|\n"
         + "\n".join(lines)
         + "\n"
