@@ -1,7 +1,7 @@
-"""Run the benchmarks and write benchmarks/RESULTS.md. Ratios compare runs of one session on one machine.
+"""Run the benchmarks and write benchmarks/RESULTS.md. Ratios compare runs from one session on one machine.
 
 python -m benchmarks                 # all
-python -m benchmarks --write laplace # a section made again, the others kept
+python -m benchmarks --write laplace # one section rerun, the others kept
 python -m benchmarks joint rows      # some of: joint, rows, memory, pooled, start, fcs, fcs_rows, fcs_memory, laplace, ..
 """
 
@@ -64,7 +64,7 @@ def our_ess_per_second(frame: pd.DataFrame, draws: int, workers: int | None) -> 
 
 def joint() -> list[str]:
     """Effective draws of the slowest element of Psi per second, pan's prior, systematic missingness in a third of the
-    clusters for each variable. Ours with its warm-up, pan's without."""
+    clusters for each variable. Our time includes warm-up, pan's does not."""
     lines = [
         "| data | engine | smallest ESS of Psi | seconds | per second | ratio to pan |",
         "|---|---|---|---|---|---|",
@@ -86,9 +86,9 @@ def joint() -> list[str]:
 
 
 def rows() -> list[str]:
-    """Processor time of an iteration against the number of rows, in 15 clusters; and what making the model costs."""
+    """Processor time per iteration by number of rows, in 15 clusters, and the time to make the model."""
     lines = [
-        "| rows | microseconds an iteration | ratio to 1,000 rows | model made in s |",
+        "| rows | microseconds per iteration | ratio to 1,000 rows | model made in s |",
         "|---|---|---|---|",
     ]
     models = {}
@@ -152,8 +152,8 @@ def memory() -> list[str]:
 
 
 def pooled() -> list[str]:
-    """60 imputations, a random-intercept model on each, Rubin's rules; everything counted on both sides but the start
-    of Python and R. Best of seven here, one run in R (which gains nothing from a second)."""
+    """60 imputations, a random-intercept model on each, Rubin's rules; on both sides everything counts except starting
+    Python and R. Best of seven runs here, one run in R (which does not get faster in a second)."""
     frame = clustered(15, 30)
     ours = {
         "bayesimp, 4 chains x (200 + 375), 25 apart": _our_pooled(frame, 375),
@@ -211,7 +211,7 @@ print(a, time.perf_counter() - t)
 
 def start() -> list[str]:
     """A fresh process, 15 x 30 rows, 20 imputations, from 4 x 1,000 draws of the joint model or by 100 cycles of chained
-    equations: of normal variables (fcs), of a binary and a count (bayes, mlmi, 2stage). Cold: nothing compiled yet."""
+    equations: normal variables (fcs), a binary variable and a count (bayes, mlmi, 2stage). Cold: nothing compiled."""
     lines = ["| sampler | fresh process | import bayesimp s | first imputation s |", "|---|---|---|---|"]
     for sampler in ("gibbs", "nuts", "fcs", "bayes", "mlmi", "2stage"):
         with tempfile.TemporaryDirectory() as cache:
@@ -260,7 +260,7 @@ def main(arguments: list[str]) -> None:
         lines = BENCHMARKS[name]()
         print("\n".join(lines), flush=True)
         doc = (BENCHMARKS[name].__doc__ or "").strip()
-        again = [f"Made again by `python -m benchmarks --write {name}`.", ""] if names else []
+        again = [f"Rerun with `python -m benchmarks --write {name}`.", ""] if names else []
         sections[name] = "\n".join([f"## {name}", "", *([doc, ""] if doc else []), *again, *lines])
     path = HERE / "RESULTS.md"
     if not names:

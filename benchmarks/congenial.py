@@ -1,9 +1,9 @@
-"""Imputation that knows the analysis, and imputation that does not: bias and coverage of what the analysis is about.
+"""Imputation with and without the analysis in the model: bias and coverage of the terms that the analysis is about.
 
     python -m benchmarks.congenial --replicates 200 --workers 2        # writes benchmarks/CONGENIAL.md
 
-30 clusters x 20 rows; incomplete variables lack 30% of their values, more often where the response is large (log odds
-ratio 0.5 for a standard deviation), each also in two whole clusters. m = 20. A run that is stopped goes on (``--out``).
+30 clusters x 20 rows; incomplete variables lack 30% of their values, more often if the response is large (log odds
+ratio 0.5 for a standard deviation), each also in two whole clusters. m = 20. A stopped run can be resumed (``--out``).
 """
 
 from __future__ import annotations
@@ -153,10 +153,10 @@ def main() -> None:
     command = f"`python -m benchmarks.congenial --replicates {options.replicates}{chosen}`"
     versions = f"bayesimp {bi.__version__}, Python {platform.python_version()}"
     text = (
-        f"# Imputation that knows the analysis\n\nMade by {command} ({versions}, {seconds:.0f} s in this run; {failures} "
+        f"# Imputation given the analysis\n\nMade by {command} ({versions}, {seconds:.0f} s in this run; {failures} "
         f"failures).\n\n{about}\n\n"
         "Bias and coverage of the 95% interval (Barnard-Rubin), with Monte Carlo standard errors; the last column is\n"
-        "the mean model standard error by the empirical one.\n\n"
+        "the ratio of the mean model standard error to the empirical one.\n\n"
         "| design | term | method | bias | coverage | se ratio |\n|---|---|---|---|---|---|\n"
     )
     (HERE / options.to).write_text(text + "\n".join(lines) + "\n")

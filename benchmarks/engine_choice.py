@@ -1,20 +1,20 @@
-"""Which engine imputes which table best: the study on which the choice of `bi.impute` rests.
+"""Which engine imputes which table best: the study behind the choice of `bi.impute`.
 
     python -m benchmarks.engine_choice --replicates 30 --workers 2       # writes benchmarks/ENGINE_CHOICE.md
 
 Tables of benchmarks/engine_tables.py with 6 to 100 clusters (180 to 600 rows). Covariates lack 20% of their values,
 more often where the outcome is large; x1 and x2 also in 15% of the clusters. m = 10; runs are shorter than by default
-(SHORT), so that a replicate of all 19 cells takes about a minute. A run that is stopped goes on (``--out``).
+(SHORT), so a replicate of all 19 cells takes about a minute. A stopped run can be resumed (``--out``).
 
-The rule of choice, written before any result was seen. Within a class of tables (covariates and outcome; 6 to 15
+The criterion was written before any result was seen. Within a class of tables (covariates and outcome; 6 to 15
 clusters, or more; random slope of an incomplete variable or not):
 
 1. An engine is out if it fails in more than 5% of the data sets, or does not mix in more than 20% of those examined.
-2. Its loss is the mean over cells and terms of log(RMSE / RMSE of the complete data); its lack of coverage the largest,
-   over terms, of the mean over cells of min(0.95, coverage of the complete data) less its own.
+2. Its loss is the mean over cells and terms of log(RMSE / RMSE of the complete data); its lack of coverage, the largest,
+   over terms, of the mean over cells of min(0.95, coverage of the complete data) minus its own.
 3. Engines are tied with the best if each exceeds the smallest value by no more than two Monte Carlo standard errors of
    the difference (jackknife over replicates, so paired), or by less than 0.02.
-4. Of those tied, the one that takes least CPU time is chosen; where none is tied in both, the one with the least loss.
+4. Of those tied, the one that takes least CPU time is chosen; if none is tied in both, the one with the smallest loss.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How long each engine takes: a table of the shape of a large IPD meta-analysis, and the first run of all.
+"""How long each engine takes: on a table with the shape of a large IPD meta-analysis, and in a first run.
 
     python -m benchmarks.engine_speed                      # default runs: writes benchmarks/ENGINE_SPEED.md
     python -m benchmarks.engine_speed --cold latent fcs    # prints CPU seconds of a first run, nothing compiled before
@@ -165,9 +165,9 @@ def main() -> None:
     (HERE / "ENGINE_SPEED.md").write_text(
         f"# CPU time of a default run\n\nMade by `python -m benchmarks.engine_speed` (bayesimp {bi.__version__}, Python "
         f"{platform.python_version()}, {os.cpu_count()} cores, kernels compiled).\n\n{about}\n\n"
-        f"CPU time of an iteration is the difference between runs of {SHORT} and {SHORT + LONGER} kept draws; that of a\n"
-        "default run (m = 20) follows from the iterations of all its chains. On two free cores it takes half as long.\n\n"
-        "| engine | an iteration, ms | iterations | default run, CPU s |\n|---|---|---|---|\n"
+        f"The CPU time per iteration is the difference between runs of {SHORT} and {SHORT + LONGER} kept draws; that\n"
+        "of a default run (m = 20) follows from the iterations of all chains. On two free cores it takes half.\n\n"
+        "| engine | ms per iteration | iterations | default run, CPU s |\n|---|---|---|---|\n"
         + "\n".join(lines)
         + "\n"
     )

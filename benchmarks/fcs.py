@@ -54,9 +54,9 @@ def mice_seconds(frame: pd.DataFrame, *arguments: str | int) -> float:
 
 def against_mice() -> list[str]:
     """15 clusters x 30 rows, three variables of which two are incomplete: missing in five whole clusters each, 5 %
-    elsewhere. 60 imputations x 45 cycles. mice is run for 6 imputations and its time taken ten times; 2l.pan was run
-    whole once: see benchmarks/r/README.md. Ours from the table to the imputations, best of five. 2l.pan with its 500
-    Gibbs iterations a visit, and with 10."""
+    elsewhere. 60 imputations x 45 cycles. mice is run for 6 imputations and its time multiplied by ten; 2l.pan was run
+    in full once: see benchmarks/r/README.md. Our time is from table to imputations, best of five. 2l.pan runs with its
+    500 Gibbs iterations per visit, and with 10."""
     frame = clustered(15, 30)
     runs = [("2l.pan",), ("2l.pan", 10), ("2l.lmer",)]
     base = {run: mice_seconds(frame, *run) for run in runs} if HAVE_R else {}
@@ -164,8 +164,8 @@ print(one, peak())
 
 
 def memory() -> list[str]:
-    """What an imputation more adds to the peak (Linux, one thread, 100,000 rows, five incomplete variables with 20 %
-    missing each), with 1 complete predictor and with 21: the same, if complete columns are shared."""
+    """What an additional imputation adds to peak memory (Linux, one thread, 100,000 rows, five incomplete variables, 20 %
+    missing each), with 1 complete predictor and with 21: the same if complete columns are shared."""
     rows, m = 100_000, 9
     cells = 5 * 0.2 * rows * 8 / 2**20
     lines = [

@@ -3,8 +3,8 @@
     python -m benchmarks.few_clusters --replicates 200 --workers 2        # writes benchmarks/FEW_CLUSTERS.md
 
 Kunkel & Kaizar's generator (2017): 15 studies, y1 missing in 8 of them and y2 in 3; analysis y3 ~ y1 + y2 + (1 | study).
-Setting 10 has opposite associations within and between studies, setting 6 equal ones of opposite sign, simulation 3
-unequal sizes. m = 20. A run that is stopped goes on (``--out``).
+Setting 10 has opposite associations within and between studies, setting 6 equally strong, opposite ones, simulation 3
+unequal sizes. m = 20. A stopped run can be resumed (``--out``).
 """
 
 from __future__ import annotations

@@ -36,10 +36,10 @@ def seconds(table, method: str, workers: int | None, repeats: int = 7) -> float:
 
 
 def jolani() -> list[str]:
-    """10 studies x 300 rows, a binary and a count incomplete, in rows and in a whole study each; 5 imputations x 10
-    cycles, from the table to the imputations, best of seven. Beside 13 s (Jolani's R code) and 2.7 s (micemd's two-stage
-    methods) on another machine of 2 cores, which cannot be run here, and beside mice in the same run: 2l.bin for the
-    binary one with random intercepts only (slopes end in an error there), pmm without clusters for the count."""
+    """10 studies x 300 rows, a binary variable and a count, each missing in rows and in one study; 5 imputations x 10
+    cycles, from table to imputations, best of seven. Compared with 13 s (Jolani's R code) and 2.7 s (micemd's two-stage
+    methods) reported for another 2-core machine, which cannot be run here, and with mice in the same run: 2l.bin for the
+    binary variable with random intercepts only (slopes end in an error there), pmm without clusters for the count."""
     table, _ = bi.simulate_ipd(10, 300, seed=1)
     lines = ["| engine | s | 13 s / it | 2.7 s / it | mice / it |", "|---|---|---|---|---|"]
     theirs = r_script_on(table, "jolani_mice.R", M, CYCLES, 1)["seconds"] if HAVE_R else np.nan
@@ -100,9 +100,9 @@ def merged() -> list[str]:
 
 
 def rows() -> list[str]:
-    """Time of a cycle (both variables, one imputation, one thread) against rows and clusters; best of three."""
+    """Time of a cycle (both variables, one imputation, one thread) by rows and clusters; best of three."""
     lines = [
-        "| clusters x rows | bayes s a cycle | microseconds a row | mlmi | 2stage |",
+        "| clusters x rows | bayes s per cycle | microseconds per row | mlmi | 2stage |",
         "|---|---|---|---|---|",
     ]
     for clusters, n in ((10, 300), (2_000, 50), (100, 1_000), (100, 10_000)):

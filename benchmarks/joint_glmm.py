@@ -1,4 +1,4 @@
-"""The joint GLMM: effective draws a second, what the joint move of effects and values gives, and the cost of rows."""
+"""The joint GLMM: effective draws per second, the gain from moving effects and values together, and the cost of rows."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def measured(model: JointGLMM, draws: int = 1500, tune: int = 300) -> dict[str, 
 
 
 def joint_glmm() -> list[str]:
-    """Jolani's design, 10 x 300, binary outcome with a random slope, a binary covariate and a count incomplete: two
+    """Jolani's design, 10 x 300, binary outcome with a random slope, a binary covariate and an incomplete count: two
     chains x (300 + 1,500) sweeps, two workers, kernels compiled. Smallest effective sample sizes of the analysis' own
-    parameters (beta and Psi of y), of all parameters, of imputed means and standard deviations by study; seconds for
-    1,000 effective draws of every parameter of the analysis (goal: 20). Below, the same without the move of effects and
+    parameters (beta and Psi of y), of all parameters, and of imputed means and standard deviations by study; seconds for
+    1,000 effective draws of every parameter of the analysis (goal: 20). The second row omits the move of effects and
     values together."""
     model = bi.JointGLMM(jolani(), ANALYSIS)
     lines = [
-        "| | seconds | ms a sweep and worker | analysis | all parameters | imputed | seconds for 1,000 |",
+        "| | seconds | ms per sweep and worker | analysis | all parameters | imputed | seconds for 1,000 |",
         "|---|---|---|---|---|---|---|",
     ]
 
@@ -71,15 +71,15 @@ def joint_glmm() -> list[str]:
             f"{found['imputed']:.0f} | {wait:.1f} |"
         )
 
-    row("as it is", measured(model))
+    row("with all moves", measured(model))
     with without_joint_move(model):
         row("without the joint move", measured(model))
     return lines
 
 
 def joint_glmm_rows() -> list[str]:
-    """Cost of rows: milliseconds a sweep of one chain, 10 studies."""
-    lines = ["| rows | ms a sweep | ms a sweep and 1,000 rows |", "|---|---|---|"]
+    """Cost of rows: milliseconds per sweep of one chain, 10 studies."""
+    lines = ["| rows | ms per sweep | ms per sweep and 1,000 rows |", "|---|---|---|"]
     for rows in (100, 300, 1000, 3000):
         model = bi.JointGLMM(jolani(rows), ANALYSIS)
         model.impute(m=1, seed=0, chains=1, tune=1, draws=1)
@@ -93,7 +93,7 @@ def joint_glmm_rows() -> list[str]:
 
 def joint_glmm_default() -> list[str]:
     """A default imputation (m = 20, four chains x (200 + 1,000) sweeps) of a table with the shape of Hsb82, about 7,200
-    pupils in 160 schools, half of one covariate missing, whose product with a variable of schools is in the analysis
+    pupils in 160 schools. Half of a covariate is missing, and its product with a variable of schools is in the analysis
     (goal: 3 s)."""
     rng = np.random.default_rng(7)
     sizes = rng.integers(20, 70, 160)
@@ -163,11 +163,11 @@ def _cpu(run):
 def joint_glmm_jomo(
     draws: int = 1000, iterations: int = 60_000, seeds: tuple[int, ...] = (2, 3, 4)
 ) -> list[str]:
-    """Effective draws a second of processor time of the analysis' own parameters (the smallest, beta and Psi of y), our
-    warm-up counted, one chain of jomo for each seed, the first 10 % of its draws dropped; the last column has the ratio
-    of each parameter: three coefficients, and variance, covariance and variance of the effects. Same table, 10 x 300,
+    """Effective draws per second of processor time of the analysis' own parameters (the smallest, beta and Psi of y), our
+    warm-up included, one chain of jomo for each seed, the first 10 % of its draws dropped; the last column has the ratio
+    for each parameter: three coefficients, and variance, covariance and variance of the effects. Same table, 10 x 300,
     y ~ x1 + x2 + (1 + x1 | study), effects of different variables independent in ours, kernels compiled. Binary: probit
-    link, x1 binary, x2 a count taken as normal, which is what jomo.glmer has; one study lacks x1, another x2. Goal: 20
+    link, x1 binary, x2 a count treated as normal, as in jomo.glmer; one study lacks x1, another x2. Goal: 20
     times jomo."""
     if not HAVE_R:
         return ["R is not installed."]
@@ -177,7 +177,7 @@ def joint_glmm_jomo(
         "jomo.lmer": (normal_covariates(), {}, {}),
     }
     lines = [
-        "| peer | ours: effective, s | a second | jomo: effective, s | a second | ratio | of each |",
+        "| peer | ours: effective, s | per second | jomo: effective, s | per second | ratio | ratio for each |",
         "|---|---|---|---|---|---|---|",
     ]
     for peer, (table, families, links) in cases.items():
@@ -204,15 +204,15 @@ def joint_glmm_jomo(
 
 
 def joint_glmm_nuts(draws: int = 1000, tune: int = 300) -> list[str]:
-    """Gibbs and NUTS on one posterior: the table of `joint_glmm`, its count taken as normal, because NUTS has no missing
-    counts. Two chains; processor seconds of all threads, those of compiling the PyMC model included."""
+    """Gibbs and NUTS on one posterior: the table of `joint_glmm`, its count taken as normal because NUTS takes no missing
+    counts. Two chains; processor seconds of all threads, including those for compiling the PyMC model."""
     data = jolani()
     model = bi.JointGLMM(
         bi.IncompleteData(data.frame, "study", {"y": "bernoulli", "x1": "bernoulli"}), ANALYSIS
     )
     model.impute(m=2, seed=0, chains=2, tune=1, draws=1)
     lines = [
-        "| sampler | draws | processor s | effective (smallest, analysis) | effective a second | s for 1,000 |",
+        "| sampler | draws | processor s | effective (smallest, analysis) | effective per second | s for 1,000 |",
         "|---|---|---|---|---|---|",
     ]
     rates = []
@@ -224,4 +224,8 @@ def joint_glmm_nuts(draws: int = 1000, tune: int = 300) -> list[str]:
             f"| {sampler} | 2 x ({own['tune']} + {own['draws']}) | {seconds:.0f} | {ess:.0f} | {ess / seconds:.2f} | "
             f"{1000 * seconds / ess:.0f} |"
         )
-    return [*lines, "", f"Gibbs has {rates[0] / rates[1]:.1f} times the effective draws of NUTS a second."]
+    return [
+        *lines,
+        "",
+        f"Gibbs has {rates[0] / rates[1]:.1f} times as many effective draws per second as NUTS.",
+    ]

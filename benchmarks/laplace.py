@@ -1,4 +1,4 @@
-"""Laplace fits of generalised linear mixed models beside lme4."""
+"""Laplace fits of generalised linear mixed models, compared with lme4."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def best_of(repeats: int, fit) -> float:
 
 
 def laplace() -> list[str]:
-    """One fit with Hessian covariance, y ~ x + w + (1 + x | g), processor time, best of several; warm: from the fit of
-    the same table with a tenth of y exchanged. lme4: glmer with its defaults."""
+    """One fit with Hessian covariance, y ~ x + w + (1 + x | g), processor time, best of several; warm: from the fit to
+    the same table with a tenth of y replaced. lme4: glmer with its defaults."""
     lines = [
         "| data | lme4 ms | cold ms | ratio | warm ms | ratio | loglik - lme4's |",
         "|---|---|---|---|---|---|---|",

@@ -89,8 +89,8 @@ def of_ours(frame: pd.DataFrame, residual: Literal["common", "cluster"]) -> tupl
 def latent() -> list[str]:
     """1,000 rows, 50 clusters, a normal, a binary and a nominal variable, each missing in 15 % of rows and in a twelfth
     of the clusters: effective draws of the slowest of all parameters (of residual covariances of clusters, their mean)
-    per second of processor time, one chain, default priors of each. Ours with its warm-up of 200 iterations and the
-    missing cells of every draw kept, jomo's without. jomo's "random" lets covariances of latent variables vary, too."""
+    per second of processor time, one chain, default priors of each. Our time includes a warm-up of 200 iterations and the
+    missing cells of every draw, jomo's does not. jomo's "random" lets covariances of latent variables vary, too."""
     frame = table()
     lines = ["| residual covariance | engine | smallest ESS | seconds | per second | ratio to jomo |"]
     lines.append("|---|---|---|---|---|---|")

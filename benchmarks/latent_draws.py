@@ -1,12 +1,12 @@
-"""How long a default run of `JointLatent` must be: the study on which `thin=` of its ``impute`` rests.
+"""How long a default run of `JointLatent` must be: the study behind the default `thin=` of its ``impute``.
 
     python -m benchmarks.latent_draws            # writes benchmarks/LATENT_DRAWS.md
 
 Mixed tables (normal, binary, ordinal, nominal) of benchmarks/engine_tables.py with 6 to 100 clusters, and that of
-benchmarks/latent.py, by the model that `bi.impute` makes of them: default priors, four chains, 1,000 draws of each kept.
-Of one long run every k-th iteration is taken, and the smallest ESS (bulk or tail, of all parameters and imputed means
-and sds that `bi.impute` judges by) is that of the first 1,000. The default is the smallest k with which at least nine in
-ten tables end where the library's own criterion is met: chains mix, and the smallest ESS is at least 400.
+benchmarks/latent.py, by the model that `bi.impute` makes of them: default priors, four chains, 1,000 draws kept of each.
+Every k-th iteration of one long run is kept, and the smallest ESS (bulk or tail, of all parameters and imputed means
+and sds that `bi.impute` checks) is that of the first 1,000. The default is the smallest k for which at least nine in
+ten tables meet the library's own criterion: chains mix, and the smallest ESS is at least 400.
 """
 
 from __future__ import annotations

@@ -52,13 +52,13 @@ def plain_gibbs(frame: pd.DataFrame, draws: int, seed: int) -> np.ndarray:
 
 def levels() -> list[str]:
     """Two crossed factors of as many groups each, a tenth of their cells with a row (all of 10 x 10); variances known.
-    Effective draws of the intercept a sweep, 2 chains x 1,000 sweeps, by the sampler of `JointNormal`, which integrates
+    Effective draws of the intercept per sweep, 2 chains x 1,000 sweeps, by the sampler of `JointNormal`, which integrates
     beta out of every draw of effects, and by plain Gibbs, which draws the intercept, the effects of one factor and those
     of the other in turn."""
     one = pr.Fixed([[1.0]])
     priors = pr.Priors(one, one, Psi_of={"b": one})
     lines = [
-        "| groups of each | rows | collapsed: effective draws a sweep | plain Gibbs | times |",
+        "| groups of each | rows | collapsed: effective draws per sweep | plain Gibbs | times |",
         "|---|---|---|---|---|",
     ]
     for groups in (10, 100, 1_000):
@@ -87,13 +87,13 @@ def pupils(rows: int, kind: str, seed: int = 1) -> pd.DataFrame:
 
 def levels_rows() -> list[str]:
     """Cost of rows: two incomplete scores, a fifth of each missing and one of them in a fifth of the schools, default
-    priors. Schools of 5 classes of 20 pupils (nested); schools crossed with as many neighbourhoods, nearly every row a
-    cell of its own (crossed). Processor time of a sweep of which nothing is kept, best of three; 70,000 rows also with
-    the default run, m = 20, four chains x (200 + 1,000) sweeps on two workers, by the clock, and the smallest effective
-    sample size of all elements of both Psi and of Sigma. The clock ran on a machine of two cores whose load was 27, so
-    that the run got about a tenth of it; the processor times are not affected."""
+    priors. Schools of 5 classes of 20 pupils (nested), or schools crossed with as many neighbourhoods, nearly every row a
+    cell of its own (crossed). Processor time of a sweep of which nothing is kept, best of three; for 70,000 rows also
+    the wall time of a default run, m = 20, four chains x (200 + 1,000) sweeps on two workers, and the smallest effective
+    sample size of all elements of both Psi and of Sigma. Wall times are from a machine of two cores with a load of 27, so
+    that the run got about a tenth of it; processor times are not affected."""
     lines = [
-        "| | rows | groups | ms a sweep | us a sweep and row | model made in s | default run s | smallest ESS |",
+        "| | rows | groups | ms per sweep | us per sweep and row | model made in s | default run s | smallest ESS |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for kind in ("nested", "crossed"):

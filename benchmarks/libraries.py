@@ -1,9 +1,9 @@
-"""Other libraries for formulas and plans, against what is here: the figures of docs/decisions.md.
+"""Other libraries for formulas and plans, compared with ours: the figures of docs/decisions.md.
 
     pip install formulaic msgspec pydantic
     python -m benchmarks.libraries
 
-The libraries are no dependencies; a part whose library is missing is left out, and says so.
+The libraries are not dependencies; a part whose library is missing is left out, with a note.
 """
 
 import time
@@ -130,7 +130,7 @@ def speed() -> None:
 
 
 def plans() -> None:
-    """What msgspec and pydantic say of a plan with eleven problems."""
+    """What msgspec and pydantic say about a plan with eleven problems."""
     import msgspec
     import pydantic
 

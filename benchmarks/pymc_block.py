@@ -123,7 +123,7 @@ def compilation() -> list[str]:
 
 def cycle() -> list[str]:
     """One cycle of one variable, 1,000 rows, 15 clusters, 4 predictors; the best of five, a fifth of the rows missing."""
-    lines = ["| block | transitions | ms a cycle |", "|---|---|---|"]
+    lines = ["| block | transitions | ms per cycle |", "|---|---|---|"]
     for q, label in [(1, "normal, intercepts"), (2, "normal, intercepts and slopes")]:
         X, Z, y, codes = table(q)
         m = moments(collect(X, Z, y[:, None], codes, CLUSTERS))

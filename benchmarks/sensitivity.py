@@ -23,7 +23,7 @@ def grid() -> dict[str, bi.priors.Priors]:
 
 
 def sensitivity() -> list[str]:
-    """8 priors x 60 imputations on 15 x 30 rows: imputation, analysis, pooling, summaries of the imputation models.
+    """8 priors x 60 imputations of 15 x 30 rows: imputation, analysis, pooling, summaries of the imputation models.
     Best of five, kernels loaded. Target: 10 s."""
     data = bi.IncompleteData(clustered(15, 30), cluster="cluster")
     joint = bi.JointNormal(data, "y1 + y2 ~ x + (1 | cluster)")

@@ -1,4 +1,4 @@
-"""Answers past coefficients: marginal means, effects, variance explained, a meta-analysis; docs/estimands.md shows them.
+"""Answers beyond coefficients: marginal means, effects, variance explained, a meta-analysis; shown in docs/estimands.md.
 
 Run:  python examples/estimands.py        (the packaged exam data; no files are written)
 """

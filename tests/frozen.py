@@ -4,13 +4,13 @@
     python -m tests.frozen --compare before.npz    # after it, on the same machine
     python -m tests.frozen --kernels build/kernels # the kernels that these runs load, for a wheel (`make wheel`)
 
-Numbers depend on the processor and on the BLAS at hand in their last bits, and the chains carry these on. So none are
+The last bits of numbers depend on the processor and the BLAS, and chains amplify such differences. So no numbers are
 stored in the repository: two trees are compared on one machine. Even there the last bits of a few runs differ from one
-process to the next, because a sum in BLAS depends on where in memory its array lies. The compiled gradients of PyTensor
+process to the next, because a sum in BLAS depends on the memory address of its array. The compiled gradients of PyTensor
 differ in their last bits with the state of its cache, with names in the code, and with any edit of a kernel (a comment is
-enough, since our Ops carry a digest of all kernels), and HMC makes other draws of that: the runs named pymc or lkj, and
-those by nuts, are to be compared by their posteriors (tests/fcs/test_pymc_*.py,
-tests/joint/test_gibbs_against_nuts.py) where they differ here.
+enough, since our Ops contain a digest of all kernels), and HMC then draws differently. If the runs named pymc or lkj, or
+those by nuts, differ here, compare their posteriors (tests/fcs/test_pymc_*.py,
+tests/joint/test_gibbs_against_nuts.py).
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What a reader goes through from a table to a model: files opened, stays in them, returns.
+"""The path of a reader from a table to a model: files opened, stays in them, returns.
 
     python -m tests.reading             # both engines, counted
     python -m tests.reading --path      # and the functions in the order in which they are read
 
-A reader starts at ``__init__``, follows each call the first time that it is made, and comes back to the caller. A stay
-is a run of reading in one file, and a return is a stay in a file that was left before. Nobody opens what its name
+A reader starts at ``__init__``, follows each call the first time it is made, and comes back to the caller. A stay
+is uninterrupted reading in one file, and a return is a stay in a file that was left before. Nobody opens what its name
 explains: functions of fewer than `STATEMENTS` statements are opened only on the way to a longer one, those below
-`DEPTH` longer ones not at all, and properties are read as values. So counted, the tree from which issue 12 starts
+`DEPTH` longer ones not at all, and properties are read as values. Counted like this, the tree at the start of issue 12
 (commit 6b73f21) has 20 files, 71 stays and 51 returns for `FCS`; counted by hand in the issue, it has 18, 69 and 51.
 """
 

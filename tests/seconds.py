@@ -1,7 +1,7 @@
-"""CPU seconds of every test file, most first: ``make test ARGS="-p tests.seconds"``, or pytest with this option.
+"""CPU seconds of every test file, largest first: ``make test ARGS="-p tests.seconds"``, or pytest with this option.
 
-Processes that a test starts are counted, and so are fixtures, where they are made. Of these seconds numba's compilation
-is also given, which only a first run has: kernels are kept in ``__pycache__``, or in the folder ``NUMBA_CACHE_DIR``.
+Processes that a test starts are counted, and so are fixtures, for the test that makes them. Numba's compilation time
+is also shown; only a first run has it, because kernels are kept in ``__pycache__``, or in the folder ``NUMBA_CACHE_DIR``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A result saved and loaded, by way of a file only where a file could change it: files take most of the time.
+"""A result saved and loaded, through a file only if a file could change it: files take most of the time.
 
-A file gives back numbers and plain text as they are (tests/test_storage.py saves some of every kind, and all names);
-whatever else a result holds goes through one here.
+A file returns numbers and plain text unchanged (tests/test_storage.py saves some of every kind, and all names);
+whatever else a result contains goes through a file here.
 """
 
 from __future__ import annotations

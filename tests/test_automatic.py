@@ -1,4 +1,4 @@
-"""`bi.impute` and its last word; events found in imputed values; what is chosen of two values, however coded."""
+"""`bi.impute` and its last line; events found in imputed values; columns of two values, however they are coded."""
 
 import warnings
 

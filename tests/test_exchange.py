@@ -1,5 +1,5 @@
 """Tables to and from other software: what is exported is read back, against mice's long format and pooled numbers, and
-against Stata's and SPSS's formats; what a format does not hold is refused with what to do."""
+against Stata's and SPSS's formats; what a format cannot represent is refused with advice."""
 
 import json
 import os

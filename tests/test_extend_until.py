@@ -1,4 +1,4 @@
-"""`extend_until`: what is reached, what it costs, and what is said where it is not."""
+"""`extend_until`: what is reached, what it costs, and what is reported if a target is missed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`FCS` as a user meets it: what is kept, what is invariant, what can be asked for, what is refused."""
+"""`FCS` as a user meets it: what is kept, what is invariant, what can be requested, what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FCS of variables that are not normal: what comes in, what comes out, and what is refused."""
+"""FCS for variables that are not normal: what comes in, what comes out, and what is refused."""
 
 from __future__ import annotations
 

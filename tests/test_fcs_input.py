@@ -1,4 +1,4 @@
-"""What `FCS` is given: masks, bounds, functions, names, seeds; the unusual is taken or refused with advice."""
+"""The input of `FCS`: masks, bounds, functions, names, seeds; the unusual is accepted or refused with advice."""
 
 from __future__ import annotations
 

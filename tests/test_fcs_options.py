@@ -1,4 +1,4 @@
-"""Every option of `FCS` with every method and family: kept, seen in the values, or refused before sampling.
+"""Every option of `FCS` with every method and family: it is honoured, as the values show, or refused before sampling.
 
 Which methods have which families, and honour which options, is read from their contract (`bayesimp.methods.Method`).
 

@@ -1,6 +1,6 @@
-"""A result or plan is data: files that would run code, read other files or fill the memory are refused in words.
+"""A result or plan is data: files that would run code, read other files or fill the memory are refused with a reason.
 
-Digests keep out accidents only: who writes a hostile file computes them too, as `reseal` does here.
+Digests detect accidents only: whoever writes a hostile file can compute them too, as `reseal` does here.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""A run of the joint model that is interrupted keeps what it has: at any moment, by either sampler."""
+"""A run of the joint model can be interrupted at any moment, with either sampler, and keeps what it has."""
 
 import os
 import signal

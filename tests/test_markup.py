@@ -1,4 +1,4 @@
-"""What notebooks show: escaped, without colours of its own, with the numbers of the object, in 100 columns as text."""
+"""What notebooks show: escaped, in the page's colours, with the numbers of the object, within 100 columns as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What wrong input is told: our errors, not Python's; one "did you mean"; advice that can be followed where it stands."""
+"""Messages for wrong input: our errors, not Python's; one "did you mean"; advice that can be followed on the spot."""
 
 import re
 from dataclasses import replace

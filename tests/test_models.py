@@ -1,7 +1,7 @@
 """Every imputation model of the registry through one battery of properties, after scikit-learn's estimator checks.
 
-A new model adds a line to `CASES`. That the battery notices what it is there for is tested with a model that does one
-thing wrong at a time (`tests/toy_model.py`).
+A new model adds a line to `CASES`. The battery itself is tested with a model that does one
+thing wrong at a time (`tests/toy_model.py`), which it must notice.
 """
 
 from __future__ import annotations

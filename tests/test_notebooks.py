@@ -1,7 +1,7 @@
 """Every notebook runs (a copy: the files stay as they are), is stored with its outputs, and is small.
 
 Here with fewer imputations and draws, so that the code of every cell runs and its loops are short; as they are stored
-by `-m slow`, and by ``make notebooks``, which writes the outputs.
+with `-m slow`, and in ``make notebooks``, which writes the outputs.
 """
 
 import shutil

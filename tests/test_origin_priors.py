@@ -1,4 +1,4 @@
-"""Where priors of Psi are, what they say of slopes far from 0, and where it is told."""
+"""Where priors of Psi are stated, what they imply for slopes far from 0, and where that is reported."""
 
 from functools import cache
 

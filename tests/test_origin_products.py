@@ -1,4 +1,4 @@
-"""Products and powers at any origin: random slopes on them, weak priors of them, and those with cluster means."""
+"""Products and powers at any origin: with random slopes, with weak priors, and with cluster means."""
 
 from functools import cache
 

@@ -1,8 +1,8 @@
-"""Ratios that run away: bmi from incomplete heights and weights, in a circle through what it predicts.
+"""Ratios that diverge: bmi from incomplete heights and weights, in a circle through what it predicts.
 
-bmi predicts y, and y predicts height and weight: where a height comes near 0, bmi is anything, so y, so the next height.
-That bmi itself predicts height is refused before the run. Chains that run away end anywhere, so no number of theirs is
-held fixed: most tables have heights of more than twenty standard deviations outside the observed ones.
+bmi predicts y, and y predicts height and weight: if a height comes near 0, bmi can be anything, so y, so the next height.
+That bmi itself predicts height is refused before the run. Chains that diverge end anywhere, so no number of theirs is
+fixed by a test: most tables have heights more than twenty standard deviations outside the observed ones.
 """
 
 from __future__ import annotations

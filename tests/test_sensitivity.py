@@ -1,4 +1,4 @@
-"""Prior sensitivity: what it computes is impute + analyse + pool, and it moves as the prior says."""
+"""Prior sensitivity: it computes impute + analyse + pool, and moves as the prior says."""
 
 from dataclasses import replace
 

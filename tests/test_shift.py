@@ -1,4 +1,4 @@
-"""A shift between the draw of the parameters and the fill, in every kind of block; the engines: `test_models.py`."""
+"""A shift between the draw of the parameters and the fill, in every kind of block; `test_models.py` tests the engines."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Files of an earlier version are read, and their chains go on (tests/reference/stored)."""
+"""Files of an earlier version are read, and their chains can be continued (tests/reference/stored)."""
 
 from pathlib import Path
 

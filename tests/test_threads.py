@@ -1,4 +1,4 @@
-"""A wide model is made without BLAS threads that wait for each other; what the user has set comes back."""
+"""A wide model is built without BLAS threads that wait for each other; the user's setting is restored."""
 
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits

@@ -1,4 +1,4 @@
-"""`imp.transform(new)`: what is read of new rows, what is kept, and what is refused in words before anything is drawn."""
+"""`imp.transform(new)`: what is read from new rows, what is kept, and what is refused before anything is drawn."""
 
 import pickle
 

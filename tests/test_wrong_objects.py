@@ -1,6 +1,6 @@
-"""Every public function given another of our own objects: the error is ours, and says what to give.
+"""Every public function, given the wrong one of our own objects, raises our own error, which says what to give.
 
-A table of functions with what they take; every name of ``bi.__all__`` is in it or in `OTHERS`, which says why not.
+A table says what each function takes; every name in ``bi.__all__`` is in it, or in `OTHERS` with the reason.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Variance components that the rows cannot tell apart are refused; those that they can are not."""
+"""Variance components that the rows cannot distinguish are refused; those that they can are not."""
 
 from __future__ import annotations
 

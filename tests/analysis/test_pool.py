@@ -1,4 +1,4 @@
-"""Rubin's rules on given estimates: R's mice, its own test cases by their identifiers, limits, properties."""
+"""Rubin's rules on given estimates: against R's mice, its own test cases by their identifiers, limits, properties."""
 
 from __future__ import annotations
 

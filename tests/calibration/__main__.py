@@ -1,12 +1,12 @@
 """The whole calibration suite in one table: `python -m tests.calibration` writes it beside this file.
 
-Every design of every sampler, right and spoiled, goes through the same two questions:
+The same two questions are asked of every design of every sampler and its wrong variants:
 
     ranks      are ranks of the truth among the draws uniform (uniformity.py)? p is multiplied by the number of quantities
     coverage   how often is the truth inside the central 90 % of the draws, on average over those quantities?
 
 The Monte Carlo standard error of a coverage comes from the differences between data sets, because the quantities of one
-data set depend on each other. Each program in this folder describes its designs and what is spoiled, and can run longer.
+data set depend on each other. Each program in this folder describes its designs and wrong variants, and can run longer.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""The bias of uncongenial analyses: FCS by default, and with the terms that are lacking.
+"""The bias of uncongenial analyses: FCS by default, and with the missing terms added.
 
-    y = .5 x + .5 w + .4 x w + b0 + e                  product:  x incomplete, estimate of x:w less that of all cells
+    y = .5 x + .5 w + .4 x w + b0 + e                  product:  x incomplete, estimate of x:w minus that of all cells
     y = .5 x + (.5 b1) x + .7 b0 + e                   slope:    x incomplete, sd(x | g) likewise
     y = .5 x + (.5 b1) x + .7 b0 + e                   response: y incomplete, sd(x | g) likewise
 
 x normal, or with two values (x > 0); 40 clusters of 40 rows, 40 % of the incomplete variable missing at random, 16 tables
-a cell, 6 imputations by 20 cycles. `python -m tests.calibration.congenial` (20 seconds) rewrites CONGENIAL_RESULTS.md.
+per cell, 6 imputations by 20 cycles. `python -m tests.calibration.congenial` (20 seconds) rewrites CONGENIAL_RESULTS.md.
 """
 
 from __future__ import annotations

@@ -3,16 +3,16 @@
     10 studies x 80 rows; x1 (binary) and x2 (count) missing in whole studies (20% of them, each) and in rows (15%, more
     often where y is large); analysis y ~ x1 + x2 + (1 + x1 | study)
 
-Every method imputes the same tables. `y centred`: y less its mean in the study, whose slope varies between studies, and
-that mean; the formulas of the paper have y as it is. Three questions:
+Every method imputes the same tables. `y centred`: y minus its mean in the study, whose slope varies between studies, and
+that mean; the formulas of the paper use y uncentred. There are three questions:
 
-1. alpha: is its pooled 95% interval right, beside that of the table without holes?
-2. The standard deviations between studies: are their medians?
-3. What was imputed: in each study, the true mean of the missing values among the means of M = 19 imputations. Its rank is
+1. alpha: is its pooled 95% interval right, compared with that of the table without missing values?
+2. The standard deviations between studies: are their medians right?
+3. Imputed values: in each study, the true mean of the missing values among the means of M = 19 imputations. Its rank is
    uniform on 0..19 for proper imputations, and inside the range of the 19, a 90% interval, in 18 of 20 cases.
 
 `python -m tests.calibration.coverage --tables 40` rewrites COVERAGE_RESULTS.md; `--raw FILE` keeps the rows of every
-table, and goes on where the file ends. What is read off the figures stands in COVERAGE_READING.md, which is put in.
+table, and continues where the file ends. COVERAGE_READING.md, which interprets the figures, is included.
 """
 
 import argparse

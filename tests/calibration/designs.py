@@ -1,4 +1,4 @@
-"""Small tables with every kind of hole, under every prior that the Gibbs sampler takes."""
+"""Small tables with every kind of missing value, under every prior that the Gibbs sampler takes."""
 
 from dataclasses import replace
 

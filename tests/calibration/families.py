@@ -1,6 +1,6 @@
 """Calibration of the joint GLMM with every family in both roles: `python -m tests.calibration.families`.
 
-For each family a variable v and a response y of it, y given a function of v that is not linear; both have missing
+For each family there are a variable v and a response y that depends on a nonlinear function of v; both have missing
 cells, and a cluster in which they are never observed. Parameters come from explicit priors, tables are simulated with
 SciPy and NumPy, and the whole of `bi.JointGLMM(...).impute(...)` runs on them (tests/calibration/joint_glmm.py).
 `--datasets 120` rewrites FAMILIES_RESULTS.md; with `--seed 2027 --only NAMES` a run of these on other data sets is

@@ -1,10 +1,10 @@
-"""How often imputed values run away where a count and a normal variable predict each other
+"""How often imputed values diverge if a count and a normal variable predict each other
 (fcs/specification/feedback.py).
 
     c ~ Poisson or negative binomial, log mean .5 + .4 x + b;   x ~ z + effect of the study;   40 rows a study
 
-c is missing in 15 % of the rows and in whole studies, x in 15 % of the rows. Thirty tables a cell, 5 imputations by 10
-cycles, `bayes`: by default formulas, and by formulas with the count as it is. `python -m tests.calibration.feedback`
+c is missing in 15 % of the rows and in whole studies, x in 15 % of the rows. Thirty tables per cell, 5 imputations by 10
+cycles, `bayes`: with default formulas, and with the untransformed count. `python -m tests.calibration.feedback`
 rewrites FEEDBACK_RESULTS.md.
 """
 

@@ -1,7 +1,7 @@
 """Calibration of the blocks for discrete and positive variables as FCS runs them: `bayes` and `mlmi`.
 
-tests/calibration/glmm.py has the transitions by themselves. Here a table goes into `FCS` and comes out imputed, so that
-what lies between is tested: units of predictors and response, priors in the units of the data, levels, trials, order of
+tests/calibration/glmm.py tests the transitions alone. Here a table goes into `FCS` and comes out imputed, so that
+all in between is tested: units of predictors and response, priors in the units of the data, levels, trials, order of
 clusters. One variable is incomplete, its predictor is complete: each of 19 imputations is then a draw from the exact
 posterior under the stated priors, and so are beta, Psi and the linear predictors in the last state of its chain.
 
@@ -14,7 +14,7 @@ drawn again: that is a condition on what is observed, under which ranks stay uni
 
 Two quantities show whether missing values are drawn from the right rows. The score of the imputed values, with respect
 to the spread of the linear predictors of their chain, has mean zero at any parameters, and is negative where the values
-came from others. And in clusters with both, imputed values go along with the observed ones, as seen from outside of FCS.
+came from others. And in clusters with both, imputed values are associated with observed ones, as seen from outside FCS.
 
 In full: `python -m tests.calibration.glmm_fcs --datasets 150 --raw FILE` rewrites GLMM_FCS_RESULTS.md; what FILE has
 is not run again.

@@ -1,15 +1,15 @@
-"""What the number of inner Gibbs updates does: `python -m tests.calibration.inner` rewrites INNER_RESULTS.md.
+"""The effect of the number of inner Gibbs updates: `python -m tests.calibration.inner` rewrites INNER_RESULTS.md.
 
 A visit of FCS draws theta_k by `inner` updates from where the last visit ended, then y_k. Were theta_k drawn
 independently given the other variables, compatible conditional models would have the joint model's stationary law
-(Liu et al. 2014). With few updates sigma^2 and Psi still remember the imputed values of the cycle before; beta and b
-are drawn anew given them. So the law may depend on `inner`, in compatible models too: by how much is measured here.
+(Liu et al. 2014). With few updates sigma^2 and Psi still depend on the imputed values of the previous cycle; beta and b
+are redrawn given them. So the law may depend on `inner` even in compatible models; this program measures by how much.
 
 d is the difference of two runs in the posterior mean of an imputed quantity (mean, sd of the imputed values of a
 cluster) in posterior sds; noise its Monte Carlo standard error, from independent chains.
 
     excess = sqrt( mean(d^2 - noise^2) ),  0 if negative:   rms difference beyond Monte Carlo error
-    z = max |d| / noise                                     of which t(38) and the number of quantities let expect `z 5 %`
+    z = max |d| / noise                                     its upper 5 % point under t(38) is `z 5 %`
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""By how much MICE-ML misses: `python -m tests.calibration.ml` rewrites ML_RESULTS.md.
+"""How far off MICE-ML is: `python -m tests.calibration.ml` rewrites ML_RESULTS.md.
 
     y_ij = 1 + x_ij / 2 + b_i + e_ij,   b_i ~ N(0, psi),   e_ij ~ N(0, sigma),   30 rows a cluster
 

@@ -1,4 +1,4 @@
-"""Comparing Monte Carlo draws with what they should be, in Monte Carlo standard errors.
+"""Comparing Monte Carlo draws with their target, in Monte Carlo standard errors.
 
 Every function returns one p-value: the smallest of its comparisons times their number (Bonferroni), so that
 a right sampler gives less than `a` with probability at most about `a`. Tests accept above LEVEL, and have a

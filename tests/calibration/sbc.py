@@ -2,8 +2,8 @@
 
     parameters ~ prior;  data | parameters;  draws | data   =>   the rank of the truth among draws is uniform
 
-Three nouns: a Design (table without values, priors), a Backend (design, Y, seed) -> Draws, and ranks. Any
-sampler with that signature can be put in. Priors are stated on the scale of the data, with explicit numbers:
+There are three concepts: a Design (table without values, priors), a Backend (design, Y, seed) -> Draws, and ranks. Any
+sampler with that signature can be used. Priors are stated on the scale of the data, with explicit numbers:
 the way a sampler standardises the data is then part of what is tested.
 """
 

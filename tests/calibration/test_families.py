@@ -1,6 +1,6 @@
 """Calibration of the joint GLMM with every family in both roles: short here, in full by `-m slow`.
 
-Last results of the full run: FAMILIES_RESULTS.md. Level LEVEL a design after Bonferroni over its quantities; spoiled
+Last results of the full run: FAMILIES_RESULTS.md. Level LEVEL per design after Bonferroni over its quantities; wrong
 models must fall below REJECTED.
 """
 

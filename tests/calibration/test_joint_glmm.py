@@ -1,6 +1,6 @@
 """Calibration of the joint GLMM, from the table to the completed table: short here, in full by `-m slow`.
 
-Level LEVEL a design after Bonferroni over its quantities; spoiled models must fall below REJECTED.
+Level LEVEL per design after Bonferroni over its quantities; wrong models must fall below REJECTED.
 """
 
 from dataclasses import replace

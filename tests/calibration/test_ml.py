@@ -1,4 +1,4 @@
-"""The calibration of MICE-ML in small: the posterior's ranks are uniform, those of the asymptotic law are not."""
+"""A small calibration of MICE-ML: the posterior's ranks are uniform, those of the asymptotic law are not."""
 
 import numpy as np
 

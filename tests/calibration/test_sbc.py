@@ -1,6 +1,6 @@
 """Calibration of the samplers: short here, in full by `-m slow` or `python -m tests.calibration.run`.
 
-Level 1e-4 a design after Bonferroni over its quantities; spoiled samplers must fall below 1e-6.
+Level 1e-4 per design after Bonferroni over its quantities; wrong samplers must fall below 1e-6.
 """
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The Gibbs sampler, spoiled: each must be rejected by the calibration that the right one passes."""
+"""Wrong variants of the Gibbs sampler: the calibration that the right one passes must reject each of them."""
 
 from contextlib import contextmanager
 from dataclasses import replace

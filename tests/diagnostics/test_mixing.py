@@ -1,4 +1,4 @@
-"""The limit of R-hat and the verdict on a run: chains made to mix, to mix slowly, and not to mix.
+"""The limit of R-hat and the verdict on a run, for chains constructed to mix, to mix slowly, and not to mix.
 
 Autoregressive chains x_t = phi x_{t-1} + e have tau = (1 + phi) / (1 - phi). The limit is to refuse one of all quantities
 with probability .01; refusals of 10 sets of 100 quantities that mix: more than 2 have probability 1e-4.

@@ -1,7 +1,7 @@
 """Posterior predictive checks by cluster: against the draws themselves, and on data that the model does not fit.
 
-Of a model that is right, p of a statistic is extreme (outer 5 %) in at most 5 % of clusters; with 30 clusters more than 6
-have probability below .003. Wrong variants must have more.
+If the model is right, p of a statistic is extreme (outer 5 %) in at most 5 % of clusters; with 30 clusters more than 6
+have probability below .003. Wrong variants must exceed that.
 """
 
 from __future__ import annotations

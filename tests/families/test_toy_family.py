@@ -1,4 +1,4 @@
-"""Families written in this file alone: a record is all that it takes to impute with them through method ``pymc``.
+"""Families defined in this file alone: a record is enough to impute with them through method ``pymc``.
 
 galton       log y = eta + e,    e ~ N(0, sigma^2)              positive numbers, one parameter of its own
 geometric    P(y) = p (1 - p)^y,    mean e^eta = (1 - p) / p     counts

@@ -1,4 +1,4 @@
-"""From what the user says of FCS to the conditional models: formulas, tables, defaults, and every refusal."""
+"""From what the user declares to the conditional models of FCS: formulas, tables, defaults, and every refusal."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Chained equations against the joint model, where theory says that the two are the same, and where it says they are not.
+"""Chained equations against the joint model, where theory says that the two agree and where it says that they do not.
 
 With clusters of equal size, conditional models with cluster means are what the joint model implies (Kunkel & Kaizar
 2017, sec. 3.2; Carpenter & Kenward 2013). Priors differ, so the two posteriors agree up to what the priors say: little

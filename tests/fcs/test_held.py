@@ -1,4 +1,4 @@
-"""Visits in which nothing can be drawn: all stays as it was and an event says so; ten in succession end the run."""
+"""Visits in which nothing can be drawn: nothing changes and an event says so; ten in succession end the run."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""`methods.MLMI(published=True)` in the loop: what it draws, and what it counts, on tables that his code is known for."""
+"""`methods.MLMI(published=True)` in the loop: what it draws and counts, on tables with known faults of his code."""
 
 from __future__ import annotations
 

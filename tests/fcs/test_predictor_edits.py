@@ -1,4 +1,4 @@
-"""Changes of default formulas: what they add, take off and keep; for one variable or all; refusals."""
+"""Changes to default formulas: what they add, remove and keep; for one variable or all; refusals."""
 
 import numpy as np
 import pandas as pd

@@ -1,6 +1,6 @@
 """The block that samples the normal conditional model in PyMC: against Gibbs, integration, and itself on other data.
 
-Compiles one structure (a quarter of a minute where PyTensor has nothing on disk). Other priors: `-m slow`.
+Compiles one structure (a quarter of a minute if PyTensor has nothing on disk). Other priors: `-m slow`.
 """
 
 from concurrent.futures import ThreadPoolExecutor

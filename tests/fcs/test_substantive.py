@@ -1,4 +1,4 @@
-"""`FCS(analysis=)`: what it imputes, what it honours, and what it refuses before anything is sampled."""
+"""`FCS(analysis=)`: what it imputes, which options it honours, and what it refuses before anything is sampled."""
 
 import pickle
 import warnings

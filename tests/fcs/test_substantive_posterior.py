@@ -1,4 +1,4 @@
-"""Values drawn given an analysis: their posterior where it is known.
+"""Values drawn given an analysis, where their posterior is known.
 
 One incomplete binary covariate, all of whose values are enumerated; one incomplete covariate, where the models are a
 joint GLMM; all linear and normal, where plain chained equations are right too. Level LEVEL after Bonferroni over the

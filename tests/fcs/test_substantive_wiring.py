@@ -1,7 +1,7 @@
 """From the kernel to the completed table: values drawn given an analysis that says, nearly without error, what they are.
 
-y = f(x) + effects of the clusters + e, where a standard deviation of x moves y by 30 standard deviations of e: what is
-imputed for x must be what was taken away, in its own row, unit and level; and y imputed from the analysis what it was.
+y = f(x) + effects of the clusters + e, where a standard deviation of x moves y by 30 standard deviations of e. The value
+imputed for x must be the one that was removed, in its own row, unit and level, and likewise y imputed from the analysis.
 """
 
 import numpy as np

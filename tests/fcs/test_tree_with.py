@@ -1,4 +1,4 @@
-"""What `tree_with` gives of chained equations: what follows from the posterior, and for the rest the reason why not."""
+"""What `tree_with` gives for chained equations: what follows from the posterior, and why the rest is refused."""
 
 import numpy as np
 import pandas as pd

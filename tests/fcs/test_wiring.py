@@ -1,7 +1,7 @@
 """From kernel to completed table: imputed *values* of every block against draws made without the package.
 
-Kernels have tests of their own; what is shown here is that the numbers they are given, and those that they give back,
-are those of the right rows, clusters, columns, levels and units. A second incomplete variable, which predicts nothing,
+Kernels have tests of their own; these tests show that the numbers passed to them, and those that they return,
+belong to the right rows, clusters, columns, levels and units. A second incomplete variable, which predicts nothing,
 makes observed values lie in complete and in incomplete rows. One cycle is a draw from the model, so imputations are
 independent. Levels: 1e-4 for each comparison (|z| < 3.9), seeds fixed.
 """

@@ -1,7 +1,7 @@
 """From kernel to completed table: `2lonly`, family by family, against the posterior of a regression on one row a cluster.
 
 The predictor varies within clusters, and only its mean over the rows of a cluster counts. One cluster lacks the value in
-some rows only: these are filled in. Chances of y <= t in every cluster without a value, and of two clusters at once.
+some rows only: these are filled in. Probabilities of y <= t in every cluster without a value, and in two at once.
 Level of each test: 1e-3, divided by the number of comparisons; seeds fixed.
 """
 

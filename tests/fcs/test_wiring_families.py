@@ -1,7 +1,7 @@
 """From kernel to completed table, family by family: values of `bayes` and `mlmi` against posteriors by quadrature.
 
-One incomplete variable y, so that the posterior stands still; every missing cell (a cluster, a value of x, trials) has
-some rows, two clusters have no value of y. Compared are the chances of y <= t in every cell, and of two rows at once, of
+One incomplete variable y, so that the posterior is fixed; every missing cell (a cluster, a value of x, trials) has
+some rows, two clusters have no value of y. We compare probabilities of y <= t in every cell, and in two rows at once, of
 the same cell or of two: whether they share coefficients and the effect of their cluster. A second incomplete variable,
 which predicts nothing, makes observed values lie in complete and in incomplete rows. Level of each test: 1e-3, divided
 by the number of comparisons (Bonferroni); standard errors from independent imputations; seeds fixed.

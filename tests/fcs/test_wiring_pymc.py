@@ -1,7 +1,7 @@
 """From kernel to completed table: blocks that sample a PyMC model, the library's and a user's own, against quadrature.
 
-The tables, laws and comparisons are those of test_wiring_families.py. What is compiled takes most of the time, so of the
-generalised models one family is run always and the others with `-m slow`.
+Tables, distributions and comparisons are those of test_wiring_families.py. Compilation takes most of the time: of the
+generalised models one family always runs and the others run with `-m slow`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From kernel to completed table: `norm`, `glm` and `sti`, family by family, against normal laws about the mode.
 
-As test_wiring_families.py, whose table they share: chances of y <= t in every cell, and of two rows at once. `glm` and
-`norm` know no cluster, `sti` has a term for each and gives new clusters the average of these. Level of each test: 1e-3,
+As in test_wiring_families.py, whose table they share: probabilities of y <= t in cells, and in two rows. `glm` and
+`norm` ignore clusters, `sti` has a term for each and gives new clusters their average. Level of each test: 1e-3,
 divided by the number of comparisons; seeds fixed.
 """
 

@@ -1,7 +1,7 @@
 """From kernel to completed table: `2stage`, and `mlmi` as published, against their definitions written out.
 
-Neither draws from a posterior, so that the law is what the papers say is drawn (tests/longhand/two_stage_draws.py).
-Chances of y <= t in every cell, and of two rows at once; two clusters are new, and one has rows that cannot be fitted
+Neither draws from a posterior, so the law is the one described in the papers (tests/longhand/two_stage_draws.py).
+Probabilities of y <= t in every cell, and in two rows at once; two clusters are new, one has rows that cannot be fitted
 alone. Level of each test: 1e-3, divided by the number of comparisons; seeds fixed.
 """
 

@@ -1,4 +1,4 @@
-"""Arithmetic on columns: as Python computes it, and nothing else than arithmetic."""
+"""Arithmetic on columns: as Python computes it, and nothing but arithmetic."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""Reading formulas: what is understood, what is refused, and that nothing is ever run."""
+"""Reading formulas: what is understood, what is refused, and that no code is ever run."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Tables that failed once, cut down to what failed, by what it was."""
+"""Tables that once failed, reduced to what failed, and grouped by fault."""
 
 from __future__ import annotations
 

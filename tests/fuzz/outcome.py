@@ -1,4 +1,4 @@
-"""What may come of a table: a result that is checked, or our own error before sampling. All else is a failure."""
+"""What may come of a table: a result that is checked, or our own error before sampling. Anything else is a failure."""
 
 from __future__ import annotations
 

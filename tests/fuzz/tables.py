@@ -1,4 +1,4 @@
-"""Random tables and models, as recipes: plain records that say everything, so that one that failed can be kept."""
+"""Random tables and models, as recipes: plain records that say everything, so that a failing one can be kept."""
 
 from __future__ import annotations
 

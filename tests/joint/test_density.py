@@ -1,4 +1,4 @@
-"""The density that NUTS runs on is that of the PyMC model: value and gradient, at random points, every prior.
+"""The density on which NUTS runs is that of the PyMC model: value and gradient, at random points, for every prior.
 
 All priors in all sizes: `pytest -m slow tests/joint/test_density.py`
 Last result, 2026-11-21: 60 passed in 21 s.

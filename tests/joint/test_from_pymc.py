@@ -1,4 +1,4 @@
-"""`FromPyMC`: a user's model is matched with the table, sampled, continued, kept, and refused where it cannot be used."""
+"""`FromPyMC`: a user's model is matched with the table, sampled, continued, saved, and refused if it cannot be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The joint sampler from end to end: same seed, same imputations, however the table is written down."""
+"""The joint sampler from end to end: the same seed gives the same imputations, however the table is written."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The working scale: there and back exactly; the same model on both; order by values alone."""
+"""The working scale: exact conversion both ways; the same model on both scales; an order that depends on values alone."""
 
 from dataclasses import replace
 

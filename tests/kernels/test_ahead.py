@@ -1,4 +1,4 @@
-"""Kernels that a wheel brings run without compilation where they can, and are compiled anew wherever anything differs."""
+"""Kernels shipped in a wheel run without compilation if they can, and are compiled again if anything differs."""
 
 import json
 import os

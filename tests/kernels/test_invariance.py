@@ -1,4 +1,4 @@
-"""Proposals that do not know the state: targets of two modes against quadrature; where there is one mode, that it is one.
+"""Proposals that do not depend on the state: targets with two modes against quadrature; that other targets have one.
 
 An independence step from a mode that a search from the present state finds does not leave a target of two modes
 invariant. `from_the_state` is such a step, written out; it must fail where ours agrees. Comparisons are by batch means

@@ -1,4 +1,4 @@
-"""Laplace fits: against quadrature, the criterion longhand, lme4, and what must not matter."""
+"""Laplace fits: against quadrature, the criterion written out, lme4, and changes that must not matter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws of mlmi: the exact posterior, whatever the clusters."""
+"""Draws of mlmi: the exact posterior, whatever the cluster sizes."""
 
 from __future__ import annotations
 

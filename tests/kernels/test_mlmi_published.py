@@ -1,4 +1,4 @@
-"""The published algorithm of Jolani (2025) against his code (tests/reference/glmm/jolani.R), and what it is known for.
+"""The published algorithm of Jolani (2025) against his code (tests/reference/glmm/jolani.R), with its known faults.
 
 jolani.json: of 400 draws of his code, by cluster, mean, sd and quartiles of the linear predictors of two missing rows,
 mean log tries of accept-reject; shares of unconditional draws and, of what was accepted, of ratios above 1. "large" has

@@ -1,7 +1,7 @@
-"""Rescaling effects with their covariance: the posterior stays what it is, and is reached sooner.
+"""Rescaling effects with their covariance: the posterior does not change, and is reached sooner.
 
 A random-intercept model with Sigma and beta known leaves one parameter, the sd of the effects, whose posterior
-under a half-t prior is had by quadrature.
+under a half-t prior can be computed by quadrature.
 """
 
 import numpy as np

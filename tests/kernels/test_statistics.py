@@ -1,4 +1,4 @@
-"""Sufficient statistics against sums written out; adding tables is putting one under the other."""
+"""Sufficient statistics against sums written out; adding the statistics of two tables equals stacking the tables."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a model says of values in cells of a table: chances of being at most t, and of two values at once.
+"""What a model says about values in cells of a table: probabilities of being at most t, for one value or two at once.
 
 A cell is a set of missing rows that have the same cluster, predictors and trials. A law of the linear predictors of the
 cells is given as weighted draws of the parameters and, within each, chances of K places of the effects of a cluster:

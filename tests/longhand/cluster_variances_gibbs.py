@@ -1,10 +1,10 @@
-"""A textbook Gibbs sampler of a mixed model with one residual variance a cluster, many chains side by side.
+"""A textbook Gibbs sampler for a mixed model with one residual variance per cluster, many chains side by side.
 
     y_j = x_j' beta + z_j' b_i + e_j,  e_j ~ N(0, sigma_i^2);  each given all else, on the residuals of the rows:
 
     b_i           ~ N(V Z_i'(y_i - X_i beta) / sigma_i^2, V),   V = (Psi^-1 + Z_i'Z_i / sigma_i^2)^-1
     beta          ~ N(Q^-1 sum_j x_j (y_j - z_j'b_i) / sigma_i^2, Q^-1),   Q = sum_j x_j x_j' / sigma_i^2
-    Psi           ~ IW(q + m, I + sum_i b_i b_i')                             (prior IW(q, I), all clusters)
+    Psi           ~ IW(q + m; scale I + sum_i b_i b_i')                      (prior IW(q, I), all clusters)
     1/sigma_i^2   ~ Gamma((a + n_i)/2, rate (a s0 + R_i)/2)
     s0, a         Metropolis on log s0 and log (2/a)^1/2 given the sigma_i^2;  s0^1/2 ~ half-t, (2/a)^1/2 ~ half-normal
 

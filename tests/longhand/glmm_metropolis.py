@@ -2,7 +2,7 @@
 
     beta (p, r) ~ N(0, sd^2) each,   b_ik ~ N(0, psi_k), k = 1..r independent,   1 / psi_k ~ Gamma(nu/2, rate s/2)
 
-No derivative, no conditional mode: beta by one proposal, the b_i by one proposal a cluster, psi from its conditional.
+No derivatives and no conditional modes: one proposal for beta, one per cluster for the b_i, psi from its conditional.
 """
 
 import numpy as np

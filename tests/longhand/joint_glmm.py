@@ -2,7 +2,7 @@
 
     p(cluster)  =  sum over every assignment of levels to all missing cells of the cluster  prod_k prod_j p_k(y_kj)
 
-Parameters are those of the data's own units; nothing is shared with the package but names.
+Parameters are in the units of the data; only names are shared with the package.
 """
 
 from collections.abc import Callable

@@ -4,7 +4,7 @@
 
     B_i     ~ N(V h, V),   V = (Psi^-1 + Sigma^-1 kron Z_i'Z_i)^-1,   h = vec(Z_i'(Y_i - X_i beta) Sigma^-1)
     beta    ~ matrix normal((X'X)^-1 X'(Y - ZB), (X'X)^-1, Sigma)                        (flat prior)
-    Sigma   ~ IW(nu_1 + N, V_1^-1 + E'E),      Psi ~ IW(nu_2 + m, V_2^-1 + sum_i b_i b_i')
+    Sigma   ~ IW(nu_1 + N; scale V_1^-1 + E'E),      Psi ~ IW(nu_2 + m; scale V_2^-1 + sum_i b_i b_i')
     y_mis,j ~ conditional normal given y_obs,j
 
 It shares no code with bayesimp and mixes slowly; only its stationary law matters.

@@ -1,4 +1,4 @@
-"""The joint normal model written out row by row, in NumPy and SciPy only; slow, and plain to check.
+"""The joint normal model written out row by row, in NumPy and SciPy only; slow, but easy to check.
 
     Y_i = X_i beta + Z_i B_i + E_i,   rows of E_i ~ N(0, Sigma),   vec(B_i) ~ N(0, Psi)
     Sigma, Psi ~ prior,   beta ~ flat or normal

@@ -2,7 +2,7 @@
 
     eta_ij = x_ij' beta + z_ij' b_i,   b_i = L v_i,   v_i on a grid
 
-No derivative, no sampler: mode and curvature by SciPy, draws from a t about the mode, reweighted by the posterior in
+No derivatives and no sampler: mode and curvature by SciPy, draws from a t about the mode, reweighted by the posterior in
 which the effects are integrated out on the grid.
 """
 

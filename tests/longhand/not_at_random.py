@@ -4,7 +4,7 @@ The not-at-random procedure of Leacy (2016) and Tompsett, Leacy, Moreno-Betancur
 Medicine 37, 2338) for linear regressions: parameters from the rows in which a variable is observed, the other one as
 completed; then its missing values from the regression plus delta; so the other is imputed given shifted values.
 
-`WRONG` are variants that a comparison must tell apart.
+`WRONG` are variants that a comparison must detect.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reference-based imputation written out, patient by patient, with the mean vectors of Carpenter, Roger & Kenward (2013).
 
 For each patient the mean of all visits under the strategy, and the conditional mean of the missing visits given the
-observed ones, by the textbook formula with one covariance matrix for both arms. `WRONG` strategies must be told apart.
+observed ones, by the textbook formula with one covariance matrix for both arms. `WRONG` strategies must be detected.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A conditional method written outside the package: the mean of the cluster plus noise, and nothing else to touch."""
+"""A conditional method written outside the package: the cluster mean plus noise, without touching any other file."""
 
 from __future__ import annotations
 

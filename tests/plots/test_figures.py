@@ -1,4 +1,4 @@
-"""Figures show what they say they show, drop nothing silently, and their texts do not overlap."""
+"""Figures show what they claim to show, drop nothing silently, and their texts do not overlap."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The papers' figures show the numbers of the summary: which, of what, where."""
+"""The papers' figures show the right numbers of the summary in the right places."""
 
 from __future__ import annotations
 

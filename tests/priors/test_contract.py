@@ -1,4 +1,4 @@
-"""Every prior of the library keeps its contract: update, draws, density and PyMC distribution are of one law."""
+"""Every prior of the library keeps its contract: update, draws, density and PyMC distribution agree."""
 
 import numpy as np
 import pytest

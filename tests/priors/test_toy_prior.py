@@ -1,8 +1,8 @@
-"""Priors written in this file alone are imputed with, printed, drawn from, rescaled, saved and loaded.
+"""Priors defined in this file alone can be used to impute, printed, drawn from, rescaled, saved and loaded.
 
-Defining the class is all: no other file knows `HalfCauchy` (a conjugate update, so Gibbs) or `CommonVariance` (none, so
+Defining a class is enough: no other file knows `HalfCauchy` (a conjugate update, so Gibbs) or `CommonVariance` (none, so
 its PyMC distribution). `JointLatent` takes the first, which has `elements`, and refuses the second. Compiles two PyMC
-models (about a minute where PyTensor has nothing on disk).
+models (about a minute if PyTensor has nothing on disk).
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The chain runner: every iteration once and in order, seeds apart, interruption, failures."""
+"""The chain runner: every iteration once and in order, separate seeds, interruption, failures."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Executors: the same numbers wherever chains run, all level after an interruption, errors that say what to do."""
+"""Executors: the same numbers wherever chains run, chains that stop at the same cycle, errors that say what to do."""
 
 import pickle
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A small study whose steps are quick; `python -m tests.studies.small FOLDER REPLICATES` runs it, to be killed."""
+"""A small, quick study; `python -m tests.studies.small FOLDER REPLICATES` runs it in a process that a test kills."""
 
 import sys
 import time

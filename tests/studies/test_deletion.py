@@ -1,4 +1,4 @@
-"""Deleted values: shares exact in expectation, mechanisms, every dtype, and the truth kept."""
+"""Deleted values: shares that are exact in expectation, mechanisms, every dtype, and the truth that is kept."""
 
 import numpy as np
 import pandas as pd

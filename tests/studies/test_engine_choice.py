@@ -1,4 +1,4 @@
-"""The rule of choice of benchmarks/engine_choice.py, on evidence whose answer is known."""
+"""The decision rule of benchmarks/engine_choice.py, on evidence whose answer is known."""
 
 import numpy as np
 import pytest

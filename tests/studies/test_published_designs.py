@@ -1,4 +1,4 @@
-"""The designs of both papers: truths as computed by hand elsewhere, holes, methods, published numbers."""
+"""The designs of both papers: truths computed by hand elsewhere, missing values, methods, published numbers."""
 
 from collections import Counter
 from importlib.resources import files

@@ -1,4 +1,4 @@
-"""Simulated studies have the moments and the holes that were asked for."""
+"""Simulated studies have the requested moments and missing values."""
 
 import numpy as np
 import pandas as pd

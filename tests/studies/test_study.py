@@ -1,4 +1,4 @@
-"""The runner: the same numbers whatever the workers, whenever it is stopped; nothing lost, nothing twice."""
+"""The runner: the same numbers whatever the workers and whenever it is stopped; nothing is lost or run twice."""
 
 import signal
 import subprocess

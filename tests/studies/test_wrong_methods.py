@@ -1,4 +1,4 @@
-"""Coverage, at a number of replicates that is run here, tells wrong methods from right ones.
+"""Coverage distinguishes wrong methods from right ones at a number of replicates that is affordable here.
 
 The mean of y1 over 30 studies of 4 rows, missing in 20 of the studies; m = 10. A method is rejected if the coverage of
 its 95% interval is over 4 binomial standard errors below 95%: one such test in 30,000 rejects a method that covers 95%.

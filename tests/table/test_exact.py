@@ -1,4 +1,4 @@
-"""Tables as JSON and bytes: every dtype and index of pandas comes back exactly, and what cannot is refused."""
+"""Tables as JSON and bytes: every pandas dtype and index comes back exactly, or is refused."""
 
 import datetime as dt
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Which columns are taken for numbers of rows, and that measurements are not: made-up tables, then public ones."""
+"""Columns that number rows are recognised, and measurements are not mistaken for them."""
 
 import numpy as np
 import pandas as pd

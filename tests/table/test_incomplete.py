@@ -1,4 +1,4 @@
-"""IncompleteData: the same whatever order, types and kind of table; errors say what, where and what to do."""
+"""IncompleteData: the same result whatever the order, types and kind of table; errors say what, where and what to do."""
 
 import pickle
 import time

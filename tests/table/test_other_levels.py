@@ -1,4 +1,4 @@
-"""Variables of classes, where pupils are clustered in schools, are told; chance is not, and the cures are cures."""
+"""Variables of classes, where pupils are clustered in schools, are reported; chance is not; the remedies work."""
 
 import numpy as np
 import pandas as pd

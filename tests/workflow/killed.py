@@ -1,7 +1,7 @@
-"""Runs that are killed, or find no room on the disk, at a chosen place: python -m tests.workflow.killed PLAN FOLDER
+"""Runs that are killed, or find the disk full, at a chosen point: python -m tests.workflow.killed PLAN FOLDER
 
-One process imports everything and carries the plan out once (FOLDER/whole); for every fault it forks a child, which does
-the same in FOLDER/<fault> with a function replaced. What the children ended with is printed as JSON.
+One process imports everything and runs the plan once (FOLDER/whole); for every fault it forks a child, which does
+the same in FOLDER/<fault> with a function replaced. How the children ended is printed as JSON.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A plan of seconds: 60 rows in 6 clusters, two imputations, ten draws."""
+"""A plan that runs in seconds: 60 rows in 6 clusters, two imputations, ten draws."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Locks, the log of a folder, replay: what is noticed, and what is told."""
+"""Locks, the log of a folder, replay: what is noticed, and what is reported."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Whatever ends `bayesimp run` or `report`, what is on disk is whole and has its hashes, or is refused in words.
+"""Whatever ends `bayesimp run` or `report`, files on disk are complete and match their hashes, or are refused.
 
 One process (tests/workflow/killed.py) is forked for every fault: 8 CPU seconds.
 """

@@ -1,6 +1,6 @@
-"""`model.to_plan`: what is written makes the same model and the same tables again; what a plan does not hold is refused.
+"""`model.to_plan`: the plan gives the same model and the same tables again; what a plan cannot contain is refused.
 
-Every argument of every engine is either in a case of HELD, or refused by name in REFUSED: a new one fails a test here.
+Every argument of every engine is either in a case of HELD or refused by name in REFUSED; a new one fails a test here.
 """
 
 from inspect import signature

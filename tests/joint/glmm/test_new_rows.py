@@ -1,7 +1,7 @@
 """New rows completed from the draws of a joint GLMM, at given parameters: against dense normals and importance sampling.
 
-Linear normal factors have a joint normal law of all cells of a cluster. For other families the law is an integral over
-the effects of a cluster, taken by weights: effects from N(0, Psi), weighted by the likelihood of all that is observed in
+With linear normal factors all cells of a cluster are jointly normal. For other families the law is an integral over
+the effects of a cluster, by importance sampling: effects from N(0, Psi), weighted by the likelihood of all observed in
 the rows of the run and the new ones, missing levels summed out.
 """
 

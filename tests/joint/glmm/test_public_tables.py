@@ -1,4 +1,4 @@
-"""Two public tables whose analyses the defaults of chained equations impute away, and the joint GLMM does not."""
+"""Two public tables in which default chained equations lose the terms of the analysis, and the joint GLMM does not."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a joint GLMM is made of, and what it refuses, by name and with a cure, before anything is sampled."""
+"""What a joint GLMM consists of, and what it refuses, by name and with a remedy, before anything is sampled."""
 
 import re
 

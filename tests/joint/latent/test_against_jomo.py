@@ -1,4 +1,4 @@
-"""A binary variable with effects of clusters: quadrature, `JointLatent` and frozen draws of jomo, which is off.
+"""A binary variable with cluster effects: quadrature, `JointLatent` and frozen draws of jomo, which is biased.
 
 tests/reference/latent/README.md has the table. Means in Monte Carlo standard errors, Bonferroni, level 1e-4.
 """

@@ -1,4 +1,4 @@
-"""What `JointLatent` takes and refuses, what it says of itself, and what the rest of the package does with it."""
+"""What `JointLatent` accepts and refuses, how it describes itself, and what the rest of the package does with it."""
 
 from __future__ import annotations
 

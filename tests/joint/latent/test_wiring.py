@@ -1,6 +1,6 @@
 """Imputed cells of every kind, from the kernel to the completed table, against independent draws at the same parameters.
 
-Psi is known and next to nothing, so that rows are independent given the parameters. For every kept draw of these, the
+Psi is known and almost zero, so that rows are independent given the parameters. For every kept draw of these, the
 cells of a row are drawn again longhand from the normal law given the number that is observed in it, and cut into levels.
 Indicators of levels, numbers, and their products within a row have the same means: paired differences, batch means of
 the chains, Bonferroni, level 1e-4.

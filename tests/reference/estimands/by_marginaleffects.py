@@ -1,6 +1,6 @@
 """Average slopes, comparisons and predictions of the package marginaleffects for given tables.
 
-In an environment of its own: pip install marginaleffects statsmodels "polars<2". Run in this folder: python
+Needs a separate environment: pip install marginaleffects statsmodels "polars<2". Run in this folder: python
 by_marginaleffects.py. Reads tables.csv (of estimands.R), writes marginaleffects.json.
 """
 

@@ -1,4 +1,4 @@
-"""How far the published algorithm of Jolani (2025) is from what it is meant to draw; README.md quotes the tables.
+"""How far the published algorithm of Jolani (2025) is from its target distribution; README.md quotes the tables.
 
     python -m tests.reference.glmm.published_findings        about 1.5 minutes, by hand
 
@@ -8,7 +8,7 @@
 2. His design, 3,000 rows: percentage of clusters whose effects were drawn without their data, over ten visits to each
    variable, and in the first visit to x1 with x2 complete. Sixteen tables a cell.
 3. The kidney data of notebook 05, m = 5, 20 cycles: the events, and CPU time a visit; with its formulas, and with random
-   slopes of age, whose variance is mostly estimated as 0. Beside it the default, and models without effects of studies.
+   slopes of age, whose variance is mostly estimated as 0; for comparison, the default, and models without study effects.
 """
 
 from __future__ import annotations
