@@ -274,7 +274,7 @@ def test_numbers_that_overflow_are_refused_for_that_reason(name, power):
     table[name] *= 10.0**power
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(bi.DataError, match=rf"'{name}' has numbers so (large|small).*change its unit"):
+        with pytest.raises(bi.DataError, match=rf"'{name}' has numbers so (large|small).*change the unit"):
             impute(table)
         table[name] *= 10.0 ** (-power + 60 * np.sign(power))
         impute(table)  # far from ordinary, and computed with

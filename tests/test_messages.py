@@ -77,7 +77,7 @@ def test_misspelt_families_methods_and_priors():
             r"effects of one grouping factor, got cluster=\['g', 'x'\].*bi.JointNormal",
         ),
         (lambda: bi.impute(FRAME, cluster=None), r"the name of a column, as text, .*got None"),
-        (lambda: bi.impute(FRAME, "g", families="poisson"), r"family by variable, such as.*got 'poisson'"),
+        (lambda: bi.impute(FRAME, "g", families="poisson"), r"families by variable, such as.*got 'poisson'"),
         (lambda: bi.impute(data(), "g"), r"IncompleteData already.*bi.FCS\(data\)"),
     ],
 )

@@ -180,7 +180,7 @@ def test_too_little_observed():
     frame["x"] = frame.x.where(frame.index < 1)
     with pytest.raises(DataError, match="'x' has one value"):
         model(Y, None, frame)
-    with pytest.raises(DataError, match="Nothing is observed of 'x'"):
+    with pytest.raises(DataError, match="No value of 'x' is observed"):
         model(Y, None, frame.assign(x=np.nan))
     frame = table()
     with pytest.raises(DataError, match=r"'exp\(x\)' is not finite in .* overflows. Divide"):

@@ -173,7 +173,7 @@ REFUSED = [
     ("no clusters", lambda: bi.IncompleteData(table(), []), r"a list of names, the primary clusters first.*got \[\]"),
     ("a column twice", lambda: bi.IncompleteData(table(), ["school", "school"]), r"names a column twice"),
     ("a factor with a family", lambda: bi.IncompleteData(table(), ["school", "class"], {"class": "normal"}),
-     r"'class' is the cluster of rows, which has no family"),
+     r"'class' is a cluster column, which has no family"),
 ]  # fmt: skip
 
 
