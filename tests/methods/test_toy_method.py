@@ -119,10 +119,10 @@ def test_options_are_honoured_or_refused_as_declared(frame):
     with pytest.raises(bi.SpecificationError, match=r"bounds\['y'\]: method 'toy' does not support bounds="):
         model(frame, bounds={"y": (-100, 200)})
     with pytest.raises(
-        bi.SpecificationError, match=r"post\['y'\]: method 'inflexible' does not honour post="
+        bi.SpecificationError, match=r"post\['y'\]: method 'inflexible' does not support post="
     ):
         model(frame, Inflexible(), post={"y": np.abs})
-    with pytest.raises(bi.SpecificationError, match=r"ignore: method 'inflexible' does not honour ignore="):
+    with pytest.raises(bi.SpecificationError, match=r"ignore: method 'inflexible' does not support ignore="):
         model(frame, Inflexible(), ignore=far.to_numpy())
     assert model(frame, Inflexible()).ignore.sum() == 0
 

@@ -26,7 +26,7 @@ def test_what_is_printed():
     assert (
         "r = 5 latent variables: y (normal, 1), b (bernoulli, 1), o (ordinal, 1), c (categorical, 2)" in text
     )
-    assert "beta: flat; of b, o, c: normal, sd 2.5 for a predictor of sd 1" in text
+    assert "beta: flat; of b, o, c: normal, sd 2.5 for a predictor with sd 1" in text
     assert "given variances of 1 (b, o, c[green], c[blue]) and 1/2 between utilities of one variable" in text
     normal = repr(bi.JointLatent(data(), "y ~ x + (1 | g)"))
     assert "given" not in normal and "beta: flat\n" in normal
