@@ -44,7 +44,7 @@ def few_pairs() -> np.ndarray:
     return out
 
 
-OF_CLUSTERS = "'z' has one value in each.*JointGLMM and bi.FCS impute cluster-level variables"
+OF_CLUSTERS = "'z' has a single value in each.*JointGLMM and bi.FCS impute cluster-level variables"
 REFUSED = {
     "a count": (at("k", np.arange(120) % 7), {"k": "poisson"}, "y + k ~ x + (1 | g)", "family 'poisson'.*JointGLMM"),
     "one level": (at("b", ["yes"] * 119 + [None]), {}, FORMULA, "'b' has one value, 'yes', in all 119 rows"),
@@ -98,7 +98,7 @@ def test_priors_and_samplers_that_are_refused():
     with pytest.raises(SpecificationError, match="'auto' or 'gibbs', got 'hmc'"):
         bi.JointLatent(data(), FORMULA).check_options(sampler="hmc")
     imp = bi.JointLatent(data(), FORMULA).impute(**SHORT)
-    with pytest.raises(SpecificationError, match="log_likelihood: JointLatent does not compute it"):
+    with pytest.raises(SpecificationError, match="log_likelihood: JointLatent does not compute this"):
         imp.tree_with("log_likelihood")
 
 
