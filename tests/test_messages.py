@@ -74,7 +74,7 @@ def test_misspelt_families_methods_and_priors():
         ),
         (
             lambda: bi.impute(FRAME, cluster=["g", "x"]),
-            r"effects of one grouping factor, got cluster=\['g', 'x'\].*bi.JointNormal",
+            r"takes one grouping factor, got cluster=\['g', 'x'\].*bi.JointNormal",
         ),
         (lambda: bi.impute(FRAME, cluster=None), r"the name of a column, as text, .*got None"),
         (lambda: bi.impute(FRAME, "g", families="poisson"), r"families by variable, such as.*got 'poisson'"),
