@@ -79,7 +79,8 @@ def same_tables(imp, other, m):
 def test_before_every_chain_has_a_draw(call, monkeypatch):
     strike_at(monkeypatch, call, here)
     with pytest.raises(
-        bi.SamplingError, match=r"interrupted before its first imputation, so there is nothing to keep\. Run it again"
+        bi.SamplingError,
+        match=r"interrupted before its first imputation, so there is nothing to keep\. Run it again",
     ):
         impute()
 

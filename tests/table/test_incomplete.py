@@ -335,7 +335,9 @@ def test_overrides_that_do_not_fit(values, family, words):
 def test_unknown_families_and_names(frame):
     refused(SpecificationError, ["'poison'", "'y'", "'poisson'"], frame, "school", families={"y": "poison"})
     refused(SpecificationError, ["'yy'", "Did you mean 'y'"], frame, "school", families={"yy": "normal"})
-    refused(SpecificationError, ["'school' is a cluster column"], frame, "school", families={"school": "normal"})
+    refused(
+        SpecificationError, ["'school' is a cluster column"], frame, "school", families={"school": "normal"}
+    )
 
 
 def test_dates_are_kept_but_have_no_numbers(frame):

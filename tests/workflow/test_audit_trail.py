@@ -109,7 +109,7 @@ def changed(**columns):
         (None, changed(w=1.5), ["column 'w' is new"]),
         (None, lambda f: f[["x", "g", "k", "y"]], ["the columns are in a different order"]),
         (None, lambda f: f.iloc[:-1], ["59 rows, was 60"]),
-        (None, lambda f: f.assign(y=f["y"] + 1e-9), ["other contents, SHA-256"]),
+        (None, lambda f: f.assign(y=f["y"] + 1e-9), ["the contents differ, SHA-256"]),
     ],
 )  # fmt: skip
 def test_what_differs_is_named(place, plan, frame, words):
@@ -119,7 +119,11 @@ def test_what_differs_is_named(place, plan, frame, words):
         frame(table()).to_csv(place / "small.csv", index=False)
     with pytest.raises(SpecificationError) as refused:
         verdict(place)
-    for text in (*words, 'give a reason, which the results will carry: --despite-lock "reason"', "was locked at 20"):
+    for text in (
+        *words,
+        'give a reason, which the results will carry: --despite-lock "reason"',
+        "was locked at 20",
+    ):
         assert text in str(refused.value)
     found = verdict(place, " the typist erred ")
     (event,) = found.events()

@@ -141,9 +141,7 @@ def test_incomplete_variables_of_clusters_are_in_the_latent_model():
     assert found.left == ("x", "z", "area") and found.groups == ("area",) and found.right == ("size",)
     assert sides(data, latent=False).refused == {"area": "has one value in each cluster"}
     assert choose(facts).engine == "latent" and override("latent", facts).engine == "latent"
-    with pytest.raises(
-        bi.SpecificationError, match=r"'area' has one value in each cluster.*omit engine="
-    ):
+    with pytest.raises(bi.SpecificationError, match=r"'area' has one value in each cluster.*omit engine="):
         override("joint", facts)
     model = bi.JointLatent(data, joint_formula(data, latent=True))
     assert [v.name for v in model.table.of_clusters.variables] == ["area"]
