@@ -124,7 +124,7 @@ def test_a_block_that_cannot_be_is_imputed_one_by_one():
     imp = impute(table, bounds={"a": (-1000, None)})
     assert len(imp.model.spec.blocks) == 2
     said = imp.events.query("where == 'a, b' and kind == 'by default'")["message"]
-    assert said.str.startswith("imputed one by one, because one block for all of them is refused").sum() == 1
+    assert said.str.startswith("imputed one by one, because a block of all of them is refused").sum() == 1
     odd = np.arange(len(table)) % 2 == 1
     table.loc[odd, "a"], table.loc[~odd, "b"] = np.nan, np.nan  # never seen together
     assert len(impute(table).model.spec.blocks) == 2
@@ -274,7 +274,7 @@ def test_numbers_that_overflow_are_refused_for_that_reason(name, power):
     table[name] *= 10.0**power
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(bi.DataError, match=rf"'{name}' has numbers so (large|small).*change its unit"):
+        with pytest.raises(bi.DataError, match=rf"'{name}' has numbers so (large|small).*change the unit"):
             impute(table)
         table[name] *= 10.0 ** (-power + 60 * np.sign(power))
         impute(table)  # far from ordinary, and computed with
@@ -303,7 +303,7 @@ def test_an_analysis_is_imputed_for(capsys):
     [
         ({"engine": "nuts"}, "engine must be 'joint', 'latent', 'glmm', 'fcs' or None, got 'nuts'"),
         ({"engine": "glmm"}, "no analysis is given"),
-        ({"family": "poisson"}, "family= is that of the response of analysis="),
+        ({"family": "poisson"}, "family= refers to the response of analysis="),
         ({"analysis": "a ~ b + (1 | g)", "cycles": 3}, "cycles= is an option of chained equations"),
         ({"analysis": "a ~ b + (1 | g)", "methods": "pmm"}, "methods= is an option of chained equations"),
         (

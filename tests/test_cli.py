@@ -412,4 +412,4 @@ def test_report_of_a_run(plan, tmp_path, capsys):
     assert main(["run", str(plan), "--out", str(out), "--overwrite"]) == 0
     assert not (out / "report.html").exists()
     assert main(["report", str(tmp_path)]) == 1
-    assert "holds no run.json" in capsys.readouterr().err
+    assert "has no run.json" in capsys.readouterr().err

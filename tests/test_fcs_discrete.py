@@ -191,13 +191,13 @@ def test_other_values_that_a_family_does_not_have():
         bi.IncompleteData(frame, cluster="study", families={"cured": "binomial"})
     with pytest.raises(SpecificationError, match="no other column 'n'"):
         bi.IncompleteData(frame, cluster="study", families={"cured": "binomial(n)"})
-    with pytest.raises(DataError, match="'trials', the trials of 'cured', is missing"):
+    with pytest.raises(DataError, match="'trials', the number of trials of 'cured', is missing"):
         bi.IncompleteData(
             frame.assign(trials=frame["trials"].mask(frame.index == 3)),
             "study",
             {"cured": "binomial(trials)"},
         )
-    with pytest.raises(DataError, match="'cured' is more than 'trials'"):
+    with pytest.raises(DataError, match="'cured' exceeds 'trials'"):
         bi.IncompleteData(frame.assign(trials=0), "study", {"cured": "binomial(trials)"})
 
 

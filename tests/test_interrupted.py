@@ -79,7 +79,8 @@ def same_tables(imp, other, m):
 def test_before_every_chain_has_a_draw(call, monkeypatch):
     strike_at(monkeypatch, call, here)
     with pytest.raises(
-        bi.SamplingError, match=r"interrupted before its first imputation: nothing to keep\. Run it again"
+        bi.SamplingError,
+        match=r"interrupted before its first imputation, so there is nothing to keep\. Run it again",
     ):
         impute()
 
@@ -158,7 +159,7 @@ def test_nuts_keeps_the_draws_of_chains_that_have_begun(monkeypatch, tmp_path):
     draws = imp.tree["posterior"].sizes["draw"]
     assert 100 < draws < 200_000 and imp.attrs["chains"] == imp.tree["posterior"].sizes["chain"] == 1
     (text,) = imp.events.query("kind == 'interrupted'")["message"]
-    assert f"{draws} of 200000 draws a chain kept of 1 of 3 chains" in text
+    assert f"{draws} of 200000 draws per chain kept of 1 of 3 chains" in text
     monkeypatch.undo()
     whole = nuts(draws=400)
     shared = min(draws, 400)

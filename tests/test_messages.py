@@ -67,17 +67,17 @@ def test_misspelt_families_methods_and_priors():
         ),
         (lambda: bi.FCS(FRAME), r"FCS takes IncompleteData, got DataFrame"),
         (lambda: bi.JointNormal(data(), None), r"formula of a joint model is text.*got None"),
-        (lambda: bi.JointNormal(data(), "y ~ x + (1 | g)", 3), r"priors are a preset.*got 3"),
+        (lambda: bi.JointNormal(data(), "y ~ x + (1 | g)", 3), r"priors must be a preset.*got 3"),
         (
             lambda: bi.impute(FRAME, cluster=["g", 3]),
             r"the name of a column, as text, or a list of names, .*got \['g', 3\]",
         ),
         (
             lambda: bi.impute(FRAME, cluster=["g", "x"]),
-            r"effects of one grouping factor, got cluster=\['g', 'x'\].*bi.JointNormal",
+            r"takes one grouping factor, got cluster=\['g', 'x'\].*bi.JointNormal",
         ),
         (lambda: bi.impute(FRAME, cluster=None), r"the name of a column, as text, .*got None"),
-        (lambda: bi.impute(FRAME, "g", families="poisson"), r"family by variable, such as.*got 'poisson'"),
+        (lambda: bi.impute(FRAME, "g", families="poisson"), r"families by variable, such as.*got 'poisson'"),
         (lambda: bi.impute(data(), "g"), r"IncompleteData already.*bi.FCS\(data\)"),
     ],
 )
@@ -166,7 +166,7 @@ MESSAGES = [
     "or fix Psi: priors.Priors(Psi=priors.Fixed(...)).",
     "give beta a normal prior (priors.Normal), which",
     "prior priors.Diagonal(...) instead.",
-    "take nu > 3, or set improper=True if that is intended.",
+    "Use nu > 3 (nu=None means 4), or set improper=True if this is intended.",
     "pandas.to_numeric(table['a b'], errors='coerce') makes it numbers, and anything else missing.",
     "pandas.Categorical(..., categories=['low', 'high'], ordered=True)".replace("['low', 'high']", "[...]"),
     "how far the estimates move in imputation 3. Give quadrature=20.",
@@ -218,7 +218,7 @@ def test_a_printed_model_shows_priors_and_bounds():
     )
     assert f"; sigma2 Huang-Wand, sd ~ half-t(2) of scale {sd:.4g} (y)" in said
     assert "priors of two ('IW(1.6, 1)')" in said and "nu = 1.6" in said
-    assert "priors of kind ('default'): beta normal, sd 2.5 for a predictor of sd 1" in said
+    assert "priors of kind ('default'): beta normal, sd 2.5 for a predictor with sd 1" in said
     assert "bounds of y: lower -4, upper none" in said
     blocks = repr(bi.FCS(data(two=two), blocks={"both": ["y", "two"]}))
     assert "priors of both ('default'): beta flat, contextual effects" in blocks

@@ -67,7 +67,8 @@ def test_a_power_multiplies_the_log_density_of_standard_deviations_and_correlati
 
 def test_powers_that_are_improper_or_unknown_are_refused():
     with pytest.raises(
-        SpecificationError, match=r"Sigma.*nu = 1.*improper to the power 0.5: take a power above 0.5"
+        SpecificationError,
+        match=r"Sigma.*nu = 1.*improper when raised to the power 0.5. Use a power above 0.5",
     ):
         model().with_priors(pr.powered(pr.iw(1.0), 0.5))
     with pytest.raises(SpecificationError, match=r"LKJ.*below 2"):

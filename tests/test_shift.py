@@ -300,7 +300,7 @@ def test_new_rows_are_shifted_by_their_group(engine):
     np.testing.assert_allclose(found[1], found[0] + C * (new["arm"] == "a").to_numpy(), rtol=1e-9, atol=1e-9)
     if engine == "JointNormal":
         model = make(bi.IncompleteData(frame, cluster="g"), Shift({"y": C}, where="systematic"))
-        with pytest.raises(bi.SpecificationError, match="which new rows do not tell"):
+        with pytest.raises(bi.SpecificationError, match="which new rows do not show"):
             model.impute(m=2, seed=5, progress=False, **options).transform(new, seed=3)
         with pytest.raises(bi.BayesimpError, match="arm"):
             imp.transform(new.drop(columns="arm"), seed=3)
@@ -331,7 +331,7 @@ def test_shifts_that_the_table_does_not_have_are_refused(engine, case):
 def test_numbers_for_levels_are_refused_where_one_moves_all():
     data = bi.IncompleteData(table("categorical"), cluster="g", families={"y": "categorical"})
     shift = Shift({"y": {data.levels("y")[1]: 1.0}})
-    with pytest.raises(bi.SpecificationError, match=r"JointGLMM moves all its levels .* FCS .* JointLatent"):
+    with pytest.raises(bi.SpecificationError, match=r"JointGLMM shifts all its levels .* FCS .* JointLatent"):
         bi.JointGLMM(data, "w ~ y + x + (1 | g)", shift=shift)
     with pytest.raises(bi.SpecificationError, match="leave analysis= out"):
         bi.FCS(data, analysis="w ~ y + x + (1 | g)", shift=shift)

@@ -145,7 +145,7 @@ REFUSED = {
     "no clusters": (lambda t: t.drop(columns="g"), r"no column 'g' for the clusters"),
     "no rows": (lambda t: t.iloc[:0], "no rows"),
     "no response": (lambda t: t.drop(columns="z"), r"no column 'z', which the model imputes.*new\['z'\] = numpy\.nan"),
-    "no covariates": (lambda t: t.drop(columns=["x", "w"]), r"no columns 'x', 'w', of which the model needs the value"),
+    "no covariates": (lambda t: t.drop(columns=["x", "w"]), r"no columns 'x', 'w', which the model needs in every row"),
     "covariates missing": (
         lambda t: t.assign(x=[np.nan, 3, np.nan, 5], w=["a", None, "b", "b"]),
         r"'x' is missing in 2 of 4 rows.* of 2 clusters \(1, 99\); 'w' is missing in 1 of 4 rows",

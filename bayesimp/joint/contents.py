@@ -19,11 +19,11 @@ OWN_VARIANCES = "bi.methods.Gibbs(residual='cluster')"
 
 
 def contents(formula: Formula, of_clusters: Sequence[str] = ()) -> dict[str, Contents]:
-    """By response: X, the other responses, their cluster means (through Psi), and the random parts that all share.
+    """By response: X, the other responses, their cluster means (through Psi), and the random parts shared by all.
 
-    Cluster-level variables among the responses are their own means, and have a model of clusters.
+    Cluster-level variables among the responses are their own means and have a cluster-level model.
 
-    Means of columns of X are implied as well, but with coefficients that those of the responses determine, so that they
+    Means of columns of X are implied as well, but their coefficients are determined by those of the responses, so they
     are not contained freely.
     """
     groups = [f"({random.columns} | {random.group})" for random in formula.random]
@@ -49,10 +49,10 @@ def call_with(
     random: Mapping[str, Sequence[str]],
     variances: Sequence[str],
 ) -> str:
-    """The joint model with further terms, if these are of complete variables that are no responses; else FCS.
+    """The call of the joint model with further terms if these involve complete covariates only; otherwise of FCS.
 
-    A joint normal model has linear relations between its responses, the same in all clusters: products and slopes of
-    responses have no place in it, but in conditional models.
+    The relations between responses of a joint normal model are linear and the same in all clusters: products and slopes
+    of responses are possible in conditional models only.
     """
     formula = model.formula
     terms, slopes = (

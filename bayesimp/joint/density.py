@@ -4,8 +4,8 @@
                        + log |d(Sigma, Psi) / dtheta|
     theta = (beta by rows, free parameters of Sigma, free parameters of Psi)
 
-models/joint_normal.py defines the model; this is the same function of the same free parameters, constants included
-(tests/joint/test_density.py). It exists because its kernels are cached on disk by numba, so that nothing is left to
+models/joint_normal.py defines the model; this is the same function of the same free parameters, including constants
+(tests/joint/test_density.py). It exists because its kernels are cached on disk by numba, so there is nothing to
 compile, whereas PyTensor's graph takes half a minute.
 """
 
@@ -56,7 +56,7 @@ class JointDensity:
 
     @staticmethod
     def takes(priors: pr.Priors, r: int, q: int) -> bool:
-        """Whether kernels know the densities of these priors; if not, the PyMC model has to be sampled."""
+        """Whether kernels have the densities of these priors; if not, the PyMC model must be sampled."""
         parts = (priors.Sigma, r, "Sigma"), (priors.Psi, r * q, "Psi")
         return all(prior.density(d, where) is not None for prior, d, where in parts)
 
@@ -82,7 +82,7 @@ class JointDensity:
         return {"beta": b.reshape(self._shape).copy(), "Sigma": Sigma.copy(), "Psi": Psi.copy()}
 
     def flatten(self, beta: Array, Sigma: Array, Psi: Array) -> Array:
-        """theta; it holds the diagonal of a matrix with a diagonal prior, and nothing of a fixed matrix."""
+        """theta, which contains only the diagonal of a matrix with a diagonal prior, and nothing of a fixed matrix."""
         return np.concatenate([np.ravel(beta), self._Sigma.free(Sigma), self._Psi.free(Psi)])
 
     def _split(self, theta: Array) -> tuple[Array, Array, Array]:

@@ -1,4 +1,4 @@
-"""What joint models declared by one formula share: reading the declaration, and writing it down again."""
+"""Base class of joint models declared by one formula: reading and storing the declaration."""
 
 from __future__ import annotations
 
@@ -68,16 +68,16 @@ class FormulaModel(ImputationModel):
         return type(self)(self.data, self.formula.text, self.priors, shift=shift, **self._further())
 
     def _further(self) -> dict[str, Any]:
-        """The arguments that only this class has."""
+        """The arguments specific to this class."""
         return {}
 
     def _records(self) -> dict[str, Any]:
-        """The same as plain records, where they are not the default."""
+        """These arguments as plain records, where they differ from the defaults."""
         return self._further()
 
     @classmethod
     def _read(cls, records: Mapping[str, Any]) -> dict[str, Any]:
-        """And back."""
+        """The arguments from these records."""
         return {}
 
     def specification(self) -> dict[str, Any]:
@@ -104,8 +104,8 @@ class FormulaModel(ImputationModel):
             priors = priors_from_dict(specification["priors"])
         except CodeNotInFile:
             raise
-        except SpecificationError as error:  # a file from before modules were named
-            raise CodeNotInFile(f"{error} If it is a class of your own, import its module first") from None
+        except SpecificationError as error:  # from a file written before modules were named
+            raise CodeNotInFile(f"{error} If the class is your own, import its module first") from None
         shift = Shift.from_record(specification.get("shift", {}))
         return cls(data, specification["formula"], priors, shift=shift, **cls._read(specification))
 
@@ -116,19 +116,19 @@ class FormulaModel(ImputationModel):
         clusters: Sequence[str] = (),
         variances: Sequence[str] = (),
     ) -> str:
-        """The call with further terms: of FCS, where a joint model has no place for them."""
+        """The call with further terms, of FCS if a joint model cannot contain them."""
         return call_with(self, fixed, random, variances)
 
 
 def checked_formula(formula: Formula, data: IncompleteData, *, several: bool = False) -> Formula:
-    """The parsed formula, if a joint model can take it; several: whether it may have several grouping factors."""
+    """The parsed formula, if it is valid for a joint model; several: whether several grouping factors are allowed."""
     if not formula.responses:
         raise SpecificationError(
             f"'{formula}' has no response: write the variables to impute on the left of ~, joined by +."
         )
     if len(formula.responses) > MOST_RESPONSES:
         raise SpecificationError(
-            f"{len(formula.responses)} responses: a joint model takes {MOST_RESPONSES} at most. Take complete ones "
+            f"{len(formula.responses)} responses: a joint model takes at most {MOST_RESPONSES}. Move complete ones "
             "to the right side, or impute variable by variable with FCS."
         )
     if formula.independent:
@@ -139,15 +139,13 @@ def checked_formula(formula: Formula, data: IncompleteData, *, several: bool = F
         return formula
     if not formula.single_grouping:
         more = (
-            "several grouping factors are for the cluster columns of the data, together with a term of the first."
+            "several grouping factors must be cluster columns of the data and include a term for the first."
             if several
-            else "this model has one level of clusters, without crossed or nested ones, which JointNormal has."
+            else "this model has a single level of clusters; JointNormal takes crossed and nested ones."
         )
-        raise SpecificationError(
-            f"'{formula}' needs one random part, (1 | {data.cluster}) at the least; {more}"
-        )
+        raise SpecificationError(f"'{formula}' needs one random part, at least (1 | {data.cluster}); {more}")
     if formula.cluster != data.cluster:
         raise SpecificationError(
-            f"'{formula}' groups by '{formula.cluster}', the data by '{data.cluster}'; they must be the same."
+            f"'{formula}' groups by '{formula.cluster}' but the data by '{data.cluster}'; they must be the same."
         )
     return formula

@@ -2,7 +2,7 @@
 
     p(theta, x_mis | x_obs)  ~  p(x_obs, x_mis | theta) p(theta)
 
-NUTS draws (theta, x_mis) together; imputation k is the x_mis of a kept draw. Which variable has which column's cells:
+NUTS draws (theta, x_mis) together; imputation k is the x_mis of a kept draw. Variables are matched to columns in
 joint/pymc_cells.py.
 """
 
@@ -44,15 +44,15 @@ class FromPyMC(ImputationModel):
     data
         The incomplete table.
     columns
-        Column -> variable of the model: one of n numbers, the completed column in the units of the table, or one with
-        the missing cells alone, in the order of the rows, whose observed values cannot be compared. None: every
-        incomplete column for which the model has a variable of its name.
+        Column -> variable of the model: one of length n, the completed column in the units of the table, or one with
+        the missing cells only, in the order of the rows, which leaves no observed values to compare. None: every
+        incomplete column for which the model has a variable with its name.
 
     Raises
     ------
     SpecificationError
-        No column matches; a variable is discrete, has another length or other observed values than its column, or
-        leaves missing cells at constants.
+        No column matches; a variable is discrete, differs from its column in length or observed values, or
+        holds missing cells constant.
 
     Examples
     --------
@@ -80,13 +80,13 @@ class FromPyMC(ImputationModel):
         self.events: list[Event] = self._notes()
 
     def _notes(self) -> list[Event]:
-        """Columns that stay incomplete."""
+        """Events about columns that remain incomplete."""
         missing = {name: int(data.isna().sum()) for name, data in self.data.frame.items()}
         left = [str(name) for name, count in missing.items() if count and name not in self.responses]
         if not left:
             return []
         shown = ", ".join(f"'{name}' ({missing[name]:,} cells)" for name in left)
-        text = f"no variable of the PyMC model has missing cells of {shown}: they stay incomplete"
+        text = f"no variable of the PyMC model contains the missing cells of {shown}, which remain incomplete"
         return [Event("not imputed", ", ".join(left), text, len(left))]
 
     @property
@@ -96,7 +96,7 @@ class FromPyMC(ImputationModel):
 
     @property
     def parameter_priors(self) -> Mapping[str, Any]:
-        """Empty: priors are code of the model, not records of `bayesimp.priors`."""
+        """Empty: the priors are part of the PyMC model, not records of `bayesimp.priors`."""
         return {}
 
     def with_priors(self, priors: Any) -> NoReturn:
@@ -107,12 +107,12 @@ class FromPyMC(ImputationModel):
         SpecificationError
         """
         raise SpecificationError(
-            "FromPyMC: the priors are those written in the PyMC model. To compare priors, make the model with each, and "
-            "impute by bi.FromPyMC(model, data) each time."
+            "FromPyMC: the priors are written in the PyMC model. To compare priors, build the model with each and "
+            "impute with bi.FromPyMC(model, data) each time."
         )
 
     def specification(self) -> dict[str, Any]:
-        """Which variable belongs to which column; the model itself is code, and not in it."""
+        """The variable of each column; the model itself is code and not included."""
         return {"columns": {each.column: each.variable for each in self.cells}}
 
     @classmethod
@@ -122,7 +122,7 @@ class FromPyMC(ImputationModel):
         specification: Mapping[str, Any],
         functions: Mapping[str, Callable] | None = None,
     ) -> Self:
-        """The model again; ``functions["model"]`` is the `pymc.Model`.
+        """The model rebuilt; ``functions["model"]`` is the `pymc.Model`.
 
         Raises
         ------
@@ -132,8 +132,8 @@ class FromPyMC(ImputationModel):
         model = (functions or {}).get("model")
         if model is None:
             raise CodeNotInFile(
-                "The chains of a PyMC model cannot go on, because files hold no code; the result is whole without it. To "
-                "continue, give the same model again: bi.load(path, model=model)."
+                "The chains of a PyMC model cannot be continued, because files hold no code; the result itself is "
+                "complete. To continue, pass the same model: bi.load(path, model=model)."
             )
         return cls(model, data, specification["columns"])  # type: ignore[arg-type]
 
@@ -150,11 +150,13 @@ class FromPyMC(ImputationModel):
             known = None if dim is None else self.model.coords.get(dim)
             labels.append(list(range(size)) if known is None else list(known))
             own = f"{name}_dim_{axis}" if dim is None else dim
-            dims.append(f"{own}_" if own in (nt.CLUSTER, nt.RESPONSE) else own)  # axes of the result itself
+            dims.append(
+                f"{own}_" if own in (nt.CLUSTER, nt.RESPONSE) else own
+            )  # names of the result's own axes
         return tuple(dims), labels
 
     def __getstate__(self) -> dict[str, Any]:
-        import cloudpickle  # of PyMC: models are not pickled otherwise
+        import cloudpickle  # a dependency of PyMC, needed to pickle models
 
         return self.__dict__ | {"model": cloudpickle.dumps(self.model)}
 
@@ -176,24 +178,24 @@ class FromPyMC(ImputationModel):
         executor: str | Executor | None = None,
         progress: bool | None = None,
     ) -> Imputations:
-        """Sample the model by NUTS; m of the draws complete the table.
+        """Sample the model by NUTS and complete the table with m of the draws.
 
         Parameters
         ----------
         m
-            Completed tables. They come from draws evenly spaced over all chains.
+            Number of completed tables, taken from draws evenly spaced over all chains.
         seed
-            Same seed and model, same result, whatever `workers`. None: drawn, and recorded.
+            The same seed and model give the same result, whatever `workers` is. None: drawn and recorded.
         chains, tune, draws
-            Independent chains; draws of warm-up (at least 1), and kept draws, of each.
+            Number of independent chains; warm-up draws (at least 1) and kept draws per chain.
         target_accept
-            Of NUTS: nearer 1 is slower, with fewer divergences.
+            Target acceptance of NUTS; values nearer 1 are slower, with fewer divergences.
         workers
-            Chains at a time.
+            Number of chains run at a time.
         executor
-            Not used, which an event says: NUTS runs its chains itself.
+            Not used, as an event reports: NUTS runs its chains itself.
         progress
-            None: shown for runs over a second when the output is a terminal.
+            Whether to show a progress bar. None: for runs of over a second if the output is a terminal.
 
         Raises
         ------
@@ -202,11 +204,11 @@ class FromPyMC(ImputationModel):
         SamplingError
             The log density is not finite at the start.
         KeyboardInterrupt
-            Interrupted before there was a draw to keep. Later, the draws there are come back, with an event.
+            Interrupted before there was a draw to keep. Later, the draws so far are returned, with an event.
         """
         spacing = draws_per_imputation(m, chains, 1, draws, tune)
         if tune < 1:
-            raise SpecificationError("tune must be at least 1: NUTS cannot do without warm-up.")
+            raise SpecificationError("tune must be at least 1: NUTS needs a warm-up.")
         if not 0 < target_accept < 1:
             raise SpecificationError(f"target_accept must be between 0 and 1, got {target_accept!r}.")
         read_executor(executor, workers)
@@ -214,7 +216,7 @@ class FromPyMC(ImputationModel):
 
         notes: tuple[Event, ...] = ()
         if executor is not None:
-            text = f"NUTS runs its chains itself; executor = {executor!r} was not used"
+            text = f"NUTS runs its chains itself, so executor = {executor!r} was not used"
             notes = (Event("not used", "executor", text),)
         run = PyMCRun(
             self, new_seed() if seed is None else int(seed), chains, tune, spacing, target_accept,
@@ -222,6 +224,6 @@ class FromPyMC(ImputationModel):
         )  # fmt: skip
         with progress_bar(progress) as report:
             run.sample(draws, report)
-            if run.draws < draws or run.chains < chains:  # interrupted: as many imputations as there can be
+            if run.draws < draws or run.chains < chains:  # interrupted: as many imputations as possible
                 run.spacing = max(run.draws // -(-m // run.chains), 1)
             return run.imputations(m)

@@ -1,6 +1,6 @@
 """The Gibbs sampler of the joint normal model as chains: init -> State; run(State) -> kept draws.
 
-The computation is in kernels/normal/gibbs.py, priors are read by priors/gibbs.py; this file has starting values and
+The computation is in kernels/normal/gibbs.py, priors/gibbs.py prepares the priors; this file has starting values and
 storage.
 """
 
@@ -39,16 +39,16 @@ FAILURES = {
     3: "the fixed effects are not identified",
     4: "Psi lost its positive definiteness",
 }
-TOO_FAR = "a latent value lies too far from the bounds of its level"  # the code of every other failure
+TOO_FAR = "a latent value lies too far from the bounds of its level"  # for every other failure code
 
 
 def failed(code: SupportsInt, chain: int, warm_up: bool, start: int, stop: int) -> SamplingError:
-    """The error of a chain that cannot go on; code: what a kernel of a joint model returned."""
+    """The error for a chain that cannot continue; code: the value that a kernel of a joint model returned."""
     return SamplingError(
         f"Chain {chain}, {'warm-up' if warm_up else 'sampling'}, between iterations {start} and {stop}: "
         f"{FAILURES.get(int(code), TOO_FAR)}. Often a response is (nearly) a linear combination of others, or (nearly) "
-        "constant within clusters: take it off the left side. Otherwise give beta a normal prior, or the covariances a "
-        "larger nu."
+        "constant within clusters: remove it from the left side. Otherwise give beta a normal prior, or the covariances "
+        "a larger nu."
     )
 
 
@@ -96,7 +96,7 @@ class JointDraws:
         return JointDraws(*(np.concatenate(pair, axis=1) for pair in pairs))
 
     def on_data_scale(self, working: Working) -> JointDraws:
-        """The draws in the units and clusters of the table, from the working scale and canonical order of clusters."""
+        """The draws in the units and cluster order of the table, from the working scale and canonical cluster order."""
         scale, place = working.scale, np.argsort(working.order)
         return JointDraws(
             scale.beta(self.beta), scale.Sigma(self.Sigma), scale.Psi(self.Psi),
@@ -104,12 +104,12 @@ class JointDraws:
         )  # fmt: skip
 
     def truncated(self, draws: int) -> JointDraws:
-        """The first draws of every chain."""
+        """The first `draws` draws of every chain."""
         return JointDraws(*(a[:, :draws] for a in self.arrays))
 
 
 def initial_state(seed: int, chain: int, priors: pr.Priors, r: int, q: int) -> NormalChainState:
-    """A dispersed start: standard deviations of the working scale times log-normal factors, without correlations."""
+    """A dispersed start: standard deviations on the working scale times log-normal factors, no correlations."""
     rng = chain_rng(seed, chain)
     Sigma = np.diag(np.exp(rng.normal(0.0, 0.5, r)))
     Psi = np.diag(np.exp(rng.normal(-1.5, 1.0, r * q)))
@@ -141,7 +141,7 @@ class GibbsTask:
     def constants(
         self,
     ) -> tuple[Moments, CovarianceUpdate, CovarianceUpdate, Array, Array, IncompleteCells, Array]:
-        """The kernel's arguments besides the state of a chain."""
+        """The kernel's arguments other than the state of a chain."""
         st, working, priors = self.working.statistics, self.working, self.priors
         m = moments(st)
         update_Sigma = covariance_update(priors.Sigma, st.r)
@@ -161,12 +161,12 @@ class GibbsTask:
     def advance(
         self, chain: NormalChainState, number: int, into: JointDraws | None, place: int, start: int, stop: int
     ) -> None:
-        """Run iterations start .. stop-1 of a chain, in place; without `into` (warm-up) nothing is kept.
+        """Run iterations start .. stop-1 of a chain in place; without `into` (warm-up) nothing is kept.
 
         Raises
         ------
         SamplingError
-            The chain reached a state from which it cannot go on; the message says which matrix failed.
+            The chain reached a state from which it cannot continue; the message says which matrix failed.
         """
         if into is None:
             every, slots = stop - start + 1, [a[0] for a in self.room([chain], 0).arrays]
@@ -220,7 +220,7 @@ def sample_gibbs(
     Raises
     ------
     SamplingError
-        The chain reached a state from which it cannot go on; the message says which matrix failed.
+        The chain reached a state from which it cannot continue; the message says which matrix failed.
     """
     executor = ThreadExecutor(workers) if executor is None else executor
     task = GibbsTask(working, priors, thin)

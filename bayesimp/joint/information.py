@@ -35,7 +35,7 @@ def check_information(
     Psi: str = "Psi",
     of_clusters: tuple[str, ...] = (),
 ) -> list[Event]:
-    """Refuse what cannot be estimated; note what depends on the prior alone.
+    """Refuse parameters that cannot be estimated; report those that depend on the prior alone.
 
     normal_only: refuse responses that are not normal; Psi: name of the covariance of the effects of the clusters;
     of_clusters: cluster-level variables that are imputed as such.
@@ -81,7 +81,7 @@ def only_cluster(name: str, groups: Clusters, seen: NDArray[np.int64], factor: s
     fix = f"Psi_of={{'{factor}': priors.Fixed(...)}}" if factor else "Psi=priors.Fixed(...)"
     return DataError(
         f"'{name}' is observed in 1 of {len(groups)} {what} ({only}, {seen.max()} rows): "
-        f"its variance between clusters ({Psi}) cannot be learned. Take it off the left side of the "
+        f"its between-cluster variance ({Psi}) cannot be estimated. Remove it from the left side of the "
         f"formula, or fix Psi: priors.Priors({fix})."
     )
 
@@ -92,8 +92,8 @@ def few_clusters(name: str, seen: NDArray[np.int64], where: str, what: str) -> l
     if clusters >= 5:
         return []
     text = (
-        f"'{name}' is observed in {clusters} {what} only: its variance between clusters depends "
-        "strongly on the prior; compare several."
+        f"'{name}' is observed in {clusters} {what} only: its between-cluster variance depends "
+        "strongly on the prior. Compare several priors."
     )
     return [Event("prior matters", where, text, clusters)]
 
@@ -101,7 +101,8 @@ def few_clusters(name: str, seen: NDArray[np.int64], where: str, what: str) -> l
 def never_together(
     responses: Sequence[str], seen: NDArray[np.bool_], where: str, together: str, what: str
 ) -> list[Event]:
-    """Events for pairs of responses never observed together; seen (m, r): in which rows or clusters they are."""
+    """Events for pairs of responses never observed together; seen (m, r): the rows or clusters in which they are
+    observed."""
     events = []
     for j, k in combinations(range(len(responses)), 2):
         if not (seen[:, j] & seen[:, k]).any():
@@ -117,23 +118,24 @@ def never_together(
 def check_varies_within(
     name: str, y: NDArray[np.float64], groups: Clusters, more: str, factor: str = ""
 ) -> None:
-    """Refuse a response y (n,) that is constant within every cluster, and so is a cluster-level variable.
+    """Refuse a response y (n,) that is constant within every cluster and is therefore a cluster-level variable.
 
-    more: what else can be done; factor: the grouping factor, if the groups are not the primary clusters.
+    more: further advice; factor: the grouping factor, if the groups are not the primary clusters.
     """
     there = ~np.isnan(y)
     seen = groups.count(there)
     low, high = np.full(len(seen), np.inf), np.full(len(seen), -np.inf)
     np.minimum.at(low, groups.codes[there], y[there])
     np.maximum.at(high, groups.codes[there], y[there])
-    constant = low.min() == high.max()  # said elsewhere
+    constant = low.min() == high.max()  # refused elsewhere
     what = f"groups of '{factor}'" if factor else "clusters"
     if not constant and (seen > 1).any() and not (high > low)[seen > 1].any():
         raise DataError(
-            f"'{name}' has one value in each of the {int((seen > 0).sum())} {what} where it is observed: a variable of "
+            f"'{name}' has a single value in each of the {int((seen > 0).sum())} {what} where it is observed: it is a "
+            "variable of "
             f"{what}, whose variance within {'them' if factor else 'clusters'} (Sigma) is zero. This model imputes "
-            "variables of rows. Take it off the left side of the formula, or fill it in for each "
-            f"{'group' if factor else 'cluster'} first and put it on the right{more}."
+            "variables of rows. Remove it from the left side of the formula, or fill it in for each "
+            f"{'group' if factor else 'cluster'} first and move it to the right{more}."
         )
 
 
@@ -142,11 +144,11 @@ def _check_normal(data: IncompleteData, name: str) -> None:
     family = data.families[name]
     if family_of(family).is_censored:
         raise SpecificationError(
-            f"'{name}' has family '{family}', and the joint normal model knows no limits. bi.JointGLMM and bi.FCS draw "
-            "what lies beyond a limit there."
+            f"'{name}' has family '{family}', and the joint normal model does not know about limits. bi.JointGLMM and "
+            "bi.FCS draw values beyond a limit."
         )
     if not family_of(family).is_normal:
         raise SpecificationError(
-            f"'{name}' has family '{family}', and the joint normal model imputes normal variables only; others are "
+            f"'{name}' has family '{family}', and the joint normal model imputes normal variables only. Others are "
             f"imputed by chained equations (FCS). {as_continuous(data.frame[name])}"
         )

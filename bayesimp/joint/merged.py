@@ -1,7 +1,7 @@
-"""The working scale from sufficient statistics alone, so that tables which cannot be pooled can share one scale.
+"""The working scale from sufficient statistics alone, so that tables that cannot be pooled can share a scale.
 
 Each holder of rows collects statistics in the units of the data (`kernels.normal.statistics.collect`, with cluster codes
-that all holders agree on). Their sum holds the cross products for the formulae of scale.py:
+that all holders agree on). Their sum contains the cross products needed by the formulas of scale.py:
 
     X'X = N T^-T T^-1,    beta_0k = (X'X)_k^-1 (X'Y)_k,    s_k^2 = (Y'Y - (1'Y)^2 / n_k)_k / (n_k - 1)
 
@@ -25,8 +25,8 @@ from bayesimp.scale.margins import margins
 __all__ = ["scale_from_statistics"]
 
 Array = NDArray[np.float64]
-CONSTANT = 1e-12  # variance of a column, relative to its mean square, below which it is constant
-DEPENDENT = 1e-12  # smallest pivot of the scaled X'X below which columns of X are dependent
+CONSTANT = 1e-12  # variance of a column, relative to its mean square, below which it counts as constant
+DEPENDENT = 1e-12  # smallest pivot of the scaled X'X below which columns of X count as dependent
 
 
 def scale_from_statistics(
@@ -41,7 +41,7 @@ def scale_from_statistics(
     responses
         (r,) names, for messages.
     random
-        (q,) names of the columns of Z, which tell what the columns contain. None: nothing but the intercept.
+        (q,) names of the columns of Z, which show what the columns contain. None: only the intercept.
 
     Returns
     -------
@@ -65,8 +65,8 @@ def scale_from_statistics(
         squares = G[at, at] - G[0, at] ** 2 / n if n else 0.0
         if n < 2 or not squares > CONSTANT * G[at, at]:
             raise DataError(
-                f"'{responses[k]}' has {n:.0f} observed values in all tables together, which do not vary: there is no "
-                "standard deviation to work with. Take it off the left side of the formula."
+                f"'{responses[k]}' has {n:.0f} observed values in all tables together, and they do not vary: there is no "
+                "standard deviation to work with. Remove it from the left side of the formula."
             )
         means[k], s[k], spread[k] = G[0, at] / n, np.sqrt(squares / (n - 1)), np.sqrt(squares / n)
     association = sum((G[x, 1 + p + q + k] - means[k] * G[x, 0]) / spread[k] for k, G in enumerate(observed))
@@ -78,7 +78,7 @@ def scale_from_statistics(
         except np.linalg.LinAlgError:
             raise SpecificationError(
                 f"The fixed effects of '{responses[k]}' are not identified in the {G[0, 0]:.0f} rows where it is "
-                "observed. Take columns out of the formula."
+                "observed. Remove columns from the formula."
             ) from None
     C, u = _random(total[z, z], total[z, 0], N, random)
     return Scale(T, offset, s, u, C)
@@ -98,8 +98,8 @@ def _basis(XX: Array, X1: Array, association: Array, N: float) -> Array:
         L = np.zeros_like(XX)
     if np.diag(L).min() ** 2 < DEPENDENT:
         raise SpecificationError(
-            "Columns of X are combinations of each other in all tables together, as far as their cross products tell. "
-            "Take one out of the formula, or centre columns that are far from 0."
+            "Columns of X are combinations of each other in all tables together, judging by their cross products. "
+            "Remove one from the formula, or centre columns that are far from 0."
         )
     T = np.linalg.solve((L * length[:, None]).T, np.eye(len(XX))) * np.sqrt(N)
     ones = np.abs(T.T @ X1) > 1e-6 * N  # intercept-like columns keep their sign

@@ -5,9 +5,9 @@ of the new rows of cluster i, missing values integrated out (docs/mathematics.md
 
     p(B_i | theta, y_i, y*_i)  prop. to  N(vec(B_i); 0, Psi)  p(y_i | beta, Sigma, B_i)  p(y*_i | beta, Sigma, B_i)
 
-without the factor of y_i in a new cluster; then missing cells row by row as in joint/rows.py. Both likelihoods are those
-of rows, so that the statistics of the new rows are added to those of the table, and what completes the table completes
-them.
+without the factor of y_i in a new cluster, and then missing cells row by row as in joint/rows.py. Both likelihoods are
+products over rows, so the statistics of the new rows are added to those of the table, and the code that completes the
+table completes the new rows.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def complete_new_rows(
     model = run.model
     if model.reference is not None:
         raise SpecificationError(
-            "The model imputes by reference to another arm, which is for the rows of its trial: new rows are not "
-            "completed. Impute them with the table."
+            "The model imputes by reference to another arm, which applies to the rows of its trial only: new rows are "
+            "not completed. Impute them with the table."
         )
     new.require(model.responses, "response")
     check_shift(model, new)
@@ -66,7 +66,7 @@ def complete_new_rows(
 
 
 def check_shift(model: FormulaModel, new: NewRows) -> None:
-    """Refuse a shift that new rows do not determine, and one by a column that they lack.
+    """Refuse a shift that new rows do not determine, or that depends on a column they lack.
 
     Raises
     ------
@@ -75,8 +75,9 @@ def check_shift(model: FormulaModel, new: NewRows) -> None:
     """
     if model.shift.where != "missing":
         raise SpecificationError(
-            f"The model shifts values by whether their cluster has observed ones (where = {model.shift.where!r}), which "
-            "new rows do not tell. Impute them with the table, or give the model a shift with where = 'missing'."
+            "The model shifts values depending on whether their cluster has observed ones (where = "
+            f"{model.shift.where!r}), which "
+            "new rows do not show. Impute them with the table, or give the model a shift with where = 'missing'."
         )
     if model.shift.group not in (None, model.data.cluster):
         new.require([model.shift.group], "group of the shift")
@@ -101,7 +102,7 @@ def _working(model: JointNormal, new: NewRows, X: Array, Z: Array, Y: Array) -> 
 def _order(
     known: Working, new: NewRows, X_w: Array, Z_w: Array, Y: Array
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The clusters of the new rows in an order that depends on values alone, and places of the known ones in the run.
+    """The clusters of the new rows in an order that depends on values alone, and positions of the known ones in the run.
 
     Known clusters come first, in the order of the run.
     """

@@ -51,7 +51,7 @@ class JointNormal(FormulaModel):
     formula
         ``"y1 + y2 ~ x + (1 + x | cluster)"``: responses (all variables to be imputed, and any complete variable that
         should inform them), fixed effects, and one random part. Variables on the right-hand side must be complete.
-        Several random parts, ``(1 | school) + (1 | class)`` or ``(1 | school/class)``, are for the cluster columns of
+        Several random parts, ``(1 | school) + (1 | class)`` or ``(1 | school/class)``, must be cluster columns of
         the data.
     priors
         Records of `bayesimp.priors`, or the name of a preset (``"default"``, ``"pan"``, ``"mice"``, ``"jomo"``); the
@@ -59,7 +59,7 @@ class JointNormal(FormulaModel):
     shift
         Numbers added to the imputed values of responses (see `bayesimp.contract.Shift`); None: nothing.
     reference
-        Values after drop-out like those of a reference arm (`bayesimp.ReferenceBased`); None: at random.
+        Imputation after drop-out by reference to another arm (`bayesimp.ReferenceBased`); None: at random.
 
     Raises
     ------
@@ -68,8 +68,8 @@ class JointNormal(FormulaModel):
 
     Notes
     -----
-    `bi.JointLatent` is the same model where all variables are normal, and has two things that this class does not:
-    cluster-level variables among the responses, and a residual covariance in each cluster (``residual="cluster"``).
+    `bi.JointLatent` is the same model if all variables are normal, with two features that this class lacks:
+    cluster-level variables among the responses, and a residual covariance for each cluster (``residual="cluster"``).
 
     Examples
     --------
@@ -123,19 +123,19 @@ class JointNormal(FormulaModel):
         return specification_of(attrs, state)
 
     def restored(self, tree: xr.DataTree, state: xr.Dataset) -> JointRun | LevelsRun:
-        """A run of this model as a file holds it."""
+        """A run of this model restored from a file."""
         return self.grouping.run_type.restore(self, tree, state)
 
     def normal_law(self, asker: str) -> OneFactor:
-        """The joint normal law of the rows of every cluster."""
+        """The joint normal distribution of the rows of every cluster."""
         return self.grouping.normal_law(asker)
 
     def contents(self) -> dict[str, Contents]:
-        """The conditional models that the joint one implies."""
+        """The conditional models that the joint model implies."""
         return contents(self.formula)
 
     def check_options(self, **options: Any) -> None:
-        """Refuse a sampler that does not take the priors, or not several grouping factors."""
+        """Refuse a sampler that does not take the priors or several grouping factors."""
         self._sampler(options.get("sampler", "auto"))
 
     @property
@@ -150,7 +150,7 @@ class JointNormal(FormulaModel):
 
     @property
     def is_conjugate(self) -> bool:
-        """Whether the Gibbs sampler can be used."""
+        """Whether the Gibbs sampler takes the priors."""
         return self.grouping.is_conjugate
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
 """NUTS on the joint normal model, for every prior; its results agree with Gibbs sampling.
 
 The density is that of models/joint_normal.py, computed by kernels alone (joint/density.py) on a working scale
-(joint/scale.py); draws come back in the units of the data. If kernels do not know the density of a prior, the PyMC model
+(joint/scale.py); draws are returned in the units of the data. If kernels lack the density of a prior, the PyMC model
 itself is sampled, which is slower to start. NUTS gives parameters only; means and sds of the missing values are drawn
 exactly for every kept draw afterwards.
 
@@ -87,7 +87,9 @@ def sample_joint_nuts(
         result = sample_density(density, cores=workers or 1, **settings)
     else:
         result = _by_pymc(working, priors, workers, settings)
-    events = [Event(**e) for e in result.events if e["kind"] != "interrupted"]  # which the run records itself
+    events = [
+        Event(**e) for e in result.events if e["kind"] != "interrupted"
+    ]  # the run records interruptions itself
     if done:
         message = f"NUTS was continued with a new warm-up of {tune} draws"
         events.append(Event("warmed up again", "sampler", message))

@@ -1,9 +1,9 @@
-"""What `JointNormal` has of one grouping factor: design, working scale, priors, names, description.
+"""The part of `JointNormal` that depends on its one grouping factor: design, working scale, priors, names, description.
 
 Y = X beta + Z B + E,   rows of E ~ N(0, Sigma),   vec(B_g) ~ N(0, Psi) for the groups g
 
-`bayesimp.joint.levels.model.SeveralFactors` answers the same questions for several; `JointNormal` asks whichever of the
-two it has.
+`bayesimp.joint.levels.model.SeveralFactors` has the same interface for several; `JointNormal` uses whichever of the
+two applies.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ class OneFactor:
     data
         The incomplete table.
     responses
-        Names.
+        Names of the responses.
     design
         X and Z.
     working
-        The table as the sampler reads it.
+        The table as read by the sampler.
     resolved
         Priors in the units of the data.
     working_priors
-        The same on the working scale, except for beta.
+        These priors on the working scale, except that of beta.
     events
-        What depends on the prior alone.
+        Events about what depends on the prior alone.
     """
 
     data: IncompleteData
@@ -70,7 +70,7 @@ class OneFactor:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Of the factor."""
+        """The label of the factor."""
         return (self.data.cluster,)
 
     @property
@@ -79,7 +79,7 @@ class OneFactor:
         return self
 
     def normal_law(self, asker: str) -> Self:
-        """The same, for what asks."""
+        """The factor itself; `asker` is not used."""
         return self
 
     @property
@@ -94,7 +94,7 @@ class OneFactor:
 
     @property
     def samplers(self) -> str:
-        """What the model can be sampled by, in words."""
+        """The samplers that the model allows, in words."""
         return "gibbs (conditionally conjugate) or nuts" if self.is_conjugate else "nuts"
 
     def sampler(self, asked: str) -> str:
@@ -146,7 +146,7 @@ class OneFactor:
         ]
 
     def diagonal(self) -> Working:
-        """The table on a scale on which independent priors of the entries of beta stay independent."""
+        """The table on a scale on which independent priors of the entries of beta remain independent."""
         return _working(
             self.data, self.responses, self.design, flat=self.resolved.beta.is_flat, orthogonal=False
         )

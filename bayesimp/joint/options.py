@@ -1,4 +1,4 @@
-"""Options of runs of chains that joint models share."""
+"""Options of runs that joint models share."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["draws_per_imputation"]
 
 
 def draws_per_imputation(m: int, chains: int, thin: int, draws: int, tune: int | None = None) -> int:
-    """Draws of a chain between two imputations of it, if m imputations come from evenly spaced draws of all chains.
+    """Draws between two imputations from the same chain, if m imputations come from evenly spaced draws of all chains.
 
     Raises
     ------
     SpecificationError
-        An option is no whole number or too small, or there are fewer draws than imputations.
+        An option is not a whole number or is too small, or there are fewer draws than imputations.
     """
     for name, value, least in [
         ("m", m, 1), ("chains", chains, 1), ("thin", thin, 1), ("draws", draws, 1), ("tune", tune, 0),
@@ -23,6 +23,6 @@ def draws_per_imputation(m: int, chains: int, thin: int, draws: int, tune: int |
     per_chain = -(-m // chains)
     if draws < per_chain:
         raise SpecificationError(
-            f"{m} imputations from {chains} chains need at least {per_chain} draws a chain, got draws={draws}."
+            f"{m} imputations from {chains} chains need at least {per_chain} draws per chain, got draws={draws}."
         )
     return draws // per_chain

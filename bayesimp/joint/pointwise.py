@@ -5,9 +5,9 @@
     log prior     log p(beta), log p(s_Sigma, R_Sigma), log p(s_Psi, R_Psi)      S = diag(s) R diag(s)
     replicates    y_rep,ij ~ N(x_ij'beta + z_ij'B_i, Sigma)       B_i as above, or B_i ~ N(0, Psi) in new clusters
 
-Densities are of the observed values in the units of the data: those of y_w = y / s - .. on the working scale, with
+Densities refer to the observed values in the units of the data: those of y_w = y / s - .. on the working scale, with
 -log s_k added for each observed cell of response k. The sum over clusters is log p(y_obs | beta, Sigma, Psi), the density
-that is sampled (models/joint_normal.py); the sum over rows is not, and its effects have their own prior N(0, Psi).
+that is sampled (models/joint_normal.py). The sum over rows is not that density; its effects have the prior N(0, Psi).
 Psi in the log prior is that of the effects at centred columns, if the prior is stated there (priors/centred.py).
 """
 
@@ -47,12 +47,12 @@ class ParameterDraws(NamedTuple):
 
 
 def pointwise(run: JointRun, what: str, request: TreeRequest) -> xr.Dataset:
-    """One of the four (see the module) at the draws of `request`.
+    """One of the four quantities (see the module's docstring) at the draws of `request`.
 
     Raises
     ------
     SpecificationError
-        A prior without a density.
+        A prior has no density.
     SamplingError
         A draw of Sigma or Psi is not positive definite.
     """
@@ -108,7 +108,7 @@ def _by_row(model: JointNormal, draws: ParameterDraws, request: TreeRequest) -> 
 
 
 def _log_prior(model: JointNormal, draws: ParameterDraws, request: TreeRequest) -> xr.Dataset:
-    """``beta``, ``Sigma``, ``Psi`` (chain, draw); a flat prior of beta counts 0, a known matrix too."""
+    """``beta``, ``Sigma``, ``Psi`` (chain, draw); 0 for a flat prior of beta and for a known matrix."""
     priors, beta = model.parameter_priors, draws.beta
     density = priors["beta"].density(*beta.shape[2:])
     of_beta = np.array([density(one)[0] for one in beta.reshape(-1, *beta.shape[2:])])
@@ -173,7 +173,7 @@ def _drawn_effects(model: JointNormal, draws: ParameterDraws, seed: int) -> Arra
         rng = generator(seed, EFFECTS, c, draws.numbers[d])
         if not fine or not draw_effects(rng, W, np.linalg.inv(Psi), m, beta, drawn):
             raise SamplingError(
-                f"Chain {c}, draw {draws.numbers[d]}: Sigma or Psi is not positive definite, so that cluster effects "
+                f"Chain {c}, draw {draws.numbers[d]}: Sigma or Psi is not positive definite, so cluster effects "
                 "cannot be drawn."
             )
         out[c, d] = drawn[place].transpose(0, 2, 1).reshape(clusters, r * q) @ E.T

@@ -1,8 +1,9 @@
-"""Which variable of a user's PyMC model has which column's missing cells, checked against the table.
+"""The variables of a user's PyMC model that contain the missing cells of each column, checked against the table.
 
-A variable of n numbers is the completed column: its values are the table's in observed rows, whatever the parameters, and
-move with the free variables in missing ones. PyMC's automatic imputation makes such a variable (``x`` from ``x_observed``
-and ``x_unobserved``). A variable of as many numbers as there are missing cells has these in the order of the rows.
+A variable of length n is the completed column: its values equal the table's in observed rows, whatever the parameters,
+and vary with the free variables in missing rows. PyMC's automatic imputation creates such a variable (``x`` from
+``x_observed`` and ``x_unobserved``). A variable as long as the number of missing cells contains these in the order of the
+rows.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class CellsOfColumn:
     column, variable
         Names in the table and in the model.
     rows
-        (c,) places of the missing cells in the table.
+        (c,) positions of the missing cells in the table.
     is_whole
         Whether the variable is the completed column, (n,), instead of the missing cells alone, (c,).
     """
@@ -59,13 +60,13 @@ def cells_of_columns(
     Parameters
     ----------
     columns
-        Column -> variable; None: every incomplete column for which the model has a variable of its name.
+        Column -> variable; None: every incomplete column for which the model has a variable with its name.
 
     Raises
     ------
     SpecificationError
-        No column matches; a name does not exist; a variable is discrete, has another length or other observed values than
-        the column, or leaves a missing cell at a constant.
+        No column matches; a name does not exist; a variable is discrete, differs in length or observed values from
+        its column, or holds a missing cell constant.
     """
     named = model.named_vars
     incomplete = [name for name in data.frame.columns if data.frame[name].isna().any()]
@@ -73,8 +74,8 @@ def cells_of_columns(
         pairs = {name: name for name in incomplete if name in named}
         if not pairs:
             raise SpecificationError(
-                f"The model has no variable that is called like an incomplete column ({_list(incomplete)}); its "
-                f"variables are {_list(named)}. Say which belong together: columns={{'column': 'variable'}}."
+                f"The model has no variable with the name of an incomplete column ({_list(incomplete)}); its "
+                f"variables are {_list(named)}. Match them by columns={{'column': 'variable'}}."
             )
     else:
         pairs = _read(columns, data, incomplete, named)
@@ -106,7 +107,7 @@ def _read(
                 f"columns: the model has no variable {variable!r} for '{column}'; {possible(variable, named)}"
             )
     if len(set(columns.values())) < len(columns):
-        raise SpecificationError("columns: a variable is given for two columns; each needs one of its own.")
+        raise SpecificationError("columns: a variable is given for two columns; each needs its own.")
     return dict(columns)
 
 
@@ -119,7 +120,7 @@ def _refuse_discrete(model: pm.Model, pairs: Mapping[str, str]) -> None:
         f"NUTS cannot sample the discrete variables {_list(names)}"
         + (f" (missing cells of {_list(own)})" if own else "")
         + ". Sum them out of the model (pm.Mixture, or a pm.Potential of logsumexp over their values), or impute these "
-        "columns by bi.JointGLMM or bi.FCS, which draw missing levels and counts exactly."
+        "columns with bi.JointGLMM or bi.FCS, which draw missing levels and counts exactly."
     )
 
 
@@ -147,7 +148,7 @@ def _values(model: pm.Model, names: list[str]) -> dict[str, NDArray[np.float64]]
 
 
 def _checked(data: IncompleteData, column: str, variable: str, values: NDArray[np.float64]) -> CellsOfColumn:
-    """The cells, if length, observed values and freedom are right."""
+    """The cells, after checks of length, observed values and free variables."""
     y = data.numeric(column)
     rows, n = np.flatnonzero(np.isnan(y)), len(y)
     if values.shape[1:] not in ((n,), (len(rows),)):
@@ -163,8 +164,8 @@ def _checked(data: IncompleteData, column: str, variable: str, values: NDArray[n
             k = wrong[0]
             raise SpecificationError(
                 f"Variable '{variable}' differs from column '{column}' in {len(wrong):,} of {len(seen):,} observed "
-                f"rows (row {k}: {y[k]:.6g} in the table, {values[0, k]:.6g} in the model). Make the model from this "
-                "table, with its rows in their order and in its units; if it works on another scale, add the column in "
+                f"rows (row {k}: {y[k]:.6g} in the table, {values[0, k]:.6g} in the model). Build the model from this "
+                "table, with its rows in their order and in its units; if it uses another scale, add the column in "
                 f"the units of the table, such as pm.Deterministic('{column}', mean + sd * z)."
             )
     cells = CellsOfColumn(column, variable, rows, is_whole)
@@ -174,7 +175,7 @@ def _checked(data: IncompleteData, column: str, variable: str, values: NDArray[n
         shown = ", ".join(map(str, fixed[:5])) + ", ..." * (len(fixed) > 5)
         raise SpecificationError(
             f"The model does not impute {len(fixed):,} of {len(rows):,} missing cells of '{column}' (rows {shown}): "
-            f"there '{variable}' is constant or not finite, whatever the free variables. Give it a masked array as "
+            f"there, '{variable}' is constant or not finite whatever the free variables are. Pass a masked array as "
             "observed=, or put a free variable into these cells."
         )
     return cells

@@ -34,7 +34,7 @@ Array = NDArray[np.float64]
 
 @dataclass
 class PyMCRun(Run):
-    """Draws of NUTS so far; a longer run is made again from its seed, and begins with the same draws."""
+    """The NUTS draws so far; a longer run is repeated from its seed and starts with the same draws."""
 
     model: FromPyMC
     seed: int
@@ -52,11 +52,11 @@ class PyMCRun(Run):
 
     @property
     def draws(self) -> int:
-        """Kept draws of each chain."""
+        """Number of draws kept in each chain."""
         return 0 if self.kept is None else next(iter(self.kept.values())).shape[1]
 
     def sample(self, draws: int, report: Report | None) -> None:
-        """Chains of `tune` draws of warm-up and `draws` kept ones, from their starts.
+        """Run the chains from their starts, with `tune` warm-up draws and `draws` kept draws.
 
         Raises
         ------
@@ -74,22 +74,22 @@ class PyMCRun(Run):
         self.seconds += time.perf_counter() - began
         events = [Event(**e) for e in result.events if e["kind"] != "interrupted"]
         chains, done = result.stats["diverging"].shape
-        if done < self.draws:  # an extension that was interrupted early: what there was is more
+        if done < self.draws:  # an extension interrupted early: the earlier run has more draws
             self._stopped()
             return
         if done < draws or chains < self.chains:
             which = "" if chains == self.chains else f" of {chains} of {self.chains} chains"
-            text = f"stopped by the user: {done} of {draws} draws a chain kept{which}"
+            text = f"stopped by the user: {done} of {draws} draws per chain kept{which}"
             events.append(Event("interrupted", "sampler", text))
         self.chains = chains
         self.kept, self.stats, self.events = result.draws, result.stats, (*self.notes, *events)
 
     def _stopped(self) -> None:
-        text = f"stopped by the user while it was being extended: the {self.draws} draws a chain made before are kept"
+        text = f"stopped by the user during an extension: the earlier {self.draws} draws per chain are kept"
         self.events += (Event("interrupted", "sampler", text),)
 
     def extend(self, m: int, progress: bool | None = None) -> Imputations:
-        """The same run with `m` imputations in all. NUTS draws its chains again from their seed, to their new length."""
+        """The same run with `m` imputations in all. NUTS repeats its chains from their seed, to the new length."""
         longer, needed = replace(self), -(-m // self.chains) * self.spacing
         with progress_bar(progress) as report:
             if needed > self.draws:
@@ -132,7 +132,7 @@ class PyMCRun(Run):
         data = self.model.data
         coords: dict[str, list] = {}
         taken = {name for c in self.model.cells for name in (c.variable, f"{c.variable}_unobserved")}
-        if taken >= set(self.kept):  # a model without parameters
+        if taken >= set(self.kept):  # the model has no parameters
             taken = set()
         variables = {}
         for name, array in self.kept.items():
@@ -151,14 +151,14 @@ class PyMCRun(Run):
         return build_tree(data, variables, imputed_stats, cells, observed, coords, attrs, self.stats)
 
     def state(self) -> xr.Dataset:
-        """Nothing except the attributes of the result: the seed makes the draws again."""
+        """Nothing except the attributes of the result: the draws can be repeated from the seed."""
         import xarray as xr
 
         return xr.Dataset(attrs={"run_events": json.dumps([e.as_dict() for e in self.events])})
 
     @classmethod
     def restore(cls, model: FromPyMC, tree: xr.DataTree, state: xr.Dataset) -> Self:
-        """The run of a file, whose draws are made again when it is extended."""
+        """The run restored from a file; its draws are repeated when it is extended."""
         a = tree.attrs
         events = tuple(Event(**e) for e in json.loads(state.attrs["run_events"]))
         return cls(

@@ -1,17 +1,17 @@
-"""Reference-based imputation of longitudinal trials: after drop-out patients are like those of a reference arm.
+"""Reference-based imputation of longitudinal trials: after drop-out, patients resemble those of a reference arm.
 
 Carpenter, Roger & Kenward (2013, J. Biopharmaceutical Statistics 23, 1352), with the parameters of the joint normal
-model, whose posterior is that of values missing at random. The visits y_1, .., y_T of a patient are responses of one
-row. With x the row's columns, x' the same in the reference arm, and d = (x' - x)'beta (r,), zero for responses that are
-no visits, a missing value moves from what it is at random, y_M | y_O ~ N(mu_M + (y_O - mu_O) K, C) with
-K = Sigma_OO^-1 Sigma_OM, by
+model, whose posterior is that of values missing at random. The visits y_1, .., y_T of a patient are responses in one
+row. With x the row's columns, x' those it would have in the reference arm, and d = (x' - x)'beta (r,), zero for responses
+that are not visits, a missing value is drawn at random, y_M | y_O ~ N(mu_M + (y_O - mu_O) K, C) with
+K = Sigma_OO^-1 Sigma_OM, and shifted by
 
     jump to reference               d_k                after the last observed visit L
     copy increments in reference    d_k - d_L          after L; d_L = 0 if no visit is observed
     copy reference                  d_M - d_O K        wherever the row is incomplete
 
-Missing values before the last observed visit stay at random in the first two. Sigma, and the effects of clusters, are
-common to the arms.
+Missing values before the last observed visit remain at random in the first two. Sigma and the cluster effects are
+common to all arms.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ HOW = ("jump to reference", "copy increments in reference", "copy reference")
 
 @dataclass(frozen=True)
 class ReferenceBased:
-    """What values after drop-out are like; `JointNormal` takes it as ``reference=``.
+    """How values after drop-out are imputed; passed to `JointNormal` as ``reference=``.
 
     Attributes
     ----------
     arm
         The column of arms, complete, in the fixed part of the formula.
     reference
-        Its value for the arm that others are like after drop-out; rows of this arm are imputed at random.
+        The arm that other arms resemble after drop-out; rows of this arm are imputed at random.
     visits
-        Responses, in the order of time.
+        Responses in chronological order.
     how
         ``"jump to reference"``: the mean of the reference arm at each visit; ``"copy increments in reference"``: the
         changes from visit to visit of the reference arm; ``"copy reference"``: as if always in that arm.
@@ -67,7 +67,7 @@ class ReferenceBased:
         object.__setattr__(self, "visits", tuple(self.visits))
 
     def to_record(self) -> dict[str, Any]:
-        """As files hold it."""
+        """The record as stored in files."""
         value = getattr(self.reference, "item", lambda: self.reference)()
         return asdict(self) | {"visits": list(self.visits), "reference": value}
 
@@ -78,12 +78,12 @@ class ReferenceBased:
 def check_reference(
     own: ReferenceBased, data: IncompleteData, formula: Formula, design: DesignMatrices
 ) -> list[Event]:
-    """Refuse a reference that the model of a formula does not have; events otherwise.
+    """Refuse a reference that does not fit the model of a formula; otherwise return events.
 
     Raises
     ------
     SpecificationError
-        Visits that are no responses; a column of arms that is incomplete, without that value, or with random effects.
+        Visits are not responses; the column of arms is incomplete, lacks the reference arm, or has random effects.
     """
     frame, responses = data.frame, formula.responses
     chosen(own.how, "how", HOW)
@@ -108,7 +108,7 @@ def check_reference(
     if not np.array_equal(Z, design.Z):
         raise SpecificationError(
             f"reference: '{own.arm}' has random effects ({listing(design.random)}), and means of the reference arm "
-            "are taken from the fixed part. Leave it out of the random part."
+            "are taken from the fixed part. Remove it from the random part."
         )
     missing = np.column_stack([data.missing(name) for name in own.visits])
     early = missing & _before_last_observed(missing) & (frame[own.arm] != own.reference).to_numpy()[:, None]
@@ -130,12 +130,12 @@ def _in_reference_arm(
 
 
 def _before_last_observed(missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(n, T) bool: visits before the last that is observed, or that one."""
+    """(n, T) bool: visits up to and including the last observed one."""
     return np.flip(np.maximum.accumulate(np.flip(~missing, axis=1), axis=1), axis=1)
 
 
 def reference_moves(model: JointNormal, rows: NDArray[np.int64], beta: Array, Sigma: Array) -> Array:
-    """What is added to the missing values of rows, at each draw of the parameters.
+    """The numbers added to the missing values of rows at each draw of the parameters.
 
     Parameters
     ----------

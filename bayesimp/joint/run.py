@@ -66,9 +66,7 @@ class JointRun(contract.Run):
         with progress_bar(progress) as report:
             self.start(chains, tune, draws, report)
             kept = self.draws
-            if (
-                kept.chains * kept.draws < chains * draws
-            ):  # interrupted: as many as can be, from what there is
+            if kept.chains * kept.draws < chains * draws:  # interrupted: as many as the draws so far allow
                 self.spacing = max(kept.draws // -(-m // kept.chains), 1)
             return self.imputations(m)
 
@@ -83,7 +81,7 @@ class JointRun(contract.Run):
         self._advance(tune, draws, report)
 
     def _advance(self, tune: int, draws: int, report: Callable | None) -> None:
-        """Make further draws; an interrupted run keeps those that it has.
+        """Make further draws; an interrupted run keeps the draws so far.
 
         Raises
         ------
@@ -96,19 +94,19 @@ class JointRun(contract.Run):
         try:
             new = sample(tune, draws, report)
         except KeyboardInterrupt:
-            pass  # and nothing is new
+            pass  # and no new draws
         self.seconds += time.perf_counter() - began
         kept = 0 if new is None else new.draws
         if new is not None and kept:
             self.kept = new if self.kept is None else self.kept + new
         if self.kept is None:
             raise SamplingError(
-                "The run was interrupted before its first imputation: nothing to keep. Run it again, or with "
+                "The run was interrupted before its first imputation, so there is nothing to keep. Run it again, or with "
                 "smaller tune= and draws=."
             )
         if kept < draws or self.draws.chains < chains:
             which = "" if self.draws.chains == chains else f" of {self.draws.chains} of {chains} chains"
-            text = f"stopped by the user: {kept} of {draws} draws a chain kept{which}"
+            text = f"stopped by the user: {kept} of {draws} draws per chain kept{which}"
             self.events += (Event("interrupted", "sampler", text),)
         self.states = self.states[: self.draws.chains]
 
@@ -118,7 +116,7 @@ class JointRun(contract.Run):
             factor.working, factor.working_priors, states,
             tune=tune, draws=draws, thin=self.thin, executor=read_executor(self.executor, self.workers), report=report,
         ).on_data_scale(factor.working)  # fmt: skip
-        if new.draws:  # else the chains are at different iterations
+        if new.draws:  # otherwise the chains are at different iterations
             self.states = states
         return new
 
@@ -126,13 +124,13 @@ class JointRun(contract.Run):
         from bayesimp.joint.nuts import sample_joint_nuts
 
         if self.kept is None and self.thin > 1:
-            text = f"NUTS keeps every draw; thin = {self.thin} was not used"
+            text = f"NUTS keeps every draw, so thin = {self.thin} was not used"
             self.events += (Event("not used", "thin", text),)
         if self.kept is None and tune == 0:
-            text = "NUTS cannot do without warm-up: 500 draws were used"
+            text = "NUTS needs a warm-up: 500 draws were used"
             self.events += (Event("not used", "tune", text),)
         if self.kept is None and self.executor is not None:
-            text = f"NUTS runs its chains itself; executor = {self.executor!r} was not used"
+            text = f"NUTS runs its chains itself, so executor = {self.executor!r} was not used"
             self.events += (Event("not used", "executor", text),)
         tune, factor = tune or 500, self.model.grouping.only
         flat = factor.resolved.beta.is_flat
@@ -213,14 +211,14 @@ class JointRun(contract.Run):
         return values
 
     def _places(self, numbers: range) -> tuple[np.ndarray, np.ndarray]:
-        """Chains and draws behind imputations."""
+        """Chains and draws from which imputations are made."""
         k = np.asarray(numbers)
         return k % self.draws.chains, (k // self.draws.chains + 1) * self.spacing - 1
 
     def parameters(self, numbers: range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """beta (M, p, r), Sigma (M, r, r) and Psi (M, rq, rq) behind imputations, on the working scale."""
+        """beta (M, p, r), Sigma (M, r, r) and Psi (M, rq, rq) from which imputations are made, on the working scale."""
         d, scale, at = self.draws, self.model.grouping.only.working.scale, self._places(numbers)
-        # from the draws as they are kept, in the units of the data, so that a loaded run gives the same values
+        # computed from the stored draws in the units of the data, so that a loaded run gives the same values
         return (
             scale.working_beta(d.beta[at]), scale.working_Sigma(d.Sigma[at]), scale.working_Psi(d.Psi[at]),
         )  # fmt: skip
@@ -257,7 +255,7 @@ class JointRun(contract.Run):
         )  # fmt: skip
 
     def shifted(self, model: JointNormal, m: int) -> Imputations:
-        """The same draws of the parameters, which do not depend on a shift, and other imputed values."""
+        """Imputations from the same draws of the parameters, which do not depend on the shift of `model`."""
         return replace(self, model=model).imputations(m)
 
     def extend(self, m: int, progress: bool | None = None) -> Imputations:
@@ -286,7 +284,7 @@ def run_chain(
 
 
 def replace_state(state: joint_gibbs.NormalChainState) -> joint_gibbs.NormalChainState:
-    """A copy, so that the result that is extended does not change and can be extended again."""
+    """A copy of a state, so that the extended result does not change and can be extended again."""
     rng = np.random.Generator(np.random.PCG64())
     rng.bit_generator.state = state.rng.bit_generator.state
     return joint_gibbs.NormalChainState(state.Sigma.copy(), state.Psi.copy(), rng)

@@ -1,7 +1,7 @@
-"""The scale on which the samplers work, and the order in which they read the table.
+"""The scale on which the samplers work, and the order in which they process the table.
 
 Scale. With T (p, p) such that X T has orthogonal columns of mean square 1, beta_0 the least-squares fit of each
-response on X, s the standard deviations of the responses, Z C the centred columns of Z and u theirs,
+response on X, s the standard deviations of the responses, Z C the centred columns of Z and u their standard deviations,
 
     Y_w = (Y - X beta_0) / s,    X_w = X T,    Z_w = Z C / u
     beta  = T (beta_w + offset) diag(s),   offset = T^-1 beta_0 diag(1/s)
@@ -12,7 +12,7 @@ of Z are centred because priors are (priors/centred.py): their means are subtrac
 and powers have the columns that they contain subtracted (scale/margins.py).
 
 Order. The order of clusters and of the rows to be imputed depends on values alone, not on labels or on the order of the
-table, so that the same seed gives the same imputations however the table is arranged.
+table, so the same seed gives the same imputations however the table is arranged.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ from bayesimp.scale.order import KEY_DIGITS, cluster_order
 __all__ = ["IncompleteRows", "Scale", "Working", "canonical_rows", "prepare", "working_columns"]
 
 Array = NDArray[np.float64]
-DEPENDENT = 1e-10  # sine of the angle between a column of X and the others below which they are dependent
+# sine of the angle between a column of X and the others below which they count as dependent
+DEPENDENT = 1e-10
 
 
 @dataclass(frozen=True)
 class Scale(EffectScale):
-    """The way back from the working scale: T (p, p), offset (p, r), s (r,), u (q,), C (q, q); see the module."""
+    """The way back from the working scale: T (p, p), offset (p, r), s (r,), u (q,), C (q, q); see the module's
+    docstring."""
 
     T: Array
     offset: Array
@@ -70,10 +72,10 @@ class Scale(EffectScale):
 
 @dataclass(frozen=True)
 class IncompleteRows:
-    """Rows with something missing, or all of them, in canonical order.
+    """Rows with missing cells, or all rows, in canonical order.
 
-    row (R,): place in the table; cluster (R,): canonical code; pattern (R,); X (R, p), Z (R, q), Y (R, r): on the working
-    scale, Y with NaN where missing; fixed (R, r): X_w offset, which was subtracted from Y / s.
+    row (R,): position in the table; cluster (R,): canonical code; pattern (R,); X (R, p), Z (R, q), Y (R, r): on the
+    working scale, Y with NaN where missing; fixed (R, r): X_w offset, which was subtracted from Y / s.
     """
 
     row: NDArray[np.int64]
@@ -89,7 +91,7 @@ class IncompleteRows:
 class Working:
     """A sampler's input: statistics and incomplete rows on the working scale, and the way back.
 
-    order (m,): the table's cluster at each canonical place; start (p, r): least squares.
+    order (m,): the table's cluster at each canonical position; start (p, r): least squares.
     """
 
     statistics: SufficientStatistics
@@ -114,7 +116,7 @@ def prepare(
     latent: NDArray[np.bool_] | None = None,
     also: Array | None = None,
 ) -> Working:
-    """Put a table on the working scale.
+    """Convert a table to the working scale.
 
     Parameters
     ----------
@@ -125,14 +127,14 @@ def prepare(
     responses, fixed
         Names of the columns of Y and X, for messages.
     random
-        Names of the columns of Z, which tell what the columns contain (`margins`). None: nothing but the intercept.
+        Names of the columns of Z, which show what the columns contain (`margins`). None: only the intercept.
     flat
-        Whether beta has a flat prior, so that it must be estimable from the observed rows.
+        Whether beta has a flat prior and must therefore be estimable from the observed rows.
     orthogonal
-        False: T is diagonal and nothing is subtracted (offset 0), so that independent priors of the entries of beta stay
-        independent.
+        False: T is diagonal and nothing is subtracted (offset 0), so that independent priors of the entries of beta
+        remain independent.
     latent
-        (r,) columns of Y with levels instead of numbers, whose unit is that of a latent variable: they are neither scaled
+        (r,) whether a column of Y has levels, so that its unit is that of a latent variable: it is neither scaled
         nor centred. If given, `rows` are those of the whole table.
     also
         (N, k) further columns that order the clusters.
@@ -146,7 +148,7 @@ def prepare(
     """
     missing = np.isnan(Y)
     of_numbers = np.ones(len(responses), dtype=bool) if latent is None else ~latent
-    if of_numbers.all():  # a copy of the columns would change last digits
+    if of_numbers.all():  # copying the columns would change the last digits
         s = _standard_deviations(Y, missing, responses)
     else:
         s, names = np.ones(len(responses)), [n for n, k in zip(responses, of_numbers, strict=True) if k]
@@ -183,7 +185,7 @@ def _standard_deviations(Y: Array, missing: NDArray[np.bool_], responses: Sequen
         if n == 0:
             raise DataError(
                 f"'{name}' has no observed value in any of the {len(Y)} rows: there is nothing to learn its "
-                "distribution from. Take it off the left side of the formula."
+                "distribution from. Remove it from the left side of the formula."
             )
     mean = np.where(missing, 0.0, Y).sum(0) / seen
     squares = np.where(missing, 0.0, (Y - mean) ** 2).sum(0)
@@ -191,7 +193,7 @@ def _standard_deviations(Y: Array, missing: NDArray[np.bool_], responses: Sequen
         if not squares[k] > (1e-14 * abs(mean[k])) ** 2 * seen[k]:
             raise DataError(
                 f"'{name}' is constant ({mean[k]:g} in all {seen[k]} observed rows): a normal model has no "
-                "variance to estimate. Take it off the left side of the formula."
+                "variance to estimate. Remove it from the left side of the formula."
             )
     return np.sqrt(squares / np.maximum(seen - 1, 1))
 
@@ -209,7 +211,7 @@ def _orthogonal_basis(X: Array, Y: Array, missing: NDArray[np.bool_]) -> Array:
     Q, R = np.linalg.qr(X)
     T = np.linalg.solve(R, np.eye(p)) * np.sqrt(N)
     signs = np.sign(np.diag(R))
-    spread = np.nanstd(Y, axis=0)  # 0 of a level that is never observed
+    spread = np.nanstd(Y, axis=0)  # 0 for a level that is never observed
     centred = np.where(missing, 0.0, Y - np.nanmean(Y, axis=0)) / np.where(spread > 0, spread, 1.0)
     association = (Q * signs).T @ centred.sum(1)
     ones = np.abs(Q.T @ np.ones(N)) > 1e-8 * np.sqrt(N)  # intercept-like columns keep the sign of R
@@ -224,7 +226,7 @@ def working_columns(Z: Array, random: Sequence[str] | None) -> tuple[Array, Arra
 
 
 def _column_sds(Z: Array) -> Array:
-    """Unit of each column of Z: its standard deviation; its root mean square where it is constant."""
+    """Unit of each column of Z: its standard deviation; its root mean square if it is constant."""
     sd = Z.std(axis=0)
     rms = np.sqrt((Z**2).mean(axis=0))
     return np.where(sd > 1e-10 * rms, sd, np.where(rms > 0, rms, 1.0))
@@ -246,8 +248,8 @@ def _not_identified(X: Array, name: str, fixed: Sequence[str]) -> str:
     weak = weak or list(fixed[min(X.shape) :])
     return (
         f"The fixed effects of '{name}' are not identified: in the {len(X)} rows where it is observed, "
-        f"{', '.join(map(repr, weak))} is constant or a combination of the other columns of X. Take "
-        f"{'it' if len(weak) == 1 else 'them'} out of the formula, or give beta a normal prior "
+        f"{', '.join(map(repr, weak))} is constant or a combination of the other columns of X. Remove "
+        f"{'it' if len(weak) == 1 else 'them'} from the formula, or give beta a normal prior "
         "(priors.Normal), which makes the effect estimable."
     )
 

@@ -37,8 +37,8 @@ def joint_state(run: JointRun) -> xr.Dataset:
 
 
 def specification_state(model: JointNormal) -> dict[str, Any]:
-    """What `specification_of` needs besides the attributes of the result."""
-    attrs = {"formula": model.formula.text}  # as it was written
+    """What `specification_of` needs in addition to the attributes of the result."""
+    attrs = {"formula": model.formula.text}  # as the user wrote it
     if model.shift:
         attrs["shift"] = json.dumps(model.shift.to_record(), default=plain)
     if model.reference is not None:

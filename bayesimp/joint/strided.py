@@ -1,4 +1,4 @@
-"""Chains that keep missing cells with some of their draws: draws, tasks, and the state of a run in files."""
+"""Chains that keep missing cells for some of their draws: draws, tasks, and the state of a run in files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class StridedDraws:
 
     @property
     def arrays(self) -> tuple[Array, ...]:
-        """All of them but the cells."""
+        """All arrays except the cells."""
         return self._all[:-1]
 
     @property
@@ -55,14 +55,14 @@ class StridedDraws:
 
 
 class StridedTask:
-    """Mixin of tasks of executors: where their draws are put.
+    """Mixin for executor tasks that stores their draws.
 
     Attributes
     ----------
     every
-        One of so many iterations is kept.
+        One in `every` iterations is kept.
     stride
-        One of so many kept draws has its cells kept.
+        Cells are kept for one in `stride` kept draws.
     """
 
     every: int
@@ -73,7 +73,7 @@ class StridedTask:
         """Arrays for the draws of these chains."""
 
     def slots(self, chain: Any, into: Any, place: int, start: int, stop: int) -> tuple[int, list[Array]]:
-        """Which iterations are kept of start .. stop - 1 of a chain, one of so many, and the arrays that they go into.
+        """The interval between kept iterations among start .. stop - 1 of a chain, and the arrays that store them.
 
         into None: none are kept, and the arrays are empty.
         """
@@ -94,12 +94,12 @@ class StridedTask:
 
 
 def run_state(run: Any, kept: Sequence[str], now: Sequence[str]) -> xr.Dataset:
-    """A run as a dataset: the draws kept, by name; where the chains are, by name; generators, events.
+    """A run as a dataset: kept draws and states of chains by name, generators, events.
 
     Parameters
     ----------
     run
-        With `history`, `chains`, `events` and `stride`.
+        An object with `history`, `chains`, `events` and `stride`.
     kept, now
         Names of the arrays of its history and of each chain.
     """

@@ -1,4 +1,4 @@
-"""Runs of chains that keep missing cells with some of their draws: started, continued, imputed from, restored."""
+"""Runs of chains that keep missing cells for some of their draws: started, continued, imputed from, restored."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_CELLS", "StridedRun"]
 
-MOST_CELLS = 20_000_000  # numbers kept of imputed cells, beyond which only those of some draws are
+MOST_CELLS = 20_000_000  # with more numbers, imputed cells are kept for some draws only
 
 
 @dataclass
 class StridedRun(contract.Run):
-    """Chains at their present state and the draws so far, on the working scale.
+    """The current states of the chains and the draws so far, on the working scale.
 
-    A class derived from it says what a task is (`task`), how draws become values (`_cells`) and a tree (`_tree`), and
-    what a file holds (`state`, `restore`).
+    A derived class defines the task (`task`), how draws become values (`_cells`) and a tree (`_tree`), and
+    the content of files (`state`, `restore`).
     """
 
     model: Any
@@ -60,7 +60,7 @@ class StridedRun(contract.Run):
     @property
     @abstractmethod
     def task(self) -> Any:
-        """Iterations, as executors run them."""
+        """The task of running iterations, for executors."""
 
     @abstractmethod
     def _cells(self, m: int) -> dict[str, tuple[NDArray, NDArray]]:
@@ -72,7 +72,7 @@ class StridedRun(contract.Run):
 
     @abstractmethod
     def _declaration(self) -> dict[str, Any]:
-        """What the attributes of a result say about the model."""
+        """The attributes of a result that describe the model."""
 
     def impute(self, m: int, chains: int, tune: int, draws: int, progress: bool | None) -> Imputations:
         """Start the run and impute."""
@@ -83,9 +83,9 @@ class StridedRun(contract.Run):
             return self.imputations(m)
 
     def start(self, chains: int, tune: int, draws: int, report: Callable | None) -> None:
-        """Chains from their starts: `tune` sweeps of warm-up, then `draws` kept draws each."""
+        """Run the chains from their starts: `tune` warm-up sweeps, then `draws` kept draws each."""
         cells = chains * draws * self.task.counted
-        # the smallest stride that keeps so few: an interruption is seen after every `stride` draws
+        # the smallest stride that keeps few enough, because interrupts are noticed only every `stride` draws
         strides = (d for d in range(1, self.spacing + 1) if self.spacing % d == 0)
         self.stride = next((d for d in strides if cells <= d * MOST_CELLS), self.spacing)
         self.chains = [self.task.start(self.seed, c) for c in range(chains)]
@@ -111,15 +111,15 @@ class StridedRun(contract.Run):
             self.chains = states
         if self.kept is None:
             raise SamplingError(
-                "The run was interrupted before its first imputation: nothing to keep. Run it again, or with "
+                "The run was interrupted before its first imputation, so there is nothing to keep. Run it again, or with "
                 "smaller tune= and draws=."
             )
         if done < draws:
-            text = f"stopped by the user: {done} of {draws} draws a chain kept"
+            text = f"stopped by the user: {done} of {draws} draws per chain kept"
             self.events += (Event("interrupted", "sampler", text),)
 
     def _fit_spacing(self, m: int) -> None:
-        """After an interruption: as many imputations as there can be, from the draws there are."""
+        """After an interruption, space the imputations so that the draws so far give as many as possible."""
         per_chain = -(-m // self.history.chains)
         self.spacing = max(self.history.draws // per_chain // self.stride, 1) * self.stride
 
@@ -137,7 +137,7 @@ class StridedRun(contract.Run):
         return made.with_events(imputed_events(made))
 
     def _drawn(self, m: int) -> NDArray:
-        """(m, c) cells of imputations 0 .. m-1, as they are kept."""
+        """(m, c) cells of imputations 0 .. m-1, as stored."""
         h, k = self.history, np.arange(m)
         return h.cells[k % h.chains, ((k // h.chains + 1) * self.spacing) // self.stride - 1]
 
@@ -150,14 +150,14 @@ class StridedRun(contract.Run):
         }  # fmt: skip
 
     def _chain_events(self) -> list[Event]:
-        """What happened in the chains."""
+        """Events about the chains."""
         return []
 
     @classmethod
     def _restored(
         cls, model: Any, tree: xr.DataTree, state: xr.Dataset, kept: Any, chains: list[Any], **own: Any
     ) -> Self:
-        """The run of a file, given its draws, its chains and what only this class has."""
+        """The run restored from a file, given its draws, its chains and arguments specific to the class."""
         attrs = tree.attrs
         return cls(
             model, int(attrs["seed"]), int(attrs["thin"]), int(attrs["spacing"]), int(state.attrs["stride"]),
@@ -166,7 +166,7 @@ class StridedRun(contract.Run):
         )  # fmt: skip
 
     def extend(self, m: int, progress: bool | None = None) -> Imputations:
-        """The same run with `m` imputations in all, chains continued where they are."""
+        """The same run with `m` imputations in all; its chains are continued."""
         needed = -(-m // self.history.chains) * self.spacing - self.history.draws
         longer = replace(self)
         with progress_bar(progress) as report:

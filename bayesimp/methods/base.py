@@ -3,7 +3,7 @@
 A method is a frozen record of options. The checks, the defaults, the printed model, the README's table and the option
 tests read its attributes; the method acts through four hooks:
 
-    for_family(family)              the record that is used for a variable of this family
+    for_family(family)              the record used for a variable of this family
     columns(draft, data, values)    the columns of its conditional model
     check(evidence)                 whether the observed cells identify it
     block(table, k)                 the sampler, a `bayesimp.fcs.blocks.base.Block`
@@ -62,14 +62,14 @@ def all_families() -> tuple[str, ...]:
 
 
 def compiled_families() -> tuple[str, ...]:
-    """Families whose density is compiled, and of which a value is either observed or missing."""
+    """Families with a compiled density whose values are either observed or missing (not censored)."""
     return tuple(
         name for name in all_families() if FAMILIES[name].has_kernel and not FAMILIES[name].is_censored
     )
 
 
 def censored_families() -> tuple[str, ...]:
-    """Families of which limits may stand in place of values."""
+    """Families that may have limits in place of values."""
     return tuple(name for name in all_families() if FAMILIES[name].is_censored)
 
 
@@ -87,35 +87,35 @@ class Method:
     Attributes
     ----------
     name
-        The name that printed models, events and errors use.
+        The name used in printed models, events and errors.
     summary
         What it does, in a few words, for the table of methods (`bayesimp.methods.table`).
     families
-        Families of variables that it has a model for, including ``"binomial"``; others are refused.
+        Families for which it has a model, including ``"binomial"``; others are refused.
     links
         Links that it offers for binary and binomial variables; ``link`` is the one chosen.
     level
-        ``"row"``: a value in each row; ``"cluster"``: one in each cluster.
+        ``"row"``: one value per row; ``"cluster"``: one per cluster.
     random
         Whether its formula has a random part: ``"required"``, ``"optional"`` (the method chooses it) or ``"none"``.
     options
-        Arguments of `FCS`, among `OPTIONS`, that it supports. Others are refused with the message of `refusal`.
+        The arguments of `FCS`, among `OPTIONS`, that it supports; others are refused with the message of `refusal`.
         ``"bounds"``: its block draws between ``BlockArrays.lower`` and ``upper``. ``"post"``: values may be changed after
         they are drawn. ``"ignore"``: its block is fitted to `BlockRows.observed` or `BlockArrays` only.
     matches, donors
-        Whether it imputes observed values, and from how many candidates if the user may choose.
+        Whether it imputes observed values, and the number of candidates if the user may choose it.
     residual
-        ``"cluster"``: each cluster has a residual variance of its own.
+        ``"cluster"``: each cluster has its own residual variance.
     compatible
         Whether cluster means are included: True, False, or None if FCS decides.
     joint
         Whether it imputes several variables as one block.
     takes_priors, priors
-        Whether `FCS.with_priors` may change its priors, and the priors; None: the default ones, or none.
+        Whether `FCS.with_priors` may change its priors, and these priors; None: the defaults, or no priors at all.
     own_model
         Whether the model is the user's own code, about which nothing is known.
     prior_on_Psi
-        Whether the variances between clusters have a prior, which matters when there are few clusters.
+        Whether the between-cluster variances have a prior, which matters when there are few clusters.
     needs_residual_rows
         Whether the residual variance of a normal variable has no prior, so that there must be more rows than
         coefficients.
@@ -123,7 +123,7 @@ class Method:
         Whether the block of a normal variable keeps the current values of coefficients that the completed data do not
         determine, and counts these updates (``own["held"]``).
     fits_each_cluster
-        Whether each cluster has a regression of its own, with ``Psi`` the covariance of its coefficients.
+        Whether each cluster has its own regression, with ``Psi`` the covariance of its coefficients.
     cluster_indicators
         Whether each cluster has a fixed effect.
     centres_products
@@ -150,7 +150,7 @@ class Method:
 
     @property
     def families(self) -> tuple[str, ...]:
-        """Families of variables that the method has a model for."""
+        """Families for which the method has a model."""
         return compiled_families()
 
     @property
@@ -165,7 +165,7 @@ class Method:
 
     @property
     def may_bound(self) -> bool:
-        """Whether bounds have a meaning: for values drawn from a normal distribution, or matched."""
+        """Whether bounds make sense, as they do for values that are matched or drawn from a normal distribution."""
         return self.matches or any(FAMILIES[family].is_normal for family in self.families)
 
     @property
@@ -175,7 +175,7 @@ class Method:
 
     @property
     def updates(self) -> int:
-        """Updates of the parameters in each visit, where values are drawn given an analysis."""
+        """Updates of the parameters per visit when values are drawn given an analysis."""
         return 5
 
     @property
@@ -189,25 +189,25 @@ class Method:
         return True
 
     def refusal(self, option: str, name: str) -> str:
-        """Why an option is refused for a variable, and what to do; a sentence that follows ``bounds['y']:``."""
-        return f"method '{self.name}' does not honour {option}=; take it out for '{name}', or use 'bayes'."
+        """Why an option is refused for a variable, and what to do, as a sentence that follows ``bounds['y']:``."""
+        return f"method '{self.name}' does not support {option}=; remove it for '{name}', or use 'bayes'."
 
     def alternative(self, family: str) -> str:
-        """The method that an error message suggests for a family that this one has no model for."""
+        """The method that an error message suggests for a family for which this one has no model."""
         return "'ml' or 'bayes'" if FAMILIES[family].is_normal else "'bayes'"
 
     def without_cluster_means(self) -> str | None:
-        """Why cluster means of predictors cannot be among its columns (ends "method 'x' ..."); None: they can be."""
-        return None if self.random == "required" else "has no random effects that they go with"
+        """Why its columns cannot include cluster means of predictors (completes "method 'x' ..."); None if they can."""
+        return None if self.random == "required" else "has no random effects for them to accompany"
 
     def proper_prior(self, family: str) -> str | None:
-        """Why coefficients that the data do not determine have a proper posterior; None if they do not have one."""
+        """Why coefficients that the data do not determine have a proper posterior; None if they have none."""
         proper = self.priors is not None and self.priors.beta.is_proper
-        return "its coefficient has its normal prior alone" if proper else None
+        return "its coefficient rests on its normal prior alone" if proper else None
 
     @property
     def fixed_Psi(self) -> bool:
-        """Whether the covariance of the random effects is given."""
+        """Whether the covariance of the random effects is known."""
         return self.priors is not None and self.priors.Psi.is_known
 
     def with_priors(self, priors: Priors) -> Method:
@@ -221,16 +221,16 @@ class Method:
         raise SpecificationError(f"Method '{self.name}' has no priors; use 'bayes' or 'pymc' to vary them.")
 
     def for_family(self, family: str) -> Method:
-        """The record that is used for a variable of this family; by default this one."""
+        """The record used for a variable of this family; by default this one."""
         return self
 
     def columns(self, draft: Draft, data: IncompleteData, values: Mapping[str, NDArray[np.float64]]) -> Draft:
-        """The draft with the columns that the method can use; by default it is unchanged.
+        """The draft with the columns that the method can use; unchanged by default.
 
         Parameters
         ----------
         draft
-            The model before cluster means are added; ``draft.explicit``: the user wrote its formula.
+            The model before cluster means are added; ``draft.explicit`` says whether the user wrote its formula.
         data
             The table, N rows.
         values
@@ -251,7 +251,7 @@ class Method:
         Raises
         ------
         SpecificationError
-            The model is not identified; the message says what to leave out, or which method to take.
+            The model is not identified; the message says what to leave out or which method to use.
         """
         return []
 
@@ -269,26 +269,26 @@ class Method:
 
     @classmethod
     def from_options(cls, options: dict[str, Any], where: str) -> Method:
-        """The record from the options that `to_dict` wrote; messages name ``where``, the block that it belongs to."""
+        """The record made from the options that `to_dict` wrote; ``where`` is the block it belongs to, for messages."""
         if options.get("priors") is not None:
             options["priors"] = priors_from_dict(options["priors"])
         return cls(**options)
 
 
 def from_dict(record: Mapping[str, Any], where: str) -> Method:
-    """The method that a dictionary made by `Method.to_dict` describes.
+    """The method described by a dictionary from `Method.to_dict`.
 
     Parameters
     ----------
     record
         ``type`` and options.
     where
-        The block that it belongs to, for messages.
+        The block to which it belongs, for messages.
 
     Raises
     ------
     SpecificationError
-        This session has not defined the class, or an option is the user's own code, which no file holds.
+        The class is not defined in this session, or an option is the user's own code, which files do not hold.
     """
     kind = known_methods().get(record["type"])
     if kind is None:
@@ -301,13 +301,13 @@ def from_dict(record: Mapping[str, Any], where: str) -> Method:
 
 
 def _key(kind: type[Method]) -> str:
-    """The name of a method in files: its class, with the module if it is not one of the package's."""
+    """The name of a method in files: its class, with the module if it is not part of the package."""
     own = kind.__module__.startswith("bayesimp.methods.")
     return kind.__name__ if own else f"{kind.__module__}:{kind.__qualname__}"
 
 
 def known_methods() -> dict[str, type[Method]]:
-    """Every method that this session has defined, by its name in files; of two with one name, the later."""
+    """Every method defined in this session, by its name in files; of two with the same name, the later one."""
     found: dict[str, type[Method]] = {}
     waiting: list[type[Method]] = [Method]
     while waiting:

@@ -26,7 +26,7 @@ class ClusterLevel(Method):
     """A cluster-level variable: one value per cluster, from the cluster means of the predictors (mice's 2lonly.norm).
 
     The Bayesian regression of its family is fitted to one row per cluster (kernels/glm/cluster_level.py). With a log link
-    (counts, gamma, inverse Gaussian) the prior sd of all predictors together is the sd of log y.
+    (counts, gamma, inverse Gaussian), the joint prior sd of all predictors is the sd of log y.
 
     Parameters
     ----------
@@ -47,16 +47,16 @@ class ClusterLevel(Method):
 
     @property
     def families(self) -> tuple[str, ...]:
-        """All families; for matching, those with numbers or ordered levels."""
+        """All families; with matching, those with numbers or ordered levels."""
         return compiled_families() if self.donors is None else matched_families()
 
     def without_cluster_means(self) -> str | None:
-        """Its columns are cluster means."""
+        """Why cluster means cannot be added: the columns already are cluster means."""
         return None
 
     def proper_prior(self, family: str) -> str | None:
         """Every family has weak normal priors."""
-        return "its coefficient has its normal prior alone"
+        return "its coefficient rests on its normal prior alone"
 
     def columns(self, draft: Draft, data: IncompleteData, values: Mapping[str, NDArray[np.float64]]) -> Draft:
         """Replace columns that vary within clusters by their cluster means."""
@@ -65,7 +65,7 @@ class ClusterLevel(Method):
         return between_clusters(draft, data, values)
 
     def block(self, table: ChainedTable, k: int) -> Block:
-        """The sampler on one row per cluster."""
+        """The sampler, which works on one row per cluster."""
         from bayesimp.fcs.blocks.cluster_level import ClusterLevelBlock
 
         return ClusterLevelBlock(table, k)

@@ -1,4 +1,4 @@
-"""`Gibbs`: Bayesian multilevel models of every family by Gibbs sampling; `Bayes` and `IW` make it."""
+"""`Gibbs`: Bayesian multilevel models of every family by Gibbs sampling; `Bayes` and `IW` construct it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ __all__ = ["IW", "Bayes", "Gibbs"]
 
 @dataclass(frozen=True)
 class Gibbs(Method):
-    """Bayesian multilevel model, by Gibbs sampling. Usually made by `Bayes` or `IW`.
+    """Bayesian multilevel model by Gibbs sampling. Usually constructed by `Bayes` or `IW`.
 
-    A non-normal variable has the generalised model of its family, sampled by Metropolis steps within Gibbs.
+    A non-normal variable has the generalised linear mixed model of its family, sampled by Metropolis steps within Gibbs.
 
     Parameters
     ----------
@@ -35,13 +35,13 @@ class Gibbs(Method):
     residual
         ``"common"``: one sigma^2; ``"cluster"``: one for each cluster (mice's 2l.norm).
     compatible
-        True: with cluster means of the other variables; False: without; None: FCS chooses, and notes its choice.
+        True: with cluster means of the other variables; False: without; None: FCS decides and notes its choice.
     inner
-        Gibbs updates in each visit of the variable. Five updates take two to four times as long as one. With 12 clusters
+        Gibbs updates per visit to the variable. Five updates take two to four times as long as one. With 12 clusters
         they triple the effective draws of Psi per cycle (with 60 clusters they add a sixth); more updates add little.
         After a single update Psi and sigma^2 still depend on the previous cycle: with 12 small clusters, imputed means
-        and sds are off by .01 of their posterior sd (root mean square); with five updates, by less than Monte Carlo error
-        shows (tests/calibration/INNER_RESULTS.md).
+        and sds are off by .01 of their posterior sd (root mean square); with five updates, by less than the Monte Carlo
+        error can show (tests/calibration/INNER_RESULTS.md).
     link
         Link of binary and binomial variables: ``"logit"`` or ``"probit"``.
     """
@@ -61,7 +61,7 @@ class Gibbs(Method):
 
     @property
     def updates(self) -> int:
-        """Updates of the parameters in each visit."""
+        """Updates of the parameters per visit."""
         return self.inner
 
     def __post_init__(self) -> None:
@@ -78,12 +78,12 @@ class Gibbs(Method):
 
     @property
     def options(self) -> frozenset[str]:
-        """All families."""
+        """The arguments of `FCS` that it supports."""
         return frozenset(OPTIONS)
 
     @property
     def joint(self) -> bool:
-        """Several normal variables have a common residual covariance matrix."""
+        """True: several normal variables may share a residual covariance matrix."""
         return self.residual == "common"
 
     def with_priors(self, priors: Priors) -> Method:
@@ -95,7 +95,7 @@ class Gibbs(Method):
             Residual variances by cluster, with priors that are not conditionally conjugate.
         """
         if all(is_conjugate(prior) for prior in (priors.Sigma, priors.Psi)):
-            return replace(self, priors=priors, name="bayes")  # the name "iw" is that of a prior
+            return replace(self, priors=priors, name="bayes")  # "iw" names a prior
         if self.residual == "cluster":
             raise SpecificationError(
                 f"residual='cluster' takes conditionally conjugate priors only, not '{priors.name}'."
@@ -109,8 +109,8 @@ class Gibbs(Method):
 
     def block(self, table: ChainedTable, k: int) -> Block:
         """The sampler: on cross products for a normal variable, otherwise row by row."""
-        # censored variables have the block of the factors (`FCS.conditionals`), which draws values between limits
-        # kernels that tables of normal variables do not need are loaded where they are used
+        # censored variables use the block of factors (`FCS.conditionals`), which draws values between limits
+        # kernels that normal variables do not need are imported where they are used
         if not table.blocks[k].block.distribution.is_normal:
             from bayesimp.fcs.blocks.glmm import BayesGlmm
 

@@ -1,6 +1,6 @@
 """R mice's predictor matrix as formulas.
 
-Rows are the variables imputed, columns their predictors, codes those of mice (2l.pan, 2l.norm, 2l.lmer):
+Rows are the variables imputed, columns their predictors, codes are those of mice (2l.pan, 2l.norm, 2l.lmer):
 
     -2   the cluster                          1   fixed effect
      0   not used                             2   fixed effect and random slope
@@ -29,19 +29,20 @@ def from_mice(matrix: Any, data: Any) -> dict[str, str]:
     ----------
     matrix
         DataFrame with the names of variables as index and columns, or dict of dicts (row -> column -> code).
-        Codes are those in the docstring of the module. Rows of complete variables are ignored, as in mice.
+        Codes are listed in the module's docstring. Rows of complete variables are ignored, as in mice.
     data
         The `IncompleteData`; its cluster must be the column with code -2, where there is one.
 
     Returns
     -------
-    dict variable -> formula, for ``predictors=``. A row with a cluster has a random intercept, as in mice; a row without
+    dict variable -> formula, for ``predictors=``. A row with a cluster gets a random intercept, as in mice; a row without
     one is meant for methods that ignore the clusters.
 
     Raises
     ------
     SpecificationError
-        A name is not a column, a code is unknown, the cluster is another one, or a variable predicts itself.
+        A name is not a column, a code is unknown, the cluster differs from that of the data, or a variable predicts
+        itself.
     """
     rows = {
         str(name): {str(column): _code(code, name, column) for column, code in row.items()}
@@ -65,7 +66,7 @@ def _code(code: Any, name: Any, column: Any) -> int:
     if code not in CODES:
         raise SpecificationError(
             f"Predictor matrix: code {code!r} (row '{name}', column '{column}') is not one of mice's -2, 0, 1, 2, "
-            "3, 4. (-1, -3 and others belong to other packages: write a formula.)"
+            "3, 4. (-1, -3 and others belong to other packages: write a formula instead.)"
         )
     return int(code)
 
@@ -74,14 +75,14 @@ def _formula(name: str, row: dict[str, int], cluster: str) -> str:
     groups = [column for column, code in row.items() if code == -2]
     if [g for g in groups if g != cluster]:
         raise SpecificationError(
-            f"Predictor matrix: row '{name}' has cluster (-2) {', '.join(map(repr, groups))}, the data '{cluster}'; "
-            "they must be the same."
+            f"Predictor matrix: row '{name}' has the cluster (-2) {', '.join(map(repr, groups))}, but the data have "
+            f"'{cluster}'; they must be the same."
         )
     used = {column: code for column, code in row.items() if code > 0}
     if cluster in used:
         raise SpecificationError(
             f"Predictor matrix: row '{name}' uses the cluster '{cluster}' as a predictor (code {used[cluster]}); "
-            "give it -2, or 0."
+            "set it to -2 or 0."
         )
     if name in used:
         raise SpecificationError(f"Predictor matrix: '{name}' predicts itself; set its diagonal cell to 0.")
@@ -91,8 +92,8 @@ def _formula(name: str, row: dict[str, int], cluster: str) -> str:
     slopes = [spelled[c] for c, code in used.items() if code in (2, 4)]
     if not groups and (means or slopes):
         raise SpecificationError(
-            f"Predictor matrix: row '{name}' has random slopes or cluster means (2, 3, 4), but no cluster; give column "
-            f"'{cluster}' the code -2."
+            f"Predictor matrix: row '{name}' has random slopes or cluster means (2, 3, 4), but no cluster; set column "
+            f"'{cluster}' to -2."
         )
     random = [f"({' + '.join(['1', *slopes])} | {write(Name(cluster))})"] if groups else []
     return f"{write(Name(name))} ~ {' + '.join(['1', *fixed, *means, *random])}"

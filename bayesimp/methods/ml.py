@@ -1,4 +1,4 @@
-"""`ML`: parameters drawn from the asymptotic normal law of their maximum likelihood estimates."""
+"""`ML`: parameters drawn from the asymptotic normal distribution of their maximum likelihood estimates."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ML(Method):
         return "'mlmi'" if family in BINARY_AND_COUNTS else super().alternative(family)
 
     def block(self, table: ChainedTable, k: int) -> Block:
-        """The sampler on cross products."""
+        """The sampler, which works on cross products."""
         from bayesimp.fcs.blocks.normal import MaximumLikelihoodBlock
 
         return MaximumLikelihoodBlock(table, k)

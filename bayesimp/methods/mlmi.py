@@ -1,4 +1,4 @@
-"""`MLMI`: multilevel imputation of binary variables and counts by fitted models (Jolani 2025)."""
+"""`MLMI`: multilevel imputation of binary variables and counts by fitting models (Jolani 2025)."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ __all__ = ["MLMI"]
 
 @dataclass(frozen=True)
 class MLMI(Method):
-    """Multilevel imputation of binary variables and counts by fitted models (Jolani 2025, sec. 2.4).
+    """Multilevel imputation of binary variables and counts by fitting models (Jolani 2025, sec. 2.4).
 
-    Every visit fits the model by the full Laplace approximation, proposes (beta, Psi) around the fit and accepts or
-    rejects by Metropolis, draws the effects of clusters with observed values from their exact conditional at these
-    parameters, and makes one update of the sampler of `Bayes`. Priors are the defaults of `Bayes`.
+    Each visit fits the model by the full Laplace approximation, proposes (beta, Psi) around the fit and accepts or
+    rejects the proposal by Metropolis, draws the effects of clusters with observed values from their exact conditional
+    distribution given these parameters, and makes one update of the sampler of `Bayes`. The priors are the defaults of
+    `Bayes`.
 
     Parameters
     ----------
     published
         The published algorithm to the letter, for comparison: a penalised fit, Wishart draws based on the predicted
         effects, and an accept-reject step that after 250 tries ends with a draw that ignores the cluster's own values.
-        Events say how often this happens, and how often there was no fit and the values of the last visit were kept.
+        Events say how often this happens, and how often the fit failed and the values of the last visit were kept.
     link, compatible
         As in `Gibbs`.
     """
@@ -49,12 +50,12 @@ class MLMI(Method):
         check_compatible(self.compatible, "MLMI")
 
     def without_cluster_means(self) -> str | None:
-        """The columns of the paper, for the published algorithm."""
+        """The published algorithm has the columns of the paper."""
         return "is as published" if self.published else None
 
     def proper_prior(self, family: str) -> str | None:
         """Coefficients have weak normal priors; the published algorithm has none."""
-        return None if self.published else "its coefficient has its normal prior alone"
+        return None if self.published else "its coefficient rests on its normal prior alone"
 
     def block(self, table: ChainedTable, k: int) -> Block:
         """The sampler, which works row by row."""

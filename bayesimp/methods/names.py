@@ -37,28 +37,28 @@ NAMES: dict[str, Callable[[], Method]] = {
     "2l.2stage.norm": TwoStage, "2l.2stage.bin": TwoStage, "2l.2stage.pois": TwoStage,
     "2l.2stage.pmm": lambda: TwoStage(donors=5),
     "2lonly.norm": ClusterLevel, "2lonly.pmm": lambda: ClusterLevel(donors=5),
-    "2lonly.mean": ClusterLevel,  # values known in other rows of the cluster are filled in first
+    "2lonly.mean": ClusterLevel,  # values known from other rows of the cluster are filled in first
 }  # fmt: skip
 LATER = {
-    "draws from a bootstrap or by discriminant analysis; take 'glm' (ignores the clusters) or 'bayes'": (
+    "uses a bootstrap or discriminant analysis; use 'glm' (ignores the clusters) or 'bayes'": (
         "logreg.boot", "lda",
     ),
-    "matches within clusters; take '2l.2stage.pmm' (clusters) or 'pmm' (ignores them)": ("2l.pmm",),
-    "is a user-defined function; derived= computes columns": ("2lonly.function",),
+    "matches within clusters; use '2l.2stage.pmm' (clusters) or 'pmm' (ignores them)": ("2l.pmm",),
+    "is a user-defined function; use derived= to compute columns": ("2lonly.function",),
 }  # fmt: skip
 
 
 def ignores_clusters(method: Method) -> bool:
-    """Whether the method's formula may go without a random part."""
+    """Whether the method's formula may have no random part."""
     return method.random != "required"
 
 
 def read(value: str | Method | Callable[[], Method]) -> Method:
-    """The record that a name stands for; a record is returned unchanged, a class as a record with its defaults.
+    """The record that a name denotes; a record is returned unchanged, a class becomes a record with its defaults.
 
     Names: ``"bayes"``, ``"iw"``, ``"ml"``, ``"pymc"``, each also with ``"-c"`` for ``compatible=True``;
-    ``"norm"``, ``"pmm"``, ``"glm"``, ``"mlmi"``, ``"mlmi-published"``, ``"2stage"``, ``"sti"``, ``"2lonly"``; of R:
-    ``"2l.pan"`` (iw), ``"2l.norm"`` (bayes, ``residual="cluster"``), ``"2l.lmer"``, ``"2l.continuous"``,
+    ``"norm"``, ``"pmm"``, ``"glm"``, ``"mlmi"``, ``"mlmi-published"``, ``"2stage"``, ``"sti"``, ``"2lonly"``; names from
+    R: ``"2l.pan"`` (iw), ``"2l.norm"`` (bayes, ``residual="cluster"``), ``"2l.lmer"``, ``"2l.continuous"``,
     ``"2l.glm.norm"`` (ml), ``"2l.jomo"`` (bayes with jomo's prior), ``"2l.bin"``, ``"2l.binary"``, ``"2l.glm.bin"``,
     ``"2l.glm.pois"`` (mlmi), ``"2l.2stage.norm"`` and others (2stage), ``"logreg"``, ``"polyreg"``, ``"polr"`` (glm),
     ``"2lonly.norm"``, ``"2lonly.pmm"`` (2lonly).
@@ -66,7 +66,7 @@ def read(value: str | Method | Callable[[], Method]) -> Method:
     Raises
     ------
     SpecificationError
-        It is not a method (the message suggests some), or it is not available yet.
+        It is not a method (the message suggests some), or the package does not have it.
     """
     if isinstance(value, Method):
         return value
@@ -74,7 +74,7 @@ def read(value: str | Method | Callable[[], Method]) -> Method:
         return value()
     if not isinstance(value, str):
         raise SpecificationError(
-            f"{value!r} is not a method: give a name such as 'bayes', or a record such as methods.IW(nu=1.6)."
+            f"{value!r} is not a method. Give a name such as 'bayes', or a record such as methods.IW(nu=1.6)."
         )
     name = value.strip().lower()
     if name in NAMES:
@@ -82,7 +82,7 @@ def read(value: str | Method | Callable[[], Method]) -> Method:
     for what, names in LATER.items():
         if name in names:
             raise SpecificationError(
-                f"Method '{value}' of mice is not here: it {what}. There are: {', '.join(NAMES)}."
+                f"Method '{value}' of mice is not available: it {what}. Available methods: {', '.join(NAMES)}."
             )
     close = closest(name, NAMES, most=2)
     hint = f"Did you mean {' or '.join(repr(c) for c in close)}? " if close else ""

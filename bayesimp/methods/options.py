@@ -1,4 +1,4 @@
-"""Checks of methods' options, with errors that list what is possible."""
+"""Checks of methods' options, with errors that list the allowed values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`PyMC`: a conditional model sampled by NUTS, under any prior or written by the user."""
+"""`PyMC`: a conditional model sampled by NUTS, under any prior, or a user-written PyMC model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PyMC(Method):
     compatible
         As in `Gibbs`.
     transitions
-        NUTS transitions in each visit; None: chosen by the sampler.
+        NUTS transitions per visit; None: chosen by the sampler.
     link
         As in `Gibbs`.
     """
@@ -70,7 +70,7 @@ class PyMC(Method):
 
     @property
     def options(self) -> frozenset[str]:
-        """Arguments of `FCS` that it supports: a user's own model does not know bounds."""
+        """Arguments of `FCS` that it supports; a user's own model does not know about bounds."""
         return frozenset(OPTIONS) - ({"bounds"} if self.own_model else set())
 
     @property
@@ -80,26 +80,26 @@ class PyMC(Method):
 
     @property
     def centres_products(self) -> bool:
-        """Whether products are replaced by residuals; a user's own model gets the columns as written."""
+        """Whether products are replaced by their residuals; a user's own model gets the columns as written."""
         return not self.own_model
 
     def refusal(self, option: str, name: str) -> str:
-        """Why an option is refused, with what to do instead of bounds in a user's own model."""
+        """Why an option is refused, and what to do instead of bounds in a user's own model."""
         if option != "bounds":
             return super().refusal(option, name)
         return (
-            f"a PyMC model of your own draws '{name}', and does not know about them. Bound its node in the model "
+            f"'{name}' is drawn by your own PyMC model, which does not know about bounds. Bound its node in the model "
             f"(pm.Truncated), or change what is drawn by post={{'{name}': ...}}."
         )
 
     def proper_prior(self, family: str) -> str | None:
-        """Why the posterior is proper, which only the user can say of their own model."""
+        """Why the posterior is proper; for their own model only the user can know."""
         if self.own_model:
             return "the model is your own: make sure that its prior is proper"
         return super().proper_prior(family)
 
     def with_priors(self, priors: Priors) -> PyMC:
-        """The method with any other priors."""
+        """The method with other priors, of any kind."""
         return replace(self, priors=priors)
 
     def for_family(self, family: str) -> PyMC:
@@ -120,7 +120,7 @@ class PyMC(Method):
         return blocks.PriorModel(table, k) if normal else blocks.GeneralisedModel(table, k)
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as plain values; of a user's own model, which is code, files keep the name."""
+        """The record as plain values; of a user's own model, which is code, files keep the name only."""
         out = super().to_dict()
         if self.model is not None:
             out["model"] = getattr(self.model, "__qualname__", repr(self.model))
@@ -128,7 +128,7 @@ class PyMC(Method):
 
     @classmethod
     def from_options(cls, options: dict[str, Any], where: str) -> Method:
-        """The record from a file; refused for a user's own model, which no file holds."""
+        """The record made from a file; refused for a user's own model, which files do not hold."""
         if options.get("model") is not None:
             raise SpecificationError(
                 f"{where}: the PyMC model {options['model']} is user-defined code and is not kept in files."

@@ -26,12 +26,12 @@ __all__ = ["PMM", "Norm", "SingleLevel"]
 
 
 class IgnoresClusters(Method):
-    """The common part of methods that ignore the clusters."""
+    """Base class of methods that ignore the clusters."""
 
     options = frozenset(OPTIONS)
 
     def columns(self, draft: Draft, data: IncompleteData, values: Mapping[str, NDArray[np.float64]]) -> Draft:
-        """Drop default columns that are constant in the one cluster where the response is observed."""
+        """Drop default columns that are constant in the only cluster in which the response is observed."""
         from bayesimp.fcs.specification.levels import varying_in_one_cluster
 
         return varying_in_one_cluster(draft, data, values)
@@ -53,7 +53,7 @@ class Norm(IgnoresClusters):
         return "'glm'" if family in BINARY_AND_COUNTS else super().alternative(family)
 
     def block(self, table: ChainedTable, k: int) -> Block:
-        """The sampler on cross products."""
+        """The sampler, which works on cross products."""
         from bayesimp.fcs.blocks.normal import RegressionBlock
 
         return RegressionBlock(table, k)
@@ -66,7 +66,7 @@ class PMM(IgnoresClusters):
     Parameters
     ----------
     donors
-        Number of observed rows with the closest predictions; one of them, drawn at random, gives its value.
+        Number of observed rows with the closest predictions, one of which, drawn at random, supplies the value.
     """
 
     donors: int = 5
@@ -94,7 +94,7 @@ class PMM(IgnoresClusters):
         return []
 
     def block(self, table: ChainedTable, k: int) -> Block:
-        """The sampler: a regression, then matching."""
+        """The sampler: a regression followed by matching."""
         from bayesimp.fcs.blocks.normal import MatchingBlock
 
         return MatchingBlock(table, k)
@@ -102,7 +102,7 @@ class PMM(IgnoresClusters):
 
 @dataclass(frozen=True)
 class SingleLevel(IgnoresClusters):
-    """Regression of the variable's family that ignores the clusters (mice's logreg, polr, polyreg)."""
+    """Regression by the variable's family, ignoring the clusters (mice's logreg, polr, polyreg)."""
 
     link: Link = "logit"
     name: str = "glm"
@@ -116,7 +116,7 @@ class SingleLevel(IgnoresClusters):
 
     def proper_prior(self, family: str) -> str | None:
         """Coefficients of non-normal models have weak normal priors."""
-        return "its coefficient has its normal prior alone" if not family_of(family).is_normal else None
+        return "its coefficient rests on its normal prior alone" if not family_of(family).is_normal else None
 
     def for_family(self, family: str) -> Method:
         """`Norm` for a normal variable."""

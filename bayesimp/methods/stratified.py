@@ -29,7 +29,8 @@ class Stratified(Method):
     """Stratified imputation (STI): cluster indicators as fixed effects; for comparison.
 
     The regression is linear, logistic, Poisson, ordinal or multinomial, depending on the variable's family. A cluster
-    without observed values gets the average of the other clusters' terms, so their differences are not imputed there.
+    without observed values gets the average of the other clusters' terms, so differences between clusters are not imputed
+    there.
 
     Parameters
     ----------
@@ -55,12 +56,12 @@ class Stratified(Method):
 
     @property
     def families(self) -> tuple[str, ...]:
-        """The families with a model; for matching, those with numbers or ordered levels."""
+        """The families with a model; with matching, those with numbers or ordered levels."""
         return ("normal", *BINARY_AND_COUNTS, *LEVELS) if self.donors is None else matched_families()
 
     def proper_prior(self, family: str) -> str | None:
         """Coefficients of non-normal models have weak normal priors."""
-        return "its coefficient has its normal prior alone" if not family_of(family).is_normal else None
+        return "its coefficient rests on its normal prior alone" if not family_of(family).is_normal else None
 
     def columns(self, draft: Draft, data: IncompleteData, values: Mapping[str, NDArray[np.float64]]) -> Draft:
         """Drop columns that differ only between clusters, because the indicators absorb them."""

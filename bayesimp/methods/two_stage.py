@@ -1,4 +1,5 @@
-"""`TwoStage` (2STG): a regression in every cluster, then a meta-analysis of them (Resche-Rigon & White 2018)."""
+"""`TwoStage` (2STG): a regression in every cluster, then a meta-analysis of the coefficients (Resche-Rigon & White
+2018)."""
 
 from __future__ import annotations
 
@@ -27,12 +28,12 @@ __all__ = ["TwoStage"]
 class TwoStage(Method):
     """Two-stage imputation (2STG): a regression in every cluster, then a meta-analysis (Resche-Rigon & White 2018).
 
-    All coefficients differ between clusters; a normal variable has a residual variance for each cluster too.
+    All coefficients differ between clusters; a normal variable also has a residual variance for each cluster.
 
     Parameters
     ----------
     estimator
-        Estimator of the covariance matrix between clusters: ``"reml"``, drawn through its Cholesky factor, or
+        Estimator of the between-cluster covariance matrix: ``"reml"``, drawn through its Cholesky factor, or
         ``"moments"`` (DerSimonian & Laird), held at its estimate, as published.
     donors
         Number of donors for predictive mean matching, which replaces draws from the model; None: no matching.
@@ -54,7 +55,7 @@ class TwoStage(Method):
     random = "optional"
     options = frozenset(OPTIONS)
     fits_each_cluster = True
-    centres_products = False  # there is no prior that could depend on an origin
+    centres_products = False  # it has no prior that could depend on the origin
 
     def __post_init__(self) -> None:
         check_choice(self.estimator, "TwoStage: estimator", ("reml", "moments"))
@@ -65,7 +66,7 @@ class TwoStage(Method):
 
     @property
     def families(self) -> tuple[str, ...]:
-        """The families with a model; for matching, those with numbers or ordered levels."""
+        """The families with a model; with matching, those with numbers or ordered levels."""
         return ("normal", *BINARY_AND_COUNTS) if self.donors is None else matched_families()
 
     def columns(self, draft: Draft, data: IncompleteData, values: Mapping[str, NDArray[np.float64]]) -> Draft:

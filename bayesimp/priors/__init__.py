@@ -7,18 +7,18 @@ A covariance matrix S (d x d; ``Sigma``: d = r, ``Psi``: d = r q) takes one of
                              a_k ~ InvGamma(1/2, 1/scale_k^2)
                              => sd_k ~ half-t(nu, scale_k); nu = 2: every correlation uniform on (-1, 1)
     LKJ(eta, sd)             S = diag(s) R diag(s), R ~ LKJ(eta), s_k ~ sd      Lewandowski et al. 2009
-    Diagonal(variances)      no correlations; each variance with a prior of its own
+    Diagonal(variances)      no correlations; each variance has its own prior
     Fixed(value)             known
 
 The scale of a prior is either given on the scale of the data (``scale=``) or in multiples of the standard
 deviation of the variable (``times_sd=``), in which case it changes with the unit of the data.
 
-With random slopes, priors of Psi are those of the effects at centred columns of Z: with Z C the columns of Z less their
+With random slopes, priors of Psi refer to the effects at centred columns of Z: with Z C the columns of Z minus their
 means, Psi = (I kron C) Psi_c (I kron C)' and Psi_c ~ prior (`bayesimp.priors.centred`). "Years 2015..2024" and "years
-since 2015" thus have the same prior; Psi is reported at the table's origin. Only `Fixed` and
+since 2015" therefore have the same prior; Psi is reported at the table's origin. Only `Fixed` and
 ``InverseWishart(centred=False)`` are priors of Psi itself.
 
-To write your own prior, subclass `CovariancePrior` (`bayesimp.priors.base`); it need not be added to any list.
+To write your own prior, subclass `CovariancePrior` (`bayesimp.priors.base`); it does not have to be added to any list.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
 """The contract of a prior, and the registry by which files and messages find priors by name.
 
 A prior is a frozen dataclass. Defining the class registers it under its name, so that plan files, saved results and
-messages know it; nothing else keeps a list of priors. There are four kinds, for
+messages know it; there is no other list of priors. There are four kinds, for
 
     CovariancePrior    a covariance matrix S (d, d), Sigma or Psi            resolve, rescale, describe, draw, ...
     CoefficientPrior   the fixed effects beta (p, r)                         priors/coefficients.py
     ScalePrior         a standard deviation, inside LKJ and Diagonal         priors/scales.py
     ComponentPrior     each variance, inside Diagonal                        priors/components.py
 
-A new prior on a covariance matrix is a file like `bayesimp.priors.huang_wand`. It must have `resolve`, `rescale`,
+A new prior on a covariance matrix is a file like `bayesimp.priors.huang_wand`. It must define `resolve`, `rescale`,
 `describe`, `draw` and `distribution`; these suffice for NUTS and for FCS with PyMC. `update` adds Gibbs sampling, and
-`density` lets NUTS run without PyMC; `elements` and `entries_logp` let it be a prior of a matrix with fixed entries
-(`JointLatent`). Everything else that the engines ask for has a default here.
+`density` lets NUTS run without PyMC; `elements` and `entries_logp` allow it as a prior of a matrix with fixed entries
+(`JointLatent`). Everything else that the engines need has a default here.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ REGISTRY: dict[str, type[Prior]] = {}
 
 @dataclass(frozen=True)
 class Prior(ABC):  # noqa: B024  # each kind has its own abstract methods
-    """The common part of all priors: a name in files, and parameters as plain records.
+    """Base class of all priors: a name in files, and parameters as plain records.
 
     Attributes
     ----------
     ARRAYS
         Names of parameters that may be vectors or matrices; all others are numbers or flags.
     INNER
-        Names of parameters that are priors themselves, with the kinds of prior that they take.
+        Names of parameters that are themselves priors, with the kinds of prior that they accept.
     PLACE
-        The prior's place in lists within messages; by default, after those of the library.
+        The prior's place in lists within messages; by default after those of the library.
     """
 
     ARRAYS: ClassVar[frozenset[str]] = frozenset()
@@ -69,10 +69,10 @@ class Prior(ABC):  # noqa: B024  # each kind has its own abstract methods
         REGISTRY[cls.__name__] = cls
 
     def to_dict(self) -> dict[str, Any]:
-        """The prior as a record of plain values, which JSON and TOML can hold: ``{"type": "HalfT", "nu": 3.0}``.
+        """The prior as a record of plain values for JSON or TOML: ``{"type": "HalfT", "nu": 3.0}``.
 
-        Parameters that are None are left out; of a class that is not the library's, its module is named.
-        `bayesimp.priors.records.prior_from_dict` goes back.
+        Parameters that are None are left out; the module of a class outside the library is included.
+        `bayesimp.priors.records.prior_from_dict` is the inverse.
         """
         out: dict[str, Any] = {"type": type(self).__name__}
         if not type(self).__module__.startswith("bayesimp."):
@@ -103,8 +103,8 @@ def names_of(*kinds: type[Prior]) -> tuple[str, ...]:
 class CovariancePrior(Prior, registered=False):
     """Prior of a covariance matrix S (d, d).
 
-    Users may leave numbers open (``times_sd=``, ``nu=None``); `resolve` makes every number explicit in the units of the
-    data, and all other methods are called on its result.
+    Users may leave numbers unspecified (``times_sd=``, ``nu=None``); `resolve` makes every number explicit in the units
+    of the data, and all other methods are called on its result.
     """
 
     @abstractmethod
@@ -116,7 +116,7 @@ class CovariancePrior(Prior, registered=False):
         sds
             (d,) standard deviation of the variable behind each component; ``times_sd`` multiplies it.
         where
-            Name of the matrix for messages: ``"Sigma"``, ``"Psi of 'y'"``.
+            Name of the matrix for messages, such as ``"Sigma"`` or ``"Psi of 'y'"``.
 
         Raises
         ------
@@ -138,7 +138,7 @@ class CovariancePrior(Prior, registered=False):
 
     @abstractmethod
     def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
-        """The prior as a variable of the PyMC model whose context is open. Import PyMC here, not earlier.
+        """The prior as a variable of the currently open PyMC model. PyMC must be imported here, not at module level.
 
         Parameters
         ----------
@@ -152,7 +152,7 @@ class CovariancePrior(Prior, registered=False):
         Returns
         -------
         A free variable or a Deterministic (d, d). Numbers that depend on the data should be `pm.Data`
-        (`bayesimp.models.covariance.scale_data`), so that the model need not be compiled again for another table.
+        (`bayesimp.models.covariance.scale_data`), so that the model does not have to be compiled again for another table.
         """
 
     def update(self, d: int) -> CovarianceUpdate | None:
@@ -167,7 +167,7 @@ class CovariancePrior(Prior, registered=False):
 
     @property
     def is_conjugate(self) -> bool:
-        """Whether the prior has an `update`; it need not be resolved."""
+        """Whether the prior has an `update`; it does not have to be resolved."""
         return type(self).update is not CovariancePrior.update
 
     def density(self, d: int, where: str) -> CovarianceDensity | None:
@@ -188,11 +188,11 @@ class CovariancePrior(Prior, registered=False):
         return None
 
     def to_power(self, power: float, d: int, where: str) -> CovariancePrior | None:
-        """The member of the family that is this resolved prior raised to a power (`bayesimp.priors.powered`).
+        """This resolved prior raised to a power, if that belongs to the same family (`bayesimp.priors.powered`).
 
         Returns
         -------
-        None, the default, if there is none; `Powered` then has the density.
+        The prior, or None (the default) if it does not; `Powered` then has the density.
 
         Raises
         ------
@@ -203,15 +203,16 @@ class CovariancePrior(Prior, registered=False):
 
     @property
     def no_draws(self) -> str:
-        """Why there are no draws from a proper prior; empty if there are."""
+        """Why the prior cannot be drawn from although it is proper; empty if it can."""
         return ""
 
     def elements(self, d: int) -> Elements | None:
-        """The prior of S with fixed entries for element-wise steps (`bayesimp.priors.elements`); None if it has none."""
+        """The prior of S with fixed entries, for element-wise steps (`bayesimp.priors.elements`); None if there is
+        none."""
         return None
 
     def entries_logp(self, S: Any, R: Any, log_s: Any, free: NDArray[np.int64]) -> Any:
-        """log p(log s, R) of the free entries, S = diag(s) R diag(s), up to a constant, in PyTensor, imported here.
+        """log p(log s, R) of the free entries, S = diag(s) R diag(s), up to a constant, as a PyTensor expression.
 
         Parameters
         ----------
@@ -223,10 +224,10 @@ class CovariancePrior(Prior, registered=False):
         Raises
         ------
         SpecificationError
-            The prior does not have it.
+            The prior does not define it.
         """
         raise SpecificationError(
-            f"{type(self).__name__} has no `entries_logp`: it cannot be the prior of a matrix with fixed entries."
+            f"{type(self).__name__} has no `entries_logp`, so it cannot be the prior of a matrix with fixed entries."
         )
 
     @property
@@ -236,7 +237,7 @@ class CovariancePrior(Prior, registered=False):
 
     @property
     def stated(self) -> CovariancePrior:
-        """The prior as it was stated; that of Psi is stated for the effects at centred columns of Z."""
+        """The prior as the user stated it; a prior of Psi is stated for the effects at centred columns of Z."""
         return self
 
     def at_centre(self, change: Callable[[CovariancePrior], CovariancePrior]) -> CovariancePrior:
@@ -244,8 +245,8 @@ class CovariancePrior(Prior, registered=False):
         return change(self)
 
     def log_density(self, S: Array, where: str) -> Array:
-        """log p(s, R) at matrices S = diag(s) R diag(s) (..., d, d): of standard deviations and correlations, so that a
-        prior that is flat in them is constant.
+        """log p(s, R) at matrices S = diag(s) R diag(s) (..., d, d), the density of standard deviations and correlations,
+        which is constant for a prior that is flat in them.
 
         Returns
         -------
@@ -257,11 +258,11 @@ class CovariancePrior(Prior, registered=False):
             The prior is improper, or only PyMC has its density.
         """
         d = S.shape[-1]
-        self.require_proper(d, where, "the log density of a prior", "Take a proper prior.")
+        self.require_proper(d, where, "the log density of a prior", "Use a proper prior.")
         density = self.density(d, where)
         if density is None:
             raise SpecificationError(
-                f"{type(self).__name__} on {where} has no `density`, so that its log prior is known to PyMC only."
+                f"{type(self).__name__} on {where} has no `density`, so its log prior is available in PyMC only."
             )
         flat = np.array([density.log_density(one) for one in S.reshape(-1, d, d)])
         return flat.reshape(S.shape[:-2])
@@ -296,27 +297,28 @@ class CovariancePrior(Prior, registered=False):
 
     @property
     def known_value(self) -> Array | None:
-        """The matrix (d, d), if the prior says that it is known."""
+        """The matrix (d, d) if the prior fixes it."""
         return None
 
     @property
     def is_known(self) -> bool:
-        """Whether the matrix is known, so that it is not estimated."""
+        """Whether the matrix is known and therefore not estimated."""
         return self.known_value is not None
 
     @property
     def at_origin(self) -> bool:
-        """Whether, as a prior of Psi, it refers to the effects at the table's columns of Z, not at centred columns."""
+        """Whether a prior of Psi refers to the effects at the table's columns of Z instead of centred columns."""
         return False
 
     def moved(self, C: Array) -> CovariancePrior:
-        """The prior of C^-1 S C^-T, C (d, d), which priors with `at_origin` must have (`bayesimp.priors.centred`)."""
+        """The prior of C^-1 S C^-T, C (d, d), required of priors with `at_origin` (`bayesimp.priors.centred`)."""
         raise TypeError(self)
 
     def squares_at_origin(self) -> Array | None:
-        """(d, d) sum of squares that the prior adds to that of effects at the table's origin; None if it adds none."""
+        """(d, d) sum of squares that the prior adds to that of the effects at the table's origin; None if it adds
+        none."""
         return None
 
     def variance_law(self) -> Any | None:
-        """For d = 1, the distribution of the variance in SciPy; None if only draws can show it."""
+        """For d = 1, the variance's distribution as a SciPy object; None if only draws are available."""
         return None

@@ -1,4 +1,4 @@
-"""Priors of Psi are those of the effects at centred columns of Z.
+"""Priors of Psi, stated for the effects at centred columns of Z.
 
 The effects b of the table's columns and the effects b_c of the centred columns Z_c = Z C give the same model,
 
@@ -8,8 +8,8 @@ and the prior is that of Psi_c. C = I except that C_0l = -c_l for a column with 
 A centre is the mean of the observed values and stays fixed; products and powers have the columns that they contain
 subtracted (scale/margins.py).
 
-For "year = 2015..2024" the intercept at year 0 is 2019 slopes away from the data, and its variance is 2019^2 times that
-of the slopes. A prior with the scale of the data on *that* intercept, and without information on the correlation, which
+For "year = 2015..2024" the intercept at year 0 is extrapolated over 2019 years, and its variance is 2019^2 times that
+of the slopes. A prior with the scale of the data on *that* intercept, and no information on the correlation, which
 must be -.9999, leaves almost no variance to the slopes (pan, 2l.pan and jomo do this; lme4 has no prior). At the
 centre, the prior is the same for "year" and for "years since 2015", and adding a constant to a predictor changes only
 the reported intercept. Psi is reported at the table's origin, as lme4 prints it.
@@ -40,12 +40,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Centred(CovariancePrior, registered=False):
-    """The prior of C S C' for S ~ `prior`. It is derived from a user's prior and is never stored.
+    """The prior of C S C' for S ~ `prior`; derived from a user's prior and never stored.
 
     Parameters
     ----------
     prior
-        Resolved.
+        The prior at the centre, resolved.
     C
         (d, d), d = r q.
     """
@@ -54,11 +54,11 @@ class Centred(CovariancePrior, registered=False):
     C: Array
 
     def resolve(self, sds: Array, where: str) -> Centred:
-        """The prior itself, which is made from a resolved one."""
+        """The prior itself, which is already resolved."""
         return self
 
     def rescale(self, d: Array) -> Centred:
-        """The same in other units, both in the prior at the centre and in C."""
+        """The prior in other units, both at the centre and in C."""
         return Centred(self.prior.rescale(d), self.C * d / np.asarray(d)[:, None])
 
     def describe(self, names: Sequence[str]) -> str:
@@ -76,7 +76,7 @@ class Centred(CovariancePrior, registered=False):
 
     @property
     def no_draws(self) -> str:
-        """As of the prior at the centre."""
+        """As for the prior at the centre."""
         return self.prior.no_draws
 
     @property
@@ -85,11 +85,11 @@ class Centred(CovariancePrior, registered=False):
         return self.prior
 
     def at_centre(self, change: Callable[[CovariancePrior], CovariancePrior]) -> Centred:
-        """The prior at the centre changed, C as it was."""
+        """The same C with a changed prior at the centre."""
         return Centred(change(self.prior), self.C)
 
     def moved(self, C: Array) -> CovariancePrior:
-        """The prior of C^-1 S C^-T for the C of this prior, which is the prior at the centre."""
+        """The prior of C^-1 S C^-T for this prior's own C, which is the prior at the centre."""
         assert np.array_equal(C, self.C), "a prior is moved to the centre at which it is stated"
         return self.prior
 
@@ -111,7 +111,7 @@ class Centred(CovariancePrior, registered=False):
 
 
 def centring(centre: ArrayLike, intercept: int) -> Array:
-    """C (q, q) of the module from centres (q,); `intercept` is its place among the columns of Z, or -1."""
+    """C (q, q) of the module from centres (q,); `intercept` is the position of the intercept in Z, or -1."""
     centre = np.asarray(centre, dtype=float)
     C = np.eye(len(centre))
     if intercept >= 0:
@@ -120,14 +120,14 @@ def centring(centre: ArrayLike, intercept: int) -> Array:
 
 
 def centres(C: Array, names: Sequence[str]) -> dict[str, float]:
-    """Columns from which only a constant is subtracted, with it.
+    """The columns from which only a constant is subtracted, with that constant.
 
     Parameters
     ----------
     C
-        (d, d) or (q, q), effects of centred columns to those of the table's.
+        (d, d) or (q, q), from effects of centred columns to those of the table's columns.
     names
-        Its columns, ``"x"`` or ``"y:x"``; those of several responses are named once.
+        Its columns, ``"x"`` or ``"y:x"``; names shared by several responses appear once.
     """
     found: dict[str, float] = {}
     for j in np.flatnonzero((C != 0).sum(axis=0) == 2):
@@ -176,5 +176,5 @@ def of_all(C: Array, d: int) -> Array:
 def _centre(C: Array, names: Sequence[str]) -> str:
     """The effects to which a prior refers: "at year = 2019.5"."""
     at = ", ".join(f"{name} = {value:.6g}" for name, value in centres(C, names).items())
-    more = "products and powers less what they contain" if np.any((C != 0).sum(axis=0) > 2) else ""
+    more = "products and powers minus the columns they contain" if np.any((C != 0).sum(axis=0) > 2) else ""
     return " and ".join(text for text in (at and f"at {at}", more and f"of {more}") if text)

@@ -31,7 +31,7 @@ class CoefficientPrior(Prior, registered=False):
     Attributes
     ----------
     in_predictor_units
-        Whether the numbers refer to predictors with mean 0 and sd 1, and thus depend on the data.
+        Whether the numbers refer to predictors with mean 0 and sd 1 and therefore depend on the data.
     follows_mean
         Whether the prior of a count's intercept is centred at the log of the count's mean.
     """
@@ -41,7 +41,7 @@ class CoefficientPrior(Prior, registered=False):
 
     @property
     def is_proper(self) -> bool:
-        """Whether the prior is a distribution, so that coefficients without data have a proper posterior."""
+        """Whether the prior is proper, so that coefficients without data have a proper posterior."""
         return True
 
     @property
@@ -60,8 +60,8 @@ class CoefficientPrior(Prior, registered=False):
         Parameters
         ----------
         scale
-            Has T (p, p), s (r,) and working_beta, with beta = T beta_w diag(s) up to a constant (joint/scale.py,
-            fcs/scale.py).
+            A record with T (p, p), s (r,) and working_beta, with beta = T beta_w diag(s) up to a constant
+            (joint/scale.py, fcs/scale.py).
         r
             Number of responses or linear predictors.
         where
@@ -79,9 +79,9 @@ class CoefficientPrior(Prior, registered=False):
         Raises
         ------
         SpecificationError
-            The prior has no power.
+            The power of the prior is not defined.
         """
-        raise SpecificationError(f"{type(self).__name__} has no `powered`: its power is not known.")
+        raise SpecificationError(f"{type(self).__name__} has no `powered`, so its powers are not known.")
 
     def latent_precision(
         self, scale: Any, r: int, G: Array, intercept: int, where: str
@@ -91,9 +91,9 @@ class CoefficientPrior(Prior, registered=False):
         Parameters
         ----------
         G
-            (p, p), G beta_w the coefficients of standardised columns, to which `in_predictor_units` refers.
+            (p, p); G beta_w are the coefficients of standardised columns, to which `in_predictor_units` refers.
         intercept
-            Its place among them, or -1.
+            Position of the intercept among them, or -1.
         """
         return self.precision(scale, r, where)
 
@@ -108,11 +108,11 @@ class CoefficientPrior(Prior, registered=False):
 
     @abstractmethod
     def distribution(self, p: int, r: int, dims: tuple[str, str]) -> Any:
-        """The variable "beta" (p, r) of the PyMC model whose context is open."""
+        """The variable "beta" (p, r) of the currently open PyMC model."""
 
     @abstractmethod
     def density(self, p: int, r: int) -> BetaDensity:
-        """beta (p, r) -> log density and its derivative (p, r)."""
+        """The function beta (p, r) -> log density, its derivative (p, r)."""
 
     @abstractmethod
     def on_working(self, scale: Any, r: int) -> CoefficientPrior:
@@ -124,7 +124,7 @@ class CoefficientPrior(Prior, registered=False):
         Parameters
         ----------
         scale
-            Has `intercept`, the place of the intercept, and `marginal_beta` (fcs/scale.py).
+            A record with `intercept`, the position of the intercept, and `marginal_beta` (fcs/scale.py).
         shape
             (p, r).
         intercept
@@ -137,12 +137,12 @@ class CoefficientPrior(Prior, registered=False):
         return self
 
     def without_contextual(self) -> CoefficientPrior:
-        """The prior that replaces this one in models that have no contextual effects (priors/contextual.py)."""
+        """The prior that replaces this one in models without contextual effects (priors/contextual.py)."""
         return self
 
     @property
     def shrinks_contextual(self) -> bool:
-        """Whether the coefficients of cluster means have a prior by which few clusters can carry them."""
+        """Whether coefficients of cluster means have a prior that keeps them estimable with few clusters."""
         return False
 
 
@@ -163,7 +163,7 @@ class Flat(CoefficientPrior):
         return True
 
     def powered(self, power: float) -> Flat:
-        """The same: it is constant."""
+        """The prior itself, which is constant."""
         return self
 
     def describe(self, names: Sequence[str]) -> str:
@@ -186,7 +186,7 @@ class Flat(CoefficientPrior):
         return pm.Flat("beta", dims=dims)
 
     def density(self, p: int, r: int) -> BetaDensity:
-        """Log density and gradient, both zero."""
+        """A function that returns zero log density and zero gradient."""
         return lambda beta: (0.0, 0.0)
 
     def on_working(self, scale: Any, r: int) -> Flat:
@@ -223,13 +223,13 @@ class Normal(CoefficientPrior):
         Raises
         ------
         ValueError
-            They do not broadcast to it.
+            Mean or sd does not broadcast to the shape.
         """
         mean, sd = (np.broadcast_to(np.asarray(x, dtype=float), shape).copy() for x in (self.mean, self.sd))
         return mean, sd
 
     def powered(self, power: float) -> Normal:
-        """sd / sqrt(a)."""
+        """The prior with sd / sqrt(a)."""
         return replace(self, sd=np.asarray(self.sd) / np.sqrt(power))
 
     def describe(self, names: Sequence[str]) -> str:
@@ -265,7 +265,7 @@ class Normal(CoefficientPrior):
         return pm.Normal("beta", *self.entries((p, r)), dims=dims)
 
     def density(self, p: int, r: int) -> BetaDensity:
-        """Log density of beta (p, r) and its gradient, as a function."""
+        """The function beta (p, r) -> log density, its gradient (p, r)."""
         mean, sd = self.entries((p, r))
         constant = -float(np.log(sd).sum()) - 0.5 * p * r * LOG_2PI
 
@@ -283,16 +283,17 @@ class Normal(CoefficientPrior):
 
 @dataclass(frozen=True)
 class Weak(CoefficientPrior):
-    """Weak normal priors on the coefficients of generalised models, for predictors in any units.
+    """Weak normal priors on the coefficients of generalised models, whatever the units of the predictors.
 
-    The prior refers to the coefficients of predictors with mean 0 and standard deviation 1; for a product or a power, of
-    its residual on its parts, so that the origin does not matter (`bayesimp.scale.margins`). It keeps coefficients finite
-    when a predictor separates the values of a binary variable, where the likelihood alone has no maximum.
+    The prior refers to the coefficients of predictors with mean 0 and standard deviation 1; for a product or a power, to
+    the coefficient of its residual on its parts, so that the origin does not matter (`bayesimp.scale.margins`). The prior
+    keeps coefficients finite when a predictor separates the values of a binary variable, where the likelihood alone has
+    no maximum.
 
     Parameters
     ----------
     sd
-        Prior sd of a coefficient. At 2.5, one sd of the prior is an odds ratio of 12 per sd of the predictor.
+        Prior sd of a coefficient. At 2.5, one prior sd is an odds ratio of 12 per sd of the predictor.
     intercept
         Prior sd of the intercept, centred at 0 for the logit and probit links and at the log of the mean for a log link.
     """
@@ -309,15 +310,15 @@ class Weak(CoefficientPrior):
         positive(self.intercept, "Weak: intercept")
 
     def powered(self, power: float) -> Weak:
-        """sd / sqrt(a) of all coefficients."""
+        """The prior with sd / sqrt(a) for all coefficients."""
         return Weak(self.sd / np.sqrt(power), self.intercept / np.sqrt(power))
 
     def describe(self, names: Sequence[str]) -> str:
         """Both standard deviations in words."""
-        return f"normal, sd {self.sd:g} for a predictor of sd 1, {self.intercept:g} for the intercept"
+        return f"normal, sd {self.sd:g} for a predictor with sd 1, {self.intercept:g} for the intercept"
 
     def standard_deviations(self, p: int, r: int, intercept: int) -> Array:
-        """(p, r) of coefficients of standardised predictors; intercept: its row, or -1."""
+        """(p, r) prior sd of the coefficients of standardised predictors; intercept: row of the intercept, or -1."""
         sd = np.full((p, r), self.sd)
         if intercept >= 0:
             sd[intercept] = self.intercept
@@ -344,7 +345,7 @@ class Weak(CoefficientPrior):
     @property
     def no_draws(self) -> str:
         """Why there are no draws, for messages."""
-        return "its prior is in units of the predictors"
+        return "its prior is stated in units of the predictors"
 
     def distribution(self, p: int, r: int, dims: tuple[str, str]) -> Any:
         """Raise `SpecificationError`: the units of the predictors are not known here."""
@@ -356,8 +357,8 @@ class Weak(CoefficientPrior):
 
     def _without_scale(self, what: str) -> str:
         return (
-            f"priors.Weak() refers to standardised predictors, and {what} of unscaled columns needs numbers in "
-            "their units: give priors.Normal(mean, sd)."
+            f"priors.Weak() refers to standardised predictors, but {what} of unscaled columns needs numbers in "
+            "their units: use priors.Normal(mean, sd)."
         )
 
     def on_working(self, scale: Any, r: int) -> Normal:
@@ -366,7 +367,7 @@ class Weak(CoefficientPrior):
         return Normal(np.zeros((p, r)), self.standard_deviations(p, r, getattr(scale, "intercept", 0)))
 
     def on_data(self, scale: Any, shape: tuple[int, int], intercept: float) -> Normal:
-        """The normal prior in the units of the data, its mean at the given intercept."""
+        """The normal prior in the units of the data, centred at the given intercept."""
         mean, sd = np.zeros(shape), self.standard_deviations(*shape, scale.intercept)
         if scale.intercept >= 0:
             mean[scale.intercept] = intercept

@@ -1,4 +1,4 @@
-"""The contract of a prior of each variance of a diagonal matrix, inside `bayesimp.priors.diagonal.Diagonal`."""
+"""The contract of a prior on each variance of a diagonal matrix, inside `bayesimp.priors.diagonal.Diagonal`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ComponentPrior(Prior, registered=False):
-    """Prior of each variance of a diagonal matrix, as `Diagonal` takes it; S_11, ..., S_dd are independent."""
+    """Prior on each variance of a diagonal matrix, as accepted by `Diagonal`; S_11, ..., S_dd are independent."""
 
     @abstractmethod
     def resolve_components(self, sds: Array, where: str) -> Self:
@@ -45,7 +45,7 @@ class ComponentPrior(Prior, registered=False):
 
     @abstractmethod
     def component_distribution(self, name: str, dims: tuple[str, ...]) -> Any:
-        """The variances (d,), from variables ``<name>_...`` with these dimensions in the open PyMC model."""
+        """The variances (d,), built from variables ``<name>_...`` with these dimensions in the open PyMC model."""
 
     @abstractmethod
     def component_density(self, d: int) -> CovarianceDensity:
@@ -60,13 +60,13 @@ class ComponentPrior(Prior, registered=False):
         return None
 
     def component_elements(self, d: int) -> Elements | None:
-        """The same of the diagonal matrix for the element-wise steps; see `CovariancePrior.elements`."""
+        """The prior of the diagonal matrix for element-wise steps; see `CovariancePrior.elements`."""
         return None
 
     def component_entries_logp(self, log_s: Any, free: NDArray[np.int64]) -> Any:
-        """log p of the free log standard deviations, in PyTensor; see `CovariancePrior.entries_logp`."""
+        """log p of the free log standard deviations, as a PyTensor expression; see `CovariancePrior.entries_logp`."""
         raise SpecificationError(
-            f"{type(self).__name__} has no `component_entries_logp`: it cannot be the prior where variances are fixed."
+            f"{type(self).__name__} has no `component_entries_logp`, so it cannot be the prior where variances are fixed."
         )
 
     @property

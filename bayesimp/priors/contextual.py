@@ -1,4 +1,4 @@
-"""`Contextual`: the prior of the coefficients of cluster means in conditional models."""
+"""`Contextual`: a prior on the coefficients of cluster means in conditional models."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Contextual(CoefficientPrior):
-    """Contextual effects are normal around zero, with the scale that a joint model implies.
+    """Normal prior on contextual effects, centred at zero, with the scale that a joint model implies.
 
-    A conditional model with a predictor x and its cluster mean has the coefficient beta_w within clusters and
+    A conditional model with a predictor x and its cluster mean has coefficient beta_w within clusters and
     beta_w + gamma between them; gamma is the contextual effect. If the joint model of y and x has the covariances
     ((p11, p12), (p12, p22)) between clusters and s within them, then for clusters of n rows (Kunkel & Kaizar 2017, eq. 7
     and 13)
 
         beta_w + gamma = (p12 + s12/n) / (p22 + s22/n),    |beta_w + gamma| <= sd_i(ybar_i) / sd_i(xbar_i)
 
-    because no covariance exceeds the product of the standard deviations. That gives gamma its scale:
+    because no covariance exceeds the product of the standard deviations. This sets the scale of gamma:
 
         gamma ~ N(0, (scale sd_i(ybar_i) / sd_i(xbar_i))^2),     independently for each mean
 
-    with the standard deviations of the observed cluster means. The smaller `scale`, the closer to a model without the
-    mean; the larger, the closer to a flat prior, which few clusters cannot carry. A correlation that is uniform on
-    (-1, 1), as under the default prior of Psi, has sd 1/sqrt(3) = 0.58. What other scales do with 6 to 35 clusters is in
-    benchmarks/CONTEXTUAL.md.
+    with the standard deviations of the observed cluster means. The smaller `scale` is, the closer the prior is to a model
+    without the mean; the larger it is, the closer to a flat prior, which a few clusters cannot support. A correlation
+    uniform on (-1, 1), as under the default prior of Psi, has sd 1/sqrt(3) = 0.58. Results of other scales with 6 to 35
+    clusters are in benchmarks/CONTEXTUAL.md.
 
-    It applies to cluster means whose own variables are predictors too, in conditional models of normal variables with
-    random intercepts, whether FCS added them or a formula names them. Other coefficients and other models have the prior
-    `others` alone; so have joint models, which have no such coefficients.
+    The prior applies to cluster means whose variables are predictors as well, in conditional models of normal variables
+    with random intercepts, whether FCS added them or a formula names them. Other coefficients and other models have the
+    prior `others` alone, as do joint models, which have no such coefficients.
 
     Parameters
     ----------
     scale
         Prior sd of a contextual effect in units of that bound; positive.
     others
-        Prior of all coefficients; that of contextual effects is multiplied by it.
+        Prior of all coefficients; for contextual effects it is multiplied by the normal prior above.
     """
 
     INNER: ClassVar[Mapping[str, tuple[type, ...]]] = {"others": (CoefficientPrior,)}
@@ -64,31 +64,32 @@ class Contextual(CoefficientPrior):
         positive(self.scale, "Contextual: scale")
         if not isinstance(self.others, CoefficientPrior) or isinstance(self.others, Contextual):
             raise SpecificationError(
-                f"Contextual: others is the prior of the other coefficients, Flat, Normal or Weak; got {self.others!r}."
+                "Contextual: others must be a prior of the other coefficients (Flat, Normal or Weak), got "
+                f"{self.others!r}."
             )
 
     @property
     def is_proper(self) -> bool:
-        """Whether the prior of the other coefficients is a distribution."""
+        """Whether the prior of the other coefficients is proper."""
         return self.others.is_proper
 
     @property
     def shrinks_contextual(self) -> bool:
-        """True: it has the scale that a joint model implies."""
+        """True: contextual effects have the scale that a joint model implies."""
         return True
 
     @property
     def in_predictor_units(self) -> bool:  # type: ignore[override]
-        """As the prior of the other coefficients."""
+        """As for the prior of the other coefficients."""
         return self.others.in_predictor_units
 
     @property
     def follows_mean(self) -> bool:  # type: ignore[override]
-        """As the prior of the other coefficients."""
+        """As for the prior of the other coefficients."""
         return self.others.follows_mean
 
     def powered(self, power: float) -> Contextual:
-        """scale / sqrt(a), and the power of the prior of the others."""
+        """The prior with scale / sqrt(a), and the powered prior of the other coefficients."""
         return Contextual(self.scale / np.sqrt(power), self.others.powered(power))
 
     def describe(self, names: Sequence[str]) -> str:
@@ -101,7 +102,8 @@ class Contextual(CoefficientPrior):
         return np.full((len(scale.T), r), np.inf) if bounds is None else self.scale * np.asarray(bounds)
 
     def precision(self, scale: Any, r: int, where: str) -> tuple[Array, Array]:
-        """Q0 (r p, r p) and t0 (r p,) of vec(beta_w): those of the other prior, and of the contextual effects."""
+        """Q0 (r p, r p) and t0 (r p,) of vec(beta_w): those of the other coefficients' prior plus those of the contextual
+        effects."""
         Q0, t0 = self.others.precision(scale, r, where)
         sd = self.standard_deviations(scale, r)
         return (
@@ -117,14 +119,14 @@ class Contextual(CoefficientPrior):
     @property
     def no_draws(self) -> str:
         """Why there are no draws, for messages."""
-        return "its prior is in units of the cluster means of a table"
+        return "its prior is stated in units of the cluster means of a table"
 
     def distribution(self, p: int, r: int, dims: tuple[str, str]) -> Any:
-        """That of the other coefficients: models made from arrays have no cluster means that were added."""
+        """The variable of the other coefficients' prior: models made from arrays have no added cluster means."""
         return self.others.distribution(p, r, dims)
 
     def density(self, p: int, r: int) -> BetaDensity:
-        """That of the other coefficients, likewise."""
+        """The density of the other coefficients' prior, for the same reason."""
         return self.others.density(p, r)
 
     def on_working(self, scale: Any, r: int) -> CoefficientPrior:
@@ -144,7 +146,7 @@ class Contextual(CoefficientPrior):
         return Normal(mean[:, 0], sd[:, 0]) if shape[1] == 1 else Normal(mean, sd)
 
     def for_generalised(self) -> CoefficientPrior:
-        """The prior of the other coefficients: it is defined for normal variables only."""
+        """The prior of the other coefficients, because contextual priors exist for normal variables only."""
         return self.others.for_generalised()
 
     def without_contextual(self) -> CoefficientPrior:
@@ -154,10 +156,10 @@ class Contextual(CoefficientPrior):
 
 @dataclass(frozen=True)
 class PartlyFlat(Normal, registered=False):
-    """Independent normal priors; coefficients whose sd is inf have a flat one."""
+    """Independent normal priors, flat for coefficients whose sd is inf."""
 
     def __post_init__(self) -> None:
-        pass  # infinite standard deviations are what it is for
+        pass  # infinite standard deviations are allowed
 
     @property
     def is_proper(self) -> bool:
@@ -165,7 +167,7 @@ class PartlyFlat(Normal, registered=False):
         return False
 
     def describe(self, names: Sequence[str]) -> str:
-        """Standard deviations of the coefficients that have any, by name, in words."""
+        """The finite standard deviations in words, with the names of their coefficients."""
         sd = np.reshape(self.sd, (len(names), -1))
         each = [
             f"{name} {' and '.join(f'{x:.3g}' for x in row)}"
@@ -174,7 +176,8 @@ class PartlyFlat(Normal, registered=False):
         ]
         return f"flat, contextual effects normal, mean 0, sd of {listing(each)}"
 
-    def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> None:  # type: ignore[override]
+    # type: ignore[override]
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> None:
         """None: a flat prior has no draws."""
         return None
 

@@ -1,8 +1,8 @@
-"""Log densities of priors on a covariance matrix, on the free parameters in which NUTS moves.
+"""Log densities of priors on a covariance matrix, in terms of the free parameters that NUTS samples.
 
-Each has a `size`. Called with that many free parameters, it returns S, log p(S) + log |Jacobian|, and a function that
-takes d/dS of the rest of the log density to d/dfree of the whole. `free` is the inverse. The work is done by kernels
-(`bayesimp.kernels.covariance`), so nothing is compiled here, and chains in several threads can share a density.
+Each density has a `size`. Called with that many free parameters, it returns S, log p(S) + log |Jacobian|, and a function
+that maps d/dS of the rest of the log density to d/dfree of the whole. `free` is the inverse map. The work is done by
+kernels (`bayesimp.kernels.covariance`), so nothing is compiled here, and chains in several threads can share a density.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class CovarianceDensity(Protocol):
         """Number of free parameters."""
 
     def __call__(self, free: Array) -> tuple[Array, float, Callable[[Array], Array]]:
-        """S (d, d); log density with the Jacobian; the function from d/dS (d, d) of the rest to d/dfree (size,)."""
+        """S (d, d), the log density with the Jacobian, and the map from d/dS (d, d) of the rest to d/dfree (size,)."""
 
     def free(self, S: Array) -> Array:
         """The free parameters (size,) of S (d, d)."""
@@ -42,7 +42,7 @@ class CovarianceDensity(Protocol):
 
 @dataclass(frozen=True)
 class MatrixDensity:
-    """Density of a full matrix, on the free parameters of its precision or of the matrix itself.
+    """Density of a full matrix in the free parameters of its precision or of the matrix itself.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class MatrixDensity:
 
 @dataclass(frozen=True)
 class DiagonalDensity:
-    """Density of a diagonal matrix, on log standard deviations, or on log variances if these are inverse-gamma.
+    """Density of a diagonal matrix in log standard deviations, or in log variances if these are inverse-gamma.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class DiagonalDensity:
         return np.log(np.diagonal(S)) / self.power
 
     def log_density(self, S: Array) -> float:
-        """log p(s): without the Jacobian of log s, and with that of s^2, 2 s, where variances have the prior."""
+        """log p(s), without the Jacobian of log s, and with the Jacobian 2 s of s^2 if the prior is on variances."""
         free = self.free(S)
         log_p = self(free)[1] - free.sum()
         return float(log_p if self.power == 2 else log_p + (np.log(2) + 0.5 * free).sum())
@@ -145,5 +145,5 @@ class KnownDensity:
         return np.zeros(0)
 
     def log_density(self, S: Array) -> float:
-        """0: nothing is unknown."""
+        """0, because nothing is unknown."""
         return 0.0

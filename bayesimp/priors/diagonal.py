@@ -26,13 +26,13 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Diagonal(CovariancePrior):
-    """Independent components; for Psi with slopes, independent at centred columns of Z.
+    """Covariance matrix with independent components; for Psi with slopes, independent at centred columns of Z.
 
     Parameters
     ----------
     variances
-        A prior on each standard deviation, or an inverse-Wishart read in one dimension, IW(nu, v) =
-        InvGamma(nu/2, 1/(2v)), with v a number or one for each component.
+        A prior on each standard deviation, or a one-dimensional inverse-Wishart, IW(nu, v) =
+        InvGamma(nu/2, 1/(2v)), with v a number or one number per component.
     """
 
     INNER: ClassVar[Mapping[str, tuple[type[Prior], ...]]] = {"variances": (ScalePrior, ComponentPrior)}
@@ -41,7 +41,7 @@ class Diagonal(CovariancePrior):
     variances: ComponentPrior = field(default_factory=HalfT)
 
     def resolve(self, sds: Array, where: str) -> Diagonal:
-        """The same with every variance's prior explicit; see `CovariancePrior.resolve`."""
+        """The prior with every variance's prior explicit; see `CovariancePrior.resolve`."""
         if not isinstance(self.variances, ComponentPrior):
             raise SpecificationError(
                 f"{self!r} is not a prior on a covariance matrix ({where}); variances must be HalfT, HalfNormal, "
@@ -54,7 +54,7 @@ class Diagonal(CovariancePrior):
         return Diagonal(self.variances.rescale_components(d))
 
     def describe(self, names: Sequence[str]) -> str:
-        """The text "diagonal, " and the prior of the variances in words."""
+        """The text "diagonal, " followed by the prior of the variances in words."""
         return f"diagonal, {self.variances.describe_components(names)}"
 
     def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
@@ -80,7 +80,7 @@ class Diagonal(CovariancePrior):
         return None if made is None else Diagonal(made)
 
     def elements(self, d: int) -> Elements | None:
-        """The variances' prior where some are fixed, for element-wise steps, or None."""
+        """The prior of the variances when some are fixed, for element-wise steps, or None."""
         return self.variances.component_elements(d)
 
     def entries_logp(self, S: Any, R: Any, log_s: Any, free: NDArray[np.int64]) -> Any:
@@ -93,7 +93,7 @@ class Diagonal(CovariancePrior):
         return False
 
     def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
-        """A Deterministic (d, d) of the variances."""
+        """A Deterministic (d, d) with the variances on its diagonal."""
         import pymc as pm
 
         variances = self.variances.component_distribution(name, dims[:1])

@@ -23,12 +23,12 @@ def draw_covariance(rng: np.random.Generator, prior: CovariancePrior, d: int, si
         The prior is improper.
     """
     if not prior.is_proper(d):
-        raise SpecificationError(f"There is nothing to draw from an improper prior: {prior!r}.")
+        raise SpecificationError(f"An improper prior cannot be drawn from: {prior!r}.")
     return prior.draw(rng, d, size)
 
 
 def is_proper(prior: CovariancePrior, d: int) -> bool:
-    """Whether a resolved prior of a (d, d) matrix is a distribution, so that it can be drawn from."""
+    """Whether a resolved prior of a (d, d) matrix is proper, so that it can be drawn from."""
     return prior.is_proper(d)
 
 

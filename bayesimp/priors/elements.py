@@ -1,7 +1,7 @@
-"""A prior of a covariance matrix S (d, d) given that some entries are fixed, which joint models on latent normals need.
+"""A prior of a covariance matrix S (d, d) given that some entries are fixed, as joint models of latent normals need it.
 
 With s_k = S_kk^1/2 and R the correlations, it is the density of (log s, R) on the free entries, up to a constant, for R
-positive definite. A prior has it twice: as numbers for the element-wise steps of `bayesimp.kernels.latent.residual`
+positive definite. A prior provides it twice: as numbers for the element-wise steps of `bayesimp.kernels.latent.residual`
 (`CovariancePrior.elements`), and as a PyTensor expression (`CovariancePrior.entries_logp`).
 """
 
@@ -18,22 +18,22 @@ Array = NDArray[np.float64]
 
 
 class Elements(NamedTuple):
-    """A prior as the element-wise steps read it; `bayesimp.kernels.latent.residual` has the density of each kind.
+    """A prior as read by the element-wise steps; `bayesimp.kernels.latent.residual` has the density of each kind.
 
     Attributes
     ----------
     kind
         Code of the density there.
     nu
-        Degrees of freedom, of the matrix or of half-t standard deviations.
+        Degrees of freedom of the matrix or of half-t standard deviations.
     scale
         (d, d) scale matrix as in SciPy; zeros where the kind has none.
     sd
         (d,) scales of standard deviations; ones where the kind has none.
     eta
-        Exponent of |R|, plus 1, of kind SCALES.
+        Exponent of |R| plus 1, for kind SCALES.
     family
-        Code of the distribution of standard deviations (`ScalePrior.family`), of kind SCALES.
+        Code of the distribution of standard deviations (`ScalePrior.family`), for kind SCALES.
     """
 
     kind: int

@@ -1,14 +1,15 @@
-"""Priors from statements about standard deviations and correlations, and from distributions of PreliZ.
+"""Priors from statements about standard deviations and correlations, and from PreliZ distributions.
 
-With q_p the quantile function of the family at scale 1, statements "median m" and "P(s < u) = p" about a standard
+With q_p the quantile function of the family at scale 1, the statements "median m" and "P(s < u) = p" about a standard
 deviation s are two equations,
 
     scale q_0.5(nu) = m,    scale q_p(nu) = u
 
-of which the ratio u / m has nu alone, and is decreasing in it: one root (Brent). Half-normal and exponential have no
-nu, and half-t none if it is given: one statement. Of an inverse gamma variance, s^2 ~ InvGamma(nu/2, 1/(2v)), the
-quantiles of s are square roots. A correlation of a (d, d) matrix under LKJ(eta) is 2 B - 1, B ~ Beta(a, a), a = eta - 1
-+ d/2 (Lewandowski, Kurowicka & Joe 2009, sec. 3.2), so that P(|r| < u) = p has one root eta too.
+The ratio u / m depends on nu alone and decreases in it, so nu is a root found by Brent's method. Half-normal and
+exponential distributions have no nu, and half-t has none left if it is given: one statement suffices. For an inverse
+gamma variance, s^2 ~ InvGamma(nu/2, 1/(2v)), the quantiles of s are square roots. A correlation of a (d, d) matrix under
+LKJ(eta) is 2 B - 1, B ~ Beta(a, a), a = eta - 1 + d/2 (Lewandowski, Kurowicka & Joe 2009, sec. 3.2), so
+P(|r| < u) = p determines eta, again as a root.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from bayesimp.priors.scales import Exponential, HalfNormal, HalfT, ScalePrior
 __all__ = ["elicit", "from_preliz"]
 
 FAMILIES = ("half-t", "huang-wand", "half-normal", "exponential", "inverse-gamma", "lkj")
-NU = (0.1, 1e4)  # degrees of freedom looked at; from the last a half-t is half-normal to three figures
+NU = (0.1, 1e4)  # degrees of freedom searched; at the largest a half-t equals a half-normal to three figures
 ETA = 1e6
 
 
@@ -45,7 +46,7 @@ def elicit(
     d: int = 2,
     sd: ScalePrior | None = None,
 ) -> Prior:
-    """The prior that says what you believe about a standard deviation, or about a correlation.
+    """The prior that expresses a belief about a standard deviation or a correlation.
 
     Parameters
     ----------
@@ -53,13 +54,13 @@ def elicit(
         ``"half-t"`` (for `LKJ` and `Diagonal`), ``"huang-wand"`` (a half-t on every standard deviation of a matrix),
         ``"half-normal"``, ``"exponential"``, ``"inverse-gamma"`` (an `InverseWishart` on every variance), ``"lkj"``.
     median
-        The standard deviation is as likely above as below it, in the units of the data.
+        Median of the standard deviation, in the units of the data.
     upper
-        The standard deviation is below it with probability `level`; of ``"lkj"``, the absolute value of each correlation.
+        Bound below which the standard deviation (for ``"lkj"``, each absolute correlation) lies with probability `level`.
     level
-        Of `upper`, above 1/2.
+        Probability of `upper`, above 1/2.
     nu
-        Degrees of freedom of a half-t, where only one of `median` and `upper` is given; 3 for ``"half-t"``, 2 for
+        Degrees of freedom of a half-t if only one of `median` and `upper` is given; 3 for ``"half-t"``, 2 for
         ``"huang-wand"`` by default.
     d
         Size of the matrix, for ``"lkj"``.
@@ -73,13 +74,13 @@ def elicit(
     Raises
     ------
     SpecificationError
-        Too few or too many statements for the family, or statements that none of its members fulfils; the message says
-        which family does.
+        Too few or too many statements for the family, or statements that no member of the family satisfies; the message
+        says which family does.
 
     Examples
     --------
     >>> from bayesimp import priors as pr
-    >>> pr.elicit("half-t", median=2, upper=10)      # studies differ by about 2, hardly by 10    # doctest: +ELLIPSIS
+    >>> pr.elicit("half-t", median=2, upper=10)      # studies differ by about 2, rarely by 10    # doctest: +ELLIPSIS
     HalfT(scale=2.48..., times_sd=None, nu=2.15...)
     >>> model.with_priors(pr.Priors(Psi=pr.Diagonal(pr.elicit("half-t", median=2, upper=10))))    # doctest: +SKIP
     """
@@ -92,7 +93,7 @@ def elicit(
     }
     if len(said) == 2 and said["upper"] <= said["median"]:
         raise SpecificationError(
-            f"elicit: upper = {said['upper']:g} must be above median = {said['median']:g}."
+            f"elicit: upper = {said['upper']:g} must exceed median = {said['median']:g}."
         )
     if family == "lkj":
         return LKJ(_eta(said, level, d), HalfT() if sd is None else sd)
@@ -103,7 +104,7 @@ def elicit(
     if len(said) == 1:
         nu = (3.0 if family == "half-t" else 2.0) if nu is None else number(nu, "nu", 0.0)
     elif nu is not None:
-        raise SpecificationError(f"elicit: {family} with nu={nu:g} takes one of median= and upper=.")
+        raise SpecificationError(f"elicit: {family} with nu={nu:g} takes either median= or upper=, not both.")
     degrees = _degrees(said, level, _half_t) if nu is None else float(nu)
     scale = _scale(said, level, lambda p: _half_t(p, degrees))
     return HalfT(scale, nu=degrees) if family == "half-t" else HuangWand(scale, nu=degrees)
@@ -116,12 +117,12 @@ def _half_t(p: float, nu: float) -> float:
 
 def _root_inverse_gamma(p: float, nu: float) -> float:
     """Quantile of s, s^2 ~ InvGamma(nu/2, 1)."""
-    with np.errstate(divide="ignore"):  # infinite for few degrees of freedom, which a search passes
+    with np.errstate(divide="ignore"):  # infinite for few degrees of freedom, which the search visits
         return float(np.sqrt(stats.invgamma(nu / 2).ppf(p)))
 
 
 def _scale(said: dict[str, float], level: float, quantile: Callable[[float], float]) -> float:
-    """The scale that fulfils the first of the statements."""
+    """The scale that satisfies the first statement."""
     name, value = next(iter(said.items()))
     return value / quantile(0.5 if name == "median" else level)
 
@@ -129,7 +130,7 @@ def _scale(said: dict[str, float], level: float, quantile: Callable[[float], flo
 def _one_number(family: str, said: dict[str, float], level: float) -> ScalePrior:
     if len(said) != 1:
         raise SpecificationError(
-            f"elicit: {family} has one number, so one of median= and upper= says it; got {len(said)}. "
+            f"elicit: {family} has one parameter and takes either median= or upper=; got {len(said)} statements. "
             "'half-t' takes both."
         )
     law = stats.halfnorm if family == "half-normal" else stats.expon
@@ -140,7 +141,7 @@ def _one_number(family: str, said: dict[str, float], level: float) -> ScalePrior
 def _inverse_gamma(said: dict[str, float], level: float, nu: float | None) -> InverseWishart:
     if len(said) + (nu is not None) != 2:
         raise SpecificationError(
-            "elicit: inverse-gamma has two numbers: give median= and upper=, or one of them and nu=."
+            "elicit: inverse-gamma has two parameters: give median= and upper=, or one of them and nu=."
         )
     degrees = _degrees(said, level, _root_inverse_gamma) if nu is None else number(nu, "nu", 0.0)
     scale = _scale(said, level, lambda p: _root_inverse_gamma(p, degrees))
@@ -148,11 +149,9 @@ def _inverse_gamma(said: dict[str, float], level: float, nu: float | None) -> In
 
 
 def _degrees(said: dict[str, float], level: float, quantile: Callable[[float, float], float]) -> float:
-    """nu of the ratio of both statements."""
+    """nu from the ratio of the two statements."""
     if len(said) < 2:
-        raise SpecificationError(
-            "elicit: say something about the standard deviation: median=, upper=, or both."
-        )
+        raise SpecificationError("elicit: state median=, upper= or both for the standard deviation.")
     ratio = said["upper"] / said["median"]
 
     def over(log_nu: float) -> float:
@@ -163,17 +162,17 @@ def _degrees(said: dict[str, float], level: float, quantile: Callable[[float, fl
     if over(high) >= 0:
         least = ratio * np.exp(over(high))
         instead = (
-            "'inverse-gamma' takes both"
+            "use 'inverse-gamma', which takes both"
             if quantile is _half_t
-            else "they are nearly one number: priors.Fixed"
+            else "use priors.Fixed, because the two are nearly equal"
         )
         raise SpecificationError(
-            f"elicit: upper / median = {ratio:.3g}, and this family has at least {least:.3g} at level {level:g}. "
+            f"elicit: upper / median = {ratio:.3g}, but in this family it is at least {least:.3g} at level {level:g}. "
             f"Give one of them alone, or {instead}."
         )
     if over(low) <= 0:
         raise SpecificationError(
-            f"elicit: upper / median = {ratio:.3g} asks for fewer than {NU[0]:g} degrees of freedom; take a "
+            f"elicit: upper / median = {ratio:.3g} requires fewer than {NU[0]:g} degrees of freedom; use a "
             "smaller upper."
         )
     return float(np.exp(optimize.brentq(over, low, high, xtol=1e-12)))
@@ -182,8 +181,8 @@ def _degrees(said: dict[str, float], level: float, quantile: Callable[[float, fl
 def _eta(said: dict[str, float], level: float, d: int) -> float:
     if set(said) != {"upper"} or not said["upper"] < 1 or isinstance(d, bool) or int(d) != d or d < 2:
         raise SpecificationError(
-            "elicit: lkj takes upper=, below 1, which absolute correlations stay under with probability level=, and d=, "
-            "the size of the matrix, from 2."
+            "elicit: lkj takes upper=, below 1, the bound of absolute correlations with probability level=, and d=, "
+            "the size of the matrix, at least 2."
         )
 
     def over(log_eta: float) -> float:
@@ -193,29 +192,29 @@ def _eta(said: dict[str, float], level: float, d: int) -> float:
     low, high = np.log(1e-6), np.log(ETA)
     if over(low) >= 0:
         raise SpecificationError(
-            f"elicit: in a matrix of {d} rows LKJ keeps absolute correlations under {said['upper']:g} with a probability "
-            f"of at least {over(low) + level:.3g}; give a larger level."
+            f"elicit: in a {d} x {d} matrix, LKJ keeps absolute correlations below {said['upper']:g} with a probability "
+            f"of at least {over(low) + level:.3g}; use a larger level."
         )
     if over(high) <= 0:
         raise SpecificationError(
-            f"elicit: upper = {said['upper']:g} is nearly no correlation; priors.Diagonal says none."
+            f"elicit: upper = {said['upper']:g} allows almost no correlation; use priors.Diagonal for none."
         )
     return float(np.exp(optimize.brentq(over, low, high, xtol=1e-12)))
 
 
 def from_preliz(distribution: Any) -> Prior:
-    """The prior that a distribution of PreliZ is, found there by ``maxent``, ``roulette`` or by hand.
+    """A PreliZ distribution, found there by ``maxent``, ``roulette`` or by hand, as a prior.
 
     Parameters
     ----------
     distribution
         HalfStudentT, HalfCauchy, HalfNormal or Exponential of a standard deviation; InverseGamma of a variance; Normal
-        of a coefficient; with all parameters set.
+        of a coefficient. All parameters must be set.
 
     Raises
     ------
     SpecificationError
-        Another distribution, or one without numbers.
+        The distribution is another one, or has unset parameters.
 
     Examples
     --------
@@ -232,9 +231,7 @@ def from_preliz(distribution: Any) -> Prior:
     }
     kind = type(distribution).__name__
     if kind not in made or not hasattr(distribution, "params_dict"):
-        raise SpecificationError(
-            f"from_preliz takes a distribution of PreliZ ({', '.join(made)}), got {kind}."
-        )
+        raise SpecificationError(f"from_preliz takes a PreliZ distribution ({', '.join(made)}), got {kind}.")
     values = {
         name: float(value) for name, value in (distribution.params_dict or {}).items() if value is not None
     }

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Fixed(CovariancePrior):
-    """A known covariance matrix, (d, d), on the scale of the data; Psi at the table's origin.
+    """A known covariance matrix, (d, d), on the scale of the data; Psi refers to the table's origin.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Fixed(CovariancePrior):
         return f"fixed at {numbers(self.value)}"
 
     def to_power(self, power: float, d: int, where: str) -> Fixed:
-        """The matrix, which is known whatever the power."""
+        """The matrix itself, which is known whatever the power."""
         return self
 
     def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
@@ -89,6 +89,6 @@ class Fixed(CovariancePrior):
         return True
 
     def moved(self, C: Array) -> Fixed:
-        """C^-1 S C^-T, known as well."""
+        """The known matrix C^-1 S C^-T."""
         back = np.linalg.inv(C)
         return Fixed(symmetric(back @ np.asarray(self.value) @ back.T))

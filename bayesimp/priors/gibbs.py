@@ -1,4 +1,4 @@
-"""Priors as Gibbs samplers read them: precision of beta, conjugate updates of covariance matrices."""
+"""Priors as read by Gibbs samplers: precision of beta, conjugate updates of covariance matrices."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def is_conjugate(prior: CovariancePrior) -> bool:
 
 
 def covariance_update(prior: CovariancePrior, d: int) -> CovarianceUpdate:
-    """A prior as the kernels read it.
+    """A prior as read by the kernels.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def check_proper(update: CovarianceUpdate, n: int, d: int, where: str, what: str
     if update.kind == INVERSE_WISHART and not update.nu + n > d - 1:
         raise SpecificationError(
             f"The improper prior on {where} (nu = {update.nu:g}) with {n} {what} leaves an improper posterior: "
-            f"nu + {n} must exceed {d - 1}. Take a larger nu."
+            f"nu + {n} must exceed {d - 1}. Use a larger nu."
         )
 
 

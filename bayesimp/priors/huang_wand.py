@@ -4,7 +4,7 @@
     => sd_k ~ half-t(nu, scale_k); nu = 2: every correlation uniform on (-1, 1)
 
 Use this file as a template for a new prior on a covariance matrix: it defines what `bayesimp.priors.base.CovariancePrior`
-asks for, with its parameters as the fields of a dataclass.
+requires, with the parameters as fields of a dataclass.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class HuangWand(Scaled, CovariancePrior):
         positive(self.nu, "HuangWand: nu")
 
     def resolve(self, sds: Array, where: str) -> HuangWand:
-        """The same with a scale (d,) for each component."""
+        """The prior with an explicit scale (d,) for each component."""
         return self.with_scales(sds)
 
     def rescale(self, d: Array) -> HuangWand:
-        """The same with scales divided by d."""
+        """The prior with scales divided by d."""
         return self.over(d)
 
     def describe(self, names: Sequence[str]) -> str:
@@ -97,7 +97,8 @@ class HuangWand(Scaled, CovariancePrior):
         return Elements(HUANG_WAND, float(self.nu), np.zeros((d, d)), self.scales)
 
     def entries_logp(self, S: Any, R: Any, log_s: Any, free: NDArray[np.int64]) -> Any:
-        """The density of the module, a integrated out: |S|^-(nu+2d)/2 prod_k (nu (S^-1)_kk + 1/scale_k^2)^-(nu+d)/2."""
+        """The density of the module with a integrated out: |S|^-(nu+2d)/2 prod_k (nu (S^-1)_kk +
+        1/scale_k^2)^-(nu+d)/2."""
         import pytensor.tensor as pt
 
         K, logdet = pt.linalg.inv(S), pt.linalg.slogdet(S)[1]

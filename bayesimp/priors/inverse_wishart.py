@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class InverseWishart(CovariancePrior, ComponentPrior):
-    """Inverse-Wishart in the convention of Kunkel & Kaizar: ``scipy.stats.invwishart(df=nu, scale=inv(V))``.
+    """Inverse-Wishart prior in the convention of Kunkel & Kaizar: ``scipy.stats.invwishart(df=nu, scale=inv(V))``.
 
     Parameters
     ----------
@@ -40,15 +40,15 @@ class InverseWishart(CovariancePrior, ComponentPrior):
     V
         Number (times the identity) or (d, d) positive definite matrix, in units of 1 / variance.
     improper
-        Allow nu <= d - 1, where the density has no finite integral, for comparison with software that does so (jomo).
-        The posterior is proper once there are more than d - 1 - nu rows. Gibbs sampling only.
+        Allow nu <= d - 1, for which the density has no finite integral, for comparison with software that allows it
+        (jomo). The posterior is proper if there are more than d - 1 - nu rows. Gibbs sampling only.
     marginal
         ``nu`` refers to each variance; the matrix gets nu + d - 1 degrees of freedom. Then S_kk ~ IW(nu, V_kk) for
         diagonal V and any d (proper for every nu > 0).
     centred
         For Psi with slopes: whether the prior refers to the effects at centred columns of Z (`bayesimp.priors.centred`),
         as all priors of Psi except `Fixed` do. False: it refers to the effects at the table's columns, exactly as in pan
-        and jomo, or for a V that is a guess at the reported Psi.
+        and jomo, or when V is a guess of the reported Psi.
     """
 
     ARRAYS: ClassVar[frozenset[str]] = frozenset({"V"})
@@ -66,20 +66,20 @@ class InverseWishart(CovariancePrior, ComponentPrior):
 
     @property
     def numbers(self) -> tuple[float, Array]:
-        """nu, and V (d, d) or (d,), of a resolved prior."""
+        """nu and V, (d, d) or (d,), of a resolved prior."""
         assert self.nu is not None, "the prior is not resolved"
         return self.nu, np.asarray(self.V, dtype=float)
 
     # --- of a matrix ------------------------------------------------------------------------------
 
     def resolve(self, sds: Array, where: str) -> InverseWishart:
-        """The same with float nu and V (d, d); see `CovariancePrior.resolve`."""
+        """The prior with float nu and V (d, d); see `CovariancePrior.resolve`."""
         d = len(sds)
         nu = float(d if self.nu is None else self.nu + (d - 1 if self.marginal else 0))
         if nu <= d - 1 and not self.improper:
             raise SpecificationError(
                 f"InverseWishart on {where}: nu = {nu:g} is too small for a proper prior on a {d} x {d} "
-                f"matrix; take nu > {d - 1} (nu=None takes {d}), or set improper=True if that is intended."
+                f"matrix. Use nu > {d - 1} (nu=None means {d}), or set improper=True if this is intended."
             )
         V = np.asarray(self.V, dtype=float)
         V = float(V) * np.eye(d) if V.ndim == 0 else V
@@ -87,7 +87,7 @@ class InverseWishart(CovariancePrior, ComponentPrior):
         return InverseWishart(nu, V, self.improper, centred=self.centred)
 
     def rescale(self, d: Array) -> InverseWishart:
-        """The same with D V D."""
+        """The prior with D V D."""
         # S ~ IW(nu, scale V^-1)  =>  D^-1 S D^-1 ~ IW(nu, scale D^-1 V^-1 D^-1), that is V -> D V D
         return replace(self, V=np.asarray(self.V) * np.outer(d, d))
 
@@ -124,7 +124,7 @@ class InverseWishart(CovariancePrior, ComponentPrior):
     def to_power(self, power: float, d: int, where: str) -> InverseWishart | None:
         """For d = 1, IW(a (nu + 1) - 1, V / a)."""
         nu, V = self.numbers
-        if d > 1:  # of each variance, nu - d + 1
+        if d > 1:  # nu of each variance is nu - d + 1
             self.improper or degrees_to_power(nu - d + 1, power, where)
             return None
         made = power * (nu + 1) - 1 if self.improper else degrees_to_power(nu, power, where)
@@ -139,7 +139,8 @@ class InverseWishart(CovariancePrior, ComponentPrior):
         return Elements(INVERSE_WISHART, nu, np.linalg.inv(V), np.ones(d))
 
     def entries_logp(self, S: Any, R: Any, log_s: Any, free: NDArray[np.int64]) -> Any:
-        """The density of the module, with ds_k^2 dS_kj = 2 s_k^(d+1) ds_k dR_kj: (d + 1) log s_k of each free s_k."""
+        """The density of the module, with the Jacobian ds_k^2 dS_kj = 2 s_k^(d+1) ds_k dR_kj: (d + 1) log s_k of each
+        free s_k."""
         import pytensor.tensor as pt
 
         K, logdet = pt.linalg.inv(S), pt.linalg.slogdet(S)[1]
@@ -170,7 +171,7 @@ class InverseWishart(CovariancePrior, ComponentPrior):
 
     @property
     def at_origin(self) -> bool:
-        """Whether the prior is of Psi itself, ``centred=False``."""
+        """Whether the prior is one of Psi itself (``centred=False``)."""
         return not self.centred
 
     def moved(self, C: Array) -> InverseWishart:
@@ -179,7 +180,7 @@ class InverseWishart(CovariancePrior, ComponentPrior):
         return replace(self, V=symmetric(C.T @ np.asarray(self.V) @ C))
 
     def squares_at_origin(self) -> Array | None:
-        """V^-1 (d, d) if the prior is of Psi itself, else None."""
+        """V^-1 (d, d) if the prior is one of Psi itself, else None."""
         return None if self.centred else np.linalg.inv(np.asarray(self.V))
 
     def variance_law(self) -> Any | None:
@@ -192,13 +193,13 @@ class InverseWishart(CovariancePrior, ComponentPrior):
     # --- of each variance, in one dimension: IW(nu, v) = InvGamma(nu/2, 1/(2v)) --------------------
 
     def resolve_components(self, sds: Array, where: str) -> InverseWishart:
-        """The same with float nu and V (d,), one number for each variance."""
+        """The prior with float nu and V (d,), one number per variance."""
         v = vector(self.V, len(sds), f"Diagonal(InverseWishart) on {where}: V")
         positive(v, f"Diagonal(InverseWishart) on {where}: V")
         return InverseWishart(1.0 if self.nu is None else float(self.nu), v)
 
     def rescale_components(self, d: Array) -> InverseWishart:
-        """The same with V d^2."""
+        """The prior with V d^2."""
         return InverseWishart(self.nu, np.asarray(self.V) * d**2)
 
     def describe_components(self, names: Sequence[str]) -> str:

@@ -33,7 +33,7 @@ class LKJ(CovariancePrior):
     Parameters
     ----------
     eta
-        Positive; 1: uniform over correlation matrices.
+        Positive; 1 is uniform over correlation matrices.
     sd
         Prior of the standard deviations: `HalfT`, `HalfNormal` or `Exponential`.
     """
@@ -48,16 +48,16 @@ class LKJ(CovariancePrior):
         positive(self.eta, "LKJ: eta")
 
     def resolve(self, sds: Array, where: str) -> LKJ:
-        """The same with a scale (d,) for each standard deviation."""
+        """The prior with an explicit scale (d,) for each standard deviation."""
         if not isinstance(self.sd, ScalePrior):
             raise SpecificationError(
-                f"LKJ on {where}: sd must be a prior of a standard deviation ({', '.join(names_of(ScalePrior))}), got "
+                f"LKJ on {where}: sd must be a prior on a standard deviation ({', '.join(names_of(ScalePrior))}), got "
                 f"{self.sd!r}."
             )
         return replace(self, sd=self.sd.with_scales(sds))
 
     def rescale(self, d: Array) -> LKJ:
-        """The same with scales divided by d."""
+        """The prior with scales divided by d."""
         return replace(self, sd=self.sd.over(d))
 
     def describe(self, names: Sequence[str]) -> str:
@@ -90,8 +90,8 @@ class LKJ(CovariancePrior):
         eta, sd = power * (self.eta - 1) + 1, self.sd.components_to_power(power, where)
         if d > 1 and eta <= 0:
             raise SpecificationError(
-                f"The prior on {where}, LKJ({self.eta:g}), is improper to the power {power:g}: take a power below "
-                f"{1 / (1 - self.eta):.3g}."
+                f"The prior on {where}, LKJ({self.eta:g}), is improper when raised to the power {power:g}. Use a power "
+                f"below {1 / (1 - self.eta):.3g}."
             )
         return None if sd is None else LKJ(eta if d > 1 else self.eta, sd)
 

@@ -2,9 +2,9 @@
 
     p_a(s, R) ~ p(s, R)^a,    S = diag(s) R diag(s)          Kallioinen, Paananen, Buerkner & Vehtari 2024, eq. 1 and 2
 
-a = 2 lets the prior count twice, a = 1/2 half. The power of a density depends on the variable whose density it is; here
-it is that of standard deviations and correlations, as in `CovariancePrior.log_density`, so that a prior that is flat in
-them stays as it is, and nothing depends on the unit of the data. Members of the same family:
+With a = 2 the prior counts twice, with a = 1/2 half. The power of a density depends on the parametrisation; here
+it is that of standard deviations and correlations, as in `CovariancePrior.log_density`, so a prior that is flat in
+them is unchanged, and nothing depends on the unit of the data. Powers that stay in the family:
 
     half-t(nu, A)       nu_a = a (nu + 1) - 1,  A_a^2 = nu A^2 / nu_a         from (1 + s^2 / (nu A^2))^(-a (nu + 1) / 2)
     half-normal(A)      A_a = A / sqrt(a)
@@ -13,7 +13,7 @@ them stays as it is, and nothing depends on the unit of the data. Members of the
     LKJ(eta)            eta_a = a (eta - 1) + 1
     N(mu, sd^2)         sd_a = sd / sqrt(a)
 
-For d > 1 the powers of inverse-Wishart and Huang-Wand densities belong to no family, and are sampled by NUTS.
+For d > 1 the powers of inverse-Wishart and Huang-Wand densities belong to no known family and are sampled by NUTS.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ def powered(priors: Priors | str, power: float) -> Priors:
     Parameters
     ----------
     priors
-        A record, or the name of a preset.
+        A record or the name of a preset.
     power
-        Positive; 1 changes nothing, 2 lets the prior count twice.
+        Positive; 1 changes nothing, with 2 the prior counts twice.
 
     Raises
     ------
     SpecificationError
-        `power` is not positive, or a prior of coefficients has no power. That a variance's prior becomes improper is said
-        when a model takes it.
+        `power` is not positive, or a prior of coefficients has no power. A variance's prior that becomes improper is
+        reported when a model uses it.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def powered(priors: Priors | str, power: float) -> Priors:
 
 @dataclass(frozen=True)
 class Powered(CovariancePrior):
-    """A prior on a covariance matrix, raised to a power; see the module.
+    """A prior on a covariance matrix, raised to a power; see the module's docstring.
 
     Parameters
     ----------
@@ -97,18 +97,18 @@ class Powered(CovariancePrior):
         positive(self.power, "Powered: power")
         if not isinstance(self.prior, CovariancePrior):
             raise SpecificationError(
-                f"Powered: {self.prior!r} is not a prior on a covariance matrix; `priors.powered` raises all priors of a "
-                "model."
+                f"Powered: {self.prior!r} is not a prior on a covariance matrix; use `priors.powered` to raise all "
+                "priors of a model."
             )
 
     def resolve(self, sds: Array, where: str) -> CovariancePrior:
-        """The member of the same family where there is one, with every number explicit."""
+        """The member of the same family if there is one, with every number explicit."""
         prior = self.prior.resolve(sds, where)
         member = prior.to_power(self.power, len(sds), where)
         return Powered(prior, self.power, len(sds)) if member is None else member
 
     def rescale(self, d: Array) -> Powered:
-        """The same power of the prior in other units."""
+        """The same power, of the prior in other units."""
         return replace(self, prior=self.prior.rescale(d))
 
     def describe(self, names: Sequence[str]) -> str:
@@ -117,7 +117,7 @@ class Powered(CovariancePrior):
 
     def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
         """Raise `SpecificationError`; see `no_draws`."""
-        raise SpecificationError(f"{self.no_draws}: there is nothing to draw from.")
+        raise SpecificationError(f"Powered cannot be drawn from: {self.no_draws}.")
 
     @property
     def no_draws(self) -> str:
@@ -127,17 +127,17 @@ class Powered(CovariancePrior):
     def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
         """Raise `SpecificationError`: only the kernels know the density."""
         raise SpecificationError(
-            f"Powered on {name}: PyMC models do not have it for matrices of {d} rows. JointNormal samples it by NUTS; "
-            "priors.Diagonal and priors.LKJ have powers in every model that takes them."
+            f"Powered on {name}: PyMC models do not have this prior for {d} x {d} matrices. JointNormal samples it by "
+            "NUTS; powers of priors.Diagonal and priors.LKJ work in every model that takes these priors."
         )
 
     @property
     def is_conjugate(self) -> bool:
-        """Of a prior that is not resolved, whether there may be an update: for one row, if the prior itself has one."""
+        """Whether an unresolved prior may have an update: for a 1 x 1 matrix, if the prior itself has one."""
         return self.size is None and self.prior.is_conjugate
 
     def update(self, d: int) -> CovarianceUpdate | None:
-        """None: what has an update is no longer this record once it is resolved."""
+        """None: a power that has an update resolves to another record."""
         return None
 
     def density(self, d: int, where: str) -> CovarianceDensity | None:
@@ -146,23 +146,23 @@ class Powered(CovariancePrior):
         return PoweredDensity(inner, self.power) if isinstance(inner, MatrixDensity) else None
 
     def is_proper(self, d: int) -> bool:
-        """Whether the prior itself is; `to_power` has refused powers of which no variance has a proper prior."""
+        """Whether the prior itself is proper; `to_power` refuses powers that leave variances without a proper prior."""
         return self.prior.is_proper(d)
 
     def require_proper(self, d: int, where: str, sampler: str, cure: str) -> None:
-        """As the prior itself."""
+        """As for the prior itself."""
         self.prior.require_proper(d, where, sampler, cure)
 
     @property
     def at_origin(self) -> bool:
-        """As the prior itself."""
+        """As for the prior itself."""
         return self.prior.at_origin
 
     def moved(self, C: Array) -> CovariancePrior:
-        """Raise `SpecificationError`: the power is that of standard deviations at one origin."""
+        """Raise `SpecificationError`: a power refers to standard deviations at one origin."""
         raise SpecificationError(
-            "Powered: InverseWishart(centred=False) and Fixed are priors at the table's origin, which have no powers at "
-            "centred columns of Z. Take centred=True."
+            "Powered: InverseWishart(centred=False) and Fixed are priors at the table's origin and have no powers at "
+            "centred columns of Z. Use centred=True."
         )
 
 

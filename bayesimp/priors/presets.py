@@ -37,8 +37,8 @@ class Priors:
     name
         Label in tables and figures.
     Psi_of
-        With several grouping factors (`JointNormal`), the priors of those that do not have the prior `Psi`:
-        ``{"class": priors.HuangWand(nu=4)}``, by column, or ``"school:class"`` as the formula has it.
+        With several grouping factors (`JointNormal`), priors of those whose prior differs from `Psi`:
+        ``{"class": priors.HuangWand(nu=4)}``, by column, or by ``"school:class"`` as in the formula.
 
     Raises
     ------
@@ -67,7 +67,7 @@ class Priors:
         return self.Psi_of.get(label, self.Psi)
 
     def without_contextual(self) -> Priors:
-        """The same for a model that has no contextual effects, such as a joint one (`bayesimp.priors.Contextual`)."""
+        """The priors for a model without contextual effects, such as a joint model (`bayesimp.priors.Contextual`)."""
         return replace(self, beta=self.beta.without_contextual())
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class Priors:
 
 
 def default() -> Priors:
-    """Half-t(2) standard deviations with the scale of each variable, uniform correlations; beta as `Contextual` has it.
+    """Half-t(2) standard deviations with the scale of each variable, uniform correlations, `Contextual` for beta.
 
     Multiplying a variable by a number changes only its unit; adding a number changes only the intercept.
     """
@@ -92,15 +92,15 @@ def default() -> Priors:
 def pan() -> Priors:
     """R pan's usual prior (also mitml's panImpute): IW(r, I) on Sigma, IW(r q, I) on Psi, flat beta.
 
-    It is sensible for standardised variables only, because the identity has the unit of the data. Slopes refer to centred
-    columns, which pan's users have to centre themselves: pan puts the prior at 0, wherever the data are
+    It is sensible for standardised variables only, because the identity matrix depends on the unit of the data. Slopes
+    refer to centred columns, which pan's users have to centre themselves: pan puts the prior at 0 wherever the data are
     (``InverseWishart(centred=False)``).
     """
     return Priors(InverseWishart(), InverseWishart(), Flat(), name="pan")
 
 
 def mice() -> Priors:
-    """R mice's 2l.pan: pan's prior (`pan`) with r = 1 for the variable at hand, so IW(1, 1) and IW(q, I)."""
+    """R mice's 2l.pan: pan's prior (`pan`) with r = 1 for one variable, so IW(1, 1) and IW(q, I)."""
     return replace(pan(), name="mice")
 
 
@@ -114,14 +114,14 @@ PRESETS = {"default": default, "pan": pan, "mice": mice, "jomo": jomo}
 
 
 def read(priors: Priors | str, factors: Sequence[str] = ()) -> Priors:
-    """The priors that the name of a preset stands for; `Priors` are returned unchanged.
+    """The priors that the name of a preset denotes; `Priors` are returned unchanged.
 
     Parameters
     ----------
     priors
         A record, or the name of a preset.
     factors
-        The grouping factors of the model, where it has several.
+        The grouping factors of the model, if it has several.
 
     Raises
     ------
@@ -135,8 +135,8 @@ def read(priors: Priors | str, factors: Sequence[str] = ()) -> Priors:
                     f"it has {', '.join(map(repr, factors))}" if factors else "it has one, whose prior is Psi"
                 )
                 raise SpecificationError(
-                    f"Psi_of: '{label}' is not a grouping factor of this model; {have}. Several are in JointNormal(data, "
-                    "'y ~ x + (1 | school) + (1 | class)')."
+                    f"Psi_of: '{label}' is not a grouping factor of this model; {have}. For several, use "
+                    "JointNormal(data, 'y ~ x + (1 | school) + (1 | class)')."
                 )
         return priors
     if isinstance(priors, str) and priors.strip().lower() in PRESETS:
@@ -146,13 +146,13 @@ def read(priors: Priors | str, factors: Sequence[str] = ()) -> Priors:
     close = closest(priors, PRESETS, most=1) if isinstance(priors, str) else []
     mean = f"Did you mean {close[0]!r}? " if close else ""
     raise SpecificationError(
-        f"priors are a preset ({', '.join(map(repr, PRESETS))}) or a record priors.Priors(Sigma=..., Psi=..., beta=...); "
-        f"got {priors!r}. {mean}".rstrip()
+        f"priors must be a preset ({', '.join(map(repr, PRESETS))}) or a record priors.Priors(Sigma=..., Psi=..., "
+        f"beta=...); got {priors!r}. {mean}".rstrip()
     )
 
 
 def iw(nu: float, v: float = 1.0) -> Priors:
-    """Kunkel & Kaizar's IW(nu, v) on every variance between clusters (2017, simulation 5), flat beta.
+    """Kunkel & Kaizar's IW(nu, v) on every between-cluster variance (2017, simulation 5), flat beta.
 
     Psi has nu + d - 1 degrees of freedom, so that each of its d variances is IW(nu, v) = InvGamma(nu/2, 1/(2v)),
     as in a conditional model with one effect. Sigma keeps the IW(1, 1) of R mice, interpreted in the same way.

@@ -1,4 +1,4 @@
-"""Priors as plain dictionaries, for plan files (TOML) and for storage (JSON): data, never code.
+"""Priors as plain dictionaries, for plan files (TOML) and storage (JSON): data, never code.
 
 {"type": "LKJ", "eta": 2.0, "sd": {"type": "HalfNormal", "times_sd": 1.0}}
 """
@@ -34,7 +34,7 @@ def prior_from_dict(record: Any, where: str, *kinds: type[Prior]) -> Any:
     Parameters
     ----------
     record
-        What `prior_to_dict` gives, or what a plan file holds.
+        The result of `prior_to_dict`, or the content of a plan file.
     where
         Place of the record for messages: ``"priors.Psi"``.
     kinds
@@ -43,9 +43,9 @@ def prior_from_dict(record: Any, where: str, *kinds: type[Prior]) -> Any:
     Raises
     ------
     SpecificationError
-        Unknown, unsuited or missing type or parameter, or a value that is none; the message names the place.
+        A type or parameter is unknown, unsuitable or missing, or a value is invalid; the message names the place.
     CodeNotInFile
-        A user-defined class that this session has not defined.
+        The class is user-defined, and this session has not defined it.
     """
     allowed = names_of(*(kinds or (Prior,)))
     if not isinstance(record, dict) or "type" not in record:
@@ -63,7 +63,7 @@ def prior_from_dict(record: Any, where: str, *kinds: type[Prior]) -> Any:
     values = {key: value for key, value in record.items() if key not in ("type", "module")}
     for key in values:
         if key not in known:
-            takes = possible(key, known) if known else "it takes nothing"
+            takes = possible(key, known) if known else "it takes no parameters"
             raise SpecificationError(f"{where}.{key}: {name} does not have it; {takes}.")
     absent = [f.name for f in fields(TYPES[name]) if _required(f) and f.name not in values]
     if absent:
@@ -126,9 +126,9 @@ def priors_from_dict(record: Any, where: str = "priors") -> Priors:
 
 
 def _own(name: str, module: str, where: str) -> str:
-    """What to do about a prior whose class this session does not know."""
+    """Advice about a prior whose class this session does not know."""
     first = (
-        "Define the class, as the script did that saved it" if module == "__main__" else f"Import '{module}'"
+        "Define the class, as the script that saved it did" if module == "__main__" else f"Import '{module}'"
     )
     return (
         f"{where}: prior {name} of the module '{module}' is not known in this session. {first}, then load the file "

@@ -1,4 +1,4 @@
-"""Priors of standard deviations, inside `LKJ` and `Diagonal`, and the scale that they share with `HuangWand`.
+"""Priors on standard deviations, inside `LKJ` and `Diagonal`, and the scale that they share with `HuangWand`.
 
 The scale of a prior is either given on the scale of the data (``scale=``) or in multiples of the standard deviation of
 the variable (``times_sd=``), in which case it changes with the unit of the data.
@@ -63,7 +63,7 @@ class Scaled(Prior, registered=False):
         return np.array(self.scale, dtype=float)
 
     def with_scales(self, sds: Array) -> Self:
-        """The prior with one explicit scale for each of the d components; sds (d,)."""
+        """The prior with an explicit scale for each of the d components; sds (d,)."""
         if self.scale is None:
             assert self.times_sd is not None
             return replace(self, scale=self.times_sd * np.asarray(sds, dtype=float), times_sd=None)
@@ -76,7 +76,7 @@ class Scaled(Prior, registered=False):
 
 @dataclass(frozen=True)
 class ScalePrior(Scaled, ComponentPrior, registered=False):
-    """Prior of each standard deviation.
+    """Prior on each standard deviation.
 
     Attributes
     ----------
@@ -88,11 +88,11 @@ class ScalePrior(Scaled, ComponentPrior, registered=False):
     @property
     @abstractmethod
     def family(self) -> int:
-        """The number by which kernels know the distribution."""
+        """The number that identifies the distribution in kernels."""
 
     @property
     def degrees(self) -> float:
-        """Degrees of freedom, for families that have them; for others, kernels ignore the number."""
+        """Degrees of freedom, for families that have them; kernels ignore the number otherwise."""
         return 1.0
 
     @property
@@ -116,11 +116,11 @@ class ScalePrior(Scaled, ComponentPrior, registered=False):
         return draw_standard_deviations(rng, scale, self.degrees, self.family, (size,))
 
     def resolve_components(self, sds: Array, where: str) -> Self:
-        """The same with a scale (d,) for each standard deviation."""
+        """The prior with an explicit scale (d,) for each standard deviation."""
         return self.with_scales(sds)
 
     def rescale_components(self, d: Array) -> Self:
-        """The same with scales divided by d."""
+        """The prior with scales divided by d."""
         return self.over(d)
 
     def draw_components(self, rng: np.random.Generator, d: int, size: int) -> Array:
@@ -140,11 +140,11 @@ class ScalePrior(Scaled, ComponentPrior, registered=False):
         return DiagonalDensity(d, self.degrees, vector(self.scales, d, type(self).__name__), self.family)
 
     def components_to_power(self, power: float, where: str) -> ScalePrior | None:
-        """The member of the family that is the resolved prior raised to a power; None if there is none."""
+        """The resolved prior raised to a power, if that is in the same family; otherwise None."""
         return None
 
     def component_elements(self, d: int) -> Elements:
-        """The standard deviations' prior where some are fixed, for element-wise steps."""
+        """The prior of the standard deviations when some are fixed, for element-wise steps."""
         from bayesimp.kernels.latent.residual import SCALES
         from bayesimp.priors.elements import Elements
 
@@ -152,7 +152,7 @@ class ScalePrior(Scaled, ComponentPrior, registered=False):
 
     @abstractmethod
     def log_p(self, z: Any) -> Any:
-        """log density of a standard deviation over its scale, z, up to a constant, in PyTensor."""
+        """log density of a standard deviation over its scale, z, up to a constant, as a PyTensor expression."""
 
     def component_entries_logp(self, log_s: Any, free: NDArray[np.int64]) -> Any:
         """log p of the free standard deviations, on the log scale."""
@@ -164,12 +164,12 @@ class ScalePrior(Scaled, ComponentPrior, registered=False):
 
 @dataclass(frozen=True)
 class HalfT(ScalePrior):
-    """Half-t on a standard deviation, ``nu`` degrees of freedom (nu = 1: half-Cauchy).
+    """Half-t prior on a standard deviation with ``nu`` degrees of freedom (nu = 1: half-Cauchy).
 
     Parameters
     ----------
     scale, times_sd
-        Its scale, in the units of the data or as a multiple of the variable's standard deviation (1 if neither is given).
+        The scale, in the units of the data or as a multiple of the variable's standard deviation (1 if neither is given).
     nu
         Degrees of freedom, positive.
     """
@@ -184,7 +184,7 @@ class HalfT(ScalePrior):
 
     @property
     def family(self) -> int:
-        """The number by which kernels know half-t."""
+        """The number that identifies half-t in kernels."""
         from bayesimp.kernels.covariance.density import HALF_T
 
         return HALF_T
@@ -206,7 +206,7 @@ class HalfT(ScalePrior):
         return -0.5 * (self.degrees + 1) * pt.log1p(z * z / self.degrees)
 
     def components_to_power(self, power: float, where: str) -> HalfT:
-        """nu_a = a (nu + 1) - 1, scale_a^2 = nu scale^2 / nu_a."""
+        """The half-t with nu_a = a (nu + 1) - 1, scale_a^2 = nu scale^2 / nu_a."""
         nu = degrees_to_power(self.nu, power, where)
         return HalfT(self.scales * np.sqrt(self.nu / nu), None, nu)
 
@@ -227,19 +227,19 @@ class HalfT(ScalePrior):
 
 @dataclass(frozen=True)
 class HalfNormal(ScalePrior):
-    """Half-normal on a standard deviation.
+    """Half-normal prior on a standard deviation.
 
     Parameters
     ----------
     scale, times_sd
-        Its scale, in the units of the data or as a multiple of the variable's standard deviation (1 if neither is given).
+        The scale, in the units of the data or as a multiple of the variable's standard deviation (1 if neither is given).
     """
 
     PLACE: ClassVar[int] = 6
 
     @property
     def family(self) -> int:
-        """The number by which kernels know half-normal."""
+        """The number that identifies half-normal in kernels."""
         from bayesimp.kernels.covariance.density import HALF_NORMAL
 
         return HALF_NORMAL
@@ -250,7 +250,7 @@ class HalfNormal(ScalePrior):
         return "half-normal"
 
     def components_to_power(self, power: float, where: str) -> HalfNormal:
-        """scale / sqrt(a)."""
+        """The half-normal with scale / sqrt(a)."""
         return HalfNormal(self.scales / np.sqrt(power))
 
     def log_p(self, z: Any) -> Any:
@@ -266,12 +266,12 @@ class HalfNormal(ScalePrior):
 
 @dataclass(frozen=True)
 class Exponential(ScalePrior):
-    """Exponential on a standard deviation, with mean ``scale``.
+    """Exponential prior on a standard deviation, with mean ``scale``.
 
     Parameters
     ----------
     scale, times_sd
-        Its mean, in the units of the data or as a multiple of the variable's standard deviation (1 if neither is
+        The mean, in the units of the data or as a multiple of the variable's standard deviation (1 if neither is
         given).
     """
 
@@ -279,7 +279,7 @@ class Exponential(ScalePrior):
 
     @property
     def family(self) -> int:
-        """The number by which kernels know the exponential distribution."""
+        """The number that identifies the exponential distribution in kernels."""
         from bayesimp.kernels.covariance.density import EXPONENTIAL
 
         return EXPONENTIAL

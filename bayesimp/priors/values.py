@@ -38,7 +38,7 @@ def vector(value: ArrayLike, d: int, what: str) -> Array:
     Raises
     ------
     SpecificationError
-        The number of values is another; `what` names them in the message.
+        The number of values is wrong; `what` names them in the message.
     """
     array = np.asarray(value, dtype=float)
     if array.ndim > 1 or (array.ndim == 1 and len(array) != d):
@@ -52,7 +52,7 @@ def positive_definite(matrix: Array, d: int, what: str) -> Array:
     Raises
     ------
     SpecificationError
-        The shape is another, or the matrix is not symmetric or not positive definite; `what` names it in the message.
+        The shape is wrong, or the matrix is not symmetric or not positive definite; `what` names it in the message.
     """
     if matrix.shape != (d, d):
         raise SpecificationError(f"{what} must be a {d} x {d} matrix, got shape {matrix.shape}.")
@@ -80,7 +80,7 @@ def degrees_to_power(nu: float, power: float, where: str) -> float:
     made = power * (nu + 1.0) - 1.0
     if made <= 0:
         raise SpecificationError(
-            f"The prior on {where}, whose variances have nu = {nu:g}, is improper to the power {power:g}: take a power "
-            f"above {1 / (nu + 1):.3g}."
+            f"The prior on {where}, whose variances have nu = {nu:g}, is improper when raised to the power {power:g}. "
+            f"Use a power above {1 / (nu + 1):.3g}."
         )
     return made

@@ -1,4 +1,5 @@
-"""Assumptions of a run, in two lists: what was checked, with what was found, and what is assumed and cannot be."""
+"""Assumptions of a run in two lists: what was checked and with which findings, and what is assumed because it cannot
+be."""
 
 from __future__ import annotations
 
@@ -18,26 +19,26 @@ ON_PRIOR = ("prior only", "prior matters")
 OWN_CODE = "FromPyMC"  # the engine whose model is not ours to check
 OF_ENGINE = {
     "JointNormal": (
-        "The residuals of rows, of all variables together, are normal with one covariance matrix in all clusters.",
-        "The effects of clusters are normal, and independent of the covariates of the model.",
+        "Residuals of rows are jointly normal over all variables, with the same covariance matrix in all clusters.",
+        "Cluster effects are normal and independent of the covariates of the model.",
     ),
     "JointLatent": (
-        "The variables, those that are not normal through latent normal variables, are jointly normal given "
+        "The variables are jointly normal, through latent normal variables if they are not normal themselves, given "
         "the clusters: probit models, with thresholds that are the same in all clusters.",
-        "The effects of clusters are normal, and independent of the covariates of the model.",
+        "Cluster effects are normal and independent of the covariates of the model.",
     ),
     "JointGLMM": (
-        "The analysis model is right, and so are the models of the incomplete covariates, in the order in "
+        "The analysis model is correct, and so are the models of the incomplete covariates, in the order in "
         "which they are factorised: the analysis alone does not say how covariates are distributed.",
-        "The effects of clusters are normal.",
+        "Cluster effects are normal.",
     ),
     "FCS": (
         "Each conditional model has the right form: linear predictors on the scale of its link, normal "
-        "effects of clusters.",
-        "The conditional models need not belong to one joint distribution; what they imply together is "
-        "assumed to be near one.",
+        "cluster effects.",
+        "The conditional models need not belong to one joint distribution; what they jointly imply is "
+        "assumed to be close to one.",
     ),
-    "FromPyMC": ("The PyMC model is right; none of its assumptions were checked by bayesimp.",),
+    "FromPyMC": ("The PyMC model is correct; none of its assumptions were checked by bayesimp.",),
 }
 
 
@@ -51,9 +52,9 @@ def assumptions(facts: ReportFacts) -> ReportSection:
 
 
 def checked(facts: ReportFacts) -> tuple[str, ...]:
-    """What the run and the report have looked at, and found."""
+    """What the run and the report checked, and what they found."""
     out = [facts.summary.verdict]
-    if facts.engine in OF_ENGINE and facts.engine != OWN_CODE:  # of a registered one nothing is known
+    if facts.engine in OF_ENGINE and facts.engine != OWN_CODE:  # nothing is known about registered engines
         nothing = "No part of the model was found to rest on the prior alone."
         out.append(
             "Identification: the observed cells were checked before sampling; a model that they cannot identify "
@@ -99,9 +100,7 @@ def _congenial(facts: ReportFacts, name: str, gaps: int, formula: str) -> str:
             f"Analysis '{name}' was not compared with the imputation model: one of them is user-defined code."
         )
     if gaps:
-        return (
-            f"Analysis '{name}' is NOT congenial with the imputation model: it lacks what {gaps} events name."
-        )
+        return f"Analysis '{name}' is NOT congenial with the imputation model: it lacks terms that {gaps} events name."
     return f"Analysis '{name}' ({formula}) is congenial: the imputation model contains all its terms."
 
 
@@ -110,11 +109,11 @@ def _is_formula(text: str) -> bool:
 
 
 def assumed(facts: ReportFacts) -> tuple[str, ...]:
-    """What no data can show, and what was not examined."""
+    """What data cannot show, and what was not examined."""
     imp = facts.imputations
     moved = facts.model is not None and bool(facts.model.shift)
     at_random = (
-        "Values are missing NOT at random, as the shift of the model says: see the printed model."
+        "Values are missing NOT at random, as specified by the shift of the model: see the printed model."
         if moved
         else f"Values are missing at random, given the variables of the imputation model "
         f"({', '.join(_known(facts))}). No data can show this."
@@ -124,7 +123,9 @@ def assumed(facts: ReportFacts) -> tuple[str, ...]:
         f"{name} {imp.data.families[name]}" for name in imp.imputed_columns if name in imp.data.families
     ]
     out.append(f"Distributions of the imputed variables: {', '.join(families) or 'none'}.")
-    out.append("Clusters are independent of each other, and rows are given the effects of their clusters.")
+    out.append(
+        "Clusters are independent of each other, and rows are independent given the effects of their clusters."
+    )
     out += OF_ENGINE.get(facts.engine, ())
     if facts.sensitivity is None:
         out.append("How far the answers depend on the prior was not examined in this report.")
@@ -134,7 +135,7 @@ def assumed(facts: ReportFacts) -> tuple[str, ...]:
 
 
 def _known(facts: ReportFacts) -> list[str]:
-    """Variables of the imputation model: all that its formulas name, in the order of the table."""
+    """Variables of the imputation model: all variables named in its formulas, in the order of the table."""
     from bayesimp.formulas.formula import parse
 
     data, contents = facts.imputations.data, None if facts.model is None else facts.model.contents()
@@ -145,7 +146,7 @@ def _known(facts: ReportFacts) -> list[str]:
 
 
 def sensitivity_sections(facts: ReportFacts) -> tuple[ReportSection, ...]:
-    """Priors, and values missing not at random; that they were not examined, where they were not."""
+    """Sensitivity to priors and to values missing not at random, or a statement that it was not examined."""
     return (
         _sensitivity(facts, facts.sensitivity, "prior-sensitivity", "Sensitivity to the prior", "prior",
                      "sensitivity=bi.sensitivity(model, analysis=...)"),

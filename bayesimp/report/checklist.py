@@ -1,7 +1,7 @@
 """A reporting checklist: each item answered from the run, from what the user states, or marked "not stated".
 
 Items follow the steps of TARMOS (Lee et al. 2021), box 2 of Sterne et al. (2009) and, for trials, items 13b and 16 of
-CONSORT 2010 (Schulz et al. 2010); wording is ours. The last four are what a Bayesian imputation of clustered data adds.
+CONSORT 2010 (Schulz et al. 2010); wording is ours. The last four are added for Bayesian imputation of clustered data.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["checklist", "items"]
 
 
 class Item(NamedTuple):
-    """An item: where it comes from, what is asked, and its answer."""
+    """An item: its source, its question, and its answer."""
 
     source: str
     item: str
@@ -31,7 +31,7 @@ def checklist(facts: ReportFacts) -> ReportSection:
     table = pd.DataFrame(items(facts), columns=["source", "item", "answer"])
     missing = int(table["answer"].str.startswith(NOT_STATED).sum())
     say = f"{len(table) - missing} of {len(table)} items are answered" + (
-        f"; {missing} are not stated, which report(..., stated={{...}}) takes." if missing else "."
+        f"; {missing} are not stated; report(..., stated={{...}}) adds them." if missing else "."
     )
     return ReportSection(
         "checklist", "Reporting checklist", (Paragraph(say), Tabulated(table, "Items and answers"))
@@ -75,13 +75,13 @@ def _software(facts: ReportFacts) -> str:
 
 def _imputations(facts: ReportFacts) -> str:
     if not facts.analyses:
-        return f"{facts.imputations.m}; no analysis to judge it by"
+        return f"{facts.imputations.m}; no analysis to assess it"
     return f"{facts.imputations.m}; largest Monte Carlo error {100 * facts.worst_share:.1f} % of a standard error"
 
 
 def _variables(facts: ReportFacts) -> str:
     names = ", ".join(facts.imputations.responses)
-    return f"{names} (imputed, or informing the others); others in 'The imputation model'"
+    return f"{names} (imputed, or used to impute others); others in 'The imputation model'"
 
 
 def _families(facts: ReportFacts) -> str:
@@ -155,20 +155,20 @@ def _events(facts: ReportFacts) -> str:
 
 ITEMS: tuple[tuple[str, str, Callable[[ReportFacts], str]], ...] = (
     ("TARMOS 1", "Research question and estimand", _from_user("question")),
-    ("TARMOS 1", "Analysis plan fixed in advance, with how missing values are dealt with", _from_user("prespecified")),
+    ("TARMOS 1", "Analysis plan fixed in advance, including the handling of missing values", _from_user("prespecified")),
     ("TARMOS 3", "Deviations from the plan", _from_user("deviations")),
     ("Sterne; TARMOS 2", "Numbers of missing values of each variable", _amount),
     ("Sterne", "Reasons for missing values", _from_user("reasons")),
     ("CONSORT 13b, 16", "Losses and exclusions, and numbers analysed, by group", _from_user("flow")),
-    ("Sterne; TARMOS 2", "Differences between those with and without missing values", _differences),
+    ("Sterne; TARMOS 2", "Differences between rows with and without missing values", _differences),
     ("Sterne", "Type of analysis, and its assumptions about missing values", _method),
     ("Sterne", "Software and key settings", _software),
     ("Sterne", "Number of imputations", _imputations),
     ("Sterne", "Variables of the imputation model", _variables),
-    ("Sterne", "How variables that are not normal, binary or categorical were dealt with", _families),
+    ("Sterne", "How variables that are not normal, binary or categorical were handled", _families),
     ("Sterne", "Interactions and other terms of the analysis in the imputation model", _interactions),
     ("Sterne", "Observed and imputed values compared", _compared),
-    ("Sterne; TARMOS 3", "Results of the complete rows, for comparison", _complete),
+    ("Sterne; TARMOS 3", "Results from the complete rows, for comparison", _complete),
     ("Sterne", "Why missing at random is plausible given the variables of the model", _from_user("missing at random")),
     ("Sterne; TARMOS 1", "Robustness to departures from missing at random", _departures),
     ("TARMOS 3", "Results interpreted in the light of the missing values", _from_user("interpretation")),

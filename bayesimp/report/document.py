@@ -103,7 +103,7 @@ class Document:
 
 
 def drawing(draw: Callable[[], Any], caption: str) -> Block:
-    """A figure; where it cannot be drawn, a paragraph with the reason.
+    """A figure or, if it cannot be drawn, a paragraph with the reason.
 
     draw: returns a figure or axes.
     """

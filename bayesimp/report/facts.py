@@ -1,4 +1,4 @@
-"""What a report is made of: the run, its diagnostics and its analyses, each computed once, before anything is written."""
+"""The contents of a report: the run, its diagnostics and its analyses, each computed once before anything is written."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STATED = {
 
 @dataclass(frozen=True)
 class SensitivityTable:
-    """What is given about sensitivity besides the run: a table and what is said about it.
+    """The results of a sensitivity analysis: a table and verdicts.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class SensitivityTable:
     words
         Verdicts.
     result
-        The result itself, for figures; None where only its table was kept.
+        The result itself, for figures; None if only its table was kept.
     """
 
     table: pd.DataFrame
@@ -62,13 +62,14 @@ class Analysed:
     Attributes
     ----------
     formula
-        As it was given, or the name of the function.
+        The formula as given, or the name of the function.
     family
-        As it was requested.
+        The family as requested.
     components
         Pooled variance components; None if there are none, or they cannot be pooled.
     complete
-        The analysis of the complete rows, of which there are `rows`; None where it could not be made, as `why` says.
+        The analysis of the complete rows, of which there are `rows`; None if it was not possible, for the reason in
+        `why`.
     """
 
     name: str
@@ -83,7 +84,7 @@ class Analysed:
 
     @property
     def gaps(self) -> int:
-        """What the imputation model lacks of the analysis: number of events."""
+        """Number of events about terms of the analysis that the imputation model lacks."""
         return sum(event.kind == NOT_CONGENIAL for event in self.fits.log)
 
     def table(self, level: float) -> pd.DataFrame:
@@ -98,7 +99,7 @@ class Analysed:
         return table[["term", "value", "value.low", "value.high", "fmi", "mc.error"]]
 
     def errors(self, level: float) -> pd.DataFrame:
-        """Monte Carlo errors of every number, and the imputations that smaller ones take."""
+        """Monte Carlo errors of every number, and the number of imputations needed for smaller ones."""
         needed = self.pooled.imputations_needed()
         errors = self.pooled.monte_carlo(level)[["std.error", "conf.low", "conf.high", "p.value", "fmi"]]
         columns = {name: f"mc.error of {name}" for name in errors.columns}
@@ -129,7 +130,7 @@ class ReportFacts:
 
     @property
     def model(self) -> Any:
-        """The imputation model; None where the result does not carry it."""
+        """The imputation model; None if the result does not carry it."""
         return self.imputations.model
 
     @property
@@ -139,7 +140,7 @@ class ReportFacts:
 
     @property
     def length(self) -> str:
-        """How many chains, of what length: ``4 chains of 1,000 kept draws``."""
+        """The number of chains and their length: ``4 chains of 1,000 kept draws``."""
         attrs = self.imputations.attrs
         if not self.imputations.chained:
             return f"{attrs['chains']} chains of {self.summary.draws:,} kept draws"
@@ -149,7 +150,7 @@ class ReportFacts:
 
     @cached_property
     def events(self) -> pd.DataFrame:
-        """Events of the run and of the analyses, with where they come from."""
+        """Events of the run and of the analyses, with their sources."""
         parts = [("imputation", self.imputations.events)]
         parts += [(f"analysis '{each.name}'", each.fits.events) for each in self.analyses]
         frames = [pd.DataFrame(table).assign(of=of) for of, table in parts if len(table)]
@@ -167,7 +168,7 @@ def gather(
     imputations: Imputations, *, analysis: Any, sensitivity: Any, mnar: Any, overimputation: Any, replicates: Any,
     stated: Mapping[str, str] | None, plan: str | None, level: float, figures: bool, options: Mapping[str, Any],
 ) -> ReportFacts:  # fmt: skip
-    """Read what was given, and compute what is missing; arguments: see `bayesimp.report.make.report`."""
+    """Read what was given and compute the rest; arguments: see `bayesimp.report.make.report`."""
     if not 0 < level < 1:
         raise SpecificationError(f"report: level = {level!r} is not between 0 and 1.")
     analyses = tuple(_analysed(imputations, name, one, options) for name, one in _named(analysis).items())
@@ -186,22 +187,22 @@ def _named(analysis: Any) -> dict[str, Any]:
 
 
 def _analysed(imputations: Imputations, name: str, one: Any, options: Mapping[str, Any]) -> Analysed:
-    """Fit and pool; fits that are given are taken as they are."""
+    """Fit and pool; given fits are used unchanged."""
     own = dict(options)
     if isinstance(one, Mapping):
         own |= {key: value for key, value in one.items() if key != "analysis"}
         one = one["analysis"]
     if isinstance(one, Pooled):
         raise SpecificationError(
-            f"report: analysis {name!r} is pooled already; give the fits, imp.analyse(...), or the formula."
+            f"report: analysis {name!r} is pooled already. Pass the fits, imp.analyse(...), or the formula."
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", StatisticalWarning)  # what they say is among the events and notes
+        warnings.simplefilter("ignore", StatisticalWarning)  # their content is among the events and notes
         fits = one if isinstance(one, Fits) else imputations.analyse(one, **own)
         if len(fits) != imputations.m:
             raise SpecificationError(
-                f"report: the fits of {name!r} are of {len(fits)} tables, the imputations are "
-                f"{imputations.m}: give the fits of these imputations."
+                f"report: the fits of {name!r} are from {len(fits)} tables, but there are "
+                f"{imputations.m} imputations. Pass the fits of these imputations."
             )
         components = fits.pool_components() if fits.component_names else None
         complete, rows, why = _complete(imputations, one, own)
@@ -210,7 +211,7 @@ def _analysed(imputations: Imputations, name: str, one: Any, options: Mapping[st
 
 
 def _complete(imputations: Imputations, one: Any, options: dict[str, Any]) -> tuple[Fits | None, int, str]:
-    """The analysis of the complete rows, their number, and why there is none."""
+    """The analysis of the complete rows, their number, and the reason if there is none."""
     if not isinstance(one, str):
         return None, 0, "the analysis is not given as a formula, so complete rows were not analysed"
     from bayesimp.formulas.formula import parse

@@ -1,4 +1,5 @@
-"""A report as one HTML file: styles and figures inside, nothing fetched when it is read; light and dark themes."""
+"""A report as one HTML file: with styles and figures inside, so that reading it fetches nothing; light and dark
+themes."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ nav ol { columns: 2; font-size: 0.95rem; }
 
 
 def as_html(document: Document) -> str:
-    """The whole file."""
+    """The whole HTML file."""
     entries = "".join(
         f'<li><a href="#{escape(part.key)}">{escape(part.title)}</a></li>' for part in document.sections
     )

@@ -1,4 +1,4 @@
-"""`report`: the whole document, and the files that are written of it."""
+"""`report`: the whole document and its files."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def report(
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
         raise SpecificationError(
-            f"report: {path.name!r} ends in none of {', '.join(ENDINGS)}, which say what is written."
+            f"report: {path.name!r} must end in one of {', '.join(ENDINGS)}, which determines the format."
         )
     if path.suffix.lower() == ".docx":
         _pandoc()
@@ -83,14 +83,14 @@ def events(facts: ReportFacts) -> ReportSection:
     """Everything that was not done as specified."""
     if facts.events.empty:
         return ReportSection("events", "Events", (Paragraph("None: everything was done as specified."),))
-    say = "What could not be done as specified, or what a reader should know, as the run recorded it."
+    say = "What could not be done as specified, or what readers should know, as recorded by the run."
     return ReportSection(
         "events", "Events", (Paragraph(say), Tabulated(facts.events, f"{len(facts.events)} events"))
     )
 
 
 def of_versions(facts: ReportFacts) -> ReportSection:
-    """Versions then and now."""
+    """Versions at imputation and now."""
     then = {name: value for name, value in facts.imputations.attrs.items() if str(name).endswith("_version")}
     rows = [
         (f"{str(name).removesuffix('_version')} (imputation)", str(value)) for name, value in then.items()
@@ -102,7 +102,7 @@ def of_versions(facts: ReportFacts) -> ReportSection:
 
 
 def write(made: Document, path: Path) -> None:
-    """Write a document as its ending says; figures of Markdown into a folder next to it."""
+    """Write a document in the format of its ending; figures of Markdown go into a folder next to it."""
     ending = path.suffix.lower()
     if ending == ".html":
         write_text(path, as_html(made))
@@ -120,7 +120,7 @@ def write(made: Document, path: Path) -> None:
 
 
 def _write_docx(made: Document, path: Path) -> None:
-    """By way of HTML, which holds the figures and names no file or address."""
+    """Write a Word file from HTML, which contains the figures and refers to no file or address."""
     command = [_pandoc(), "--from=html", "--to=docx", f"--output={path}"]
     done = subprocess.run(command, input=as_html(made).encode(), capture_output=True, check=False)
     if done.returncode:
@@ -134,6 +134,6 @@ def _pandoc() -> str:
     if found is None:
         raise SpecificationError(
             "report: Word files are written by pandoc, which is not installed (or not on PATH). Install it, "
-            "or give a path that ends in .html, which Word opens, or in .md."
+            "or use a path that ends in .html, which Word opens, or in .md."
         )
     return found

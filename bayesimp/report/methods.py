@@ -1,4 +1,4 @@
-"""The paragraph for a methods section, from the run, with its references."""
+"""The paragraph for a methods section, written from the run, with references."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def paragraph(facts: ReportFacts) -> tuple[str, list[str]]:
     text += _analysed(facts, cite)
     moved = facts.model is not None and bool(facts.model.shift)
     text += (
-        "Values were taken to be missing not at random, shifted as the model says. "
+        "Values were assumed to be missing not at random and shifted as the model specifies. "
         if moved
         else "Values were assumed to be missing at random given the variables of the model. "
     )

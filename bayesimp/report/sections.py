@@ -16,11 +16,11 @@ __all__ = ["NOT_STATED", "convergence", "missingness", "model", "plan", "results
 
 NOT_STATED = "not stated"
 PATTERNS, PARAMETERS, STATISTICS = 12, 40, 20  # rows shown
-NEAREST = 3  # variables that differ most between rows with and without a value
+NEAREST = 3  # number of variables shown that differ most between rows with and without a value
 
 
 def stated(facts: ReportFacts, key: str) -> str:
-    """What the user says, or that nothing was said."""
+    """The user's statement, or "not stated"."""
     return facts.stated.get(key, NOT_STATED)
 
 
@@ -57,14 +57,14 @@ def _whether(given: Any) -> str:
 
 
 def missingness(facts: ReportFacts) -> ReportSection:
-    """Step 2 of TARMOS: what is missing, where, and with what it goes together."""
+    """Step 2 of TARMOS: what is missing, where, and what it is associated with."""
     data = facts.imputations.data
     summary = data.summary().reset_index()
     summary["% missing"] = 100 * summary.pop("share")
     headline = repr(data).partition("\n")[0].removeprefix("IncompleteData: ")
     blocks: list[Block] = [
         Paragraph(f"The table has {headline}."),
-        Tabulated(summary, "By variable: clusters that are complete, lack the variable in some rows (sporadic) or in "
+        Tabulated(summary, "By variable: clusters in which it is complete, missing in some rows (sporadic) or missing in "
                       "all rows (systematic); missing cells and their share of the rows"),
     ]  # fmt: skip
     patterns = _patterns(facts)
@@ -73,7 +73,7 @@ def missingness(facts: ReportFacts) -> ReportSection:
     related = _related(facts)
     if len(related):
         caption = (
-            "How rows with a missing value differ from those where it is observed: the variables with the "
+            "How rows with a missing value differ from rows with an observed value: the variables with the "
             "largest differences in means, in standard deviations. Variables that predict missing values "
             "belong in the imputation model"
         )
@@ -92,7 +92,7 @@ def missingness(facts: ReportFacts) -> ReportSection:
 
 
 def _patterns(facts: ReportFacts) -> pd.DataFrame:
-    """Variables missing together, and in how many rows."""
+    """Variables missing together, and the number of such rows."""
     data = facts.imputations.data
     names = [name for name in data.variables if data.missing(name).any()]
     if not names:
@@ -111,7 +111,7 @@ def _patterns(facts: ReportFacts) -> pd.DataFrame:
 
 
 def _related(facts: ReportFacts) -> pd.DataFrame:
-    """By incomplete variable: standardised differences of the others between rows without and with it."""
+    """By incomplete variable: standardised differences of other variables between rows without and with it."""
     data = facts.imputations.data
     values = {name: data.numeric(name) for name in data.variables if _is_scale(data, name)}
     rows = []
@@ -127,7 +127,7 @@ def _related(facts: ReportFacts) -> pd.DataFrame:
 
 
 def _is_scale(data: Any, name: str) -> bool:
-    """Whether a mean makes sense: not of a factor of several levels."""
+    """Whether a mean makes sense, as it does not for a factor with several levels."""
     family = data.variable(name).distribution
     return not family.is_coded or family.is_two_valued
 
@@ -148,7 +148,7 @@ def model(facts: ReportFacts) -> ReportSection:
         rows = [
             (name, families.get(name, ""), each.formula, each.clusters) for name, each in contents.items()
         ]
-        caption = "What the model of each variable contains of the others, as a conditional mean"
+        caption = "Terms of the other variables in the model of each variable, as a conditional mean"
         blocks.append(
             Tabulated(
                 pd.DataFrame(rows, columns=["variable", "family", "contains", "effects of clusters"]), caption
@@ -211,7 +211,7 @@ def convergence(facts: ReportFacts) -> ReportSection:
 
 
 def _rounded(table: pd.DataFrame) -> pd.DataFrame:
-    """R-hat to three decimals, which four significant digits would do too, and ESS whole."""
+    """R-hat to three decimals, and ESS as whole numbers."""
     out = table.copy()
     for name in ("ess_bulk", "ess_tail"):
         out[name] = out[name].map(lambda x: "" if np.isnan(x) else f"{x:,.0f}")
@@ -226,7 +226,7 @@ def results(facts: ReportFacts) -> ReportSection:
     blocks: tuple[Block, ...] = (Paragraph(
         f"Estimates are pooled by Rubin's rules over {facts.imputations.m} imputations; degrees of freedom of "
         f"Barnard & Rubin (1999); intervals at {facts.level:.0%}. fmi: fraction of missing information. "
-        "mc.error: Monte Carlo error, how far the estimate of another run would typically be; those of other "
+        "mc.error: Monte Carlo error, the typical difference from the estimate of another run; those of other "
         "numbers by the jackknife (White, Royston & Wood 2011). needed: imputations for a Monte Carlo error "
         "of 10 % of the standard error and a standard error that varies by 5 % between runs (von Hippel "
         "2020)."
@@ -245,7 +245,7 @@ def _result(facts: ReportFacts, each: Analysed, number: int) -> ReportSection:
         blocks.append(Paragraph(f"Complete rows: {each.why}."))
     else:
         total = len(facts.imputations.data)
-        caption = f"The same from the {each.rows:,} of {total:,} rows that are complete in its columns"
+        caption = f"The same analysis of the {each.rows:,} of {total:,} rows that are complete in its columns"
         blocks.append(Tabulated(each.complete[0].to_frame(facts.level), caption))
     if each.components is not None:
         caption = "Standard deviations and correlations, pooled on the logarithm and on Fisher's z"
@@ -268,10 +268,12 @@ def _result(facts: ReportFacts, each: Analysed, number: int) -> ReportSection:
 
 
 def _doubts(each: Analysed) -> list[str]:
-    """What a reader of an analysis must know about its fits."""
+    """What readers of an analysis must know about its fits."""
     astray, singular = int((~each.fits.converged).sum()), int(each.fits.singular.sum())
     out = [f"{astray} of {len(each.fits)} fits did not converge"] if astray else []
     out += [f"{singular} of {len(each.fits)} fits are singular"] if singular else []
     return out + (
-        [f"the imputation model lacks what {each.gaps} events name (not congenial)"] if each.gaps else []
+        [f"the imputation model lacks terms that {each.gaps} events name (not congenial)"]
+        if each.gaps
+        else []
     )

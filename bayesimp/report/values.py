@@ -14,7 +14,7 @@ from bayesimp.report.facts import ReportFacts
 
 __all__ = ["compared", "imputed"]
 
-LEVELS = 12  # shown of a variable
+LEVELS = 12  # largest number shown per variable
 
 
 def imputed(facts: ReportFacts) -> ReportSection:
@@ -22,7 +22,7 @@ def imputed(facts: ReportFacts) -> ReportSection:
     blocks: list[Block] = [Paragraph(
         "Imputed values need not look like observed ones: rows with missing values may differ from the "
         "others, which is why they are imputed from a model. Look for impossible values, and for differences "
-        "that nothing known about the data explains."
+        "that knowledge of the data does not explain."
     )]  # fmt: skip
     scales, levels = compared(facts)
     if len(scales):
@@ -46,15 +46,15 @@ def imputed(facts: ReportFacts) -> ReportSection:
         blocks.append(drawing(partial(plot_imputed, imp, by_cluster=True, at_most=20), by_cluster))
     if facts.overimputation is not None:
         caption = (
-            "Overimputation: the share of observed values, hidden in turn, inside the range of those imputed "
-            "for them, and the share expected of a model that predicts well"
+            "Overimputation: the share of observed values, hidden in turn, inside the range of values imputed "
+            "for them, and the share expected if the model predicts well"
         )
         blocks.append(Paragraph(repr(facts.overimputation).partition("\n")[0] + "."))
         blocks.append(Tabulated(facts.overimputation.by_variable(), caption))
     if facts.replicates is not None:
         caption = (
             "Replicates of observed values: clusters whose statistic lies in the outer 5 % of those that the model "
-            "replicates, and how many at most are expected of a model that is right"
+            "replicates, and the largest number expected if the model is correct"
         )
         blocks.append(Tabulated(facts.replicates.by_variable(), caption))
         if len(facts.replicates.extreme):

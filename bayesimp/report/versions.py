@@ -1,4 +1,4 @@
-"""Versions of what the numbers depend on."""
+"""Versions of the software on which the numbers depend."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, the platform and the packages that the numbers depend on."""
+    """Versions of Python, the platform and the packages on which the numbers depend."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for name in PACKAGES:
         try:

@@ -1,1 +1,1 @@
-"""What samplers share: chains, seeds and interruption, NUTS and HMC on compiled PyMC models."""
+"""Tools that samplers share: chains, seeds and interruption, NUTS and HMC on compiled PyMC models."""

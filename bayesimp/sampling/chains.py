@@ -1,7 +1,7 @@
-"""Run chains side by side: threads, progress, interruption. Results do not depend on the number of workers.
+"""Running chains in parallel: threads, progress, interruption. Results do not depend on the number of workers.
 
-One seed enters. Chain c draws from SeedSequence(seed, spawn_key=(0, c)), imputation k from (1, k), that of new rows from
-(6, k).
+There is a single seed. Chain c draws from SeedSequence(seed, spawn_key=(0, c)), imputation k from (1, k), and that of new
+rows from (6, k).
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ __all__ = ["chain_rng", "imputation_rng", "new_rows_rng", "run_chains"]
 
 Report = Callable[[str, int, int], None]
 
-CHUNK_SECONDS = 0.1  # between two looks of a chain at the interrupt, and between two reports of progress
-LEVEL_SECONDS = 0.2  # by how much chains may be apart, in work of all of them, when an interrupt stops them
+CHUNK_SECONDS = 0.1  # between two checks of a chain for an interrupt, and between two progress reports
+# how far apart chains may be, in seconds of work of all of them, when an interrupt stops them
+LEVEL_SECONDS = 0.2
 
 
 def chain_rng(seed: int, chain: int) -> np.random.Generator:
@@ -34,7 +35,7 @@ def imputation_rng(seed: int, imputation: int) -> np.random.Generator:
 
 
 def new_rows_rng(seed: int, imputation: int) -> np.random.Generator:
-    """The generator of an imputation of new rows."""
+    """The generator of one imputation of new rows."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(6, imputation))))
 
 
@@ -58,14 +59,14 @@ def run_chains(
     multiple
         Chunks are multiples of this many iterations (the thinning interval).
     report
-        Called as ``report(stage, done, total)`` with iterations over all chains.
+        Called as ``report(stage, done, total)``, with iterations summed over all chains.
     stop
         Ends the run when it is set, and is set when the run is interrupted.
 
     Returns
     -------
-    Iterations done by each chain: all of them, or fewer if the run was interrupted (Ctrl-C, which is then not
-    raised again: the caller keeps what there is and records it).
+    Iterations done by each chain: all of them, or fewer if the run was interrupted by Ctrl-C, which is then not
+    raised again: the caller keeps the iterations done and records the interrupt.
     """
     stop = threading.Event() if stop is None else stop
     workers = workers or min(chains, os.cpu_count() or 1)
@@ -80,8 +81,8 @@ def run_chains(
     with ThreadPoolExecutor(max_workers=workers) as pool:
         futures: list[Future] = []
         try:
-            with turns.lock:  # none begins before all are there
-                for chain in range(chains):  # one by one: an interruption may come here too
+            with turns.lock:  # none starts before all are submitted
+                for chain in range(chains):  # one by one, because an interrupt may arrive here too
                     futures.append(pool.submit(turns.work))
                     if iterations:
                         turns.waiting[chain] = multiple
@@ -98,7 +99,7 @@ def run_chains(
 
 
 def _watch(futures: list[Future], report: Callable[[], None]) -> None:
-    """Report now and again until all workers have ended; a chain that failed ends the run at once."""
+    """Report progress from time to time until all workers have ended; a chain that fails ends the run at once."""
     running = set(futures)
     while running:
         report()
@@ -109,10 +110,10 @@ def _watch(futures: list[Future], report: Callable[[], None]) -> None:
 
 
 class _Turns:
-    """Which chain a worker advances next: the one that is furthest behind, so that all stay about level.
+    """The choice of the chain that a worker advances next: the one furthest behind, which keeps chains about level.
 
-    done: iterations of each chain. waiting: chains that no worker is advancing -> iterations of their next chunk, of
-    about `seconds`.
+    done: iterations of each chain. waiting: chains that no worker is advancing -> iterations in their next chunk, which
+    lasts about ``seconds``.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class _Turns:
         self.lock = threading.Lock()
 
     def work(self) -> None:
-        """Advance chunk after chunk, until no chain waits or the run is stopped."""
+        """Advance chunk by chunk until no chain is waiting or the run is stopped."""
         while not self.stop.is_set():
             with self.lock:
                 if not self.waiting:
@@ -143,7 +144,7 @@ class _Turns:
             began = time.perf_counter()
             try:
                 self.advance(chain, start, end)
-            except BaseException:  # the others need not go on
+            except BaseException:  # stop the other workers
                 self.stop.set()
                 raise
             self.done[chain] = end

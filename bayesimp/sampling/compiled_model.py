@@ -1,15 +1,15 @@
-"""A PyMC model as functions of arrays in machine code, compiled once for all models of one structure.
+"""A PyMC model compiled to functions of arrays, once for all models with the same structure.
 
     density   (point, *arrays) -> log density of the free variables, its gradient     point (n,): unconstrained
-    natural   (point, *arrays) -> the free variables and those asked for, as the model names them
-    draw      (free variables, generators, *arrays) -> a draw of one observed variable
+    natural   (point, *arrays) -> the free variables and further variables on request, as the model names them
+    draw      (free variables, generators, *arrays) -> one draw of an observed variable
 
-Every shared variable of the model (`pm.Data`, lengths of dimensions) is one of `arrays`: new data are other arguments,
-so nothing is compiled again, and nothing is kept that could be out of date. Two models have one structure if PyTensor
-finds their graphs equal, arrays aside.
+Every shared variable of the model (`pm.Data`, lengths of dimensions) is one of `arrays`: new data are new arguments,
+so nothing is compiled again, and nothing is kept that could be out of date. Two models have the same structure if
+PyTensor finds their graphs equal, apart from the arrays.
 
-PyTensor's compiled function is taken out of its wrapper (``vm.jit_fn``, on which nutpie relies as well): it has no
-storage of its own and may run in several threads, and numba can call it. No other module uses this.
+PyTensor's compiled function is taken out of its wrapper (``vm.jit_fn``, as nutpie does): it has no
+storage of its own, may run in several threads, and numba can call it. No other module uses this.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CompiledModel", "Structure", "compile_model"]
 
-NARROW = 8  # columns up to which a matrix product is compiled as loops
+NARROW = 8  # up to this many columns a matrix product is compiled as loops
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ class CompiledModel:
 
 @dataclass(frozen=True)
 class Structure:
-    """The numbers of one model, without the functions that it shares with others.
+    """The arrays of one model, without the functions that it shares with others.
 
-    names: of the variables that `natural` returns, the first `free` of them the free ones. arrays: the model's
-    shared values by name, in the order in which the functions take them. start (n,): the model's initial point.
+    names: names of the variables that `natural` returns, of which the first `free` are the free variables. arrays: the
+    model's shared values by name, in the order in which the functions take them. start (n,): the model's initial point.
     """
 
     compiled: CompiledModel
@@ -71,7 +71,7 @@ class Structure:
     start: np.ndarray
 
     def filled(self, **data: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The arrays with those in `data` in their places, of the type that was compiled for."""
+        """The arrays, with those in `data` replaced, in the types for which the functions were compiled."""
         return tuple(
             np.require(data.get(name, own), own.dtype, ["C", "W", "A"]) for name, own in self.arrays.items()
         )
@@ -102,7 +102,7 @@ class _Graph:
         return (
             len(ours) == len(theirs)
             and len(self.outputs) == len(other.outputs)
-            # the functions cut the point at places that are constants of theirs
+            # the positions at which the functions split the point are compiled into them
             and self.shapes == other.shapes
             and all(a.type == b.type for a, b in zip(ours, theirs, strict=True))
             and equal_computations([*self.outputs], [*other.outputs], [*ours], [*theirs])
@@ -116,18 +116,18 @@ _lock = threading.Lock()
 def compile_model(
     model: pm.Model, *, given: Sequence[str] = (), keep: Sequence[str] = (), draw: str | None = None
 ) -> Structure:
-    """Compile, unless a model of this structure has been.
+    """Compile a model, unless one with the same structure has been compiled.
 
     Parameters
     ----------
     model
         `pymc.Model` with continuous free variables.
     given
-        Free variables that are data here: they become arrays of their own name, and their prior drops out.
+        Free variables to treat as data: they become arrays of the same name, and their prior is dropped.
     keep
-        Names of variables that `natural` returns besides the free ones.
+        Names of variables that `natural` returns in addition to the free ones.
     draw
-        Observed variable to be drawn; its shape must follow from the arrays.
+        Observed variable to draw; its shape must follow from the arrays.
     """
     graph, shared = _graph(model, given, keep, draw)
     start = np.concatenate([np.ravel(graph.point[str(v.name)]) for v in graph.values]).astype(float)
@@ -143,7 +143,7 @@ def compile_model(
 def _graph(
     model: pm.Model, given: Sequence[str], keep: Sequence[str], draw: str | None
 ) -> tuple[_Graph, dict[str, np.ndarray]]:
-    """Graphs in which shared variables have become inputs, and the values of these."""
+    """Graphs in which shared variables have become inputs, and the values of those variables."""
     free = [v for v in model.free_RVs if v.name not in given]
     values = [model.rvs_to_values[v] for v in free]
     density = model.logp([*free, *model.observed_RVs, *model.potentials])
@@ -165,7 +165,7 @@ def _graph(
     held = {}
     for v in data:
         name = constants.get(v, v.name)
-        while name in held:  # a dimension may be called as an array is
+        while name in held:  # a dimension may have the name of an array
             name += "_"
         held[name] = np.array(point[v.name] if v in constants else v.get_value(), order="C")
     arrays = [swap[v] for v in data]
@@ -178,7 +178,7 @@ def _compile(graph: _Graph, start: np.ndarray, arrays: list[np.ndarray]) -> Comp
     (value, *natural), point = join_nonshared_inputs(graph.point, [density, *rest], graph.values)
     gradient: Any = pytensor.gradient.grad(value, point)
     call = _function([point, *graph.arrays], [value, gradient])
-    call(start, *arrays)  # compiled for arrays of these types, here
+    call(start, *arrays)  # compiles for arrays of these types
     (compiled,) = call.overloads.values()
     _remember_addresses(call, compiled)
     natural_call = _function([point, *graph.arrays], natural)
@@ -190,7 +190,7 @@ def _compile(graph: _Graph, start: np.ndarray, arrays: list[np.ndarray]) -> Comp
 
 
 def _remember_addresses(call: Any, compiled: Any) -> None:
-    """numba looks up where a function that is handed on lies, at every call and for 0.1 ms: once will do."""
+    """Look up the address of a function passed as a value once; numba does so at every call, which takes 0.1 ms."""
     names = compiled.fndesc.llvm_func_name, compiled.fndesc.llvm_cfunc_wrapper_name
     addresses = {name: compiled.library.get_pointer_to_function(name) for name in names}
     known = SimpleNamespace(
@@ -209,7 +209,7 @@ def _in_loops(fgraph: FunctionGraph, node: Apply) -> list[Variable] | None:
 
 
 def _function(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> Any:
-    # parameters out of their range are points of density zero, not errors (as in pymc.compile)
+    # parameters out of range give density zero, not errors (as in pymc.compile)
     mode = pytensor.compile.mode.get_mode("NUMBA").including("local_check_parameter_to_ninf_switch")
     mode = mode.register((dfs_rewriter(_in_loops), 48))
     function = pytensor.function(inputs, outputs, mode=mode, on_unused_input="ignore", trust_input=True)
@@ -217,12 +217,13 @@ def _function(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> Any:
 
 
 def _plain(graph: _Graph, drawn: Variable) -> Callable:
-    """Run node by node, not compiled: once a cycle this is faster than handing generators to numba."""
+    """A function that runs node by node, uncompiled: for one call per cycle this is faster than passing generators to
+    numba."""
     mode = pytensor.compile.mode.get_mode("FAST_COMPILE").including("random_make_inplace")
     generators = [pytensor.In(g, mutable=True) for g in graph.generators]
     inputs: list[Any] = [*graph.free, *generators, *graph.arrays]
     function = pytensor.function(inputs, drawn, mode=mode, on_unused_input="ignore", trust_input=True)
-    lock = threading.Lock()  # it works in storage of its own
+    lock = threading.Lock()  # the function works in storage of its own
 
     def draw(*arguments: Any) -> np.ndarray:
         with lock:

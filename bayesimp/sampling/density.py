@@ -1,4 +1,4 @@
-"""NUTS on a log density given as a function, by nutpie: running, interruption, events."""
+"""NUTS by nutpie on a log density given as a function: running, interruption, events."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Density:
     size
         n.
     value
-        theta -> log density (-inf: no such point), gradient (n,).
+        theta -> log density (-inf outside the support), gradient (n,).
     expand
-        theta -> name -> array: what is kept of a draw.
+        theta -> name -> array: the variables kept from a draw.
     start
-        seed -> theta where the chain begins that nutpie gave this seed.
+        seed -> starting point theta of the chain to which nutpie gave this seed.
     """
 
     size: int
@@ -48,7 +48,7 @@ class Density:
     start: Callable[[int], NDArray]
 
     def compiled(self) -> PyFuncModel:
-        """As a model of nutpie. The first call, which may compile, is made here."""
+        """The density as a nutpie model. The first call, which may compile, is made here."""
         from nutpie.compiled_pyfunc import from_pyfunc
 
         theta = self.start(0)
@@ -67,7 +67,7 @@ class Density:
 
 @dataclass(frozen=True)
 class NutsDraws:
-    """Draws, and how they were made.
+    """Draws, and a record of how they were made.
 
     Attributes
     ----------
@@ -76,13 +76,13 @@ class NutsDraws:
     stats
         Name -> (chains, draws): diverging, depth, n_steps, step_size, logp, energy, ... of nutpie.
     events
-        Events to read before the draws are used: dicts with kind, where, message, count.
+        Events to read before using the draws: dicts with kind, where, message, count.
     seconds
         Wall time of "compile" and "sample".
     evaluate, adaptation
-        What was used.
+        The settings that were used.
     interrupted
-        Stopped before all draws were there; the chains that are kept are cut to the same length.
+        Whether the run was stopped early; the chains that are kept are cut to the same length.
     """
 
     draws: dict[str, NDArray]
@@ -109,7 +109,7 @@ def sample_density(
 ) -> NutsDraws:
     """Sample a density; parameters, result and failures as in `bayesimp.sampling.nuts.sample_nuts`.
 
-    all_chains: an interrupted run keeps every chain, at the length of the shortest (see `_kept`).
+    all_chains: an interrupted run keeps every chain, cut to the length of the shortest (see `_kept`).
     """
     settings: dict[str, Any] = {"chains": chains, "tune": tune, "draws": draws, "seed": seed}
     settings |= {"target_accept": target_accept, "adaptation": adaptation, "cores": cores}
@@ -128,11 +128,11 @@ def run_nuts(
     Parameters
     ----------
     compile
-        () -> model of nutpie, the way it is evaluated.
+        () -> nutpie model, and the way in which it is evaluated.
     settings
-        Options of nutpie: chains, tune, draws, seed, target_accept, adaptation, cores (None: those there are).
+        Options of nutpie: chains, tune, draws, seed, target_accept, adaptation, cores (None: all available).
     names
-        Variables to keep; all of them where left out.
+        Variables to keep; all by default.
     """
     tell = report or (lambda stage, done, total: None)
     tell("compiling", 0, 1)
@@ -181,7 +181,7 @@ def _run(compiled: CompiledModel, settings: dict, tell: Report, iterations: int)
 def _finished(handle: Any) -> bool:
     try:
         return handle.is_finished
-    except TimeoutError:  # the sampler is busy with a draw, which is not an error
+    except TimeoutError:  # the sampler is still working on a draw, which is not an error
         return False
 
 
@@ -198,9 +198,9 @@ def _arrays(
 
 
 def _kept(finished: NDArray, all_chains: bool) -> tuple[NDArray, int]:
-    """Number of chains and draws to keep: those with the most draws in all, as many in each chain; more chains if equal.
+    """Number of chains, and of draws per chain, to keep: the choice with most draws in total; if tied, with more chains.
 
-    Chains that take turns finish one after the other, so that the last chains of an interrupted run have no draws.
+    Chains that take turns finish one after the other, so the last chains of an interrupted run have no draws.
     """
     if all_chains:
         return np.arange(len(finished)), int(finished.min())
@@ -219,13 +219,13 @@ def _events(
     chains, draws = stats["diverging"].shape
     events = []
     if interrupted:
-        message = f"Interrupted: {draws} of {asked} draws of {chains} chains were kept."
+        message = f"Interrupted: {draws} of {asked} draws per chain were kept, for {chains} chains."
         events.append({"kind": "interrupted", "where": "sampling", "message": message, "count": draws})
     diverging = int(np.sum(stats["diverging"].astype(bool)))
     if diverging:
         message = (
             f"{diverging} of {chains * draws} draws are divergent: part of the posterior may not have been "
-            "reached. Raise target_accept, or take a prior with more information."
+            "reached. Raise target_accept, or use a more informative prior."
         )
         events.append({"kind": "divergence", "where": "sampling", "message": message, "count": diverging})
     for name, x in kept.items() if chains > 1 and draws > 3 else ():
@@ -234,6 +234,6 @@ def _events(
         rhat = array_stats.rhat(moving, chain_axis=0, draw_axis=1) if moving.size else np.zeros(0)
         bad = int((rhat > RHAT_LIMIT).sum())
         if bad:
-            message = f"R-hat of {name} up to {np.max(rhat):.3f}: chains disagree, draw more."
+            message = f"R-hat of {name} up to {np.max(rhat):.3f}: the chains disagree; draw more."
             events.append({"kind": "rhat", "where": name, "message": message, "count": bad})
     return events

@@ -1,9 +1,9 @@
-"""Where chains run: one after the other, in threads, or in processes; the numbers are the same.
+"""Where chains run: one after the other, in threads, or in processes. The results are the same.
 
-One task is one chain, (model, seed, k, n) -> (chain, history), all of them values that can be pickled: a `Task` holds the
-model and the seed, `run_task` advances chain k by n iterations and returns it with what it has kept. Threads write into
+One task is one chain, (model, seed, k, n) -> (chain, history), all of which can be pickled: a `Task` holds the
+model and the seed, `run_task` advances chain k by n iterations and returns it with its history. Threads write into
 the shared arrays of the history instead, which saves a copy and a pickle on the default path; processes send a chain
-there and back for every chunk of work, so that progress is shown and an interruption finds all chains at the same
+there and back for every chunk of work, so that progress is shown and an interrupt stops all chains at the same
 iteration.
 """
 
@@ -51,19 +51,19 @@ class Executor(ABC):
     Attributes
     ----------
     workers
-        Number of chains that run at a time; None: one for each core at most.
+        Number of chains that run at a time; None: at most one per core.
     """
 
     workers: int | None = None
 
     @abstractmethod
     def session(self, task: Task, light: bool = False) -> AbstractContextManager[Session]:
-        """A context in which the task is run; light: whether its steps are too short for threads to gain by."""
+        """A context in which the task is run; ``light`` says whether its steps are too short for threads to help."""
 
 
 @dataclass(frozen=True)
 class ThreadExecutor(Executor):
-    """Threads of this process, the default: kernels release the interpreter, and nothing is copied."""
+    """Threads of this process, the default: kernels release the interpreter lock, and nothing is copied."""
 
     @contextmanager
     def session(self, task: Task, light: bool = False) -> Iterator[Session]:
@@ -73,7 +73,8 @@ class ThreadExecutor(Executor):
 
 @dataclass(frozen=True)
 class SerialExecutor(Executor):
-    """One chain after the other in the thread that asks, in chunks: for debuggers, and inside processes of others.
+    """One chain after the other in the calling thread, in chunks: for debuggers, and inside processes of other
+    schedulers.
 
     Raises
     ------
@@ -84,7 +85,7 @@ class SerialExecutor(Executor):
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers > 1:
             raise SpecificationError(
-                f"workers = {self.workers}: executor='serial' runs one chain after the other. Take workers=1, or "
+                f"workers = {self.workers}: executor='serial' runs one chain after the other. Use workers=1, or "
                 "executor='threads' or 'processes'."
             )
 
@@ -96,22 +97,22 @@ class SerialExecutor(Executor):
 
 @dataclass(frozen=True)
 class ProcessExecutor(Executor):
-    """Processes, for steps that hold the interpreter for long: PyMC blocks, user-defined functions.
+    """Processes, for steps that hold the interpreter lock for long: PyMC blocks, user-defined functions.
 
-    Each process is a new interpreter ("spawn") and takes some seconds for its imports; a script must ask for them below
+    Each process is a new interpreter ("spawn") whose imports take some seconds; a script must start them below
     ``if __name__ == "__main__":``.
     """
 
     @contextmanager
     def session(self, task: Task, light: bool = False) -> Iterator[Session]:
-        """Run tasks in processes of their own, to which the task is sent once."""
+        """Run tasks in separate processes, to each of which the task is sent once."""
         workers = self.workers or os.cpu_count() or 1
         try:
             pickled = pickle.dumps(task)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise SpecificationError(
                 f"The model cannot be sent to another process ({error}): define functions (post=, PyMC models) at the "
-                "top of a module instead of inside a function or as a lambda, or take executor='threads'."
+                "top level of a module instead of inside a function or as a lambda, or use executor='threads'."
             ) from None
         pool = ProcessPoolExecutor(workers, get_context("spawn"), begin, (pickled,))
         try:
@@ -133,7 +134,7 @@ def read_executor(executor: str | Executor | None, workers: int | None = None) -
     Raises
     ------
     SpecificationError
-        There is no such executor, two numbers of workers are given, or a number of workers is not a whole number from 1.
+        There is no such executor, two numbers of workers are given, or one is not a whole number of at least 1.
     """
     if workers is not None:
         workers = whole(workers, "workers")
@@ -150,12 +151,12 @@ def read_executor(executor: str | Executor | None, workers: int | None = None) -
 
 
 def run_level(session: Session, chains: list[Any], into: Any, iterations: int, **options: Any) -> int:
-    """Advance all chains, so that all stop at the same iteration, as if asked for no more.
+    """Advance all chains and stop them at the same iteration, as if no more had been requested.
 
     Returns
     -------
-    Iterations that every chain has done: all of them, or fewer if the run was interrupted; none if this was before every
-    chain had begun.
+    Iterations that every chain has done: all of them, or fewer if the run was interrupted; none if that was before every
+    chain had started.
     """
     done = session.run(chains, into, 0, iterations, **options)
     level = max(done) if min(done) else 0

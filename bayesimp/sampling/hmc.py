@@ -5,11 +5,11 @@ p ~ N(0, I), one transition follows K leapfrog steps of size e,
 
     p <- p + e/2 C' dU(theta),    theta <- theta + e C p,    p <- p + e/2 C' dU(theta),
 
-and takes their end with probability min(1, exp(H - H')), H = p'p/2 - U(theta)  (Neal 2011, sec. 5.3). Where the
+and accepts their end point with probability min(1, exp(H - H')), H = p'p/2 - U(theta)  (Neal 2011, sec. 5.3). Where the
 target is normal with covariance C C', theta turns by the angle K e about its mean. e is jittered by a fifth, and K is
-such that the angle is uniform on TURN, over which its cosine has mean about 0: successive draws are uncorrelated.
+chosen so that the angle is uniform on TURN, over which its cosine has mean about 0: successive draws are uncorrelated.
 
-The density is PyTensor's compiled function itself, handed on as a value (sampling/compiled_model.py): the loop runs in
+The density is PyTensor's compiled function itself, passed as a value (sampling/compiled_model.py): the loop runs in
 machine code, without the interpreter.
 """
 
@@ -29,7 +29,7 @@ __all__ = ["Adaptation", "adapt", "hmc"]
 DIVERGENT = 1000.0  # increase of H beyond which a trajectory counts as divergent, as in Stan
 TURN = (0.8, 2.3)
 JITTER = 0.2
-DENSE = 100  # parameters up to which the metric has correlations
+DENSE = 100  # up to this many parameters the metric is dense
 MOST_STEPS = 256
 
 
@@ -37,8 +37,8 @@ MOST_STEPS = 256
 class Adaptation:
     """Step size and metric found by a warm-up, fixed from then on.
 
-    step: size e. factor: C, (n, n) lower triangular, or (n, 1) its diagonal. mean (n,): where the draws were.
-    acceptance: mean probability in the last stretch, with the step size of the time.
+    step: size e. factor: C, (n, n) lower triangular, or (n, 1) its diagonal. mean (n,): mean of the warm-up draws.
+    acceptance: mean acceptance probability in the last stretch, with the step sizes in use then.
     """
 
     step: float
@@ -49,7 +49,7 @@ class Adaptation:
 
 @cache
 def hmc(density: types.FunctionType, arrays: types.Tuple) -> Callable:
-    """The sampler for densities of one type.
+    """The sampler for densities of one numba type.
 
     Parameters
     ----------
@@ -58,9 +58,9 @@ def hmc(density: types.FunctionType, arrays: types.Tuple) -> Callable:
 
     Returns
     -------
-    ``(density, rng, theta (n,), C, e, trace (T, 2), arrays) -> ok``: T transitions, theta moved in place. trace gets
-    the acceptance probability and 1 for a divergence; ok is False if the density is not finite at the start. It holds
-    no lock of the interpreter.
+    ``(density, rng, theta (n,), C, e, trace (T, 2), arrays) -> ok``: T transitions that move theta in place. trace
+    receives the acceptance probability and 1 for a divergence; ok is False if the density is not finite at the start. The
+    sampler releases the interpreter lock.
     """
     vector, matrix = types.Array(types.float64, 1, "C"), types.Array(types.float64, 2, "C")
     rng = typeof(np.random.default_rng())
@@ -132,7 +132,7 @@ def _transitions(
         loss = -U_new - H
         for i in range(n):
             loss += 0.5 * p[i] * p[i]
-        # a comparison with nan is false, so that it is rejected: exp(min(0, nan)) would accept it
+        # a comparison with nan is false, so nan is rejected; exp(min(0, nan)) would accept it
         if loss < DIVERGENT and math.isfinite(U_new):
             trace[t, 0] = math.exp(-loss) if loss > 0.0 else 1.0
         else:
@@ -152,17 +152,18 @@ def adapt(
     stretches: tuple[int, ...] = (50, 50, 100, 200),
     last: int = 100,
 ) -> Adaptation:
-    """Step size and metric, by warm-up from `theta`, which is moved.
+    """Step size and metric found by a warm-up from `theta`, which is moved.
 
     Parameters
     ----------
     move
-        ``(theta, C, e) -> trace (1, 2)``: one transition in place, with whatever else changes between transitions.
+        ``(theta, C, e) -> trace (1, 2)``: one transition in place, including whatever else changes between transitions.
     target
-        Mean acceptance probability to be reached.
+        Target mean acceptance probability.
     stretches, last
-        Transitions. After each stretch but the first the metric is the covariance of its draws, shrunk as Stan does;
-        the step size is tuned again in each (dual averaging, Hoffman & Gelman 2014, sec. 3.2) and the last one is kept.
+        Numbers of transitions. After each stretch but the first the metric becomes the covariance of its draws, shrunk as
+        in Stan; the step size is tuned again in each (dual averaging, Hoffman & Gelman 2014, sec. 3.2) and the last one
+        is kept.
     """
     n = theta.size
     C = np.eye(n) if n <= DENSE else np.ones((n, 1))
@@ -206,7 +207,8 @@ class _DualAveraging:
 
 
 def _factor(draws: np.ndarray, dense: bool) -> np.ndarray:
-    """C of the covariance of `draws` (T, n), shrunk to a small multiple of the identity, of five draws' weight."""
+    """C of the covariance of `draws` (T, n), shrunk towards a small multiple of the identity with the weight of five
+    draws."""
     T, n = draws.shape
     weight = T / (T + 5)
     if dense:

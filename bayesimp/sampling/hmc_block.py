@@ -1,4 +1,4 @@
-"""What blocks that move by Hamiltonian Monte Carlo share: state, transitions, start, events."""
+"""Shared parts of blocks that move by Hamiltonian Monte Carlo: state, transitions, start, events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bayesimp.sampling.hmc import Adaptation, hmc
 __all__ = ["HmcBlock", "HmcState", "events"]
 
 LOW = 0.5  # mean acceptance below which a cycle moves too little
-TRIAL = 10  # transitions by which a starting point is tested
+TRIAL = 10  # transitions that test a starting point
 
 
 @dataclass
@@ -29,7 +29,7 @@ class HmcState:
 
 
 class HmcBlock:
-    """Base of both blocks. `structure` is None where nothing is left to sample."""
+    """Base class of both blocks. `structure` is None if nothing is left to sample."""
 
     structure: Structure | None
     adaptation: Adaptation | None = None
@@ -45,19 +45,19 @@ class HmcBlock:
     def move(
         self, rng: np.random.Generator, theta: np.ndarray, arrays: tuple, C: np.ndarray, e: float, count: int
     ) -> np.ndarray:
-        """`count` transitions in place; their trace."""
+        """Make `count` transitions in place; returns their trace."""
         compiled, trace = self.compiled, np.empty((count, 2))
         sample = hmc(compiled.density_type, compiled.arrays_type)
         if not sample(compiled.density, rng, theta, C, e, trace, arrays):
             raise SamplingError(
                 f"The log density of the model of '{self.name}' is not finite at the state of its chain: the data have "
-                "left the support of the model (a bound, a positive variable?), or a parameter has run away under a "
+                "left the support of the model (a bound, a positive variable?), or a parameter has diverged under a "
                 "flat prior."
             )
         return trace
 
     def transition(self, rng: np.random.Generator, state: HmcState, arrays: tuple, count: int) -> None:
-        """Move `state` by `count` transitions, and count acceptance and divergences."""
+        """Move `state` by `count` transitions, recording acceptance and divergences."""
         if self.adaptation is None:
             raise SamplingError(
                 f"The model of '{self.name}' has not been adapted: call adapt() before start()."
@@ -68,10 +68,11 @@ class HmcBlock:
         state.divergences += int(trace[:, 1].sum())
 
     def start_near_mean(self, rng: np.random.Generator, arrays: tuple) -> HmcState:
-        """A dispersed start: twice as far from the mean of the warm-up as its draws were, or less if nothing moves there.
+        """An overdispersed start: twice as far from the warm-up mean as the draws were, or less if the chain cannot move
+        there.
 
-        Far from the posterior its step size may be too long for every transition, for example with large effects of
-        clusters, and the chain would not move.
+        Far from the posterior the step size may be too long for every transition, for example with large cluster
+        effects, and the chain would not move.
         """
         if self.adaptation is None:
             raise SamplingError(
@@ -99,14 +100,14 @@ def events(states: Iterable[HmcState], name: str) -> list[Event]:
     if divergences:
         message = (
             f"{divergences} of {count} transitions of HMC were divergent: part of the posterior may not have been "
-            "reached. Write the model so that its effects are not tied to their sd (non-centred), or take priors "
-            "with more information."
+            "reached. Write the model in its non-centred form, in which effects do not depend on their sd, or use "
+            "more informative priors."
         )
         out.append(Event("divergence", name, message, divergences))
     if count and acceptance < LOW * count:
         message = (
             f"HMC accepted {acceptance / count:.0%} of its transitions: the data have changed since it was adapted. "
-            "Let it adapt again after more cycles, or make more transitions a cycle."
+            "Adapt it again after more cycles, or make more transitions per cycle."
         )
         out.append(Event("low acceptance", name, message, count))
     return out

@@ -2,15 +2,15 @@
 
 Three ways of evaluating the log density and its gradient:
 
-    pytensor   PyTensor's compiled function, called from Python. PyTensor keeps it on disk: compiled once for
-               a structure of model, a later process is ready in 2 s. Chains take turns.
-    nutpie     compiled by nutpie: 5 to 60 s at every call, nothing is kept; chains run in parallel.
-    python     the graph run node by node: nothing is compiled, an evaluation costs about 10 us a node.
+    pytensor   PyTensor's compiled function, called from Python. PyTensor caches it on disk: compiled once for
+               each model structure, a later process is ready in 2 s. Chains take turns.
+    nutpie     compiled by nutpie: 5 to 60 s at every call, not cached; chains run in parallel.
+    python     the graph is run node by node: nothing is compiled, an evaluation takes about 10 us per node.
 
-``evaluate="auto"`` takes pytensor while taking turns costs less than nutpie's compilation. The rule looks at
-the request, never at a clock, so that the same seed gives the same draws.
+``evaluate="auto"`` uses pytensor as long as taking turns costs less than nutpie's compilation. The rule depends on
+the request, never on a clock, so the same seed gives the same draws.
 
-`JointNormal` goes another way (joint/density.py). Its PyMC model sampled from here, 15 clusters of
+`JointNormal` uses another way (joint/density.py). Timings of its PyMC model sampled from here, 15 clusters of
 30, r = 2, p = 3, half-t priors, 2 chains x (1000 + 1000), 2 shared cores:
 
                  ready, nothing cached    ready, second process    evaluation    sampling
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NutsDraws", "evaluation", "sample_nuts"]
 
-CALL_SECONDS = 4e-5  # an evaluation of the joint normal model through Python, 15 clusters
-LEAPFROGS = 8  # steps of a draw, typical with an adapted mass matrix (6.4 to 6.6 for that model)
+CALL_SECONDS = 4e-5  # one evaluation of the joint normal model through Python, 15 clusters
+LEAPFROGS = 8  # steps per draw, typical with an adapted mass matrix (6.4 to 6.6 for that model)
 COMPILE_SECONDS = 16.0
 
 
@@ -65,33 +65,35 @@ def sample_nuts(
     model
         `pymc.Model` whose free variables are all continuous.
     seed
-        The same seed gives the same draws, whatever `cores`.
+        The same seed gives the same draws, whatever `cores` is.
     report
         Called as ``report(stage, done, total)``: stage "compiling" with 0 or 1 of 1, then "sampling" with
-        iterations over all chains, warm-up included.
+        iterations summed over all chains, warm-up included.
     initial
-        Starting values by variable, natural scale; the others start at PyMC's support point. All are moved by
+        Starting values by variable, on the natural scale; the others start at PyMC's support point. All are perturbed by
         up to 1 on the unconstrained scale, differently in every chain.
     adaptation
-        Mass matrix: "low_rank" or "diag". On the joint normal model (15 clusters, r = 2) effective draws of
-        Sigma in 2000: 3300 to 3500 against 1850 to 1950; of beta and Psi alike.
+        Mass matrix: "low_rank" or "diag". On the joint normal model (15 clusters, r = 2), effective draws of
+        Sigma in 2000 draws: 3300 to 3500 against 1850 to 1950; about the same for beta and Psi.
     evaluate
         "pytensor", "nutpie", "python" or "auto"; see the module.
     cores
         Number of chains that run at a time.
     all_chains
-        An interrupted run keeps every chain, at the length of the shortest.
+        An interrupted run keeps every chain, cut to the length of the shortest.
 
     Raises
     ------
     SamplingError
         Discrete free variables; no finite log density to start from.
     KeyboardInterrupt
-        Interrupted before any chain had a draw. If it comes later, the draws so far are returned, with an event.
+        The run was interrupted before any chain had a draw. Later, the draws so far are returned, with an event.
     """
     if model.discrete_value_vars:
         names = ", ".join(v.name for v in model.discrete_value_vars)
-        raise SamplingError(f"NUTS needs continuous variables; discrete: {names}. Sum them out of the model.")
+        raise SamplingError(
+            f"NUTS needs continuous variables, but {names} are discrete. Sum them out of the model."
+        )
     iterations = chains * (tune + draws)
     evaluate = evaluation(evaluate, iterations)
     settings: dict[str, Any] = {"chains": chains, "tune": tune, "draws": draws, "seed": seed}
@@ -104,7 +106,7 @@ def sample_nuts(
 
 
 def evaluation(evaluate: str, iterations: int) -> str:
-    """The way in which the density is evaluated, "auto" resolved by the iterations of all chains."""
+    """The way in which the density is evaluated; "auto" is resolved from the iterations of all chains."""
     if evaluate not in ("auto", "pytensor", "nutpie", "python"):
         raise ValueError(f"evaluate must be 'auto', 'pytensor', 'nutpie' or 'python', got {evaluate!r}.")
     if evaluate != "auto":
@@ -113,7 +115,7 @@ def evaluation(evaluate: str, iterations: int) -> str:
 
 
 def _compile(model: pm.Model, initial: dict[str, NDArray] | None, evaluate: str) -> CompiledModel:
-    """Model that nutpie can sample."""
+    """A model that nutpie can sample."""
     if evaluate != "nutpie":
         return _from_functions(model, initial, _functions(model, evaluate)).compiled()
     import nutpie
@@ -145,7 +147,7 @@ def _functions(model: pm.Model, evaluate: str) -> _Functions:
     options: dict[str, Any] = {"on_unused_input": "ignore", "trust_input": True}
     return _Functions(
         pytensor.function([point], [density, gradient], mode=mode, **options),
-        pytensor.function([point], expanded, mode="FAST_COMPILE", **options),  # once a draw
+        pytensor.function([point], expanded, mode="FAST_COMPILE", **options),  # called once per draw
         [v.name for v in variables],
         start,
     )
@@ -157,7 +159,7 @@ def _from_functions(model: pm.Model, initial: dict[str, NDArray] | None, functio
     first = make_initial_point_fn(
         model=model, overrides=initial, jitter_rvs=set(model.free_RVs), return_transformed=True
     )
-    lock = threading.Lock()  # a PyTensor function works in storage of its own, one call at a time
+    lock = threading.Lock()  # a PyTensor function works in its own storage, so one call at a time
 
     def density(x: NDArray) -> tuple[float, NDArray]:
         with lock:

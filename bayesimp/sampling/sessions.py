@@ -1,4 +1,4 @@
-"""Chains of one task while they run: in threads, one after the other, or in processes.
+"""The chains of one task while they run: in threads, one after the other, or in processes.
 
 A `Session` advances all chains by the same number of iterations, and stops all of them at the same iteration if it is
 interrupted. The executors (sampling/executors.py) open sessions.
@@ -25,17 +25,17 @@ from bayesimp.sampling.chains import Report, run_chains
 __all__ = ["ProcessSession", "SerialSession", "Session", "Task", "ThreadSession", "begin", "run_task"]
 
 ROUND_SECONDS = 0.3  # seconds of work that are sent to a process at a time
-_task: list[Task] = []  # the task of this process, if it belongs to a pool
+_task: list[Task] = []  # the task of this process, if the process belongs to a pool
 
 
 class Task(Protocol):
-    """What the chains of a run do, as a value that can be pickled."""
+    """The work of the chains of a run, as a value that can be pickled."""
 
     def room(self, chains: Sequence[Any], iterations: int) -> Any:
-        """An empty history of so many iterations of these chains."""
+        """An empty history for this many iterations of these chains."""
 
     def advance(self, chain: Any, number: int, into: Any, place: int, start: int, stop: int) -> None:
-        """Iterations start .. stop-1 of a chain, kept at its place in the history.
+        """Run iterations start .. stop-1 of a chain and keep them at its place in the history.
 
         Parameters
         ----------
@@ -44,17 +44,17 @@ class Task(Protocol):
         number
             Number of the chain, for messages.
         into, place
-            The history, and which of its chains this is; None: nothing is kept (warm-up).
+            The history, and the position of this chain in it; None: nothing is kept (warm-up).
         """
 
     def put(self, into: Any, place: int, start: int, piece: Any) -> None:
-        """Copy the history of one chain (`room` of one) into that of all, from iteration `start` on."""
+        """Copy the history of one chain (a `room` for one) into that of all chains, from iteration `start` on."""
 
 
 def run_task(task: Task, chain: Any, number: int, iterations: int, keep: bool = True) -> tuple[Any, Any]:
-    """Chain and history after so many iterations: the pure form of a task, for any scheduler.
+    """Chain and history after this many iterations: the pure form of a task, for any scheduler.
 
-    The chain is changed in place where nothing has pickled it. keep: whether there is a history; else None.
+    The chain is changed in place unless it was pickled. keep: whether to return a history; otherwise None.
     """
     piece = task.room([chain], iterations) if keep else None
     task.advance(chain, number, piece, 0, 0, iterations)
@@ -71,13 +71,13 @@ class Pace:
     stop: threading.Event
 
     def tell(self, done: Sequence[int], iterations: int) -> None:
-        """Report progress: iterations over all chains."""
+        """Report progress: iterations summed over all chains."""
         if self.report is not None:
             self.report(self.stage, sum(done), len(done) * iterations)
 
 
 class Session(ABC):
-    """A task under way: what it holds on to (processes, the model in each) lasts for several calls."""
+    """A running task: its resources (processes, the model in each) last for several calls."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -94,12 +94,12 @@ class Session(ABC):
         stage: str = "sampling",
         stop: threading.Event | None = None,
     ) -> list[int]:
-        """Advance every chain by `iterations`, kept from iteration `start` of the history on.
+        """Advance every chain by `iterations`, which are kept from iteration `start` of the history on.
 
         Parameters
         ----------
         chains
-            The states of the chains. The list is updated: a chain that was in another process is a new object.
+            The states of the chains. The list is updated: a chain that ran in another process is a new object.
         multiple, report, stage, stop
             See `bayesimp.sampling.chains.run_chains`.
 
@@ -112,10 +112,10 @@ class Session(ABC):
 
     @abstractmethod
     def _run(self, chains: list[Any], into: Any, start: int, iterations: int, pace: Pace) -> list[int]:
-        """`run`, as the subclass does it."""
+        """The part of `run` that subclasses define."""
 
     def catch_up(self, chains: list[Any], into: Any, start: int, done: Sequence[int], level: int) -> None:
-        """Bring every chain to iteration `level`, after an interruption."""
+        """Bring every chain to iteration `level` after an interrupt."""
         for c, k in enumerate(done):
             if k < level:
                 self.task.advance(chains[c], c, into, c, start + k, start + level)
@@ -161,14 +161,14 @@ class SerialSession(Session):
     def _advance(self, chain: Any, c: int, into: Any, first: int, last: int) -> None:
         try:
             self.task.advance(chain, c, into, c, first, last)
-        except KeyboardInterrupt:  # in the middle of a chunk: the chain has no valid state
+        except KeyboardInterrupt:  # in the middle of a chunk, so the chain has no valid state
             raise SamplingError(
-                f"Chain {c} was interrupted in the middle of an iteration: nothing to keep. Run it again."
+                f"Chain {c} was interrupted in the middle of an iteration, so nothing can be kept. Run it again."
             ) from None
 
 
 class ProcessSession(Session):
-    """A pool of processes, each of which has the task; chains go there and back."""
+    """A pool of processes, each of which has the task; chains are sent there and back."""
 
     def __init__(self, task: Task, pool: ProcessPoolExecutor, workers: int) -> None:
         super().__init__(task)
@@ -221,13 +221,14 @@ class ProcessSession(Session):
             return future.result()
         except BrokenProcessPool:
             raise SamplingError(
-                "A process that ran chains has ended. A script must start them below `if __name__ == '__main__':`, since "
-                "every process reads it again; otherwise memory may have run out: take fewer workers=."
+                "A process that ran chains has ended. A script must start chains below `if __name__ == '__main__':`, "
+                "because "
+                "every process imports the script again. If it does so, memory may have run out: use fewer workers=."
             ) from None
 
 
 def begin(task: bytes) -> None:
-    """Prepare a process of the pool: it takes the task, and leaves Ctrl-C to the process that started it."""
+    """Prepare a process of the pool: store the task, and leave Ctrl-C to the process that started the pool."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _task[:] = [pickle.loads(task)]
 

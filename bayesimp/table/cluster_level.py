@@ -9,14 +9,15 @@ from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["of_clusters"]
 
-PAIRS = 10  # of rows of the same cluster that agree, from which on a variable with levels is one of clusters
+# pairs of rows in the same cluster that must agree before a variable with levels counts as cluster-level
+PAIRS = 10
 
 
 def of_clusters(data: IncompleteData, name: str) -> bool:
-    """Whether a variable has one value in every cluster where it is observed, and not by chance.
+    """Whether a variable has a single value in every cluster in which it is observed, other than by chance.
 
-    A number is one of clusters if two rows of a cluster never differ; one with few values (levels, counts) only if
-    `PAIRS` pairs of rows agree. At least two clusters must have rows to compare, and differ.
+    A number is cluster-level if rows of a cluster never differ; a variable with few values (levels, counts) only if
+    `PAIRS` pairs of rows agree as well. At least two clusters must have rows to compare, and must differ.
     """
     values = data.column_values(name)
     there = ~np.isnan(values)

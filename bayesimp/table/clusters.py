@@ -29,7 +29,7 @@ class Clusters:
         (m,) labels, sorted (or in the order of a category; in order of appearance if they cannot be sorted), with the
         name of the column.
     codes
-        (n,) int64, position of each row's cluster among the labels. Read-only.
+        (n,) int64, position of each row's cluster in the labels. Read-only.
     index
         (n,) labels of the rows, for messages.
     """
@@ -47,38 +47,38 @@ class Clusters:
         column
             (n,) the ids.
         least
-            The number of clusters that there must be: two where something is to be learnt of them.
+            The smallest number of clusters allowed: two if differences between clusters are to be estimated.
 
         Raises
         ------
         DataError
-            Ids are missing or have a fraction; there are too few clusters.
+            Ids are missing or not whole numbers, or there are too few clusters.
         """
         missing = column.isna().to_numpy()
         if missing.any():
             place = where(missing, index=column.index)
             raise DataError(
                 f"The cluster id '{column.name}' is missing {place}. Fill in the ids, or "
-                "leave these rows out: a row without a cluster cannot be imputed."
+                "drop these rows: a row without a cluster cannot be imputed."
             )
         codes, labels = positions(_whole(column))
         if len(labels) < least:
             raise DataError(
-                f"There is only one cluster, {listing(labels)}, in '{column.name}' ({len(column):,} rows). With "
-                "one cluster nothing can be learnt about differences between clusters; is it the right column?"
+                f"'{column.name}' has only one cluster, {listing(labels)} ({len(column):,} rows). With "
+                "one cluster nothing can be learnt about differences between clusters. Is it the right column?"
             )
         codes.flags.writeable = False
         return cls(labels.rename(column.name), codes, column.index)
 
     @classmethod
     def combined(cls, parts: Sequence[Clusters]) -> Clusters:
-        """The combinations of the clusters of several columns that occur, labelled ``"3:1"``, in the order of the
-        columns.
+        """The combinations of clusters of several columns that occur in the table, labelled ``"3:1"``, in the order of
+        the columns.
 
         Parameters
         ----------
         parts
-            Clusters of the same rows, by one column each.
+            Clusters of the same rows, one record per column.
         """
         if len(parts) == 1:
             return parts[0]
@@ -106,20 +106,21 @@ class Clusters:
         return self.count(np.ones(len(self.codes), dtype=bool))
 
     def count(self, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """(m,) how many of the rows (n,) are in each cluster."""
+        """(m,) how many of the given rows (n,) each cluster contains."""
         return np.bincount(self.codes[rows], minlength=len(self.labels))
 
     def where(self, rows: NDArray[np.bool_]) -> str:
-        """Words for a message: in how many of the rows (n,), which, of which clusters; see `messages.where`."""
+        """Text for a message: how many of the rows (n,) are concerned, which ones, in which clusters
+        (`messages.where`)."""
         return where(rows, self.codes, self.labels, self.index)
 
     def varying(self, values: Array) -> NDArray[np.bool_]:
-        """(m,) in which clusters a column (n,) has more than one value, NaN aside."""
+        """(m,) whether a column (n,) has more than one value in each cluster, ignoring NaN."""
         return varies_within(values, self.codes)
 
 
 def varies_within(values: Array, codes: NDArray[np.integer], tolerance: float = 1e-12) -> NDArray[np.bool_]:
-    """(m,) whether a column has more than one value, not counting NaN, in each cluster."""
+    """(m,) whether a column has more than one value in each cluster, ignoring NaN."""
     there = np.isfinite(values)
     m = int(codes.max()) + 1
     low, high = np.full(m, np.inf), np.full(m, -np.inf)
@@ -130,16 +131,16 @@ def varies_within(values: Array, codes: NDArray[np.integer], tolerance: float = 
 
 
 def _whole(column: pd.Series) -> pd.Series:
-    """Whole numbers that a file with missing ids gave as floats, as integers again."""
+    """Convert whole numbers that were read as floats, because ids were missing, back to integers."""
     if not pd.api.types.is_float_dtype(column.dtype):
         return column
     values = column.to_numpy(np.float64)
     broken = ~(np.isfinite(values) & (values == np.floor(values)))
     if broken.any():
         raise DataError(
-            f"The cluster id '{column.name}' is a number with a fraction or infinite "
-            f"{where(broken, index=column.index)}; is it the right column? If so, turn it into text."
+            f"The cluster id '{column.name}' is not a whole number or is infinite "
+            f"{where(broken, index=column.index)}. Is it the right column? If so, convert it to text."
         )
-    if (np.abs(values) >= 2.0**63).any():  # no integers of 64 bits, as which different ids would become one
+    if (np.abs(values) >= 2.0**63).any():  # beyond 64-bit integers, in which different ids would become equal
         return column
     return pd.Series(values.astype(np.int64), index=column.index, name=column.name)

@@ -1,4 +1,4 @@
-"""`IncompleteData` in words: the table that printing shows."""
+"""The printed form of `IncompleteData`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = ["html", "summary", "text"]
 
-SHORT_SCALE = 10  # a whole-number variable with at most so many values may be a count or a scale
+SHORT_SCALE = 10  # a whole-number variable with at most this many values may be a count or a scale
 
 
 def summary(data: IncompleteData) -> pd.DataFrame:
-    """By variable: family; clusters complete, sporadic, systematic; missing cells and their share."""
+    """Family, complete, sporadic and systematic clusters, missing cells and their share, by variable."""
     kind = data.missingness.to_numpy()
     missing = data.counts.to_numpy().sum(axis=1)
     table = {"family": [data.families[name] for name in data.variables]}
@@ -28,7 +28,7 @@ def summary(data: IncompleteData) -> pd.DataFrame:
 
 
 def text(data: IncompleteData) -> str:
-    """Plain text, as printed."""
+    """The table as plain text."""
     rows = [list(_header()), *_rows(data)]
     widths = [max(len(row[j]) for row in rows) for j in range(len(rows[0]))]
     lines = [
@@ -43,7 +43,7 @@ def text(data: IncompleteData) -> str:
 
 
 def html(data: IncompleteData) -> str:
-    """The same for notebooks."""
+    """The table as HTML, for notebooks."""
     rows = pd.DataFrame(_rows(data), columns=list(_header()))
     notes = [paragraph(note) for note in _notes(data) if note]
     return framed(_headline(data), [table(rows), *notes])
@@ -74,7 +74,7 @@ def _rows(data: IncompleteData) -> list[list[str]]:
 
 
 def _percent(share: float) -> str:
-    """One decimal; 0 and 100 only if they are exact."""
+    """A percentage with one decimal; 0 and 100 appear only if they are exact."""
     if share in (0, 1):
         return f"{100 * share:.0f}"
     return f"{min(max(100 * share, 0.1), 99.9):.1f}"
@@ -87,17 +87,17 @@ def _notes(data: IncompleteData) -> list[str]:
     ]
     if any(_short_scale(data, name) for name in data.variables):
         notes.append(
-            "* whole numbers with few values: read as normal; families={...: 'poisson'} or 'ordinal' if "
+            "* whole numbers with few values, treated as normal; use families={...: 'poisson'} or 'ordinal' if "
             "they are counts or a scale."
         )
     for name in data.variables:
         if count := int(data.variable(name).censored.sum()):
             notes.append(
-                f"{name}: {count:,} values known only to lie beyond a limit; counted among the missing ones."
+                f"{name}: {count:,} values are known only to lie beyond a limit; they are counted as missing."
             )
     empty = [name for name in data.variables if data.missing(name).all()]
     if empty:
-        notes.append(f"Nothing observed, cannot be used in a model: {', '.join(empty)}.")
+        notes.append(f"No observed values, cannot be used in a model: {', '.join(empty)}.")
     return notes
 
 

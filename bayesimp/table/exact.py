@@ -1,9 +1,9 @@
-"""A table as JSON text and bytes, and back exactly: dtypes, categories, index, objects.
+"""Exact conversion of a table to JSON text and bytes and back, with dtypes, categories, index and objects.
 
 Neither Arrow nor netCDF can represent everything in pandas (categories that are intervals or tuples, integers of any
-size, columns of objects, frequencies of dates). So each array is written by its parts: numbers as their bytes, a
+size, columns of objects, frequencies of dates). Each array is therefore written in parts: numbers as their bytes, a
 category as its codes and its categories, a column of objects as codes and the distinct values, each with its type.
-Nothing that is read back is code.
+Reading never executes code.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from bayesimp.table.exact_values import Unknown, read_value, read_zone, value_re
 __all__ = ["check_exact", "from_exact", "to_exact"]
 
 MASKED = pd.arrays.IntegerArray, pd.arrays.FloatingArray, pd.arrays.BooleanArray
-PLAIN = {str, bool, int, float, type(None), type(pd.NA), type(pd.NaT)}  # of objects: nothing to look into
+# types of objects that need no closer look
+PLAIN = {str, bool, int, float, type(None), type(pd.NA), type(pd.NaT)}
 
 
 def to_exact(frame: pd.DataFrame) -> tuple[str, bytes]:
@@ -52,7 +53,7 @@ def from_exact(text: str, blob: bytes) -> pd.DataFrame:
     record, read = json.loads(text), _Reader(blob)
     index = read.index(record["index"])
     arrays = [read.array(a) for a in record["data"]]
-    # dtypes are said: pandas >= 3 reads text in objects as its own type
+    # with explicit dtypes, because pandas >= 3 turns text in object columns into its own string type
     frame = pd.DataFrame(
         {k: pd.Series(a, index=index, dtype=a.dtype) for k, a in enumerate(arrays)}, index=index
     )
@@ -86,7 +87,7 @@ def _try(column: pd.Series) -> None:
 
 
 def _same(what: Any, write: Callable, read: Callable) -> None:
-    """Write it, read it, and check that its type (and frequency) is unchanged."""
+    """Write an array, read it back, and check that its type (and frequency) is unchanged."""
     writer = _Writer()
     record = json.loads(json.dumps(write(writer)))
     back = read(_Reader(b"".join(writer.blobs)), record)
@@ -99,8 +100,8 @@ def _about(what: str, write: Callable) -> Any:
         return write()
     except Unknown as unknown:
         raise DataError(
-            f"In the table {what} holds values of a type that results cannot keep in files: {unknown}. Turn them into "
-            "text, numbers or a category, or leave them out of the table."
+            f"In the table, {what} holds values of a type that cannot be saved in files: {unknown}. Convert them to "
+            "text, numbers or a category, or drop them from the table."
         ) from None
 
 
@@ -117,7 +118,7 @@ def _array_of(column: pd.Series) -> Any:
 
 
 class _Writer:
-    """Records of arrays; their bytes are collected in `blobs`."""
+    """Writes records of arrays and collects their bytes in `blobs`."""
 
     def __init__(self) -> None:
         self.blobs: list[bytes] = []
@@ -183,7 +184,7 @@ class _Writer:
         raise Unknown(str(dtype))
 
     def distinct(self, values: np.ndarray) -> dict[str, Any]:
-        """Codes of values, and the distinct ones as JSON."""
+        """Codes of the values, and the distinct values as JSON."""
         place: dict[Any, int] = {}
         records: list = []
         codes = np.empty(len(values), dtype=np.int32)
@@ -304,7 +305,7 @@ def _offset(freq: Any) -> Any:
         return freq.freqstr
     if type(freq) is pd.DateOffset:
         return {"n": freq.n, "normalize": freq.normalize, "kwds": value_record(freq.kwds)}
-    raise Unknown(f"frequency {freq!r}; take it off, index.freq = None")
+    raise Unknown(f"frequency {freq!r}; remove it with index.freq = None")
 
 
 def _offset_of(record: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Single values as JSON, and back exactly: each with the name of its type. Nothing that is read is code."""
+"""Exact conversion of single values to JSON and back, each with the name of its type. Reading never executes code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Unknown(Exception):
     """A description of what cannot be written."""
 
 
-# Values of objects: their type's name, and what makes them.
+# Values in columns of objects: the name of each type, and the function that makes a value of it.
 WRITE: dict[type, Callable[[Any], Any]] = {
     complex: lambda v: [v.real.hex(), v.imag.hex()],
     bytes: lambda v: v.hex(),
@@ -72,7 +72,7 @@ READ: dict[str, Callable[[Any], Any]] = {
 
 
 def value_record(value: Any) -> Any:
-    """A value as JSON: text, True, False and None directly, others with the name of their type."""
+    """A value as JSON: text, True, False and None directly, others as the name of their type and its parts."""
     kind = type(value)
     if kind in (str, bool, type(None)):
         return value
@@ -95,7 +95,7 @@ def value_record(value: Any) -> Any:
 
 
 def read_value(record: Any) -> Any:
-    """The value that a record of `exact_values` stands for."""
+    """The value that a record of `exact_values` describes."""
     return READ[record[0]](record[1]) if isinstance(record, list) else record
 
 
@@ -113,7 +113,7 @@ def _objects(record: list) -> np.ndarray:
 
 
 def zone_record(tz: Any) -> list | None:
-    """A time zone by its name, or by its distance from UTC; None stays None."""
+    """A time zone as its name, or as its offset from UTC; None stays None."""
     if tz is None:
         return None
     module = type(tz).__module__.partition(".")[0]
@@ -127,7 +127,7 @@ def zone_record(tz: Any) -> list | None:
 
 
 def read_zone(record: list | None) -> dt.tzinfo | None:
-    """The time zone that a record names; None: none."""
+    """The time zone that a record names, or None."""
     if record is None:
         return None
     kind, what = record

@@ -1,4 +1,4 @@
-"""Tables from files, with declared types; messages name the column, value and rows that do not fit."""
+"""Reading tables from files with declared types; messages name the column, value and rows that do not fit."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def read_table(
 ) -> pd.DataFrame:
     """A CSV, parquet or feather file as a table.
 
-    Whole numbers stay whole numbers where some are missing. CSV: UTF-8, with a header; empty cells, NA, NaN, null and the
-    like are missing, and so are the texts in `missing`.
+    Whole numbers remain integers even if some are missing. CSV: UTF-8, with a header; empty cells, NA, NaN, null and the
+    like count as missing, as do the texts in `missing`.
 
     Parameters
     ----------
     types
-        By column: "string" ("007" keeps its zeros), "integer", "number", "boolean", "category"; the categories in
-        order, which makes an ordered category; or a category of pandas, whose categories are found by their text.
+        Type by column: "string" ("007" keeps its zeros), "integer", "number", "boolean", "category"; a list of categories
+        in order, which makes an ordered categorical; or a pandas categorical dtype, whose categories are matched as text.
 
     Raises
     ------
@@ -51,13 +51,13 @@ def read_table(
         raise
     except UnicodeDecodeError:
         raise DataError(f"{path} is not text in UTF-8; save it in that encoding.") from None
-    except (OSError, ValueError, NotImplementedError) as error:  # parser and Arrow errors are of these
+    except (OSError, ValueError, NotImplementedError) as error:  # parser and Arrow errors too
         raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     return with_types(frame, types, path.name)
 
 
 def with_types(frame: pd.DataFrame, types: Mapping[str, Type], where: str) -> pd.DataFrame:
-    """The table with its columns turned into their declared types; `where` is for messages."""
+    """The table with its columns converted to their declared types; `where` names the table in messages."""
     for name in types:
         if name not in frame.columns:
             raise DataError(f"types: {where} has no column '{name}'. {suggestion(name, frame.columns)}")
@@ -72,7 +72,9 @@ def _read_csv(
     )
     twice = header.iloc[0][header.iloc[0].duplicated() & header.iloc[0].notna()]
     if len(twice):  # pandas would silently rename the second
-        raise DataError(f"{path}: column names occur more than once: {listing(twice.unique())}. Rename them.")
+        raise DataError(
+            f"{path}: these column names occur more than once: {listing(twice.unique())}. Rename them."
+        )
     frame = pd.read_csv(
         path, sep=separator, decimal=decimal, na_values=list(missing), encoding="utf-8-sig", low_memory=False,
         skipinitialspace=True, dtype={name: str for name, kind in types.items() if kind != "number"},
@@ -105,7 +107,7 @@ def _typed(column: pd.Series, kind: Type) -> pd.Series:
 
 
 def _category(column: pd.Series, kind: pd.CategoricalDtype) -> pd.Series:
-    """A column of these categories, each found by its text."""
+    """A column with these categories, matched as text."""
     known = {str(value): value for value in kind.categories}
     text = column.astype("string")
     _refuse(column, text.notna() & ~text.isin(list(known)), f"one of its categories ({listing(known)})")
@@ -113,7 +115,7 @@ def _category(column: pd.Series, kind: pd.CategoricalDtype) -> pd.Series:
 
 
 def _boolean(column: pd.Series) -> pd.Series:
-    """True and false, in any case of letters."""
+    """A column of "true" and "false", in upper or lower case, as booleans."""
     known = {"true": True, "false": False}
     text = column.astype("string").str.lower()
     _refuse(column, text.notna() & ~text.isin(list(known)), "true or false")
@@ -130,5 +132,5 @@ def _refuse(column: pd.Series, bad: pd.Series, wanted: str) -> None:
         values = listing(pd.unique(column[bad]), most=3)
         raise DataError(
             f"Column '{column.name}': {values} is not {wanted}, {where(bad, index=column.index)}. Correct it, "
-            "or change its type in the plan; texts that mean missing go into missing = [...]."
+            "or change its type in the plan; list texts that mean missing in missing = [...]."
         )

@@ -1,16 +1,17 @@
 """Columns that name rows or groups of rows instead of measuring them; by default they are not predictors.
 
-A number that counts rows has no linear effect on anything, and its cluster means say how the table was put together. One
-cannot prove that a column is such a number; these are the patterns that no measurement shows (tests/table/test_ids.py
-checks public tables):
+A number that counts rows has no linear effect on anything, and its cluster means reflect only how the table was put
+together. One cannot prove that a column is such a number; these are patterns that measurements do not show
+(tests/table/test_ids.py checks public tables):
 
-    rows        whole numbers, no two alike, that run without a gap; or do so within every cluster, and never overlap
+    rows        whole numbers, all different, that run without a gap; or that do so within every cluster and never overlap
                 (101, 102, ..., 201, 202, ...); or are called ids
     groups      whole numbers that have no gap or are called ids, each in one cluster only: pupils seen several times
-    clusters    one value in each cluster, no two alike: texts and categories; whole numbers in the order of the clusters
+    clusters    one value in each cluster, all different: texts and categories; whole numbers in the order of the clusters
 
-Years and occasions recur in other clusters, and measurements have gaps, so both stay predictors. If clusters follow each
-other in time, a time that runs through all of them looks like a row number, so columns called time, age or rank stay too.
+Years and occasions recur in other clusters, and measurements have gaps, so both remain predictors. If clusters follow
+each other in time, a time that runs through all of them looks like a row number, so columns called time, age or rank
+remain too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["names_rows"]
 
-LEAST = 20  # with this many rows or groups, numbers without a gap are no coincidence
+LEAST = 20  # with this many rows or groups, numbers without a gap are not a coincidence
 NUMBER = "id|ids|nr|no|num|number|key|index|idx|row|rows|rownames|rownum|record|serial"
 CALLED = re.compile(
     rf"(^|[^a-z])[pucs]?({NUMBER})$|[a-z](ID|Id|NR|Nr)$|"
@@ -39,13 +40,13 @@ MEASURED = re.compile(
 
 
 def names_rows(data: IncompleteData, name: str) -> str:
-    """A description of what a complete column names; empty if it may be a measurement."""
+    """What a complete column names, in words; empty if it may be a measurement."""
     column = data.frame[name].infer_objects()
     codes, m = data.codes, len(data.clusters)
     if not pd.api.types.is_numeric_dtype(column.dtype) or data.variable(name).distribution.is_factor:
         places = pd.factorize(column)[0]
         alone = not varies_within(places.astype(float), codes).any() and len(np.unique(places)) == m > 2
-        return "another name for the clusters (one value in each, no two alike)" if alone else ""
+        return "another name for the clusters (one value in each, all different)" if alone else ""
     values = column.to_numpy(np.float64)
     whole = not pd.api.types.is_bool_dtype(column.dtype) and bool((values == np.floor(values)).all())
     if not whole or MEASURED.search(name.lower()):
@@ -55,11 +56,11 @@ def names_rows(data: IncompleteData, name: str) -> str:
     gapless = different[-1] - different[0] + 1 == len(different) or called
     if len(different) == len(values) > m:
         likely = len(values) >= LEAST and (gapless or _runs(values, codes, m))
-        return "numbers of the rows (whole, no two alike)" if likely else ""
+        return "numbers of the rows (whole, all different)" if likely else ""
     if len(different) == m and not varies_within(values, codes).any():
         of_cluster = np.empty(m)
         of_cluster[codes] = values
-        return "numbers of the clusters (one in each, no two alike)" if _in_order(of_cluster, codes) else ""
+        return "numbers of the clusters (one in each, all different)" if _in_order(of_cluster, codes) else ""
     pairs = len(np.unique(np.column_stack([codes, values]), axis=0))
     if gapless and pairs == len(different) > 2 * m and len(different) >= LEAST:
         return "numbers of groups of rows (whole, each in one cluster only)"

@@ -1,4 +1,4 @@
-"""`IncompleteData`: a table with missing cells, in clusters, and what is missing where."""
+"""`IncompleteData`: a table with missing cells whose rows belong to clusters."""
 
 from __future__ import annotations
 
@@ -27,26 +27,27 @@ __all__ = ["IncompleteData"]
 class IncompleteData:
     """A table with missing cells whose rows belong to clusters.
 
-    The table is kept unchanged: index, dtypes, order of rows and columns and categories, and nothing is ever
+    The table is kept unchanged, with its index, dtypes, categories and the order of its rows and columns; nothing is ever
     written to it.
 
     Parameters
     ----------
     frame
-        pandas, polars or pyarrow table, or anything else that narwhals reads. Rows in any order. NaN, None
-        and pandas.NA are missing.
+        pandas, polars or pyarrow table, or anything else that narwhals reads. The rows may be in any order. NaN, None
+        and pandas.NA count as missing.
     cluster
-        Name of the column that says which cluster a row belongs to: numbers, text, categories, dates. With several
+        Name of the column that holds the cluster of each row, as numbers, text, categories or dates. With several
         grouping factors, nested or crossed, a list of names, ``["school", "class"]``: the first are the primary clusters,
         by which results are shown and which models with one random part use.
     families
-        Family by variable, to override the inferred one: ``"normal"``, ``"student"``, ``"yeo_johnson"``, ``"bernoulli"``,
-        ``"binomial(n)"`` (successes out of the complete column n), ``"poisson"``, ``"negative_binomial"``,
-        ``"zero_inflated_poisson"``, ``"zero_inflated_negative_binomial"``, ``"hurdle_poisson"``,
+        Family by variable, where it should differ from the inferred one: ``"normal"``, ``"student"``, ``"yeo_johnson"``,
+        ``"bernoulli"``, ``"binomial(n)"`` (successes out of the complete column n), ``"poisson"``,
+        ``"negative_binomial"``, ``"zero_inflated_poisson"``, ``"zero_inflated_negative_binomial"``, ``"hurdle_poisson"``,
         ``"hurdle_negative_binomial"``, ``"gamma"``, ``"inverse_gaussian"``, ``"lognormal"``, ``"beta"``,
         ``"censored(c)"`` (normal; the column c says ``"left"`` or ``"right"`` where the number is not a value but a limit
         of detection above or below it, else ``"none"``), ``"ordinal"``, ``"categorical"``, ``"none"`` or an
-        alias of these. For the rules of inference see `bayesimp.families.columns`; printing the object shows the result.
+        alias of these. For how families are inferred see `bayesimp.families.columns`; printing the object shows the
+        result.
 
     Attributes
     ----------
@@ -68,7 +69,7 @@ class IncompleteData:
     Raises
     ------
     DataError
-        Not a table; no rows; column names repeated or not text; cluster ids missing in a row, or only one cluster;
+        Not a table; no rows; column names that are repeated or not text; a missing cluster id, or only one cluster;
         infinite values; a family that does not fit its column; values that files cannot keep (objects of unknown types).
     SpecificationError
         Names that are not columns; unknown families.
@@ -79,7 +80,7 @@ class IncompleteData:
     ) -> None:
         if isinstance(frame, IncompleteData):
             raise SpecificationError(
-                "The table is IncompleteData already; give it to a model: bi.FCS(data).impute()."
+                "The table is IncompleteData already; pass it to a model: bi.FCS(data).impute()."
             )
         self.frame, self._backend = as_pandas(frame)
         self.cluster_columns = cluster_columns(cluster)
@@ -88,7 +89,7 @@ class IncompleteData:
         self.cluster = self.cluster_columns[0]
         self.groupings = {name: Clusters.of(self.frame[name]) for name in self.cluster_columns}
         self.grouping = self.groupings[self.cluster]
-        self._levels: dict[str, tuple] = {}  # known from a larger table
+        self._levels: dict[str, tuple] = {}  # taken from a larger table, for a part of it
         self._made: dict[str, Variable] = {}
         declared = _by_name(families)
         self.families = self._families(declared)
@@ -100,7 +101,7 @@ class IncompleteData:
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """Names of all columns but those of the clusters, in the table's order."""
+        """Names of all columns except the cluster columns, in the table's order."""
         return tuple(name for name in self.frame.columns if name not in self.cluster_columns)
 
     @property
@@ -124,7 +125,7 @@ class IncompleteData:
         Raises
         ------
         SpecificationError
-            A name is not one of a cluster column.
+            A name is not that of a cluster column.
         """
         for name in names:
             if name not in self.groupings:
@@ -154,20 +155,20 @@ class IncompleteData:
         return self._made[name]
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_made": {}}  # made again when they are asked for
+        return self.__dict__ | {"_made": {}}  # made again on demand
 
     def missing(self, name: str) -> NDArray[np.bool_]:
         """(n,) bool, whether the value of each cell of a variable is missing, or censored. Read-only."""
         return self.variable(name).missing
 
     def numeric(self, name: str) -> NDArray[np.float64]:
-        """(n,) float64 with NaN: 0, 1, ... for the `levels` of bernoulli, ordinal and categorical variables,
-        the numbers themselves of others. Read-only.
+        """(n,) float64 with NaN: positions 0, 1, ... among the `levels` of bernoulli, ordinal and categorical variables,
+        the numbers themselves otherwise. Read-only.
 
         Raises
         ------
         DataError
-            A value that the variable's family does not have; the message says which and where.
+            A value is impossible under the variable's family; the message says which and where.
         """
         return self.variable(name).numbers
 
@@ -176,7 +177,7 @@ class IncompleteData:
         return self.variable(name).limits
 
     def levels(self, name: str) -> tuple:
-        """Values behind the 0, 1, ... of `numeric`; empty where these are the numbers themselves."""
+        """Values that the positions 0, 1, ... of `numeric` represent; empty if `numeric` holds the values themselves."""
         return self.variable(name).levels
 
     def level_values(self, name: str) -> NDArray[np.float64]:
@@ -189,15 +190,15 @@ class IncompleteData:
         return self.variable(name).values
 
     def part(self, frame: pd.DataFrame) -> IncompleteData:
-        """Some of its rows, or the same with fewer values: families and levels stay those of the whole."""
+        """Some of the rows, or all with fewer values; families and levels remain those of the whole table."""
         made = IncompleteData(frame, self.cluster_columns, dict(self.families))
         coded = [name for name in self.variables if self.variable(name).is_coded]
         made._levels = {name: self.levels(name) for name in coded}
-        made._made = {}  # with the levels of the part, from checking its columns
+        made._made = {}  # drops the levels found in the part while its columns were checked
         return made
 
     def require_observed(self, names: Sequence[str]) -> None:
-        """Refuse variables without any observed value; for models, which cannot use them.
+        """Refuse variables without any observed value, which models cannot use.
 
         Raises
         ------
@@ -207,13 +208,13 @@ class IncompleteData:
         empty = [name for name in names if self.missing(name).all()]
         if empty:
             raise DataError(
-                f"Nothing is observed of {listing(empty)} in any of {len(self.frame):,} rows and "
-                f"{len(self.clusters):,} clusters, so nothing can be learnt; leave it out."
+                f"No value of {listing(empty)} is observed in any of {len(self.frame):,} rows and "
+                f"{len(self.clusters):,} clusters, so nothing can be learnt about it. Leave it out."
             )
 
     @cached_property
     def counts(self) -> pd.DataFrame:
-        """Missing cells, variable x cluster."""
+        """Number of missing cells, variable x cluster."""
         m = len(self.clusters)
         rows = [self.grouping.count(self.missing(name)) for name in self.variables]
         return self._by_cluster(np.array(rows, dtype=np.int64).reshape(-1, m))
@@ -226,7 +227,7 @@ class IncompleteData:
         return self._by_cluster(kind)
 
     def patterns(self, variables: Sequence[str] | None = None) -> pd.DataFrame:
-        """Sets of variables missing together, most frequent first.
+        """Sets of variables that are missing together, the most frequent first.
 
         Returns
         -------
@@ -245,12 +246,12 @@ class IncompleteData:
         return pd.DataFrame(missing[first[order], 1:], columns=names).assign(rows=rows[order])
 
     def summary(self) -> pd.DataFrame:
-        """By variable: family, clusters complete / sporadic / systematic, missing cells and their share."""
+        """Family, complete, sporadic and systematic clusters, missing cells and their share, by variable."""
         return describe.summary(self)
 
     @property
     def learnt_from(self) -> IncompleteData:
-        """The table whose observed values say what is usual for a variable: this one."""
+        """The table whose observed values show the usual range of a variable: this one."""
         return self
 
     def to_native(self, frame: pd.DataFrame) -> Any:
@@ -275,15 +276,15 @@ class IncompleteData:
             if name not in self.variables:
                 hint = suggestion(name, self.variables)
                 of_clusters = name in self.cluster_columns
-                what = "is the cluster of rows, which has no family" if of_clusters else "is not a column"
+                what = "is a cluster column, which has no family" if of_clusters else "is not a column"
                 raise SpecificationError(f"families: '{name}' {what}. {hint}")
         read = {name: read_name(family, name, self.variables) for name, family in chosen.items()}
         flags = {censoring(family): name for name, family in read.items() if censoring(family)}
         for column, name in flags.items():
             if column != name and column in read and family_of(read[column]).is_imputable:
                 raise SpecificationError(
-                    f"families: '{column}' says how '{name}' is censored, and is itself no variable of a model; take it "
-                    "out of families."
+                    f"families: '{column}' says how '{name}' is censored and is not itself a variable of a model. Take "
+                    "it out of families."
                 )
         read |= {column: "none" for column, name in flags.items() if column != name}
         return {name: read[name] if name in read else infer(self.frame[name]) for name in self.variables}
@@ -298,7 +299,7 @@ class IncompleteData:
     def _check_censoring(self, name: str, column: str) -> None:
         if column == name or column not in self.frame.columns:
             raise SpecificationError(
-                f"families: '{name}' is {self.families[name]}, and the table has no other column '{column}'. "
+                f"families: '{name}' is {self.families[name]}, but the table has no other column '{column}'. "
                 f"{suggestion(column, self.variables)}"
             )
         check_censoring(name, self.frame[name], self.frame[column], self.grouping.where)
@@ -309,24 +310,26 @@ class IncompleteData:
             return
         if column == name or column not in self.frame.columns:
             raise SpecificationError(
-                f"families: '{name}' is {family}, and the table has no other column '{column}'. "
+                f"families: '{name}' is {family}, but the table has no other column '{column}'. "
                 f"{suggestion(column, self.variables)}"
             )
         if self.frame[column].isna().any():
             place = self.grouping.where(self.frame[column].isna().to_numpy())
             raise DataError(
-                f"'{column}', the trials of '{name}', is missing {place}. Fill it in: trials are not imputed."
+                f"'{column}', the number of trials of '{name}', is missing {place}. Fill it in: trials are not imputed."
             )
         n = Variable(column, "poisson", self.frame[column], self.grouping).numbers
         bad = successes > n
         if bad.any():
             place = self.grouping.where(bad)
-            raise DataError(f"'{name}' is more than '{column}', its trials, {place}. Correct one of them.")
+            raise DataError(
+                f"'{name}' exceeds '{column}', its number of trials, {place}. Correct one of them."
+            )
 
 
 def _by_name(families: Any) -> Mapping[str, str]:
     if families is None or isinstance(families, Mapping):
         return families or {}
     raise SpecificationError(
-        f"families takes family by variable, such as {{'visits': 'poisson'}}; got {families!r}."
+        f"families takes a dict of families by variable, such as {{'visits': 'poisson'}}; got {families!r}."
     )

@@ -1,4 +1,4 @@
-"""`NewRows`: rows that a run has not seen, read as its table was: the same families, levels and clusters."""
+"""`NewRows`: rows that a run has not seen, read like its table, with the same families, levels and clusters."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ __all__ = ["NewRows"]
 
 
 class NewRows(IncompleteData):
-    """A table of new rows, of clusters that are known or new.
+    """A table of new rows, which belong to known or new clusters.
 
     Parameters
     ----------
     training
-        The table that the run has learnt from.
+        The table that the run was fitted to.
     frame
-        pandas, polars or pyarrow table with the same columns, as far as the model uses them; one row is enough.
+        pandas, polars or pyarrow table with the columns that the model uses; one row is enough.
 
     Attributes
     ----------
     training
         As given.
     known
-        (m,) place of each cluster of the new rows among the clusters of `training`, -1 where it is new.
+        (m,) position of each cluster of the new rows among the clusters of `training`, -1 if it is new.
 
     Raises
     ------
     DataError
         Not a table; no rows; cluster ids missing, or of another type than those of `training`.
     SpecificationError
-        No column for the clusters.
+        The cluster column is missing.
     """
 
     def __init__(self, training: IncompleteData, frame: Any) -> None:
@@ -74,12 +74,13 @@ class NewRows(IncompleteData):
 
     @property
     def learnt_from(self) -> IncompleteData:
-        """The table whose observed values say what is usual for a variable: that of the run."""
+        """The table whose observed values show the usual range of a variable: that of the run."""
         return self.training
 
     @property
     def codes_beside_table(self) -> NDArray[np.int64]:
-        """(N + n,) cluster of each row of the run's table and of the new rows below it: its clusters, then new ones."""
+        """(N + n,) cluster of each row of the run's table, followed by the new rows; new clusters come after known
+        ones."""
         m = len(self.training.clusters)
         own = np.where(self.is_new, m + np.cumsum(self.is_new) - 1, self.known)
         return np.concatenate([self.training.codes, own[self.codes]])
@@ -89,21 +90,21 @@ class NewRows(IncompleteData):
         if ours != theirs:
             raise DataError(
                 f"The cluster ids in '{self.cluster}' are {ours} in the new table ({listing(self.clusters, 3)}; "
-                f"{len(self.frame):,} rows) and {theirs} in the table that the run has learnt from "
-                f"({listing(self.training.clusters, 3)}), so that no cluster would be known. Give them the same type: "
+                f"{len(self.frame):,} rows) and {theirs} in the table that the run was fitted to "
+                f"({listing(self.training.clusters, 3)}), so no cluster would be recognised. Give them the same type: "
                 f"new[{self.cluster!r}].astype(...)."
             )
         return self.training.clusters.get_indexer(self.clusters).astype(np.int64)
 
     def require(self, names: Sequence[str], role: str) -> None:
-        """Refuse a table that lacks columns which the model uses.
+        """Refuse a table that lacks columns used by the model.
 
         Parameters
         ----------
         names
             The columns.
         role
-            ``"covariate"``, or ``"response"``, which may be there without values.
+            ``"covariate"``, or ``"response"``, which may be entirely missing.
 
         Raises
         ------
@@ -116,15 +117,15 @@ class NewRows(IncompleteData):
         what = f"column {listing(lacking)}" if len(lacking) == 1 else f"columns {listing(lacking, 20)}"
         if role == "response":
             text = (
-                f"The new table has no {what}, which the model imputes. What is not known of the new rows is missing, "
+                f"The new table has no {what}, which the model imputes. Unknown values of new rows must be missing, "
                 f"not absent: new[{lacking[0]!r}] = numpy.nan."
             )
         else:
-            text = f"The new table has no {what}, of which the model needs the value in every row."
+            text = f"The new table has no {what}, which the model needs in every row."
         raise SpecificationError(f"{text} {suggestion(lacking[0], self.variables)}")
 
     def require_complete(self, names: Sequence[str]) -> None:
-        """Refuse missing or infinite values of variables that the model takes as given.
+        """Refuse missing or infinite values of variables that the model does not impute.
 
         Raises
         ------
@@ -135,39 +136,42 @@ class NewRows(IncompleteData):
         if holes:
             words = "; ".join(f"'{name}' is missing {self.grouping.where(rows)}" for name, rows in holes)
             raise DataError(
-                f"The new rows lack covariates that the model takes as given and does not impute: {words}. Fill them "
-                "in, leave these rows out, or fit a model that has them among its responses (on the left of ~)."
+                f"The new rows lack values of covariates, which the model does not impute: {words}. Fill them "
+                "in, drop these rows, or fit a model that has these variables among its responses (on the left of ~)."
             )
         for name in names:
             if pd.api.types.is_numeric_dtype(self.frame[name].dtype):
                 check_finite(self.variable(name))
 
     def events(self) -> list[Event]:
-        """What a reader should know of the rows: new clusters, columns without a use, rows that are no new ones."""
+        """Events about the rows: new clusters, unused columns, rows that are not new."""
         out = []
         if self.is_new.any():
             labels, rows = self.clusters[self.is_new], int(self.sizes[self.is_new].sum())
             text = (
-                f"{len(labels):,} of {len(self.clusters):,} clusters, with {rows:,} rows, are not in the table that the "
-                f"run has learnt from ({listing(labels)}): their effects were drawn from the distribution between "
-                "clusters, given what is observed in their rows"
+                f"{len(labels):,} of {len(self.clusters):,} clusters, with {rows:,} rows, are not in the table to which "
+                "the "
+                f"run was fitted ({listing(labels)}): their effects were drawn from the between-cluster distribution, "
+                "given the observed values of their rows"
             )
             out.append(Event("new clusters", self.cluster, text, len(labels)))
         extra = [name for name in self.variables if name not in self.training.families]
         if extra:
-            text = f"{listing(extra)}: not in the table that the run has learnt from; kept unchanged, and not used"
+            text = (
+                f"{listing(extra)}: not in the table to which the run was fitted; kept unchanged and not used"
+            )
             out.append(Event("not used", "columns", text, len(extra)))
         shared = [name for name in self.training.frame.columns if name in self.frame.columns]
         if len(self) == len(self.training) and self.frame[shared].equals(self.training.frame[shared]):
             text = (
-                "the new rows are those that the run has learnt from, and were taken for further rows of their clusters, "
-                "so that what is observed in them counted twice; the completed tables of these rows are the run's own"
+                "the new rows are those to which the run was fitted, but were treated as further rows of their clusters, "
+                "so their observed values counted twice; the completed tables of these rows are those of the run itself"
             )
             out.append(Event("same rows", "table", text, len(self)))
         return out
 
 
 def _kind(labels: pd.Index) -> str:
-    """What cluster ids are, in words."""
+    """The type of cluster ids, in words."""
     kind = pd.api.types.infer_dtype(labels, skipna=True)
     return {"string": "text", "integer": "numbers", "floating": "numbers"}.get(kind, kind)

@@ -1,12 +1,13 @@
-"""Variables of a level other than the clusters: one value in every class, where pupils are clustered in schools.
+"""Variables of a level other than the clusters, such as one value per class where pupils are clustered in schools.
 
-Both engines impute them row by row, so that a class would have several values. They are found by a column that groups
-rows: within each cluster, a variable y is one of the groups if it never differs between observed rows of the same group,
-and not by chance. With p_v the frequency of value v in cluster i, and n_h the observed rows of group h,
+Both engines impute them row by row, which gives a class several values. They are found through a column that groups
+rows: within each cluster, a variable y belongs to the level of the groups if it never differs between observed rows of
+the same group, other than by chance. With p_v the frequency of value v in cluster i, and n_h the observed rows of group
+h,
 
     P(all agree by chance) = prod_i (sum_v p_v^2) ^ (sum_h (n_h - 1))
 
-where clusters in which y does not vary say nothing.
+clusters in which y does not vary provide no evidence.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["of_other_levels", "other_groupings"]
 
-CHANCE = 1e-8  # there are many pairs of columns
+CHANCE = 1e-8  # small, because many pairs of columns are compared
 Array = NDArray[np.float64]
 
 
 def of_other_levels(data: IncompleteData, names: Iterable[str]) -> list[Event]:
-    """An event "another level" for each variable, of those to be imputed, that has one value in every group of a column.
+    """An event "another level" for each variable to be imputed that has a single value in every group of a column.
 
-    It names the column with the fewest groups, texts and categories before numbers; count: cells whose value other rows
-    of the group have.
+    The event names the column with the fewest groups, preferring texts and categories to numbers; its count is the number
+    of missing cells whose value is known from other rows of the group.
     """
     columns = {name: _groups(data, name) for name in (*data.variables, *data.cluster_columns[1:])}
     groups = {name: codes for name, codes in columns.items() if codes is not None}
@@ -51,27 +52,28 @@ def of_other_levels(data: IncompleteData, names: Iterable[str]) -> list[Event]:
 
 
 def other_groupings(data: IncompleteData, used: Collection[str]) -> list[Event]:
-    """An event "not used" about cluster columns of the table of which a model has no effects; used: those that it has."""
+    """An event "not used" about cluster columns for which a model has no effects; ``used`` are those for which it has."""
     left = [name for name in data.cluster_columns if name not in used]
     if not left:
         return []
     text = (
         f"{listing(left)} of the cluster columns {'has' if len(left) == 1 else 'have'} no effects in this model; rows "
-        "of one group are imputed as if they had nothing more in common. JointNormal takes several random parts: "
+        "of the same group are imputed as if they had nothing else in common. JointNormal takes several random parts: "
         f"(1 | {data.cluster}) + (1 | {left[0]})"
     )
     return [Event("not used", "cluster", text, len(left))]
 
 
 def _groups(data: IncompleteData, name: str) -> NDArray[np.int64] | None:
-    """(N,) number of the row's group, cluster by value, -1 where it is missing; None for what groups nothing."""
+    """(N,) number of the row's group (cluster by value), -1 where it is missing; None if the column does not group
+    rows."""
     column = data.frame[name]
     if is_float_dtype(column.dtype):
         values = column.to_numpy(np.float64, na_value=np.nan)
         there = values[~np.isnan(values)]
         if not (np.isfinite(there).all() and (there == np.rint(there)).all()):
             return None
-        column = pd.Series(values)  # pandas has no index of float16
+        column = pd.Series(values)  # pandas has no float16 index
     try:
         codes = column.astype("category").cat.codes.to_numpy(np.int64)
     except (TypeError, ValueError, NotImplementedError):  # lists, say
@@ -88,10 +90,10 @@ def _groups(data: IncompleteData, name: str) -> NDArray[np.int64] | None:
 def _constant(
     y: Array, groups: NDArray[np.int64], order: NDArray[np.int64], clusters: NDArray[np.int64]
 ) -> bool:
-    """Whether y is one value in every group, and not by chance; order (N,): rows by group."""
+    """Whether y has a single value in every group, other than by chance; order (N,) sorts the rows by group."""
     sorted_ = groups[order]
     near = (np.diff(sorted_) == 0) & (sorted_[1:] >= 0)
-    if (np.abs(np.diff(y[order])) > 0)[near].any():  # settles nearly all
+    if (np.abs(np.diff(y[order])) > 0)[near].any():  # settles nearly all columns
         return False
     there = ~np.isnan(y) & (groups >= 0)
     y, group, cluster = y[there], groups[there], clusters[there]
@@ -125,8 +127,8 @@ def _event(
     also = f" (and of {listing(other for other in found if other != best)})" if len(found) > 1 else ""
     cluster = data.cluster
     text = (
-        f"'{name}' has one value in each of the {len(seen):,} groups of '{best}'{also} within '{cluster}' where it is "
-        "observed, and is imputed row by row: a group will have several values. "
+        f"'{name}' has a single value in each of the {len(seen):,} groups of '{best}'{also} within '{cluster}' where it "
+        "is observed, but is imputed row by row, so a group will have several values. "
     )
     if known:
         text += (
@@ -135,7 +137,7 @@ def _event(
         )
     text += (
         f"Impute it in a table with one row for each '{best}', clustered by '{cluster}', and merge the two; or make "
-        f"'{best}' the cluster (with labels of its own in every '{cluster}'), and it is imputed once in each. If it is "
-        f"computed from '{best}', compute it in the table, or by derived=."
+        f"'{best}' the cluster (with different labels in every '{cluster}'), and it is imputed once in each. If it is "
+        f"computed from '{best}', compute it in the table, or through derived=."
     )
     return Event("another level", name, text, known)

@@ -1,4 +1,4 @@
-"""From the table that the user gives, whatever its kind, to pandas; tables that cannot be used are refused."""
+"""Conversion of the user's table to pandas and back; tables that cannot be used are refused."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["as_native", "as_pandas", "check_columns", "cluster_columns"]
 
 
 def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
-    """The table as pandas, and narwhals' name of what it was (None: pandas)."""
+    """The table as pandas, and narwhals' name of its original library (None: pandas)."""
     if isinstance(frame, pd.DataFrame):
-        # pandas >= 3 copies when somebody writes; before, a copy is the only protection
+        # pandas >= 3 copies on write; with earlier versions only a copy protects the user's table
         return frame.copy(deep=int(pd.__version__.split(".")[0]) < 3), None
     import narwhals as nw
 
@@ -26,25 +26,25 @@ def as_pandas(frame: Any) -> tuple[pd.DataFrame, Any]:
         table = nw.from_native(frame, eager_only=True)
     except TypeError:
         raise DataError(
-            f"{type(frame).__name__} is not a table: give a pandas, polars or pyarrow table (a lazy one "
-            f"collected, a file read).{instead_of(frame)}"
+            f"{type(frame).__name__} is not a table. Pass a pandas, polars or pyarrow table (collect a lazy one, "
+            f"read a file first).{instead_of(frame)}"
         ) from None
     import pyarrow as pa
 
     try:
-        with np.errstate(invalid="ignore"):  # of missing intervals of whole numbers, whose ends pandas casts
+        with np.errstate(invalid="ignore"):  # pandas casts the ends of missing intervals of whole numbers
             arrow = table.to_arrow()
             made = arrow.to_pandas(types_mapper=_nullable().get)
             return _with_missing_intervals(made, arrow), table.implementation
-    except (pa.ArrowException, ValueError, TypeError) as error:  # types of polars that nobody else has
+    except (pa.ArrowException, ValueError, TypeError) as error:  # types that only polars has
         raise DataError(
-            f"The table cannot be turned into pandas: {' '.join(str(error).split())}. Give its columns other types, or "
-            "leave them out of the table."
+            f"The table cannot be converted to pandas: {' '.join(str(error).split())}. Change the types of its columns, "
+            "or drop the columns."
         ) from None
 
 
 def as_native(frame: pd.DataFrame, kind: Any) -> Any:
-    """A pandas table as the kind that `as_pandas` named (polars and pyarrow have no index)."""
+    """A pandas table converted to the library that `as_pandas` named (polars and pyarrow have no index)."""
     if kind is None:
         return frame
     import narwhals as nw
@@ -52,7 +52,7 @@ def as_native(frame: pd.DataFrame, kind: Any) -> Any:
 
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
     made = nw.from_arrow(table, backend=kind)
-    if kind is nw.Implementation.POLARS:  # whose categories with an order are Enum
+    if kind is nw.Implementation.POLARS:  # in which ordered categories are Enum
         kinds = {name: dtype for name, dtype in frame.dtypes.items() if getattr(dtype, "ordered", False)}
         made = made.with_columns(
             nw.col(name).cast(nw.Enum(list(dtype.categories))) for name, dtype in kinds.items()
@@ -61,7 +61,7 @@ def as_native(frame: pd.DataFrame, kind: Any) -> Any:
 
 
 def _nullable() -> dict:
-    """Arrow type to pandas type: integers and booleans with missing values keep their type."""
+    """pandas types by Arrow type, so that integers and booleans with missing values keep their type."""
     import pyarrow as pa
 
     integers = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
@@ -70,7 +70,7 @@ def _nullable() -> dict:
 
 
 def _with_missing_intervals(frame: pd.DataFrame, table: Any) -> pd.DataFrame:
-    """The table with intervals missing where Arrow has none: pandas gives those of whole numbers ends at random."""
+    """The table with missing intervals where Arrow has them; pandas gives those of whole numbers arbitrary ends."""
     for name in [n for n, dtype in frame.dtypes.items() if isinstance(dtype, pd.IntervalDtype)]:
         holes = table[name].is_null().to_numpy()
         if holes.any():
@@ -81,7 +81,7 @@ def _with_missing_intervals(frame: pd.DataFrame, table: Any) -> pd.DataFrame:
 
 
 def check_columns(frame: pd.DataFrame, clusters: Sequence[str]) -> None:
-    """Refuse tables without rows or with ambiguous column names, and clusters (names) that are not columns."""
+    """Refuse tables without rows or with ambiguous column names, and cluster names that are not columns."""
     if len(frame) == 0:
         raise DataError("The table has no rows.")
     repeated = frame.columns[frame.columns.duplicated()].unique()
@@ -95,16 +95,14 @@ def check_columns(frame: pd.DataFrame, clusters: Sequence[str]) -> None:
         raise DataError(f"Column names must be text; rename {listing(odd)}, with frame.columns = [...].")
     broken = [name for name in frame.columns if nt.shown(name) != name]
     if broken:
-        raise DataError(
-            f"Column names hold characters that are none: rename {listing(map(nt.shown, broken))}."
-        )
+        raise DataError(f"Column names contain invalid characters: rename {listing(map(nt.shown, broken))}.")
     swapped = [
         name for name, dtype in frame.dtypes.items() if isinstance(dtype, np.dtype) and not dtype.isnative
     ]
     if swapped:
         raise DataError(
-            f"The numbers of {listing(swapped)} are stored in another byte order than this machine's, with which pandas "
-            "cannot compute; turn them: frame[name].astype(frame[name].dtype.newbyteorder('='))."
+            f"The numbers of {listing(swapped)} are stored in another byte order than this machine's, which pandas "
+            "cannot compute with. Convert them: frame[name].astype(frame[name].dtype.newbyteorder('='))."
         )
     for name in clusters:
         if name not in frame.columns:

@@ -1,4 +1,4 @@
-"""A variable of a table as the models read it: one record, made once for each column."""
+"""A variable of a table as the models read it: one record per column, made once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bayesimp.table.clusters import Clusters
 __all__ = ["Variable", "check_finite", "without_round_off"]
 
 Array = NDArray[np.float64]
-LEAST, MOST = 1e-70, 1e70  # of the largest number of a column: variances of its variances are computed
+LEAST, MOST = 1e-70, 1e70  # limits for the largest number of a column, whose fourth powers are computed
 
 
 ROUND_OFF = (
@@ -28,7 +28,7 @@ ROUND_OFF = (
 
 
 def without_round_off(values: Array, lower: Array, upper: Array, name: str) -> Array:
-    """Values that lie beyond their limits by no more than round-off, at these limits.
+    """Values, with those that lie beyond their limits by no more than round-off moved to the limits.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def without_round_off(values: Array, lower: Array, upper: Array, name: str) -> A
     Raises
     ------
     SamplingError
-        A value lies further beyond: an error of this package.
+        A value lies further beyond its limit, which is an error in this package.
     """
     limits = np.concatenate([lower, upper])
     limits = limits[np.isfinite(limits)]
@@ -72,9 +72,9 @@ class Variable:
     clusters
         Clusters of the table, for messages.
     known_levels
-        Levels that are known from a larger table; None for those of the column.
+        Levels taken from a larger table; None: those of the column.
     censoring
-        (n,) which cells are limits, of a censored variable (`bayesimp.families.censored`).
+        (n,) which cells of a censored variable are limits (`bayesimp.families.censored`).
     """
 
     name: str
@@ -86,12 +86,12 @@ class Variable:
 
     @cached_property
     def distribution(self) -> Family:
-        """The record of its family."""
+        """The record of the variable's family."""
         return family_of(self.family)
 
     @property
     def is_coded(self) -> bool:
-        """Whether its values are levels, computed with as numbers."""
+        """Whether the values are levels, which computations represent by numbers."""
         return self.distribution.is_coded
 
     @cached_property
@@ -107,7 +107,7 @@ class Variable:
 
     @cached_property
     def limits(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(n,) lower and upper limits of what a cell can hold, infinite where there is none. Read-only."""
+        """(n,) lower and upper limits of the value of each cell, infinite where there is none. Read-only."""
         lower, upper = np.full(len(self.column), -np.inf), np.full(len(self.column), np.inf)
         if self.censoring is not None:
             left, right = censored_cells(self.column, self.censoring)
@@ -129,13 +129,13 @@ class Variable:
         Raises
         ------
         DataError
-            A value that the family does not have; the message says which and where.
+            A value is impossible under the family; the message says which and where.
         """
         return self._encoded[0]
 
     @property
     def levels(self) -> tuple:
-        """Values behind the positions 0, 1, ...; empty where the numbers are the values."""
+        """Values that the positions 0, 1, ... represent; empty if the numbers are the values themselves."""
         return self._encoded[1]
 
     @property
@@ -156,7 +156,7 @@ class Variable:
 
 
 def _frozen(array: NDArray) -> NDArray:
-    """A read-only view: the array may be the memory of the user's own table."""
+    """A read-only view, because the array may share memory with the user's own table."""
     view = array.view()
     view.flags.writeable = False
     return view
@@ -185,7 +185,7 @@ def check_finite(variable: Variable) -> None:
 
 
 def _check_size(variable: Variable, values: NDArray[np.float64]) -> None:
-    """Refuse numbers whose fourth powers a computer cannot hold: they would be infinite, or 0, and look constant."""
+    """Refuse numbers whose fourth powers overflow or underflow: the column would look constant."""
     size = np.abs(values[np.isfinite(values)])
     largest = size.max(initial=0.0)
     if LEAST < largest < MOST or largest == 0:
@@ -193,7 +193,8 @@ def _check_size(variable: Variable, values: NDArray[np.float64]) -> None:
     odd = np.isfinite(values) & ((np.abs(values) >= MOST) if largest >= MOST else (values != 0))
     what = "so large" if largest >= MOST else "so small"
     raise DataError(
-        f"Variable '{variable.name}' has numbers {what} ({largest:.3g}) that what is computed from them overflows, "
-        f"{variable.clusters.where(odd)}. Is it a code for a missing value? If not, change its unit: divide it by "
-        f"{'1e' + str(int(np.log10(largest)))}."
+        f"Variable '{variable.name}' has numbers {what} ({largest:.3g}) that computations with them overflow or "
+        "underflow, "
+        f"{variable.clusters.where(odd)}. Are they codes for missing values? If not, change the unit: divide the "
+        f"variable by {'1e' + str(int(np.log10(largest)))}."
     )

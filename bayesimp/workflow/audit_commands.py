@@ -36,7 +36,7 @@ def verify_log(options: argparse.Namespace) -> int:
 
     log = read_log(options.folder)
     if log is None:
-        raise SpecificationError(f"{options.folder} holds no {LOG}: give the folder of a run.")
+        raise SpecificationError(f"{options.folder} has no {LOG}. Give the folder of a run.")
     for line in log.lines:
         words = "".join(f", {key} {line[key]}" for key in ("status", "result") if key in line)
         print(f"{line['line']:>4}  {line['time']}  {line['action']}{words}")
@@ -44,19 +44,19 @@ def verify_log(options: argparse.Namespace) -> int:
         print(f"Note: {remark}")
     faults = [f"{LOG}: {log.fault}"] if log.fault else altered(log)
     if log.unfinished and not log.fault:
-        faults.append(f"the run begun at {log.run[0]['time']} has not ended")
+        faults.append(f"the run started at {log.run[0]['time']} has not ended")
     for fault in faults:
         print(f"NOT AS IT WAS  {fault}")
     if faults:
         return FAULT
     files = "1 file is" if len(log.outputs) == 1 else f"{len(log.outputs)} files are"
-    print(f"Every line follows from the line before; {files} as the log says.")
+    print(f"Every line follows from the line before; {files} as the log states.")
     print(f"last line  SHA-256 {log.last}")
     return DONE
 
 
 def replay(options: argparse.Namespace) -> int:
-    """Run a folder's plan again and compare."""
+    """Repeat a folder's plan and compare the results."""
     from bayesimp.progress import waiting
     from bayesimp.workflow.replay import replay_folder
 
@@ -67,13 +67,13 @@ def replay(options: argparse.Namespace) -> int:
 
 
 def add_audit_commands(commands: Any) -> None:
-    """Add them to the parser of `bayesimp`."""
+    """Add the commands of the audit trail to the parser of `bayesimp`."""
     command = commands.add_parser(
         "lock", help="fix a plan, its table and environment by their hashes: plan.lock"
     )
     command.add_argument("plan", type=Path, help="plan file (.toml)")
     command.add_argument(
-        "--without-table", action="store_true", help="do not read the table, though it is there"
+        "--without-table", action="store_true", help="do not read the table, even if it exists"
     )
     command.set_defaults(command=lock)
 
@@ -83,6 +83,6 @@ def add_audit_commands(commands: Any) -> None:
 
     command = commands.add_parser("replay", help="run again from what a folder keeps, and compare with it")
     command.add_argument("folder", type=Path, metavar="DIR", help="folder of the results of a run")
-    text = "use the table that the results keep, though its file is there and has changed"
+    text = "use the table stored with the results, even if its file exists and has changed"
     command.add_argument("--stored-table", action="store_true", help=text)
     command.set_defaults(command=replay)

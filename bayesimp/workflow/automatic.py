@@ -37,13 +37,13 @@ def impute(
     progress: bool | None = None,
     **options: Any,
 ) -> Imputations:
-    """Impute a table by the engine that suits it and the analysis, and say which and why.
+    """Impute a table by the engine that suits it and the analysis, and report which and why.
 
-    The rule is in `bayesimp.workflow.engines.choose`, and the study behind it in docs/engines.md. In short: a joint
-    normal model where all variables are normal and the analysis, if there is one, has plain terms; else the joint GLMM
-    with an analysis, which is a factor of it; without, the joint model on latent normals where all incomplete variables
-    are normal, binary, ordinal or nominal, and chained equations where they are not. These take all that is asked of
-    them (``methods=``, ``predictors=``, ``bounds=``, ...).
+    The rule is in `bayesimp.workflow.engines.choose`, the study behind it in docs/engines.md. In short: a joint
+    normal model if all variables are normal and the analysis, if there is one, has plain terms; otherwise, with an
+    analysis, the joint GLMM, of which the analysis is a factor; without one, the joint model on latent normals if all
+    incomplete variables are normal, binary, ordinal or nominal, and chained equations if not. Chained equations also
+    take all further options (``methods=``, ``predictors=``, ``bounds=``, ...).
 
     Parameters
     ----------
@@ -52,35 +52,35 @@ def impute(
     m, seed, progress
         See the ``impute`` of the engine.
     analysis
-        The formula of the analysis that the completed tables are for, ``"y ~ x * treat + (1 + x | study)"``, or several.
+        The formula of the analysis for which tables are completed, ``"y ~ x * treat + (1 + x | study)"``, or several.
     family
-        Of the response of the analysis, ``"bernoulli"``, or of each response; those of `families` where left out.
+        Family of the response of the analysis, such as ``"bernoulli"``, or of each response; by default as in `families`.
     engine
         ``"joint"`` (`JointNormal`), ``"latent"`` (`JointLatent`), ``"glmm"`` (`JointGLMM`) or ``"fcs"`` (`FCS`); None: by
         the rule.
     methods, predictors, cycles
-        See `FCS`, which they choose.
+        See `FCS`; giving one of them selects chained equations.
     options
-        Of the engine: ``formula``, ``priors``, ``shift``, ``chains``, ``tune`` and ``draws`` of joint models, and
+        Options of the engine: ``formula``, ``priors``, ``shift``, ``chains``, ``tune`` and ``draws`` of joint models, and
         ``factors``, ``order``, ``effects`` and ``links`` of `JointGLMM`; those of `FCS`.
     show
-        Print which engine was chosen and why, its models, and in the end one line: whether the chains have converged, and
+        Print which engine was chosen and why, its models, and at the end one line: whether the chains have converged, and
         if not, what to do (`Imputations.summary` has it by parameter and cluster).
 
     Returns
     -------
-    Imputations, with an event "engine" that says which engine and why, which ``attrs`` and ``tree.attrs`` hold as
+    Imputations, with an event "engine" that states the engine and the reason, also in ``attrs`` and ``tree.attrs`` as
     ``engine`` and ``engine_reason``.
 
     Raises
     ------
     DataError, SpecificationError
-        As `IncompleteData` and the engines; an engine that cannot impute the table, or an option that it does not have.
+        As for `IncompleteData` and the engines; or the engine cannot impute the table or lacks an option.
 
     Warns
     -----
     StatisticalWarning
-        The chains do not mix, whether `show` or not; that draws are too few, though they mix, is printed only.
+        The chains do not mix (with or without `show`). If they mix but draws are too few, this is only printed.
 
     Examples
     --------
@@ -89,13 +89,13 @@ def impute(
     """
     if not isinstance(cluster, str) and len(cluster_columns(cluster)) > 1:
         raise SpecificationError(
-            f"bi.impute has effects of one grouping factor, got cluster={cluster!r}. Normal variables are imputed with "
-            f"several by bi.JointNormal(bi.IncompleteData(table, cluster={cluster!r}), formula).impute(), formula such "
-            "as 'y1 + y2 ~ x + (1 | school) + (1 | class)'."
+            f"bi.impute takes one grouping factor, got cluster={cluster!r}. Normal variables are imputed with "
+            f"several by bi.JointNormal(bi.IncompleteData(table, cluster={cluster!r}), formula).impute(), with a formula "
+            "such as 'y1 + y2 ~ x + (1 | school) + (1 | class)'."
         )
     if family is not None and analysis is None:
         raise SpecificationError(
-            "family= is that of the response of analysis=; of other variables, families={'name': ...}."
+            "family= refers to the response of analysis=; for other variables use families={'name': ...}."
         )
     given = {"methods": methods, "predictors": predictors, "cycles": cycles}
     own = {name: value for name, value in given.items() if value is not None} | options
@@ -122,8 +122,8 @@ def _chosen(
 ) -> tuple[Choice, ImputationModel, dict[str, Any]]:
     """The engine, its model and the options of its run.
 
-    A joint model that the rule chose may refuse the table for what the rule does not look at, coefficients that are not
-    identified. Then chained equations impute it, if they can.
+    A joint model chosen by the rule may refuse the table for a reason that the rule does not check: coefficients that are
+    not identified. Chained equations then impute the table if they can.
     """
     choice = _choice(data, analysis, engine, own)
     request = EngineRequest(data, analysis, own)
@@ -142,7 +142,7 @@ def _chosen(
 def _choice(
     data: IncompleteData, analysis: str | Sequence[str] | None, engine: str | None, own: Mapping[str, Any]
 ) -> Choice:
-    """What the user named, what an option implies that only one engine has, or what the rule chooses."""
+    """The engine that the user named, that an option implies, or that the rule chooses."""
     if engine is not None:
         return override(engine, facts_of(data, analysis))
     for name, implied in OWN_OPTIONS.items():
@@ -150,10 +150,10 @@ def _choice(
             continue
         if implied == "fcs" and analysis is not None:
             raise SpecificationError(
-                f"{name}= is an option of chained equations, and with analysis= a joint model imputes; it takes "
-                "factors={'x': 'x ~ ...'}, draws= and tune=; for chained equations given the analysis, engine='fcs'."
+                f"{name}= is an option of chained equations, but with analysis= a joint model imputes, which takes "
+                "factors={'x': 'x ~ ...'}, draws= and tune=; for chained equations given the analysis, use engine='fcs'."
             )
-        override(implied, facts_of(data, analysis))  # refused here where it is impossible
+        override(implied, facts_of(data, analysis))  # refuses an impossible choice
         return Choice(implied, f"Engine '{implied}', because {name}= is an option of this engine only.")
     return choose(facts_of(data, analysis))
 

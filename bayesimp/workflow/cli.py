@@ -1,7 +1,7 @@
 """The command `bayesimp`: demo, check, lock, run, report, verify-log, replay, reproduce.
 
-Exit status: 0 done; 1 the data or the plan cannot be used, as a message says; 2 wrong usage; 130 interrupted, after
-writing what there was by then.
+Exit status: 0 done; 1 the data or the plan cannot be used, as a message explains; 2 wrong usage; 130 interrupted, after
+writing the results so far.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["main"]
 
 DONE, REFUSED, INTERRUPTED = 0, 1, 130
 ENDINGS = {
-    "interrupted": "Interrupted; what there was by then has been written.",
+    "interrupted": "Interrupted; the results so far have been written.",
     "incomplete": "An analysis was not possible, see the notes above; everything else has been written.",
 }
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BayesimpError as error:
         return _refuse(str(error))
     except KeyboardInterrupt:
-        print("Interrupted before there was anything to keep.", file=sys.stderr)
+        print("Interrupted before there were any results to keep.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # bayesimp check plan.toml | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -100,7 +100,7 @@ def report(options: argparse.Namespace) -> int:
 
 
 def demo(options: argparse.Namespace) -> int:
-    """Carry out the plan that comes with the package, and comment on the results."""
+    """Carry out the plan that comes with the package, with comments on the results."""
     from bayesimp.workflow.folder import earlier_record
 
     again = earlier_record(options.out).get("command") == "demo"
@@ -109,7 +109,7 @@ def demo(options: argparse.Namespace) -> int:
 
 
 def reproduce(options: argparse.Namespace) -> int:
-    """Run the simulations of a paper, and compare its numbers with ours."""
+    """Run the simulations of a paper and compare its numbers with ours."""
     from bayesimp.workflow.reproduction import reproduce_paper
 
     complete = reproduce_paper(
@@ -117,7 +117,7 @@ def reproduce(options: argparse.Namespace) -> int:
         options.minutes, options.out, lambda text: print(text, flush=True),
     )  # fmt: skip
     if not complete:
-        print("bayesimp: Not everything was run; the same command goes on from here.", file=sys.stderr)
+        print("bayesimp: Not everything was run; the same command continues from here.", file=sys.stderr)
     return DONE if complete or options.minutes is not None else INTERRUPTED
 
 
@@ -190,18 +190,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_folder(command, Path("demo_output"))
     command.set_defaults(command=demo)
 
-    command = commands.add_parser("check", help="read a plan and its data, and say what would be done")
+    command = commands.add_parser("check", help="read a plan and its data, and report what would be done")
     command.add_argument("plan", type=Path, help="plan file (.toml)")
     command.set_defaults(command=check)
 
     command = commands.add_parser("run", help="carry out a plan: tables, imputations, figures")
     command.add_argument("plan", type=Path, help="plan file (.toml)")
     _add_folder(command, None)
-    text = "run though plan or table differ from the lock of the plan; the results carry the reason"
+    text = (
+        "run although plan or table differ from the lock of the plan; the reason is recorded in the results"
+    )
     command.add_argument("--despite-lock", default=None, metavar="REASON", help=text)
     command.set_defaults(command=run)
 
-    command = commands.add_parser("report", help="write a report of a run, from the folder it has left")
+    command = commands.add_parser("report", help="write a report of a run from its folder of results")
     command.add_argument("folder", type=Path, metavar="DIR", help="folder of the results of a run")
     text = "file to write: .html, .md or .docx (default: DIR/report.html)"
     command.add_argument("--out", type=Path, default=None, metavar="FILE", help=text)
@@ -229,8 +231,8 @@ def _add_reproduction(command: argparse.ArgumentParser) -> None:
     command.add_argument("--replicates", type=_count, help="data sets of each scenario (200, 1000)")
     command.add_argument("--imputations", type=_count, help="completed tables of each data set (60, 5)")
     command.add_argument("--workers", type=_count, help="processes")
-    command.add_argument("--minutes", type=float, help="of each simulation, after which no data set is begun")
-    text = "folder for the results; a run that was stopped goes on there"
+    command.add_argument("--minutes", type=float, help="per simulation, after which no data set is started")
+    text = "folder for the results; a stopped run is continued there"
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
 
 

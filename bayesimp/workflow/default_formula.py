@@ -1,4 +1,4 @@
-"""The formula of a joint model of a whole table: what is modelled, and what is conditioned on."""
+"""The formula of a joint model of a whole table: which variables are modelled, and which are conditioned on."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ ONE_VALUE = "has one value in each cluster"
 
 @dataclass(frozen=True)
 class Sides:
-    """Which side of the formula of a joint model a variable of the table is on.
+    """The side of a joint model's formula on which each variable of the table is.
 
     Attributes
     ----------
     left
-        Modelled: they vary within clusters, or are incomplete cluster-level variables in a model that takes these, and
-        have a family of the model.
+        Modelled variables: they vary within clusters, or are incomplete cluster-level variables in a model that takes
+        these, and have a family of the model.
     right
-        Complete, and conditioned on: cluster-level variables and of other families.
+        Complete variables that are conditioned on: cluster-level variables, and those of other families.
     refused
-        Incomplete variable -> why no joint model imputes it; "" where only the family of the model is another.
+        Incomplete variable -> why no joint model imputes it; "" if only its family does not fit the model.
     complete
-        Complete ones that vary within clusters, on either side.
+        Complete variables that vary within clusters, on either side.
     groups
-        Those on the left that have one value in each cluster.
+        Variables on the left that have a single value in each cluster.
     left_out
-        Complete ones on neither side: they do not vary, name rows, are nominal with many levels, or are linear
+        Complete variables on neither side: they do not vary, name rows, are nominal with many levels, or are linear
         combinations of others.
     """
 
@@ -54,10 +54,10 @@ class Sides:
 def sides(data: IncompleteData, *, latent: bool) -> Sides:
     """The variables of a table that vary within clusters, jointly, given the complete ones that do not.
 
-    On the left are complete variables as well: their covariance between clusters is a part of Psi, so that no cluster
-    means are needed to carry it. `JointLatent` has incomplete cluster-level variables there too. What merely names rows
-    or clusters or does not vary is left out, and so are complete nominal variables of more than `MOST_LEVELS` levels, as
-    in `JointGLMM`.
+    Complete variables are on the left as well: their between-cluster covariance is a part of Psi, so no cluster
+    means are needed to carry it. `JointLatent` has incomplete cluster-level variables there too. Variables that merely
+    name rows or clusters or do not vary are left out, and so are complete nominal variables with more than `MOST_LEVELS`
+    levels, as in `JointGLMM`.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def sides(data: IncompleteData, *, latent: bool) -> Sides:
             left_out.append(name)
         else:
             refused[name] = "is a linear combination of other variables"
-    if set(left) <= set(groups):  # a joint model of rows needs a variable of rows
+    if set(left) <= set(groups):  # a joint model of rows needs a row-level variable
         refused |= dict.fromkeys(left, ONE_VALUE)
         left.clear()
     on_left = tuple(name for name in left if name in groups)
@@ -106,7 +106,7 @@ def sides(data: IncompleteData, *, latent: bool) -> Sides:
 
 
 def _unfit(data: IncompleteData, name: str) -> str:
-    """Why the observed values of a variable say nothing of variances within and between clusters; empty if they do."""
+    """Why the observed values of a variable do not inform variances within and between clusters; empty if they do."""
     seen = ~data.missing(name)
     values, codes = data.numeric(name)[seen], data.codes[seen]
     if len(np.unique(values)) < 2:
@@ -117,9 +117,10 @@ def _unfit(data: IncompleteData, name: str) -> str:
 
 
 def _combinations(data: IncompleteData, names: Sequence[str], given: Sequence[str] = ()) -> list[str]:
-    """Numbers that are linear combinations of `given`, those before them, complete ones first, and the intercept.
+    """Numeric variables that are linear combinations of the intercept, `given` and the variables before them, complete
+    ones first.
 
-    Levels are no numbers here: whatever they are, their latent values are not determined by others.
+    Variables with levels do not count, because their latent values are never determined by others.
     """
     numbers, basis = (
         [name for name in some if not data.variable(name).distribution.is_coded] for some in (names, given)
@@ -132,7 +133,7 @@ def _combinations(data: IncompleteData, names: Sequence[str], given: Sequence[st
         columns = columns - columns.mean(axis=0) if len(columns) else columns
         length = np.linalg.norm(columns, axis=0)
         varies = length[-1:] > 0
-        columns, length = columns[:, length > 0], length[length > 0]  # what is constant here adds nothing
+        columns, length = columns[:, length > 0], length[length > 0]  # constant columns add nothing
         enough = len(columns) > len(length) and varies.all()
         if enough and np.linalg.svd(columns / length, compute_uv=False)[-1] < COLLINEAR:
             found.append(name)
@@ -148,6 +149,6 @@ def joint_formula(data: IncompleteData, *, latent: bool) -> str:
 
 
 def formula_of(responses: Iterable[str], covariates: Iterable[str], cluster: str) -> str:
-    """A joint formula with random intercepts of columns, whatever their names."""
+    """A joint formula of columns with any names, with random intercepts."""
     left, right = (" + ".join(write(Name(name)) for name in names) for names in (responses, covariates))
     return f"{left} ~ {right or '1'} + (1 | {write(Name(cluster))})"

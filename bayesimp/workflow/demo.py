@@ -47,8 +47,8 @@ class Story(Captions):
             2,
             "Imputation",
             "Both marks are imputed from one model, in which schools differ (Psi) and the marks of a pupil "
-            f"go together (Sigma). {p.chains} chains are run, and {p.m} completed tables drawn from them. "
-            f"The seed, {p.seed}, makes it repeatable. (On a new machine the first run also compiles, once.)",
+            f"are correlated (Sigma). {p.chains} chains are run, and {p.m} completed tables drawn from them. "
+            f"The seed, {p.seed}, makes the run reproducible. (On a new machine the first run also compiles, once.)",
         )
 
     def convergence(self, summary: Summary) -> str:
@@ -59,15 +59,15 @@ class Story(Captions):
             f"R-hat compares the chains and should be at most {R_HAT_LIMIT}: the largest is "
             f"{summary.worst_r_hat:.3f}. The effective number of draws should be at least {ESS_LIMIT}: the "
             f"smallest is {summary.smallest_ess:,.0f}. {len(summary.parameters)} parameters were checked, and "
-            f"{len(summary.imputed)} means and standard deviations of what is imputed, school by school.",
+            f"{len(summary.imputed)} means and standard deviations of imputed values, school by school.",
         )
 
     def pooled(self, analysis: AnalysisPlan, table: pd.DataFrame, rows: tuple[int, int]) -> str:
-        """Step 4: the pooled analysis next to that of complete rows."""
+        """Step 4: the pooled analysis next to the analysis of complete rows."""
         least, most = table["fmi"].min(), table["fmi"].max()
         change = (table["std.error"] / table["cc.std.error"] - 1).dropna()
         compared = (
-            f"Next to it, the same from the {rows[0]:,} complete rows alone: the pooled standard errors "
+            f"Next to it, the same analysis of the {rows[0]:,} complete rows alone: the pooled standard errors "
             f"differ from theirs by {change.min():+.1%} to {change.max():+.1%}."
             if len(change)
             else "Complete rows alone do not allow this analysis."
@@ -76,7 +76,7 @@ class Story(Captions):
             4,
             "The analysis, pooled",
             f"{analysis.formula}, fitted to every completed table and pooled with Rubin's rules. fmi is the "
-            "fraction of the information on a term that is missing with the missing values, here from "
+            "fraction of information on a term that is lost with the missing values, here from "
             f"{least:.0%} to {most:.0%}. {compared}",
             "Below: standard deviations between schools, and between the pupils of a school.",
         )
@@ -89,7 +89,7 @@ class Story(Captions):
             5, f"Everything is in {folder.root}",
             f"Figures: {', '.join(figures)}.",
             f"Tables and records: {', '.join(others)}.",
-            f"That took {sum(folder.seconds.values()):.0f} seconds. plan.toml says what was done. "
+            f"This took {sum(folder.seconds.values()):.0f} seconds. plan.toml describes what was done. "
             "Change it, and:",
         ) + f"\n\n    bayesimp run {folder.root / 'plan.toml'} --out results"  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The model of each engine for a table, made from what a user of `bi.impute` gave."""
+"""The model of each engine for a table, made from the arguments of `bi.impute`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OWN_OPTIONS = {  # options that only one engine has
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """The table, the analyses it is imputed for, and options by name."""
+    """The table, the analyses for which it is imputed, and options by name."""
 
     data: IncompleteData
     analysis: str | Sequence[str] | None = None
@@ -44,7 +44,7 @@ def engine_model(engine: str, request: EngineRequest) -> tuple[ImputationModel, 
     Raises
     ------
     DataError, SpecificationError
-        As the engine; an option that it does not have.
+        As for the engine, or an option is not one of its options.
     """
     if engine == "fcs":
         settings = {name: value for name, value in request.options.items() if name == "cycles"}
@@ -58,13 +58,13 @@ def engine_model(engine: str, request: EngineRequest) -> tuple[ImputationModel, 
         from bayesimp.joint.glmm.model import JointGLMM
 
         _check_options(options, JointGLMM.__init__, "JointGLMM", "workers")
-        assert request.analysis is not None  # or the engine is refused
+        assert request.analysis is not None  # otherwise the engine is refused
         return JointGLMM(request.data, request.analysis, **options), settings
     return _joint(request.data, engine == "latent", options), settings
 
 
 def check_known(options: Iterable[str]) -> None:
-    """Refuse an option that no engine has, with the name that may have been meant."""
+    """Refuse an option that no engine has, and suggest the name that may have been meant."""
     from bayesimp.joint.glmm.model import JointGLMM
     from bayesimp.joint.latent.model import JointLatent
     from bayesimp.joint.normal import JointNormal
@@ -83,7 +83,7 @@ def check_known(options: Iterable[str]) -> None:
 
 
 def _joint(data: IncompleteData, latent: bool, options: Mapping[str, Any]) -> ImputationModel:
-    """The joint model of a whole table; an event names the columns that are not in it."""
+    """The joint model of a whole table; an event names the columns that are left out."""
     from bayesimp.joint.latent.model import JointLatent
     from bayesimp.joint.normal import JointNormal
 
@@ -94,8 +94,8 @@ def _joint(data: IncompleteData, latent: bool, options: Mapping[str, Any]) -> Im
     left_out = () if "formula" in options else sides(data, latent=latent).left_out
     if left_out:
         text = (
-            f"not in the model: {listing([repr(name) for name in left_out])}, which have one value, name rows, have many "
-            "levels, or are linear combinations of others"
+            f"not in the model: {listing([repr(name) for name in left_out])}, which have a single value, name rows, have "
+            "many levels, or are linear combinations of others"
         )
         model.events.append(Event("predictors", "by default", text, len(left_out)))
     return model
@@ -104,13 +104,13 @@ def _joint(data: IncompleteData, latent: bool, options: Mapping[str, Any]) -> Im
 def chained_equations(
     data: IncompleteData, methods: Any = None, predictors: Any = None, **options: Any
 ) -> FCS:
-    """Chained equations, with the normal variables that have the default method in one joint block.
+    """Chained equations, with the normal variables that use the default method in one joint block.
 
-    One by one, each would need the cluster means of the others to carry their association between clusters, and few
-    clusters do not identify these coefficients: with 15 of them the between-cluster variance of an analysis came out 1.5
-    times that of the joint model (benchmarks/FEW_CLUSTERS.md). A block has one Psi for it.
+    Imputed one by one, each would need the cluster means of the others to carry their association between clusters, and
+    few clusters do not identify these coefficients: with 15 clusters the between-cluster variance of an analysis was 1.5
+    times that of the joint model (benchmarks/FEW_CLUSTERS.md). A block has one Psi for this association.
     """
-    # a block has no predictors of its own, and none that are derived from its variables
+    # a block has no predictors of its own and none derived from its variables
     chosen = predictors is not None or "blocks" in options or "derived" in options
     together = [] if chosen else _normal_variables(data, methods)
     if len(together) < 2 or not _seen_together(data, together):
@@ -120,13 +120,13 @@ def chained_equations(
         return FCS(data, methods, predictors, blocks={name: together}, **options)
     except BayesimpError as refused:
         model = FCS(data, methods, predictors, **options)
-        text = f"imputed one by one, because one block for all of them is refused: {refused}"
+        text = f"imputed one by one, because a block of all of them is refused: {refused}"
         model.events.append(Event("by default", ", ".join(together), text, len(together)))
         return model
 
 
 def _normal_variables(data: IncompleteData, methods: Any) -> list[str]:
-    """Incomplete normal variables of rows for which no method is named, and that several clusters inform."""
+    """Incomplete normal row-level variables without a named method that are observed in several clusters."""
     if methods is not None and not isinstance(methods, Mapping):
         return []
     named = set(methods or ())
@@ -142,7 +142,8 @@ def _normal_variables(data: IncompleteData, methods: Any) -> list[str]:
 
 
 def _seen_together(data: IncompleteData, names: Sequence[str]) -> bool:
-    """Whether each two of the variables are observed in one row somewhere; otherwise their covariance is the prior."""
+    """Whether every pair of the variables is observed together in some row; otherwise their covariance rests on the
+    prior."""
     seen = np.column_stack([~data.missing(name) for name in names]).astype(float)
     return bool((seen.T @ seen > 0).all())
 
@@ -153,5 +154,5 @@ def _check_options(options: Mapping[str, Any], takes: Callable, name: str, other
         if option not in known:
             raise SpecificationError(
                 f"impute: {option!r} is not an option of {name}; {possible(option, known)}. Options of a run, such as "
-                f"{others}, take two steps: bi.{name}(bi.IncompleteData(table, cluster='...')).impute(m, tune=...)."
+                f"{others}, need two steps: bi.{name}(bi.IncompleteData(table, cluster='...')).impute(m, tune=...)."
             )

@@ -1,7 +1,7 @@
-"""Which engine imputes a table: the rule, from facts of the table and of the analyses it is for.
+"""The rule that chooses the engine for a table, from facts about the table and its analyses.
 
 The rule rests on a simulation study (benchmarks/ENGINE_CHOICE.md, docs/engines.md): among the engines that can take a
-table and imply the analysis, those that cannot be told apart, and of these the fastest.
+table and imply the analysis, it takes the best ones that the study could not distinguish, and of these the fastest.
 """
 
 from __future__ import annotations
@@ -20,37 +20,36 @@ from bayesimp.workflow.default_formula import ONE_VALUE, sides
 __all__ = ["ENGINES", "Choice", "Facts", "choose", "facts_of", "obstacle", "override"]
 
 ENGINES = {"joint": "JointNormal", "latent": "JointLatent", "glmm": "JointGLMM", "fcs": "FCS"}
-MOST_BY_RULE = (
-    12  # columns of the joint model on latent normals; more only where it is asked for (docs/engines.md)
-)
-HINT = " If the analysis has an interaction, a random slope or a nonlinear term, give it: analysis='...'."
+MOST_BY_RULE = 12  # columns of the joint model on latent normals; more only on request (docs/engines.md)
+HINT = " If the analysis has an interaction, a random slope or a nonlinear term, pass it: analysis='...'."
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the rule asks about a table.
+    """The facts about a table that the rule uses.
 
     Attributes
     ----------
     incomplete
         Incomplete variable -> its family.
     complete
-        Complete variable that varies within clusters -> its family; what only names rows is left out.
+        Complete variable that varies within clusters -> its family; variables that only name rows are left out.
     unfit
         Incomplete variable -> why no joint model imputes it: "is observed in one cluster only".
     groups
-        Incomplete variables with one value in each cluster, which `JointLatent` has in its model.
+        Incomplete variables with a single value in each cluster, which `JointLatent` includes in its model.
     columns
-        Latent variables of the joint model: one for each variable on its left side, of nominal ones one for each level
+        Latent variables of the joint model: one per variable on its left side, for nominal variables one per level
         but the first.
     clusters
         Number of clusters.
     analysis
         Whether analyses are given.
     responses
-        Their responses -> family.
+        Response of an analysis -> family.
     terms
-        Their terms that a joint model with random intercepts does not imply: products, functions, random slopes.
+        Terms of the analyses that a joint model with random intercepts does not imply: products, functions, random
+        slopes.
     """
 
     incomplete: Mapping[str, str]
@@ -66,7 +65,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine, by its name in `ENGINES`, and why, in one sentence."""
+    """An engine, by its name in `ENGINES`, and the reason in one sentence."""
 
     engine: str
     reason: str
@@ -78,31 +77,31 @@ class Choice:
 def choose(facts: Facts) -> Choice:
     """The engine for a table.
 
-    The joint normal model where all variables that vary within clusters are normal (complete counts and the like are
-    conditioned on) and the analysis, if there is one, has nothing that such a model does not imply. Otherwise the joint
-    GLMM with an analysis, which is a factor of it; without, the joint model on latent normals where it takes all
-    variables, and chained equations where it does not.
+    The joint normal model if all variables that vary within clusters are normal (complete counts and the like are
+    conditioned on) and the analysis, if there is one, has no terms that such a model does not imply. Otherwise, with an
+    analysis, the joint GLMM, of which it is a factor; without one, the joint model on latent normals if it takes all
+    variables, and chained equations if it does not.
     """
     against = _richer(facts) or _not_normal(facts) or obstacle("joint", facts)
     hint = "" if facts.analysis else HINT
     if against is None:
-        why = "one covariance matrix within clusters and one between them hold all their associations"
-        analysis = ", those of the analysis included" if facts.analysis else ""
+        why = "one covariance matrix within clusters and one between clusters describe all their associations"
+        analysis = ", including those of the analysis" if facts.analysis else ""
         return Choice(
             "joint",
-            f"Engine 'joint' (JointNormal), because all variables of rows are normal: {why}{analysis}.{hint}",
+            f"Engine 'joint' (JointNormal), because all row-level variables are normal: {why}{analysis}.{hint}",
         )
     if facts.analysis:
         return Choice(
             "glmm",
-            f"Engine 'glmm' (JointGLMM), because {against}, and an analysis is given: it is a factor of this model.",
+            f"Engine 'glmm' (JointGLMM), because {against}, and an analysis is given, which is a factor of this model.",
         )
     without = obstacle("latent", facts) or _wide(facts)
     if without is None:
         return Choice(
             "latent",
             f"Engine 'latent' (JointLatent), because {against}: levels are cut from latent normals, whose covariance "
-            f"matrices within and between clusters hold all associations.{hint}",
+            f"matrices within and between clusters describe all associations.{hint}",
         )
     return Choice(
         "fcs",
@@ -111,14 +110,15 @@ def choose(facts: Facts) -> Choice:
 
 
 def _wide(facts: Facts) -> str | None:
-    """Whether a joint model on latent normals would be slow, each of whose iterations costs the cube of its columns."""
+    """Why a joint model on latent normals would be slow (the cost of an iteration is cubic in its columns); None if it
+    would not."""
     if facts.columns <= MOST_BY_RULE:
         return None
     return f"{facts.columns} variables and levels make a joint model on latent normals slow"
 
 
 def _not_normal(facts: Facts) -> str | None:
-    """Which variables that a joint model could hold are not normal: responses, and complete ones with levels too."""
+    """Which variables of a possible joint model are not normal: responses, and complete variables with levels."""
     complete = {name: family for name, family in facts.complete.items() if family in KINDS}
     every = {**complete, **facts.incomplete, **facts.responses}
     other = [f"'{name}' ({family})" for name, family in every.items() if not family_of(family).is_normal]
@@ -126,11 +126,11 @@ def _not_normal(facts: Facts) -> str | None:
 
 
 def obstacle(engine: str, facts: Facts) -> str | None:
-    """Why an engine cannot impute a table, with the variables or terms concerned; None where it can."""
+    """Why an engine cannot impute a table, with the variables or terms concerned; None if it can."""
     if engine == "fcs":
         return None
     if engine == "glmm":
-        return None if facts.analysis else "no analysis is given, and the joint GLMM has it as a factor"
+        return None if facts.analysis else "no analysis is given, which the joint GLMM needs as a factor"
     if not facts.incomplete:
         return "no variable is incomplete"
     takes, lacks = (
@@ -144,19 +144,19 @@ def obstacle(engine: str, facts: Facts) -> str | None:
     if facts.unfit:
         return _and([f"'{name}' {why}" for name, why in facts.unfit.items()])
     if facts.columns > MOST_COLUMNS:
-        return f"the table has {facts.columns} variables and levels, and a joint model takes {MOST_COLUMNS}"
+        return f"the table has {facts.columns} variables and levels, but a joint model takes at most {MOST_COLUMNS}"
     return _richer(facts)
 
 
 def _richer(facts: Facts) -> str | None:
-    """What the analysis has that a joint model with random intercepts does not imply."""
+    """The terms of the analysis that a joint model with random intercepts does not imply, in words."""
     if not facts.terms:
         return None
     return f"the analysis has {_and(facts.terms)}, which a joint normal model does not imply"
 
 
 def override(engine: str, facts: Facts) -> Choice:
-    """The engine that the user asked for.
+    """The engine that the user requested.
 
     Raises
     ------
@@ -169,16 +169,16 @@ def override(engine: str, facts: Facts) -> Choice:
     if against is not None:
         instead = "fcs" if not facts.analysis else "glmm"
         cure = (
-            "give it, analysis='y ~ x + (1 | cluster)', or leave engine= out"
+            "pass it, analysis='y ~ x + (1 | cluster)', or omit engine="
             if engine == "glmm"
-            else f"leave engine= out, or take engine='{instead}', which takes every family and level"
+            else f"omit engine=, or use engine='{instead}', which takes every family and level"
         )
         raise SpecificationError(f"engine='{engine}' cannot impute this table: {against}; {cure}.")
-    return Choice(engine, f"Engine '{engine}' ({ENGINES[engine]}), as asked for.")
+    return Choice(engine, f"Engine '{engine}' ({ENGINES[engine]}), as requested.")
 
 
 def facts_of(data: IncompleteData, analysis: str | Sequence[str] | None = None) -> Facts:
-    """What the rule asks about a table and its analyses."""
+    """The facts about a table and its analyses that the rule uses."""
     model = sides(data, latent=True)
     formulas = [
         parse(a) for a in ([] if analysis is None else [analysis] if isinstance(analysis, str) else analysis)
@@ -206,7 +206,7 @@ def facts_of(data: IncompleteData, analysis: str | Sequence[str] | None = None) 
 
 
 def _not_implied(formula: Formula, cluster: str) -> list[str]:
-    """Terms other than columns and their cluster means, and random terms other than an intercept for each cluster."""
+    """Terms other than columns and their cluster means, and random terms other than an intercept per cluster."""
     nodes = [node for _, node in signed(read(formula.fixed))]
     means = {f"cluster_mean({name})" for name in formula.variables}
     terms = [write(node) for node in nodes if not isinstance(node, Name | Number)]
@@ -219,7 +219,7 @@ def _not_implied(formula: Formula, cluster: str) -> list[str]:
 
 
 def _and(words: Sequence[str], most: int = 5) -> str:
-    """The first of them, and how many more, in a sentence."""
+    """The first words joined by "and", with the number of further ones."""
     if len(words) > most:
         words = [*words[:most], f"{len(words) - most} more"]
     return ", ".join(words[:-1]) + (" and " if len(words) > 1 else "") + words[-1]

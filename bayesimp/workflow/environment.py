@@ -1,4 +1,4 @@
-"""What numbers depend on besides plan and table: versions, the sources of this package, the processor, the BLAS."""
+"""What results depend on besides plan and table: versions, the sources of this package, the processor, the BLAS."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def source_digest() -> str:
 
 
 def _processor() -> str:
-    """The processor's name: Python has it on some systems only."""
+    """The processor's name, which Python knows on some systems only."""
     try:
         lines = CPU_INFO.read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a run leaves behind: a folder of tables and figures, and a record of how they were made."""
+"""The folder of a run: tables, figures, and a record of how they were made."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Folder:
     files
         Names of the files written, in order.
     seconds
-        By step.
+        Seconds by step.
     """
 
     root: Path
@@ -52,26 +52,26 @@ class Folder:
 
     @classmethod
     def make(cls, root: Path, overwrite: bool, keep_out: tuple[Path, ...] = ()) -> Folder:
-        """Make the folder. With `overwrite`, the files of an earlier run in it, which its record names, are removed.
+        """Make the folder. With `overwrite`, the files of an earlier run that its record names are removed.
 
         Raises
         ------
         SpecificationError
-            There are files in it and `overwrite` is False; or the plan or the data (`keep_out`) lie in it.
+            The folder has files and `overwrite` is False, or it contains the plan or the data (`keep_out`).
         """
         for path in keep_out:
             if path.resolve().parent == root.resolve():
                 raise SpecificationError(
-                    f"{root} is the folder of {path.name}; give another, such as --out results"
+                    f"{root} is the folder of {path.name}. Give another, such as --out results"
                 )
         if root.exists() and not root.is_dir():
-            raise SpecificationError(f"{root} is a file; give a folder for the results.")
+            raise SpecificationError(f"{root} is a file. Give a folder for the results.")
         if root.exists() and any(root.iterdir()):
             if not overwrite:
                 raise SpecificationError(
                     f"{root} is not empty. Give another folder, or --overwrite to replace the results in it."
                 )
-            log = read_log(root)  # goes on: only results are replaced
+            log = read_log(root)  # is continued; only results are replaced
             logged = [] if log is None else list(log.require().outputs)
             for name in [*earlier_record(root).get("files", []), *logged]:
                 if isinstance(name, str) and Path(name).name == name and name not in ("", "..", LOG):
@@ -81,7 +81,7 @@ class Folder:
         return cls(root)
 
     def path(self, name: str) -> Path:
-        """Path of a file of that name, which is recorded before it is written, so that none is left unknown."""
+        """Path of a file with this name, which is recorded before it is written so that no file is left unrecorded."""
         if name not in self.files:
             self.files.append(name)
             self.record(self._entries)
@@ -110,7 +110,7 @@ class Folder:
         plt.close(figure)
 
     def record(self, entries: dict[str, Any]) -> None:
-        """Write the record of the run; a file that is written later adds itself to it."""
+        """Write the record of the run; a file written later adds itself to it."""
         self._entries = entries
         if RECORD not in self.files:
             self.files.append(RECORD)
@@ -120,7 +120,7 @@ class Folder:
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Add the seconds that the block takes to those of `step`."""
+        """Add the seconds spent in the block to those of `step`."""
         began = time.perf_counter()
         try:
             yield
@@ -147,7 +147,7 @@ def long_csv(path: Path, imputations: Imputations, report: Callable[[str, int, i
 
 
 def long_parquet(path: Path, imputations: Imputations, report: Callable[[str, int, int], None]) -> None:
-    """The same as a parquet file, a group of rows for each table."""
+    """All completed tables as a parquet file, with one row group per table."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""`bayesimp lock plan.toml`: what a plan is, before its data are seen; `bayesimp run` compares.
+"""`bayesimp lock plan.toml`: fix a plan before its data are seen; `bayesimp run` compares.
 
     plan.lock (JSON)   plan          SHA-256 of its bytes, and its text, so that a difference can be shown line by line
                        table         columns, dtypes, categories, rows, SHA-256; or that it had not been read
@@ -39,24 +39,24 @@ MOST_LINES = 40  # of differences in a message
 
 @dataclass(frozen=True)
 class LockCheck:
-    """What a run has found of its lock.
+    """The result of comparing a run with its lock.
 
     Attributes
     ----------
     path
         The lock.
     sha256
-        Of the file.
+        Hash of the lock file.
     locked
-        When, as the lock says.
+        Time of locking, as stated in the lock.
     table
         Whether the table had been "read" when the plan was locked.
     changes
-        What of plan and table differs, one line each.
+        Differences in plan and table, one line each.
     reason
-        Why the run goes on all the same, in the words of whoever runs it.
+        Why the run goes ahead nevertheless, in the words of the user.
     environment
-        What of the environment differs.
+        Differences in the environment.
     """
 
     path: Path
@@ -68,23 +68,23 @@ class LockCheck:
     environment: tuple[str, ...]
 
     def record(self) -> dict[str, Any]:
-        """For run.json and the log."""
+        """The record for run.json and the log."""
         return {
             "file": self.path.name, "sha256": self.sha256, "locked": self.locked, "table": self.table,
             "changes": list(self.changes), "despite": self.reason, "environment": list(self.environment),
         }  # fmt: skip
 
     def events(self) -> list[Event]:
-        """For the result: what differs from the lock."""
+        """Events for the result about differences from the lock."""
         made = []
         if self.changes:
             text = (
-                f"The run differs from {self.path.name} of {self.locked}, for the reason: {self.reason}. "
+                f"The run differs from {self.path.name} of {self.locked}. Stated reason: {self.reason}. "
                 + "; ".join(self.changes[:MOST_LINES])
             )
             made.append(Event("changed after lock", "plan", text, len(self.changes)))
         if self.environment:
-            text = f"Not as when {self.path.name} was made: {'; '.join(self.environment)}. Last digits may differ"
+            text = f"Changed since {self.path.name} was made: {'; '.join(self.environment)}. Last digits may differ"
             made.append(Event("environment differs from lock", "environment", text, len(self.environment)))
         return made
 
@@ -105,12 +105,12 @@ def lock_plan(path: Path, with_table: bool = True) -> tuple[Path, dict[str, Any]
     Raises
     ------
     SpecificationError, DataError
-        There is a lock; the plan, or the plan with this table, cannot be run.
+        A lock exists already, or the plan, possibly only with this table, cannot be run.
     """
     target = lock_path(path)
     if target.exists():
         raise SpecificationError(
-            f"{target} exists: a lock is not replaced. Move it away to lock the plan anew."
+            f"{target} exists, and a lock is not replaced. Move it away to lock the plan again."
         )
     plan = read_plan(path, with_table=False)
     reads = with_table and (plan.data.file is None or plan.data.file.is_file())
@@ -127,12 +127,12 @@ def lock_plan(path: Path, with_table: bool = True) -> tuple[Path, dict[str, Any]
 
 
 def check_lock(ready: Prepared, reason: str | None) -> LockCheck | None:
-    """Compare plan, table and environment with the lock beside the plan; None if there is none.
+    """Compare plan, table and environment with the lock next to the plan; None if there is none.
 
     Raises
     ------
     SpecificationError
-        Plan or table differ and no reason is given; the message has the lines. A reason without a lock.
+        Plan or table differ and no reason is given; the message shows the lines. Or a reason is given without a lock.
     DataError
         The lock cannot be read, or contradicts itself.
     """
@@ -144,9 +144,7 @@ def check_lock(ready: Prepared, reason: str | None) -> LockCheck | None:
         )
     if not path.is_file():
         if reason is not None:
-            raise SpecificationError(
-                f"--despite-lock: there is no {path}, so nothing to deviate from; leave it out."
-            )
+            raise SpecificationError(f"--despite-lock: there is no {path} to deviate from. Omit this option.")
         return None
     lock = _read(path)
     changes = [*_plan_changes(lock["plan"], plan.path), *_table_changes(lock["table"], ready)]
@@ -154,8 +152,8 @@ def check_lock(ready: Prepared, reason: str | None) -> LockCheck | None:
         shown = "\n".join(f"  {line}" for line in changes[:MOST_LINES])
         more = f"\n  ... {len(changes) - MOST_LINES} more" if len(changes) > MOST_LINES else ""
         raise SpecificationError(
-            f"{plan.path} was locked at {lock['locked']}, and the run would differ from {path.name}:\n{shown}{more}\n"
-            'Restore what was locked, or say why: --despite-lock "reason", which the results will carry.'
+            f"{plan.path} was locked at {lock['locked']}, but the run would differ from {path.name}:\n{shown}{more}\n"
+            'Restore what was locked, or give a reason, which the results will carry: --despite-lock "reason".'
         )
     differs = environment_differences(lock["environment"], environment())
     return LockCheck(
@@ -172,7 +170,7 @@ def table_record(ready: Prepared) -> dict[str, Any]:
 
 
 def table_digest(ready: Prepared) -> str:
-    """SHA-256 of the file of the table; of its contents, for an example."""
+    """SHA-256 of the table's file or, for an example, of its contents."""
     file = ready.plan.data.file
     if file is not None:
         return checksum(file)
@@ -189,7 +187,7 @@ def _column(name: str, column: pd.Series) -> dict[str, Any]:
 
 
 def _named(plan: Plan) -> list[str]:
-    """The columns that a plan names, whose existence and types are checked when it is run."""
+    """The columns that a plan names, whose existence and types are checked when the plan is run."""
     names = [*plan.data.clusters, *(plan.data.types or {}), *(plan.data.families or {})]
     if (formula := plan.model.formula) is not None:
         names += [*formula.responses, *formula.variables, *formula.groups]
@@ -197,7 +195,7 @@ def _named(plan: Plan) -> list[str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A lock, whose parts are there and whose text has its hash."""
+    """The contents of a lock, with its parts and the hash of its text checked."""
     try:
         lock = json.loads(path.read_bytes())
         plan, table = lock["plan"], lock["table"]
@@ -211,8 +209,8 @@ def _read(path: Path) -> dict[str, Any]:
         whole = False
     if not whole:
         raise DataError(
-            f"{path} is no lock that `bayesimp lock` has written, or was altered afterwards. Take it from where it was "
-            "archived; without it nothing says that the plan is the one that was locked."
+            f"{path} was not written by `bayesimp lock`, or was altered afterwards. Restore it from where it was "
+            "archived; without it there is no evidence that the plan is the one that was locked."
         )
     return lock
 
@@ -227,7 +225,7 @@ def _plan_changes(locked: dict[str, Any], path: Path) -> list[str]:
         for line in difflib.unified_diff(before, now, n=0, lineterm="")
         if not line.startswith(("---", "+++"))
     ]
-    return lines or [f"{path.name}: the same lines, in other bytes (ends of lines, or a byte order mark)"]
+    return lines or [f"{path.name}: the same lines in different bytes (line endings or a byte order mark)"]
 
 
 def _table_changes(locked: dict[str, Any], ready: Prepared) -> list[str]:
@@ -244,9 +242,9 @@ def _table_changes(locked: dict[str, Any], ready: Prepared) -> list[str]:
             if old != new:
                 lines.append(f"table: column '{name}' has {key} {new}, was {old}")
     if not lines and list(before) != list(after):
-        lines.append("table: the columns are in another order")
+        lines.append("table: the columns are in a different order")
     if now["rows"] != locked["rows"]:
         lines.append(f"table: {now['rows']:,} rows, was {locked['rows']:,}")
     if not lines and now["sha256"] != locked["sha256"]:
-        lines.append(f"table: other contents, SHA-256 {now['sha256']}, was {locked['sha256']}")
+        lines.append(f"table: the contents differ, SHA-256 {now['sha256']}, was {locked['sha256']}")
     return lines

@@ -1,7 +1,7 @@
-"""`MultilevelImputer`: fit on one table, complete another, by the names and conventions of scikit-learn.
+"""`MultilevelImputer`: fit on one table, complete another, with the names and conventions of scikit-learn.
 
-A thin class around `JointNormal` and `Imputations.transform`, for pipelines. scikit-learn is not needed: its contract is
-one of names (``fit``, ``transform``, ``get_params``, attributes that end in "_").
+A thin class around `JointNormal` and `Imputations.transform`, for pipelines. scikit-learn is not required: its contract
+consists of names (``fit``, ``transform``, ``get_params``, attributes that end in "_").
 """
 
 from __future__ import annotations
@@ -32,24 +32,25 @@ class MultilevelImputer:
     Parameters
     ----------
     cluster
-        Name of the cluster column, which tables keep.
+        Name of the cluster column, which must be in every table.
     formula
-        Of `JointNormal`; it names what may be missing on its left side. None: all normal variables on the left, complete
-        ones too, since new rows may lack them; other complete variables on the right; a random intercept.
+        Formula of `JointNormal`, with all variables that may be missing on its left side. None: all normal variables on
+        the left, complete ones too, because new rows may lack them; other complete variables on the right; a random
+        intercept.
     families, priors
-        Of `IncompleteData` and `JointNormal`.
+        As for `IncompleteData` and `JointNormal`.
     m, chains, draws
-        Of `JointNormal.impute`.
+        As for `JointNormal.impute`.
     number
-        Which of the m completed tables (0 .. m-1) ``transform`` and ``fit_transform`` return. One table has one draw of
-        every missing value; predictions that are to show their uncertainty come from all (`impute`, `imputations_`).
+        The completed table (0 .. m-1) that ``transform`` and ``fit_transform`` return. One table has a single draw of
+        every missing value; predictions that show their uncertainty need all tables (`impute`, `imputations_`).
     random_state
-        Seed of ``fit`` and of every ``transform``. None: drawn each time.
+        Seed of ``fit`` and of every ``transform``. None: a new one each time.
 
     Attributes
     ----------
     imputations_
-        `Imputations` of the table of ``fit``; with the posterior, `Imputations.summary` and events.
+        `Imputations` of the table of ``fit``; including the posterior, `Imputations.summary` and events.
     model_
         The `JointNormal`.
     feature_names_in_, n_features_in_
@@ -57,8 +58,8 @@ class MultilevelImputer:
 
     Notes
     -----
-    ``fit(X).transform(X)`` takes the rows of X for new rows, so that what is observed in them counts twice, which an
-    event of `impute` says; ``fit_transform(X)`` returns a completed table of the run itself. Pipelines call the second
+    ``fit(X).transform(X)`` treats the rows of X as new rows, so their observed values count twice, as an
+    event of `impute` reports; ``fit_transform(X)`` returns a completed table of the run itself. Pipelines call the latter
     when they are fitted.
 
     Examples
@@ -95,7 +96,7 @@ class MultilevelImputer:
         Raises
         ------
         DataError, SpecificationError
-            As `IncompleteData` and `JointNormal`.
+            As for `IncompleteData` and `JointNormal`.
         """
         if isinstance(self.number, bool) or self.number not in range(self.m):
             raise SpecificationError(f"number must be from 0 to m - 1 = {self.m - 1}, got {self.number!r}.")
@@ -110,17 +111,17 @@ class MultilevelImputer:
         return self
 
     def transform(self, X: Any) -> Any:
-        """Table `number` of the completed tables of new rows, of the kind that X is of (pandas, polars, Arrow).
+        """Completed table `number` of new rows, in the library of X (pandas, polars, Arrow).
 
         Raises
         ------
         DataError, SpecificationError
-            Not fitted; else as `Imputations.transform`.
+            The imputer is not fitted; otherwise as for `Imputations.transform`.
         """
         return self.impute(X).to_frame(self.number)
 
     def fit_transform(self, X: Any, y: Any = None) -> Any:
-        """Table `number` of the completed tables of X, from the run that is fitted to it; y is not used."""
+        """Completed table `number` of X, from the run fitted to it; y is not used."""
         return self.fit(X).imputations_.to_frame(self.number)
 
     def impute(self, X: Any) -> ImputedNewRows:
@@ -132,7 +133,7 @@ class MultilevelImputer:
         return self.imputations_.transform(X, seed=self.random_state)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """Columns of the completed tables: those of ``fit``."""
+        """Columns of the completed tables, which are those of the table of ``fit``."""
         if not self.__sklearn_is_fitted__():
             raise SpecificationError(
                 "This MultilevelImputer is not fitted yet: call fit(X) with a table first."
@@ -149,13 +150,13 @@ class MultilevelImputer:
         Raises
         ------
         SpecificationError
-            A name is none of them; nothing is set then.
+            A name is not a parameter; nothing is set in that case.
         """
         known = self.get_params()
         for name in parameters:
             if name not in known:
                 raise SpecificationError(
-                    f"'{name}' is no parameter of MultilevelImputer. {suggestion(name, known)}"
+                    f"'{name}' is not a parameter of MultilevelImputer. {suggestion(name, known)}"
                 )
         for name, value in parameters.items():
             setattr(self, name, value)
@@ -185,9 +186,9 @@ def _formula(data: IncompleteData) -> str:
     others = [name for name in usable if name not in normal]
     holes = [name for name in others if data.missing(name).any()]
     if holes or not normal:
-        what = f"{listing(holes)} is no normal variable" if holes else "it has no normal variable"
+        what = f"{listing(holes)} is not normal" if holes else "it has no normal variable"
         raise SpecificationError(
-            f"The table has no default formula: {what}, and JointNormal imputes normal ones only. Name the variables in "
-            "formula='y1 + y2 ~ x + (1 | cluster)', or use JointGLMM or FCS for this table."
+            f"The table has no default formula: {what}, but JointNormal imputes normal variables only. Name the "
+            "variables in formula='y1 + y2 ~ x + (1 | cluster)', or use JointGLMM or FCS for this table."
         )
     return formula_of(normal, others, data.cluster)

@@ -89,20 +89,21 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")  # becomes part of file names
 
 
 def read_plan(path: str | Path, with_table: bool = True) -> Plan:
-    """Read and check a plan; with_table: also that its table exists, which a plan kept with its results need not have.
+    """Read and check a plan; with_table: whether its table must exist, which may be missing for a plan kept with its
+    results.
 
     Raises
     ------
     SpecificationError
-        The file cannot be read, or the plan is not possible: the message has file, place, problem
-        and possibilities, for all problems at once.
+        The file cannot be read, or the plan is invalid: the message gives file, place, problem
+        and possible values, for all problems at once.
     """
     path = Path(path)
     return plan_of(*_load(path), path, with_table)
 
 
 def plan_of(text: str, record: dict[str, Any], path: Path, with_table: bool = True) -> Plan:
-    """The plan of a text that TOML has been read from; `path`: where it is, or would be."""
+    """The plan of a text that was read as TOML; `path`: its actual or intended location."""
     problems: list[str] = []
     top = Section(record, "", problems)
     title = top.text("title", "")
@@ -133,7 +134,9 @@ def _load(path: Path) -> tuple[str, dict[str, Any]]:
     except OSError as error:
         raise SpecificationError(f"{path}: the plan cannot be read ({error.strerror or error}).") from None
     except UnicodeDecodeError:
-        raise SpecificationError(f"{path}: the plan is not text in UTF-8; save it as such.") from None
+        raise SpecificationError(
+            f"{path}: the plan is not text in UTF-8. Save it in that encoding."
+        ) from None
     try:
         return text, tomllib.loads(text)
     except (
@@ -165,7 +168,9 @@ def _data(section: Section, plan: Path, with_table: bool) -> DataPlan:
     missing = section.list_of_texts("missing")
     separator, decimal = _character(section, "separator", ","), _character(section, "decimal", ".")
     if separator == decimal:
-        section.note("decimal", f"is {decimal!r}, as separator; fields and decimals need different signs")
+        section.note(
+            "decimal", f"is {decimal!r}, the same as separator; fields and decimals need different characters"
+        )
     columns = section.list_of_texts("columns")
     section.done()
     path = _file(section, file, plan, with_table) if file and not example else None
@@ -177,10 +182,10 @@ def _data(section: Section, plan: Path, with_table: bool) -> DataPlan:
 def _clusters(section: Section) -> list[Any]:
     """The cluster columns; [None] with a note if there are none."""
     if not isinstance(given := section.record.get("cluster"), list):
-        return [section.text("cluster", why="name the column that says which cluster a row belongs to")]
+        return [section.text("cluster", why="name the column that holds the cluster of each row")]
     section.known.append("cluster")
     if not given or not all(isinstance(name, str) for name in given) or len(set(given)) < len(given):
-        section.note("cluster", f"must be a column, or a list of different ones, not {given!r}")
+        section.note("cluster", f"must be a column or a list of different columns, not {given!r}")
         return [None]
     return given
 
@@ -188,11 +193,11 @@ def _clusters(section: Section) -> list[Any]:
 def _file(section: Section, file: str, plan: Path, with_table: bool) -> Path:
     path = Path(file)
     if path.suffix.lower() not in FORMATS:
-        section.note("file", f"{file!r} is of no known format; possible endings: {', '.join(FORMATS)}")
+        section.note("file", f"{file!r} has no known format; possible endings: {', '.join(FORMATS)}")
     elif not path.is_absolute() and ".." in path.parts:
         section.note(
             "file",
-            f"{file!r} leaves the folder of the plan; put the table there or below, or give an absolute path",
+            f"{file!r} leaves the folder of the plan; put the table in or below that folder, or give an absolute path",
         )
     elif with_table and not (plan.parent / path).is_file():
         section.note("file", f"there is no file {plan.parent / path}")
@@ -200,14 +205,14 @@ def _file(section: Section, file: str, plan: Path, with_table: bool) -> Path:
 
 
 def _type(kind: Any) -> Any:
-    """The type of a column as a record: ordered categories as a tuple, others as a category of pandas."""
+    """The type of a column as a record: ordered categories as a tuple, others as a pandas categorical."""
     if isinstance(kind, list):
         return tuple(map(str, kind))
     if isinstance(kind, dict) and isinstance(kind.get("categories"), list):
         try:
             return pd.CategoricalDtype(kind["categories"], ordered=bool(kind.get("ordered", False)))
         except (TypeError, ValueError):
-            return "category"  # categories that are no such, which are noted
+            return "category"  # invalid categories, which are noted
     return kind
 
 
@@ -255,7 +260,9 @@ def _analyses(top: Section, problems: list[str]) -> tuple[AnalysisPlan, ...]:
     names = [analysis.name.lower() for analysis in analyses if analysis.name]
     for k, analysis in enumerate(analyses, 1):
         if analysis.name and analysis.name.lower() in names[: k - 1]:
-            problems.append(f"analysis[{k}].name: {analysis.name!r} is taken; it names files, give another")
+            problems.append(
+                f"analysis[{k}].name: {analysis.name!r} is taken; names become file names, so give another"
+            )
     return tuple(analyses)
 
 
@@ -283,7 +290,7 @@ def _analysis(section: Section, number: int) -> AnalysisPlan:
 
 
 def _check_options(section: Section, analysis: AnalysisPlan) -> None:
-    """Options that go with some families and formulas only; as `bayesimp.analysis.fit.fit_each` has them."""
+    """Note options that do not go with the family or formula, by the rules of `bayesimp.analysis.fit.fit_each`."""
     if analysis.family is None:
         return  # noted already
     links = LINKS_OF_FAMILY[analysis.family]
@@ -298,19 +305,19 @@ def _check_options(section: Section, analysis: AnalysisPlan) -> None:
     if not links:
         discrete = ", ".join(name for name, has in LINKS_OF_FAMILY.items() if has)
         section.note(
-            "quadrature", f"is for families {discrete}; the family is {analysis.family!r}, fitted without it"
+            "quadrature", f"is for families {discrete}; family {analysis.family!r} is fitted without it"
         )
     elif analysis.formula is not None and not random:
-        section.note("quadrature", "integrates over a random effect, and the formula has none; leave it out")
+        section.note("quadrature", "integrates over a random effect, but the formula has none; remove it")
     elif len(effects := [column for term in random for column in _effects(term.columns)]) > 1:
         section.note(
-            "quadrature", f"is for one random effect a cluster, and the formula has {len(effects)} "
-            f"({', '.join(effects)}); leave it out, Laplace's approximation fits any number",
+            "quadrature", f"is for one random effect per cluster, but the formula has {len(effects)} "
+            f"({', '.join(effects)}); remove it, because Laplace's approximation fits any number",
         )  # fmt: skip
 
 
 def _effects(columns: str) -> list[str]:
-    """The columns that a random term names, "1 + age"; a factor is one of them here."""
+    """The columns that a random term names, "1 + age"; a factor counts as one."""
     return ["Intercept" if part == "1" else part for part in columns.split(" + ") if part != "0"]
 
 

@@ -21,11 +21,11 @@ from bayesimp.sections import possible
 
 __all__ = ["method_from_plan", "method_to_plan", "methods_from_plan", "priors_to_plan"]
 
-KEPT_OUT = ("name", "model")  # what `type` says, and the user's own code
+KEPT_OUT = ("name", "model")  # given by `type`, and the user's own code
 
 
 def methods_from_plan(given: Any) -> Any:
-    """What `bayesimp.FCS` takes as methods, from what a plan says.
+    """The methods as `bayesimp.FCS` takes them, from a plan.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def methods_from_plan(given: Any) -> Any:
 
 
 def method_from_plan(given: str | Mapping[str, Any], where: str) -> Any:
-    """One method; names are left to `FCS`, which knows which are possible for a variable."""
+    """One method; names are checked by `FCS`, which knows the families."""
     if isinstance(given, str):
         return given
     name, options = given["type"], {key: value for key, value in given.items() if key != "type"}
@@ -60,7 +60,7 @@ def method_from_plan(given: str | Mapping[str, Any], where: str) -> Any:
 
 
 def method_to_plan(method: str | Method, where: str) -> Any:
-    """The method as a plan says it: the name that is nearest, and the options that differ from it.
+    """The method as written in a plan: the nearest name and the options that differ from it.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def method_to_plan(method: str | Method, where: str) -> Any:
     """
     own = read(method)
     if getattr(own, "model", None) is not None:
-        raise SpecificationError(f"{where}: a PyMC model of one's own is code, which a plan does not hold.")
+        raise SpecificationError(f"{where}: a user-defined PyMC model is code, which a plan does not hold.")
     found = [
         (name, changes)
         for name, make in NAMES.items()
@@ -77,7 +77,7 @@ def method_to_plan(method: str | Method, where: str) -> Any:
     ]
     if not found:
         raise SpecificationError(
-            f"{where}: {type(own).__name__} is a method of one's own, which is code; a plan does not hold it."
+            f"{where}: {type(own).__name__} is a user-defined method, which is code; a plan does not hold it."
         )
     name, changes = min(found, key=lambda pair: len(pair[1]))
     if "priors" in changes:
@@ -96,7 +96,7 @@ def priors_to_plan(priors: Priors, where: str, contextual: bool = True) -> Any:
     Raises
     ------
     SpecificationError
-        A prior is of a class of the user's own.
+        A prior is of a user-defined class.
     """
     record = priors_to_dict(priors)
     for name, make in PRESETS.items():
@@ -109,7 +109,7 @@ def priors_to_plan(priors: Priors, where: str, contextual: bool = True) -> Any:
 def _refuse_own(record: Mapping[str, Any], where: str) -> None:
     if "module" in record:
         raise SpecificationError(
-            f"{where}: {record['type']} is a prior of one's own (module '{record['module']}'), which is code; a plan "
+            f"{where}: {record['type']} is a user-defined prior (module '{record['module']}'), which is code; a plan "
             "does not hold it."
         )
     for key, value in record.items():
@@ -122,7 +122,7 @@ def _options(method: Method) -> list[str]:
 
 
 def _differences(own: Method, base: Method) -> dict[str, Any] | None:
-    """Options of `own` that `base` has otherwise; None where a plan cannot say one, as TOML has nothing for None."""
+    """Options of `own` that differ from `base`; None if a plan cannot express one, because TOML has no None."""
     if own.name != base.name:
         return None
     changes = {

@@ -10,8 +10,8 @@
     [mnar.delta]
     course = [0, -5, -10]              # numbers for a variable; by group: course = { drug = [0, -5], placebo = [0] }
 
-`bayesimp.mnar` says what each means. Its scenarios are imputed and analysed with the options of [impute] and of every
-[[analysis]]. Written are mnar.csv (pooled answers by scenario), mnar_imputed.csv (what the imputed values are),
+`bayesimp.mnar` explains each. Its scenarios are imputed and analysed with the options of [impute] and of every
+[[analysis]]. The files written are mnar.csv (pooled answers by scenario), mnar_imputed.csv (the imputed values),
 mnar_tipping.csv (tipping points of all fixed effects), mnar_events.csv, and mnar_NAME.png for each analysis.
 """
 
@@ -48,7 +48,7 @@ def read_mnar(top: Section, problems: list[str], has_analyses: bool) -> MnarPlan
         if problem := _problem(given):
             section.note(f"delta.{name}", problem)
     if "delta" in section.record and not delta:
-        section.note("delta", "is empty; name what to shift: delta = { bsi = [0, -2, -4] }")
+        section.note("delta", "is empty; state what to shift: delta = { bsi = [0, -2, -4] }")
     if not has_analyses:
         section.note("", "shows how far the answers of analyses move; add an [[analysis]]")
     by_variable = isinstance(section.record.get("unit"), dict)
@@ -75,7 +75,7 @@ def _problem(given: Any) -> str:
 
 
 def _arguments(plan: Plan) -> dict[str, Any]:
-    """What `bayesimp.mnar` takes besides the model."""
+    """The arguments of `bayesimp.mnar` other than the model."""
     assert plan.mnar is not None
     own, run = plan.mnar, plan.impute.arguments(plan.model.type)
     analyses = {
@@ -92,7 +92,7 @@ def _arguments(plan: Plan) -> dict[str, Any]:
 
 
 def check_mnar(plan: Plan, model: ImputationModel) -> None:
-    """Refuse what the model cannot shift, before anything is sampled.
+    """Refuse shifts that the model cannot make, before anything is sampled.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def check_mnar(plan: Plan, model: ImputationModel) -> None:
 
 
 def describe_mnar(plan: Plan, model: ImputationModel) -> str:
-    """One line for ``bayesimp check``: how many scenarios there are, of which deltas."""
+    """One line for ``bayesimp check``: the number of scenarios and their deltas."""
     from bayesimp.sensitivity_analysis.mnar import requested
 
     _, axes, asked = requested(model, **_arguments(plan), level=0.95, fitting={})
@@ -129,7 +129,7 @@ def run_mnar(plan: Plan, model: ImputationModel) -> NotAtRandom:
 
 
 def tipping_points(result: NotAtRandom, threshold: float) -> tuple[pd.DataFrame, list[str]]:
-    """Tipping points of every fixed effect but intercepts, as a table and in words."""
+    """Tipping points of every fixed effect except intercepts, as a table and in words."""
     tables, words = [], []
     for analysis in result.analyses:
         rows = result.table[(result.table["analysis"] == analysis) & (result.table["part"] == "fixed effect")]

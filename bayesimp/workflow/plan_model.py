@@ -48,7 +48,7 @@ __all__ = ["MODELS", "SAMPLERS", "check_analyses", "read_formula", "read_impute"
 
 MODELS = ("JointNormal", "JointGLMM", "JointLatent", "FCS")
 SAMPLERS = ("auto", "gibbs", "nuts")
-OF_TYPE = {  # what a plan says of each model besides its priors; a test compares it with their arguments
+OF_TYPE = {  # the options of each model in a plan, apart from priors; a test compares them with the models' arguments
     "JointNormal": ("formula", "reference", "shift"),
     "JointLatent": ("formula", "residual", "shift"),
     "JointGLMM": ("analysis", "factors", "order", "effects", "links", "shift"),
@@ -73,7 +73,7 @@ def read_model(section: Section, clusters: Sequence[str]) -> ModelPlan:
     given = {key: READERS[key](section, key) for key in OF_TYPE[kind] if key != "formula"}
     if given.get("congenial") and given.get("analysis") is not None:
         section.note(
-            "congenial", "is for the analyses of the plan, and analysis names others; keep one of them"
+            "congenial", "is for the analyses of the plan, but analysis names others; keep one of the two"
         )
     as_methods = kind == "FCS" and "priors" not in section.record  # each method has its own
     priors = _priors(section)
@@ -91,7 +91,9 @@ def _joint_formula(section: Section, clusters: Sequence[str], kind: str) -> Form
     if kind == "JointNormal" and len(clusters) > 1:
         for group in formula.groups:
             if group not in clusters:
-                section.note("formula", f"groups by {group!r}, and data.cluster has {named}; make them one")
+                section.note(
+                    "formula", f"groups by {group!r}, but data.cluster has {named}; make them the same"
+                )
         if not formula.random:
             section.note("formula", f"needs a random part, such as (1 | {clusters[0]})")
         return formula
@@ -103,7 +105,9 @@ def _joint_formula(section: Section, clusters: Sequence[str], kind: str) -> Form
             "formula", f"needs one random part on one column: (1 | {(*clusters, 'cluster')[0]}){more}"
         )
     elif clusters and formula.cluster != clusters[0]:
-        section.note("formula", f"groups by {formula.cluster!r}, data.cluster is {named}; make them one")
+        section.note(
+            "formula", f"groups by {formula.cluster!r}, but data.cluster is {named}; make them the same"
+        )
     return formula
 
 
@@ -114,7 +118,7 @@ def read_formula(section: Section, example: str) -> Formula | None:
 
 
 def _priors(section: Section) -> Priors | None:
-    """Each part is read separately, so that a problem in one does not hide one in another."""
+    """The priors, each part read separately so that a problem in one does not hide problems in another."""
     section.known.append("priors")
     record = section.record.get("priors", "default")
     section.done()
@@ -139,7 +143,9 @@ def read_impute(section: Section, model: str) -> ImputePlan:
     joint = model != "FCS"
     values = {
         "m": section.whole("m", least=1, most=100_000, why="the number of completed tables, such as m = 60"),
-        "seed": section.whole("seed", why="a plan must be repeatable: give any whole number, as seed = 1"),
+        "seed": section.whole(
+            "seed", why="a plan must be repeatable: give any whole number, such as seed = 1"
+        ),
         "tune": section.whole("tune", None, least=0),
     }
     if joint:
@@ -164,20 +170,20 @@ def read_impute(section: Section, model: str) -> ImputePlan:
 
 
 def check_analyses(model: ModelPlan, analyses: Sequence[AnalysisPlan], problems: list[str]) -> None:
-    """A model made for the analyses of the plan: there is one, and the model can hold it."""
+    """Check that a model made for the analyses of the plan has an analysis, which it can hold."""
     if not model.for_analyses:
         return
     joint = model.type == "JointGLMM"
     if not analyses:
         what = "model.type: a JointGLMM" if joint else "model.congenial: such a model"
         problems.append(f"{what} imputes for the analyses of the plan; add [[analysis]]")
-    other = 'the factors of a JointGLMM have none; use type = "FCS"'
+    other = 'the factors of a JointGLMM do not have it; use type = "FCS"'
     if not joint:
-        other = "values that are drawn given an analysis take none; set congenial = false under [model]"
+        other = "values drawn given an analysis do not take it; set congenial = false under [model]"
     refused = ("weights", "offset") if joint else ("weights", "offset", "link")
     for k, analysis in enumerate(analyses, 1):
         problems += [f"analysis[{k}].{key}: {other}" for key in refused if getattr(analysis, key) is not None]
     if model.derived and not joint:
         problems.append(
-            "model.derived: not with congenial = true; write the expression in the formulas, as in I(a / b**2)"
+            "model.derived: not available with congenial = true; write the expression in the formulas, as in I(a / b**2)"
         )

@@ -1,4 +1,4 @@
-"""Options of `[model]`, each read by one function: what Python takes as records, tables and mappings, as TOML.
+"""Options of `[model]`, each read by one function: the TOML form of records, tables and mappings in Python.
 
     [model.shift]                      # numbers added to what is imputed (`bayesimp.contract.Shift`)
     by = { course = -5.0 }             # with group: { course = { drug = -5.0 } }; groups that are numbers: [[1, -5.0]]
@@ -19,7 +19,7 @@
     marks = ["written", "course"]
 
 Methods of FCS, which can be tables too, are in `bayesimp.workflow.plan_methods`. Arrays with a number for each row
-(`where`, `ignore`, detection limits) and functions (`post`) have no place in a plan.
+(`where`, `ignore`, detection limits) and functions (`post`) are not possible in a plan.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _methods(section: Section, key: str) -> Any:
 
 
 def _predictors(section: Section, key: str) -> Any:
-    """A formula, a list of them, or by variable; a predictor matrix as columns and the rows of a table."""
+    """A formula, a list of formulas, or formulas by variable; a predictor matrix as columns and the rows of a table."""
     section.known.append(key)
     value = section.record.get(key)
     if value is None or isinstance(value, str):
@@ -135,7 +135,7 @@ def _shift(section: Section, key: str) -> Shift | None:
     if key not in section.record:
         return None
     own = Section(section.record[key], f"{section.path}.{key}", section.problems)
-    by = own.table("by", why="name what is shifted: by = { bsi = -2.0 }")
+    by = own.table("by", why="state what is shifted: by = { bsi = -2.0 }")
     group = own.text("group", None)
     where = own.text("where", "missing", WHERE)
     own.done()

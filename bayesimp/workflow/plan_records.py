@@ -1,4 +1,4 @@
-"""What a plan holds, as frozen records. Made by `bayesimp.workflow.plan.read_plan`, which describes the file."""
+"""The contents of a plan as frozen records, made by `bayesimp.workflow.plan.read_plan`, which describes the file."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class DataPlan:
     cluster, further_clusters
         The column of the primary clusters, and those of other grouping factors.
     types
-        By column: "string", "integer", "number", "boolean", "category", the tuple of the categories in order, or a
-        category of pandas.
+        Type by column: "string", "integer", "number", "boolean", "category", the tuple of the categories in order, or a
+        pandas categorical dtype.
     columns
-        Columns of the file that the table has; none: all.
+        Columns of the file to use; none: all.
     missing
         Texts that mean "missing" in a CSV file, in addition to the empty cell, NA, NaN and the like.
     """
@@ -64,24 +64,24 @@ class ModelPlan:
     type
         "JointNormal", "JointGLMM", "JointLatent" or "FCS".
     formula
-        Of a JointNormal or JointLatent; None for the others.
+        Formula of a JointNormal or JointLatent; None for other models.
     priors
         None: those of the methods of chained equations.
     residual
-        Of a JointLatent: whether clusters have a "common" residual covariance, or each "cluster" its own.
+        For a JointLatent: whether clusters have a "common" residual covariance or each "cluster" has its own.
     reference
-        Of a JointNormal: the record of its `bayesimp.ReferenceBased`; None: values are missing at random.
+        For a JointNormal: the record of its `bayesimp.ReferenceBased`; None: values are missing at random.
     shift
-        Numbers added to what is imputed; None: nothing.
+        Numbers added to imputed values; None: nothing.
     analysis
-        Formulas that the model is made for (JointGLMM, FCS). None: those of the plan, with their families and links, for
-        a JointGLMM and where `congenial` is true; else no formulas.
+        Formulas for which the model is made (JointGLMM, FCS). None: those of the plan, with their families and links, for
+        a JointGLMM and if `congenial` is true; otherwise no formulas.
     factors, effects, links
-        Of a JointGLMM, each as `bayesimp.JointGLMM` takes it.
+        For a JointGLMM, each as in `bayesimp.JointGLMM`.
     order
-        Of a JointGLMM or of chained equations.
+        For a JointGLMM or chained equations.
     methods, predictors, blocks, derived, compatible, bounds
-        Of chained equations; each as `bayesimp.FCS` takes it.
+        For chained equations, each as in `bayesimp.FCS`.
     congenial
         Whether chained equations draw covariates given the analyses of the plan.
     """
@@ -113,7 +113,7 @@ class ModelPlan:
 
 @dataclass(frozen=True)
 class ImputePlan:
-    """Arguments of ``model.impute``; chained equations have ``cycles``, and no ``chains``, ``draws`` or ``thin``."""
+    """Arguments of ``model.impute``; chained equations have ``cycles`` but no ``chains``, ``draws`` or ``thin``."""
 
     m: int
     seed: int
@@ -125,7 +125,7 @@ class ImputePlan:
     cycles: int | None = None
 
     def arguments(self, model: str) -> dict[str, Any]:
-        """What the ``impute`` of this type of model takes."""
+        """The arguments for the ``impute`` of this type of model."""
         names = ("m", "seed", "cycles", "tune") if model == "FCS" else JOINT_OPTIONS
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
@@ -133,7 +133,7 @@ class ImputePlan:
         """One line: ``m = 20, seed 1, 4 chains x 1000 draws, sampler 'auto'``."""
         if model == "FCS":
             cycles = "as many cycles as FCS takes" if self.cycles is None else f"{self.cycles} cycles"
-            warm = "" if self.tune is None else f", the first {self.tune} set apart"
+            warm = "" if self.tune is None else f", the first {self.tune} as warm-up"
             return f"m = {self.m}, seed {self.seed}, {cycles}{warm}"
         tune = "" if self.tune is None else f", {self.tune} before them"
         chains = f"{self.chains} chains x {self.draws} draws{tune}"
@@ -142,7 +142,7 @@ class ImputePlan:
 
 @dataclass(frozen=True)
 class AnalysisPlan:
-    """One analysis of the completed tables; ``complete_case``: compared with the analysis of complete rows.
+    """One analysis of the completed tables; ``complete_case``: whether it is compared with the analysis of complete rows.
 
 
     ``link``, ``trials``, ``weights``, ``offset`` and ``quadrature`` are those of `bayesimp.analysis.fit.fit_each`.
@@ -162,18 +162,19 @@ class AnalysisPlan:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Columns of the table that it names in addition to its formula, by key."""
+        """Columns named in addition to the formula, by key."""
         given = {"trials": self.trials, "weights": self.weights, "offset": self.offset}
         return {key: column for key, column in given.items() if column is not None}
 
     def options(self, cluster: str) -> dict[str, Any]:
-        """What `bayesimp.analysis.fit.fit_each` takes besides the formula; `cluster`: of the imputation model."""
+        """Arguments of `bayesimp.analysis.fit.fit_each` other than the formula; `cluster`: that of the imputation
+        model."""
         own = {"family": self.family, "reml": self.reml, "cluster": cluster, "link": self.link}
         return {**own, "quadrature": self.quadrature, **self.columns}
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """Every column that a row must have to be analysed."""
+        """Every column that must be observed for a row to be analysed."""
         formula = self.formula
         names = (*formula.responses, *formula.variables, *formula.groups, *self.columns.values())
         return tuple(dict.fromkeys(names))
@@ -181,12 +182,12 @@ class AnalysisPlan:
 
 @dataclass(frozen=True)
 class MnarPlan:
-    """Values missing not at random; ``delta``, ``by``, ``where``, ``unit`` and ``combine`` as `bayesimp.mnar` takes them.
+    """Values missing not at random; ``delta``, ``by``, ``where``, ``unit`` and ``combine`` as in `bayesimp.mnar`.
 
     Attributes
     ----------
     threshold
-        Of the tipping points.
+        Threshold of the tipping points.
     """
 
     delta: dict[str, Any]
@@ -199,18 +200,18 @@ class MnarPlan:
 
 @dataclass(frozen=True)
 class SensitivityPlan:
-    """Sensitivity to the prior, as `bayesimp.sensitivity` takes it.
+    """Sensitivity to the prior, as in `bayesimp.sensitivity`.
 
     Attributes
     ----------
     priors
-        By name; None: the default grid.
+        Priors by name; None: the default grid.
     reference
         Name of the prior to which changes refer; None: the first.
     analyses
         Names of the analyses of the plan that are repeated.
     m
-        Imputations under each prior.
+        Number of imputations under each prior.
     """
 
     priors: dict[str, Priors] | None
@@ -221,7 +222,7 @@ class SensitivityPlan:
 
 @dataclass(frozen=True)
 class ReportPlan:
-    """A report that is written at the end of a run: names of files, and what only the user knows, by item."""
+    """A report written at the end of a run: names of files, and statements that only the user can make, by item."""
 
     files: tuple[str, ...] = ("report.html",)
     stated: dict[str, str] = field(default_factory=dict)
@@ -230,7 +231,7 @@ class ReportPlan:
 
 @dataclass(frozen=True)
 class OutputPlan:
-    """What is written in addition to the tables of results; ``format`` of the completed tables: csv or parquet."""
+    """Files written in addition to the tables of results; ``format`` of the completed tables: csv or parquet."""
 
     figures: bool = True
     completed: bool = True

@@ -4,11 +4,11 @@
     file = "report.html"               # or several: ["report.html", "report.docx"]; .html, .md, .docx (by pandoc)
     figures = true
 
-    [report.stated]                    # what only you know; the checklist marks what is left out "not stated"
+    [report.stated]                    # what only you know; omitted items are marked "not stated" in the checklist
     reasons = "Marks are missing where pupils were ill."
     "missing at random" = "Illness is not related to ability, given gender."
 
-It is what ``bayesimp report DIR`` writes, at the end of the run.
+The report is that of ``bayesimp report DIR``, written at the end of the run.
 """
 
 from __future__ import annotations
@@ -57,5 +57,5 @@ def _check_file(section: Section, file: str | None) -> None:
         )
     elif ending == ".docx" and which("pandoc") is None:
         section.note(
-            "file", f"{file!r} is written by pandoc, which is not installed (or not on PATH); take .html"
+            "file", f"{file!r} is written by pandoc, which is not installed (or not on PATH); use .html"
         )

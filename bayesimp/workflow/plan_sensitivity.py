@@ -6,14 +6,14 @@
     analyses = ["science"]                       # optional: names of [[analysis]]; all, if left out
     m = 60                                       # under each prior; that of [impute], if left out
 
-    [sensitivity.priors]                         # in the place of the list: priors by name, presets or tables
+    [sensitivity.priors]                         # instead of the list: priors by name, presets or tables
     default = "default"
     narrow = { Psi = { type = "InverseWishart", nu = 5, V = 1 } }
 
-Each analysis is repeated by `bayesimp.sensitivity`, with the other options of [impute]. Written are sensitivity.csv
-(pooled answers by analysis and prior), sensitivity_model.csv (parameters of the imputation model by prior),
-sensitivity_events.csv, sensitivity.txt (what moves most, in words), sensitivity_components.png and, for each analysis,
-sensitivity_NAME.png.
+Each analysis is repeated by `bayesimp.sensitivity`, with the other options of [impute]. The files written are
+sensitivity.csv (pooled answers by analysis and prior), sensitivity_model.csv (parameters of the imputation model by
+prior), sensitivity_events.csv, sensitivity.txt (what moves most, in words), sensitivity_components.png and, for each
+analysis, sensitivity_NAME.png.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
     "sensitivity_words",
 ]  # fmt: skip
 
-NOT_HERE = ("link", "trials", "weights", "offset")  # options of an analysis that bayesimp.sensitivity has not
+NOT_HERE = ("link", "trials", "weights", "offset")  # options of an analysis that bayesimp.sensitivity lacks
 
 
 def read_sensitivity(
@@ -64,7 +64,7 @@ def read_sensitivity(
         if analysis.name in wanted and other:
             section.note(
                 "analyses", f"'{analysis.name}' has {', '.join(other)}, which an analysis under several priors does not "
-                "take; leave it out of sensitivity.analyses",
+                "take; remove it from sensitivity.analyses",
             )  # fmt: skip
     own_m = section.whole("m", m, least=2, most=100_000)
     section.done()
@@ -72,7 +72,7 @@ def read_sensitivity(
 
 
 def _priors(section: Section) -> dict[str, Priors] | None:
-    """Priors by name, each a preset or a table; None where they are left out, or with a note."""
+    """Priors by name, each a preset or a table; None if they are omitted or have a problem, which is noted."""
     section.known.append("priors")
     if "priors" not in section.record:
         return None
@@ -89,7 +89,7 @@ def _priors(section: Section) -> dict[str, Priors] | None:
     out = {}
     for name, record in given.items():
         if not name or "/" in name:
-            section.note(f"priors.{name}", "is no name: it must not be empty, and have no '/'")
+            section.note(f"priors.{name}", "is not a valid name: it must not be empty or contain '/'")
         try:
             out[name] = priors_from_dict(record, f"sensitivity.priors.{name}")
         except SpecificationError as error:
@@ -146,6 +146,6 @@ def sensitivity_table(results: dict[str, Sensitivity], what: str) -> pd.DataFram
 
 
 def sensitivity_words(results: dict[str, Sensitivity]) -> list[str]:
-    """What moves most, a line each; what is said of the imputation model, which all analyses share, is said once."""
+    """The largest changes, one line each; lines about the imputation model, which all analyses share, appear once."""
     lines = [line for result in results.values() for line in str(result).split("\n")]
     return [line for line in dict.fromkeys(lines) if not line.endswith("see .events")]

@@ -1,4 +1,4 @@
-"""The table of a model as `[data]` of a plan: which file, which columns, of which types and families."""
+"""The table of a model as `[data]` of a plan: file, columns, types and families."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def data_section(data: IncompleteData, file: str | os.PathLike[str], plan: Path)
     file
         The file of the table, as seen from the folder of the plan; or the name of an example.
     plan
-        Where the plan is, or would be.
+        The actual or intended location of the plan.
 
     Raises
     ------
     SpecificationError
-        A column is of a type that the file does not keep.
+        The file cannot store the type of a column.
     """
     name = os.fspath(file)
     clusters: Any = data.cluster_columns[0] if len(data.cluster_columns) == 1 else list(data.cluster_columns)
@@ -42,7 +42,7 @@ def data_section(data: IncompleteData, file: str | os.PathLike[str], plan: Path)
         source = {"file": Path(name).as_posix()}
     else:
         raise SpecificationError(
-            f"to_plan: data = {name!r} is the name of no file of the formats {', '.join(FORMATS)}. "
+            f"to_plan: data = {name!r} is not the name of a file with one of the formats {', '.join(FORMATS)}. "
             f"{suggestion(name, EXAMPLES)}"
         )
     out: dict[str, Any] = {**source, "cluster": clusters}
@@ -57,14 +57,14 @@ def data_section(data: IncompleteData, file: str | os.PathLike[str], plan: Path)
         out["types"] = types
     inferred = {column: infer(data.frame[column]) for column in data.variables}
     families = {c: family for c, family in data.families.items() if family != inferred[c]}
-    # columns of flags of censoring have no family of their own to declare
+    # columns of censoring flags have no family to declare
     if families := {c: family for c, family in families.items() if family != "none" or _declared(data, c)}:
         out["families"] = families
     return out
 
 
 def _declared(data: IncompleteData, column: str) -> bool:
-    """Whether a family "none" was declared, instead of following from that of a censored variable."""
+    """Whether the family "none" was declared, rather than implied by a censored variable."""
     return f"censored({column})" not in data.families.values()
 
 
@@ -88,13 +88,13 @@ def _columns_of(name: str, plan: Path) -> list[str] | None:
 
 
 def _numbered(column: pd.Series) -> bool:
-    """Whether a column has categories that are no text, of which Parquet keeps the values alone."""
+    """Whether a column has categories other than text, of which Parquet stores only the values."""
     categories = getattr(column.dtype, "categories", ())
     return not all(isinstance(value, str) for value in categories)
 
 
 def _type(column: pd.Series, file: str) -> Any:
-    """The type of a column that a CSV file does not say by itself; None if it does."""
+    """The type of a column if a CSV file does not imply it; otherwise None."""
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         categories = [getattr(value, "item", lambda value=value: value)() for value in dtype.categories]
@@ -131,17 +131,18 @@ def check_table(data: IncompleteData, found: pd.DataFrame, plan: Plan) -> None:
     Raises
     ------
     SpecificationError
-        It differs; the message names columns, or numbers of rows.
+        The tables differ; the message names columns or numbers of rows.
     """
     frame, name = data.frame, plan.data.file or f"the example '{plan.data.example}'"
     what = f"to_plan: {name} does not hold the table of this model"
     if list(found.columns) != list(frame.columns):
         lacks = [column for column in frame.columns if column not in found.columns]
-        how = f"it has no column {listing(lacks)}" if lacks else "its columns are in another order"
+        how = f"it has no column {listing(lacks)}" if lacks else "its columns are in a different order"
         raise SpecificationError(f"{what}: {how}. Save the table (data.frame) there first.")
     if len(found) != len(frame):
         raise SpecificationError(
-            f"{what}: it has {len(found):,} rows, the model {len(frame):,}. Save the table (data.frame) there first."
+            f"{what}: it has {len(found):,} rows, but the model has {len(frame):,}. Save the table (data.frame) there "
+            "first."
         )
     other = [column for column in frame.columns if not _equal(frame[column], found[column])]
     if other:
@@ -152,7 +153,8 @@ def check_table(data: IncompleteData, found: pd.DataFrame, plan: Plan) -> None:
 
 
 def _equal(ours: pd.Series, theirs: pd.Series) -> bool:
-    """The same cells, missing ones included: numbers to the last digits, the rest and the categories as they are."""
+    """Whether two columns have the same cells, including missing ones: numbers up to the last digits, everything else
+    exactly."""
     if not np.array_equal(ours.isna().to_numpy(), theirs.isna().to_numpy()):
         return False
     if isinstance(ours.dtype, pd.CategoricalDtype):

@@ -1,7 +1,7 @@
-"""Write a model of Python as a plan: ``model.to_plan("plan.toml", data="pupils.csv", m=60, seed=1)``.
+"""Write a model from Python as a plan: ``model.to_plan("plan.toml", data="pupils.csv", m=60, seed=1)``.
 
-A plan says everything that the model is, or it is not written: what it says is made into a model again, whose
-`specification` must be that of the given one; and where the file of the table is there, it must hold the model's table.
+A plan describes a model completely, or it is not written: the plan is converted back to a model, whose
+`specification` must be that of the given one, and if the file of the table exists, it must hold the model's table.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["DROPPED", "RUN", "WRITERS", "to_plan"]
 RUN = {  # options of `impute` in a plan
     **dict.fromkeys(MODELS[:3], ("chains", "tune", "draws", "thin", "sampler")), "FCS": ("cycles", "tune"),
 }  # fmt: skip
-DROPPED = ("workers", "executor", "progress")  # they change no result
+DROPPED = ("workers", "executor", "progress")  # these do not change results
 
 
 def to_plan(
@@ -54,7 +54,7 @@ def to_plan(
     kind = type(model).__name__
     if kind not in MODELS:
         raise SpecificationError(
-            f"to_plan: {kind} is code, which a plan does not hold; there are plans of {', '.join(MODELS)}."
+            f"to_plan: {kind} is code, which a plan does not hold; plans exist for {', '.join(MODELS)}."
         )
     where = Path("plan.toml" if path is None else path)
     record: dict[str, Any] = {
@@ -75,7 +75,7 @@ def to_plan(
 
 
 def _model(model: ImputationModel) -> dict[str, Any]:
-    """The section [model]: every entry of the specification, by the function of its name."""
+    """The section [model]: every entry of the specification, converted by the function for its name."""
     out: dict[str, Any] = {"type": type(model).__name__}
     for key, value in model.specification().items():
         if key not in WRITERS:
@@ -86,7 +86,7 @@ def _model(model: ImputationModel) -> dict[str, Any]:
 
 
 def _as_it_is(value: Any, model: ImputationModel) -> Any:
-    """Texts, flags, lists and tables; those that are empty say nothing."""
+    """Texts, flags, lists and tables; empty ones are dropped."""
     return value if not isinstance(value, Mapping | list | tuple) or len(value) else None
 
 
@@ -113,7 +113,7 @@ def _bounds(value: Mapping[str, Sequence[Any]], model: ImputationModel) -> dict[
             )
     if all(bound is not None for pair in value.values() for bound in pair):
         return {name: list(pair) for name, pair in value.items()}
-    return {  # all as tables, which keep the order of the variables
+    return {  # all as tables, which preserve the order of the variables
         name: {side: bound for side, bound in zip(("lower", "upper"), pair, strict=True) if bound is not None}
         for name, pair in value.items()
     }
@@ -127,7 +127,7 @@ def _shift(value: Any, model: ImputationModel) -> dict[str, Any] | None:
 
 
 def _numbers(number: Any) -> Any:
-    """A number; a table where all groups are text; else pairs, so that groups keep their types."""
+    """A number, a table if all groups are text, otherwise pairs, so that groups keep their types."""
     if not isinstance(number, Mapping):
         return float(number)
     if all(isinstance(key, str) for key in number):
@@ -158,11 +158,11 @@ def _run(model: ImputationModel, run: Mapping[str, Any]) -> dict[str, Any]:
     for name in run:
         if name in DROPPED:
             raise SpecificationError(
-                f"to_plan: {name}= changes no result, and a plan does not say it; leave it out."
+                f"to_plan: {name}= does not change results, so a plan does not contain it. Omit it."
             )
         if name not in known:
             takes = list(signature(model.impute).parameters)
-            more = "which a plan does not say" if name in takes else "which it does not have"
+            more = "which a plan cannot contain" if name in takes else "which it does not have"
             raise SpecificationError(
                 f"to_plan: {name}= of {kind}.impute, {more}; {possible(name, ('m', 'seed', *known))}"
             )
@@ -188,7 +188,7 @@ def _analyses(model: ImputationModel, given: Any) -> list[dict[str, Any]]:
 
 
 def _analysis(model: ImputationModel, name: str | None, given: Any) -> dict[str, Any]:
-    """One of them; a mapping has options of its own."""
+    """One section [[analysis]]; a mapping has further options."""
     options = dict(given) if isinstance(given, Mapping) else {"analysis": given}
     formula = options.pop("analysis", options.pop("formula", None))
     if not isinstance(formula, str):
@@ -204,7 +204,7 @@ def _analysis(model: ImputationModel, name: str | None, given: Any) -> dict[str,
 
 
 def _own_analyses(model: ImputationModel) -> list[tuple[str | None, Any]]:
-    """The analyses that the model is made for, with family, link and trials of their response; those of families that
+    """The analyses for which the model is made, with family, link and trials of their response; those of families that
     an analysis in a plan cannot have are left to the model alone."""
     specification = model.specification()
     texts, links = specification.get("analysis") or (), specification.get("links") or {}
@@ -224,20 +224,20 @@ def _own_analyses(model: ImputationModel) -> list[tuple[str | None, Any]]:
 
 
 def _check_same(model: ImputationModel, plan: Plan) -> None:
-    """That the plan makes this model again, and that its file, if it is there, has the same table."""
+    """Check that the plan gives this model again, and that its file, if it exists, has the same table."""
     again = model_of(plan, model.data)
     ours, theirs = _declared(model), _declared(again)
     different = [key for key in dict.fromkeys((*ours, *theirs)) if ours.get(key) != theirs.get(key)]
     if different:
         raise SpecificationError(
-            f"to_plan: a plan does not say {', '.join(map(repr, different))} of this model as it was given."
+            f"to_plan: a plan cannot express {', '.join(map(repr, different))} of this model as given."
         )
     if plan.data.file is None or plan.data.file.is_file():
         check_table(model.data, table_of(plan), plan)
 
 
 def _declared(model: ImputationModel) -> dict[str, Any]:
-    """What was declared, without what is empty."""
+    """The declared options, without empty ones."""
     declared = json.loads(json.dumps(model.specification(), default=plain))
     declared.pop("ignore", None)  # refused unless it ignores nothing
     if isinstance(methods := declared.get("methods"), dict) and "type" not in methods:

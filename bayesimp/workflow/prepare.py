@@ -26,7 +26,7 @@ __all__ = ["Prepared", "model_of", "prepare", "table_of"]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan with its table and model: everything that can be checked before sampling has been."""
+    """A plan with its table and model, after every check that is possible before sampling."""
 
     plan: Plan
     data: IncompleteData
@@ -34,7 +34,7 @@ class Prepared:
 
 
 def prepare(plan: Plan, frame: pd.DataFrame | None = None) -> Prepared:
-    """Read the table, unless `frame` is given in its place, and make the model.
+    """Read the table, unless `frame` is given instead, and make the model.
 
     Raises
     ------
@@ -58,23 +58,23 @@ def prepare(plan: Plan, frame: pd.DataFrame | None = None) -> Prepared:
 
 
 def _families(plan: Plan) -> dict[str, str]:
-    """Families of columns; analyses that the model is made for say those of their responses."""
+    """Families of columns; analyses for which the model is made determine those of their responses."""
     declared = dict(plan.data.families or {})
     if plan.model.for_analyses:
         for a in plan.analyses:
             trials = "" if a.trials is None else f"({a.trials})"
-            if a.family != AnalysisPlan.family:  # not the default, so that somebody wrote it
+            if a.family != AnalysisPlan.family:  # not the default, so it was written by the user
                 declared.setdefault(a.formula.responses[0], a.family + trials)
     return declared
 
 
 def model_of(plan: Plan, data: IncompleteData) -> ImputationModel:
-    """The imputation model of a plan for a table, made as a user of Python makes it.
+    """The imputation model of a plan for a table, made in the same way as from Python.
 
     Raises
     ------
     DataError, SpecificationError
-        As the engine.
+        As for the engine.
     """
     own = plan.model
     if own.type == "FCS":
@@ -108,7 +108,7 @@ def _chained_equations(plan: Plan, data: IncompleteData) -> ImputationModel:
 
 
 def _analyses(plan: Plan) -> Any:
-    """The formulas that the model is made for: its own, or those of the plan; None where there are none."""
+    """The formulas for which the model is made: its own or those of the plan; None if there are none."""
     own = plan.model
     if own.for_analyses:
         return [str(a.formula) for a in plan.analyses]
@@ -116,21 +116,21 @@ def _analyses(plan: Plan) -> Any:
 
 
 def _links(plan: Plan) -> dict[str, str]:
-    """Links by response, where they are not the default: of the analyses of the plan, and the model's own."""
+    """Links by response that are not the default, from the analyses of the plan and from the model."""
     if not plan.model.for_analyses:
         return plan.model.links
     return {a.formula.responses[0]: a.link for a in plan.analyses if a.link is not None} | plan.model.links
 
 
 def _check_families(plan: Plan, data: IncompleteData) -> None:
-    """A response is imputed, or conditioned on, by its own family: it must be that of the analysis."""
+    """Check that the family by which a response is imputed or conditioned on is that of the analysis."""
     if not plan.model.for_analyses:
         return
     for k, a in enumerate(plan.analyses, 1):
         name = a.formula.responses[0]
         if (family := data.variable(name).distribution.name) != a.family:
             raise SpecificationError(
-                f"{plan.path}: analysis[{k}].family is '{a.family}', and '{name}' is imputed as {family}: say family = "
+                f"{plan.path}: analysis[{k}].family is '{a.family}', but '{name}' is imputed as {family}: write family = "
                 f'"{family}", or "{name}" = "{a.family}" under [data.families].'
             )
 
@@ -141,7 +141,7 @@ def table_of(plan: Plan, frame: pd.DataFrame | None = None) -> pd.DataFrame:
     Raises
     ------
     DataError, SpecificationError
-        The file cannot be read, or has not the columns that the plan names; all absent ones are named at once.
+        The file cannot be read or lacks columns that the plan names, all of which the message lists.
     """
     frame = _load(plan) if frame is None else frame
     _check_columns(plan, list(frame.columns))
@@ -188,7 +188,7 @@ def _check_columns(plan: Plan, columns: list[str], where: str = "the table") -> 
 
 
 def _check_complete(plan: Plan, data: IncompleteData, imputed: Sequence[str]) -> None:
-    """Covariates must be complete; an analysis may use what is imputed and what is complete, nothing else."""
+    """Check that covariates are complete and that analyses use only imputed and complete variables."""
     formula = plan.model.formula
     cure = "declare its family under [data.families]"
     if formula is not None:

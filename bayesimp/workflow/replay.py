@@ -1,4 +1,4 @@
-"""`bayesimp replay DIR`: the run again, from the plan and the table that its folder keeps, compared number by number."""
+"""`bayesimp replay DIR`: repeat a run from the plan and table in its folder, and compare the results number by number."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ POOLED = ("pooled_*.csv", "components_*.csv", "mnar.csv", "mnar_tipping.csv")
 
 @dataclass(frozen=True)
 class Comparison:
-    """Numbers of one kind, then and now.
+    """Comparison of numbers of one kind, then and now.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Comparison:
     count
         How many numbers differ.
     size
-        Of how many.
+        Number of values compared.
     absolute, relative
         The largest difference, and the largest in units of the number then; infinite where one of them is not a number
         or a text differs.
@@ -93,7 +93,7 @@ class Replay:
         return "\n".join([*(f"Note: {note}" for note in self.notes), *map(str, self._merged()), end])
 
     def _merged(self) -> Iterator[Comparison]:
-        """The columns of a table that are all equal, as one; the others and parameters one by one."""
+        """The comparisons, with those of a table's columns merged if all are equal."""
         tables: dict[str, list[Comparison]] = {}
         for each in self.comparisons:
             table = each.what if each.what.startswith("posterior") else each.what.partition(", ")[0]
@@ -106,22 +106,22 @@ class Replay:
 
 
 def replay_folder(folder: Path, stored_table: bool = False) -> Replay:
-    """Run a folder's plan again in a temporary folder, compare, and enter the result into its log.
+    """Repeat a folder's plan in a temporary folder, compare, and enter the result in its log.
 
     Raises
     ------
     SpecificationError, DataError
-        The folder holds no complete run; its files are altered; the table is another one.
+        The folder has no complete run, its files are altered, or the table has changed.
     """
     record = earlier_record(folder)
     if not record or record.get("status") not in ("complete", "incomplete"):
         ended = f"ended as {record.get('status')!r}" if record else "holds no run.json"
-        raise SpecificationError(f"{folder} {ended}: give the folder of a run that was not interrupted.")
+        raise SpecificationError(f"{folder} {ended}. Give the folder of a run that was not interrupted.")
     log = checked_log(folder)
     before = load(folder / IMPUTATIONS)
     ready, notes = _prepared(folder, record, before, stored_table)
     if log is None:
-        notes.append(f"{folder} has no log, so nothing says that its files are as the run left them.")
+        notes.append(f"{folder} has no log, so there is no evidence that its files are as the run left them.")
     else:
         differs = environment_differences(log.run[0]["environment"], environment())
         notes += [f"the environment differs: {line}" for line in differs]
@@ -141,7 +141,7 @@ def replay_folder(folder: Path, stored_table: bool = False) -> Replay:
 def _prepared(
     folder: Path, record: dict[str, Any], before: Imputations, stored: bool
 ) -> tuple[Prepared, list[str]]:
-    """The plan with the table of the run: its file where that is the same, or what the results keep of it."""
+    """The plan with the table of the run: from its file if unchanged, otherwise as stored with the results."""
     plan = read_plan(folder / PLAN, with_table=False)
     plan = replace(plan, output=replace(plan.output, figures=False, completed=False))
     source = record.get("data", {})
@@ -149,16 +149,16 @@ def _prepared(
         return prepare(plan), []
     file = Path(source["file"])
     if stored or not file.is_file():
-        why = "as requested" if stored else f"{file} is not there"
+        why = "as requested" if stored else f"{file} does not exist"
         ready = prepare(plan, before.data.frame)
         ready = replace(
             ready, plan=replace(plan, data=replace(plan.data, file=None))
         )  # which is not looked for
-        return ready, [f"the table is the one that {IMPUTATIONS} keeps: {why}."]
+        return ready, [f"the table is the one stored in {IMPUTATIONS}: {why}."]
     if (now := checksum(file)) != source["sha256"]:
         raise DataError(
-            f"{file} is not the table of this run: SHA-256 {now}, was {source['sha256']}. Restore it, or give "
-            f"--stored-table to use what {IMPUTATIONS} keeps of it."
+            f"{file} is not the table of this run: SHA-256 {now}, was {source['sha256']}. Restore it, or use "
+            f"--stored-table to take the table stored in {IMPUTATIONS}."
         )
     return prepare(replace(plan, data=replace(plan.data, file=file))), []
 
@@ -202,7 +202,7 @@ def _imputations(then: Imputations, now: Imputations) -> Iterator[Comparison]:
     posteriors = then.tree["posterior"].to_dataset(), now.tree["posterior"].to_dataset()
     for name in dict.fromkeys([*posteriors[0].data_vars, *posteriors[1].data_vars]):
         if not all(name in posterior for posterior in posteriors):
-            yield Comparison(f"posterior, {name}", 0, 0, fault="is in one of the two only")
+            yield Comparison(f"posterior, {name}", 0, 0, fault="is in only one of the two")
         else:
             yield compare_arrays(f"posterior, {name}", *(posterior[name].values for posterior in posteriors))
 
@@ -211,7 +211,7 @@ def _tables(folder: Path, again: Path) -> Iterator[Comparison]:
     names = {path.name for place in (folder, again) for pattern in POOLED for path in place.glob(pattern)}
     for name in sorted(names):
         if not all((place / name).is_file() for place in (folder, again)):
-            yield Comparison(name, 0, 0, fault="was written by one of the two runs only")
+            yield Comparison(name, 0, 0, fault="was written by only one of the two runs")
             continue
         then, now = (pd.read_csv(place / name, dtype=str, keep_default_na=False) for place in (folder, again))
         if list(then.columns) != list(now.columns):
@@ -222,7 +222,7 @@ def _tables(folder: Path, again: Path) -> Iterator[Comparison]:
 
 
 def _numbers(texts: pd.Series) -> np.ndarray:
-    """Texts as numbers, where all of them are; an empty cell is NaN. Python's float is exact in every version."""
+    """Texts as numbers if all are numbers; an empty cell is NaN. Python's float is exact in every version."""
     try:
         return np.array([float(text) if text else np.nan for text in texts])
     except ValueError:

@@ -1,4 +1,4 @@
-"""`bayesimp report DIR`: a report of what a run has left, its analyses made again from its imputations and its plan."""
+"""`bayesimp report DIR`: a report on the folder of a run, with its analyses repeated from its imputations and plan."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def report_folder(folder: Path, out: Path | None, figures: bool, say: Callable[[
 
 
 def write_report(folder: Path, path: Path, figures: bool, say: Callable[[str], None]) -> Path:
-    """`report_folder` of a folder that is reserved."""
+    """`report_folder` for a folder that is already reserved."""
     record = earlier_record(folder)
     log = checked_log(folder, replaced=path)
     lacks = [name for name in (PLAN, IMPUTATIONS) if not (folder / name).is_file()]
     if not record or lacks:
         absent = RECORD if not record else " and no ".join(lacks)
         raise SpecificationError(
-            f"{folder} holds no {absent}: give the folder of a run, bayesimp run PLAN --out {folder}, that got as far "
-            "as its imputations."
+            f"{folder} has no {absent}. Give the folder of a run, bayesimp run PLAN --out {folder}, that got at least as "
+            "far as its imputations."
         )
     remove_unfinished(folder)
     plan = read_plan(folder / PLAN, with_table=False)
@@ -82,7 +82,7 @@ def _shifted(folder: Path) -> SensitivityTable | None:
     if not (folder / SHIFTED).is_file():
         return None
     words = (
-        "Imputed values were shifted as the plan says; tipping points are in mnar_tipping.csv of the run.",
+        "Imputed values were shifted as the plan states; tipping points are in mnar_tipping.csv of the run.",
     )
     return SensitivityTable(pd.read_csv(folder / SHIFTED), words)
 
@@ -96,12 +96,12 @@ def _under_priors(folder: Path) -> SensitivityTable | None:
 
 
 def _prespecified(record: dict[str, Any]) -> str:
-    """What the record says of when the plan was fixed."""
+    """The statement in the record on when the plan was fixed."""
     lock = record.get("lock")
     if lock:
         read = "the table had been read by then" if lock["table"] == "read" else "the table had not been read"
         how = (
-            f'deviating from the lock, for the reason "{lock["despite"]}": {"; ".join(lock["changes"])}'
+            f'deviating from the lock for the stated reason "{lock["despite"]}": {"; ".join(lock["changes"])}'
             if lock["changes"]
             else "as it was locked"
         )
@@ -116,7 +116,7 @@ def _prespecified(record: dict[str, Any]) -> str:
 
 
 def _remember(folder: Path, record: dict[str, Any], path: Path) -> None:
-    """Enter a report that lies in the folder of the run into its record, so that a run that replaces it removes it."""
+    """Record a report that lies in the run's folder, so that a run that replaces the results removes it."""
     if path.resolve().parent != folder.resolve() or path.name in record.get("files", []):
         return
     record["files"] = [*record.get("files", []), path.name]
@@ -124,7 +124,7 @@ def _remember(folder: Path, record: dict[str, Any], path: Path) -> None:
 
 
 def _enter(folder: Path, path: Path) -> str:
-    """Enter the report into the log of the folder, with the hashes of what it was made from."""
+    """Enter the report in the log of the folder, with the hashes of the files it was made from."""
     inputs = {
         name: checksum(folder / name)
         for name in (PLAN, IMPUTATIONS, SHIFTED, PRIORS, PRIORS_WORDS)

@@ -30,7 +30,7 @@ def reproduce_paper(
     out: Path,
     say: Callable[[str], None],
 ) -> bool:
-    """Run, write report.md and the tables into `out`; whether everything asked for has been done."""
+    """Run, write report.md and the tables into `out`; returns whether everything requested has been done."""
     import matplotlib.pyplot as plt
 
     out.mkdir(parents=True, exist_ok=True)

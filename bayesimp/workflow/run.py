@@ -41,8 +41,8 @@ def run(
 
     Returns
     -------
-    How it ended, as in the record: "complete"; "interrupted", after writing what there was by then;
-    "incomplete" if an analysis was not possible, which is reported, and the rest written.
+    How the run ended, as in the record: "complete"; "interrupted", after writing the results so far;
+    "incomplete" if an analysis was not possible, which is reported, with everything else written.
     """
     this = Running(ready, folder, say, captions or Captions(), lock)
     imputations = None
@@ -56,7 +56,7 @@ def run(
         imputations = _impute(this)
         interrupted = any(event.kind == "interrupted" for event in imputations._events)
         if interrupted:
-            this.note(f"Interrupted: going on with the {imputations.m} imputations made so far.")
+            this.note(f"Interrupted: continuing with the {imputations.m} imputations made so far.")
         _judge(this, imputations)
         made = [_analyse(this, imputations, analysis) for analysis in ready.plan.analyses]
         if ready.plan.mnar is not None and not interrupted:
@@ -144,7 +144,7 @@ class _Watched:
 
 
 def _analyse(this: Running, imputations: Imputations, analysis: AnalysisPlan) -> bool:
-    """Fit, pool and write; False if that is not possible, which must not stop the other results."""
+    """Fit, pool and write; returns False if that is not possible, which must not stop the other results."""
     options = analysis.options(this.ready.data.cluster)
     try:
         with this.step(f"analysis {analysis.name}", "Fitting"), progress_bar() as report:
@@ -181,7 +181,7 @@ def _analyse(this: Running, imputations: Imputations, analysis: AnalysisPlan) ->
 
 
 def _report(this: Running) -> None:
-    """The reports of [report], of what the run has left in its folder."""
+    """Write the reports of [report] from the folder of the run."""
     from bayesimp.workflow.reporting import write_report
 
     own, folder = this.ready.plan.report, this.folder
@@ -194,14 +194,14 @@ def _report(this: Running) -> None:
 def _complete_cases(
     this: Running, analysis: AnalysisPlan, options: dict
 ) -> tuple[Fits | None, tuple[int, int]]:
-    """The analysis of the rows that are complete in its columns, how many these are, and of how many."""
+    """The analysis of the rows that are complete in its columns, with their number and the number of all rows."""
     frame = this.ready.data.frame
     rows = frame.dropna(subset=list(analysis.needed))
     try:
         return fit_each([rows], str(analysis.formula), **options), (len(rows), len(frame))
     except BayesimpError as error:
         this.note(
-            f"Analysis '{analysis.name}' cannot be made of the {len(rows):,} complete rows alone: {error}"
+            f"Analysis '{analysis.name}' is not possible with the {len(rows):,} complete rows alone: {error}"
         )
         return None, (len(rows), len(frame))
 

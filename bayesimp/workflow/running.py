@@ -1,4 +1,4 @@
-"""A run on its way: its steps are timed, its warnings collected as notes, its record written at the end."""
+"""A run in progress: its steps are timed, its warnings collected as notes, its record written at the end."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Captions:
 
 @dataclass
 class Running:
-    """One run on its way: what is carried out, where it is written, how it is told."""
+    """A run in progress: its plan, its folder, and how it reports."""
 
     ready: Prepared
     folder: Folder
@@ -65,12 +65,12 @@ class Running:
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def caption(self, text: str) -> None:
-        """Say a heading."""
+        """Print a heading."""
         self.say(f"\n{text}\n")
 
     @cached_property
     def source(self) -> dict[str, Any]:
-        """Where the table is from, with its hash when the run began."""
+        """The source of the table, with its hash when the run started."""
         data = self.ready.plan.data
         if data.file is None:
             return {"example": data.example}
@@ -98,7 +98,7 @@ class Running:
             self.note(str(warning.message), aloud)
 
     def note(self, text: str, aloud: bool = True) -> None:
-        """Keep a note for the record, once, and say it."""
+        """Keep a note for the record, once, and print it."""
         text = in_plan_words(text)
         if text not in self.notes:
             self.notes.append(text)

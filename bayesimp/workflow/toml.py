@@ -1,6 +1,6 @@
 """Plain records as TOML 1.0, which `tomllib` reads back exactly: `tomllib.loads(as_toml(record)) == record`.
 
-The standard library reads TOML and does not write it. Keys are bare where TOML allows it and quoted otherwise; texts are
+The standard library reads TOML but does not write it. Keys are bare where TOML allows it and quoted otherwise; texts are
 basic strings, in which quotes, backslashes and control characters are escaped. Tables get headings, in the order of the
 record, after the plain values of the table above them; tables within lists are written inline.
 """
@@ -33,7 +33,7 @@ def as_toml(record: Mapping[str, Any]) -> str:
     Raises
     ------
     SpecificationError
-        A value that TOML cannot hold; the message says which, and where.
+        TOML cannot hold a value; the message says which, and where.
     """
     return "\n".join(_table(record, ())).strip("\n") + "\n"
 
@@ -49,7 +49,7 @@ def _table(record: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
         name = ".".join(map(_key, inner))
         if isinstance(value, Mapping):
             below = _table(value, inner)
-            # a heading is needed unless everything in the table has a heading of its own
+            # a heading is needed unless everything in the table has its own heading
             heading = [] if below and below[0] == "" else [f"[{name}]"]
             lines += ["", *heading, *below] if heading else below
         else:
@@ -81,12 +81,12 @@ def _value(value: Any, path: tuple[str, ...]) -> str:
             return "{ " + ", ".join(pairs) + " }" if value else "{}"
         case Sequence():
             return "[" + ", ".join(_value(each, path) for each in value) + "]"
-    raise _refused(value, path, f"TOML has nothing for a {type(value).__name__}")
+    raise _refused(value, path, f"TOML cannot express a {type(value).__name__}")
 
 
 def _key(key: Any) -> str:
     if not isinstance(key, str):
-        raise _refused(key, (), "names in TOML are texts")
+        raise _refused(key, (), "names in TOML must be text")
     return key if BARE.fullmatch(key) else _text(key, (key,))
 
 

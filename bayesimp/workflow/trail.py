@@ -1,4 +1,4 @@
-"""What a run enters into the log of its folder, and what is checked before anything is read from there."""
+"""Entries of a run in the log of its folder, and checks before anything is read from the folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["altered", "checked_log", "enter", "log_begin", "log_end"]
 
 
 def log_begin(folder: Folder, ready: Prepared, lock: LockCheck | None) -> None:
-    """Enter that a run begins, on what; nothing has been sampled."""
+    """Enter the start of a run and its inputs; nothing has been sampled yet."""
     folder.path(LOG)
     plan = ready.plan.path
     inputs = (
@@ -33,7 +33,7 @@ def log_begin(folder: Folder, ready: Prepared, lock: LockCheck | None) -> None:
 
 
 def log_end(folder: Folder, status: str) -> None:
-    """Enter how it ended, and the hashes of what it has written."""
+    """Enter how a run ended, and the hashes of the files it wrote."""
     outputs = {
         name: checksum(path)
         for name in folder.files
@@ -43,7 +43,7 @@ def log_end(folder: Folder, status: str) -> None:
 
 
 def enter(root: Path, action: str, inputs: dict[str, str], outputs: dict[str, str], **more: Any) -> str:
-    """Add a line to the log; a remark, where the folder is kept read-only."""
+    """Add a line to the log; returns a remark if the folder is read-only."""
     try:
         append(root, action, inputs, outputs, **more)
     except OSError as error:
@@ -59,7 +59,7 @@ def checked_log(root: Path, replaced: Path | None = None) -> RunLog | None:
     Parameters
     ----------
     replaced
-        A file that is about to be written anew, whose contents do not matter.
+        A file that is about to be replaced, whose contents do not matter.
 
     Raises
     ------
@@ -70,14 +70,15 @@ def checked_log(root: Path, replaced: Path | None = None) -> RunLog | None:
     if log is None:
         if LOG in earlier_record(root).get("files", []):
             raise DataError(
-                f"{root / LOG} is gone, which {root.name} had: nothing says that its files are as the run left them."
+                f"{root / LOG} is gone, although {root.name} had a log: there is no evidence that its files are as the "
+                "run left them."
             )
         return None
     log.require()
     if log.unfinished:
         raise SpecificationError(
-            f"{root}: the run begun at {log.run[0]['time']} has not ended: it is going on, or its process was killed. "
-            "Run the plan again, with --overwrite."
+            f"{root}: the run started at {log.run[0]['time']} has not ended: it is still running, or its process was "
+            "killed. Run the plan again, with --overwrite."
         )
     if faults := altered(log, replaced):
         raise DataError("\n".join([f"{root}: not as the run left it", *(f"  {fault}" for fault in faults)]))

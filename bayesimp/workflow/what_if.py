@@ -15,7 +15,8 @@ __all__ = ["not_at_random", "under_priors"]
 
 
 def not_at_random(this: Running) -> bool:
-    """The analyses with imputed values shifted; False if that is not possible, which must not stop the other results."""
+    """Run the analyses with shifted imputed values; returns False if that is not possible, which must not stop other
+    results."""
     plan, folder = this.ready.plan, this.folder
     assert plan.mnar is not None
     try:
@@ -41,7 +42,7 @@ def not_at_random(this: Running) -> bool:
 
 
 def under_priors(this: Running) -> bool:
-    """The analyses of [sensitivity] under each of its priors; False if one of them is not possible."""
+    """Run the analyses of [sensitivity] under each prior; returns False if one of them is not possible."""
     plan, folder = this.ready.plan, this.folder
     assert plan.sensitivity is not None
     results, complete = {}, True

@@ -309,7 +309,7 @@ def test_a_shift_moves_missing_values_and_no_limit():
 def test_the_table_says_how_many_are_censored():
     data = biomarker_data()
     count = int(data.variable("crp").censored.sum())
-    assert f"crp: {count:,} values known only to lie beyond a limit" in repr(data)
+    assert f"crp: {count:,} values are known only to lie beyond a limit" in repr(data)
     assert f"{count} of them beyond a limit" in repr(MODELS["joint, a product"](data))
     assert data.families["crp_is"] == "none" and "crp_is" not in repr(bi.FCS(data).formulas)
     assert family_of("censored(crp_is)").has_normal_errors and not family_of("censored(crp_is)").is_normal

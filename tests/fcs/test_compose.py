@@ -153,7 +153,7 @@ def test_families_without_models():
 def test_nothing_to_impute():
     with pytest.raises(SpecificationError, match="nothing to impute"):
         conditionals(bi.IncompleteData(FRAME[["study", "age"]], cluster="study"))
-    with pytest.raises(DataError, match="Nothing is observed of 'y9'"):
+    with pytest.raises(DataError, match="No value of 'y9' is observed"):
         conditionals(bi.IncompleteData(FRAME.assign(y9=np.nan), cluster="study"))
 
 
@@ -743,7 +743,7 @@ def test_numbers_of_rows_are_pointed_out_but_not_occasions():
     noted = conditionals(bi.IncompleteData(FRAME.assign(number=number, dose=dose), cluster="study"))
     about = " ".join(noted.blocks[0].notes)
     assert (
-        "'number' looks like numbers of the rows (whole, no two alike), so it is not a predictor by default"
+        "'number' looks like numbers of the rows (whole, all different), so it is not a predictor by default"
         in about
         and "'time'" not in about
         and "'age'" not in about

@@ -169,7 +169,7 @@ def test_normal_prior_makes_estimable_and_is_noted():
     (event,) = check(f, formula, {"y1": NORMAL})
     assert check(f, None, {"y1": NORMAL}) == [event]  # by default too: a proper prior was asked for
     assert (event.kind, event.where) == ("prior only", "y1 ~ sex[M]")
-    assert "Kept, because its coefficient has its normal prior alone" in event.message
+    assert "Kept, because its coefficient rests on its normal prior alone" in event.message
     refused("Drop 'sex.M.'", f, formula, {"y1": "ml", "y2": NORMAL})
     (event,) = check(f, formula, {"y1": me.PyMC(model=lambda data, priors: None)})
     assert "your own" in event.message

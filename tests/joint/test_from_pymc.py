@@ -215,7 +215,7 @@ def test_other_refusals(uncompiled):
     with pytest.raises(bi.SpecificationError, match=r"bernoulli.*families=\{'x': 'normal'\}"):
         bi.FromPyMC(normal(two), data)
     model = bi.FromPyMC(normal(), table())
-    with pytest.raises(bi.SpecificationError, match="priors are those written in the PyMC model"):
+    with pytest.raises(bi.SpecificationError, match="priors are written in the PyMC model"):
         model.with_priors("default")
     for options, message in (
         ({"tune": 0}, "tune"), ({"target_accept": 1.0}, "target_accept"), ({"m": 50, "draws": 3}, "draws"),

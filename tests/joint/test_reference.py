@@ -142,7 +142,7 @@ def test_it_is_saved_and_continued(runs, tmp_path):
     assert "jump to reference: after drop-out as where arm is placebo; visits week4, week8, week12" in repr(
         imp.model
     )
-    with pytest.raises(SpecificationError, match="which is for the rows of its trial"):
+    with pytest.raises(SpecificationError, match="which applies to the rows of its trial only"):
         imp.transform(trial(2))
 
 

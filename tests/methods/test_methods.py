@@ -74,7 +74,7 @@ def test_with_priors():
         ("bays", "Did you mean 'bayes'"),
         ("2l.pam", "'2l.pan'"),
         ("norm-c", "not known"),
-        ("lda", "bootstrap or by discriminant analysis; take 'glm'"),
+        ("lda", "bootstrap or discriminant analysis; use 'glm'"),
         ("2lonly.function", "derived="),
         (3, "is not a method"),
         (None, "is not a method"),

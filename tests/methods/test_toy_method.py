@@ -116,13 +116,13 @@ def test_options_are_honoured_or_refused_as_declared(frame):
     far = frame["g"] >= 5  # rows of clusters whose values would show
     imp = model(frame, ignore=far.to_numpy()).impute(2, cycles=2, seed=1, progress=False)
     assert imp.values("y")[:, far[frame["y"].isna()]].max() < 50
-    with pytest.raises(bi.SpecificationError, match=r"bounds\['y'\]: method 'toy' does not honour bounds="):
+    with pytest.raises(bi.SpecificationError, match=r"bounds\['y'\]: method 'toy' does not support bounds="):
         model(frame, bounds={"y": (-100, 200)})
     with pytest.raises(
-        bi.SpecificationError, match=r"post\['y'\]: method 'inflexible' does not honour post="
+        bi.SpecificationError, match=r"post\['y'\]: method 'inflexible' does not support post="
     ):
         model(frame, Inflexible(), post={"y": np.abs})
-    with pytest.raises(bi.SpecificationError, match=r"ignore: method 'inflexible' does not honour ignore="):
+    with pytest.raises(bi.SpecificationError, match=r"ignore: method 'inflexible' does not support ignore="):
         model(frame, Inflexible(), ignore=far.to_numpy())
     assert model(frame, Inflexible()).ignore.sum() == 0
 

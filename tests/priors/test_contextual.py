@@ -177,7 +177,7 @@ def test_records_and_refusals():
     assert priors_from_dict(old).beta == pr.Flat()  # of results saved before there was this prior
     with pytest.raises(SpecificationError, match="Contextual: scale must be positive and finite, got 0"):
         pr.Contextual(0.0)
-    with pytest.raises(SpecificationError, match="others is the prior of the other coefficients"):
+    with pytest.raises(SpecificationError, match="others must be a prior of the other coefficients"):
         pr.Contextual(1.0, pr.Contextual())
     with pytest.raises(SpecificationError, match=r"beta\.others\.type: HuangWand is not a prior for it"):
         priors_from_dict({"beta": {"type": "Contextual", "others": {"type": "HuangWand"}}})

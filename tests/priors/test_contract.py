@@ -149,7 +149,7 @@ def test_beta_on_the_working_scale_is_what_gibbs_has(prior):
 
 def test_weak_priors_are_refused_where_there_is_no_scale():
     for call in (lambda p: p.density(2, 1), lambda p: p.distribution(2, 1, ("a", "b"))):
-        with pytest.raises(SpecificationError, match=r"give priors\.Normal\(mean, sd\)"):
+        with pytest.raises(SpecificationError, match=r"use priors\.Normal\(mean, sd\)"):
             call(pr.Weak())
     assert pr.Weak().draw(np.random.default_rng(0), (2,), 3) is None
     assert pr.Flat().for_generalised() == pr.Weak() and pr.Normal().for_generalised() == pr.Normal()

@@ -66,18 +66,18 @@ def test_correlations_under_lkj(d):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        ({"family": "half-t"}, "say something"),
+        ({"family": "half-t"}, "state median="),
         (
             {"family": "half-t", "median": 1, "upper": 2.5},
-            "at least 2.91 at level 0.95.*'inverse-gamma' takes both",
+            "at least 2.91 at level 0.95.*use 'inverse-gamma', which takes both",
         ),
-        ({"family": "half-t", "median": 2, "upper": 1}, "must be above"),
-        ({"family": "half-t", "median": 1, "upper": 5, "nu": 3}, "takes one of"),
+        ({"family": "half-t", "median": 2, "upper": 1}, "must exceed"),
+        ({"family": "half-t", "median": 1, "upper": 5, "nu": 3}, "takes either median= or upper="),
         ({"family": "half-t", "median": -1}, "above 0"),
         ({"family": "half-t", "median": 1, "upper": 1e60}, "fewer than 0.1"),
-        ({"family": "inverse-gamma", "median": 1}, "two numbers"),
+        ({"family": "inverse-gamma", "median": 1}, "two parameters"),
         ({"family": "inverse-gamma", "median": 1, "upper": 1.001}, r"priors\.Fixed"),
-        ({"family": "exponential", "median": 1, "upper": 3}, "one number"),
+        ({"family": "exponential", "median": 1, "upper": 3}, "one parameter"),
         ({"family": "lkj", "median": 0.1}, "lkj takes upper="),
         ({"family": "lkj", "upper": 0.99, "level": 0.6, "d": 9}, "larger level"),
         ({"family": "half-normal", "median": 1, "level": 0.4}, "level"),
@@ -105,7 +105,7 @@ def test_distributions_of_preliz():
     assert pr.elicit("half-normal", upper=2).scale == pytest.approx(1.0204, abs=1e-4)
     with pytest.raises(SpecificationError, match="set all its parameters"):
         made("HalfNormal")
-    with pytest.raises(SpecificationError, match="takes a distribution of PreliZ"):
+    with pytest.raises(SpecificationError, match="takes a PreliZ distribution"):
         pr.from_preliz(3)
 
 

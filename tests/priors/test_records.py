@@ -63,7 +63,7 @@ def test_every_type_is_known():
         ({"Psi": {"type": "Wishart"}}, r"'Wishart' is not known; did you mean 'InverseWishart'"),
         ({"Psi": {"type": "HalfT"}}, r"p\.Psi\.type: HalfT is not a prior for it; choose InverseWishart"),
         ({"beta": {"type": "LKJ"}}, r"p\.beta\.type: LKJ is not a prior for it; choose Flat, Normal"),
-        ({"beta": {"type": "Flat", "sd": 1}}, r"p\.beta\.sd: Flat does not have it; it takes nothing"),
+        ({"beta": {"type": "Flat", "sd": 1}}, r"p\.beta\.sd: Flat does not have it; it takes no parameters"),
         ({"Psi": {"type": "Fixed"}}, r"p\.Psi\.value: is missing; Fixed needs it"),
         ({"Psi": {"type": "HuangWand", "nuu": 1}}, r"HuangWand does not have it; did you mean 'nu'"),
         ({"Psi": {"type": "HuangWand", "nu": "two"}}, r"p\.Psi\.nu: must be a number, not 'two'"),

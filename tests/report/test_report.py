@@ -77,7 +77,7 @@ def test_complete_rows_are_those_of_the_columns_of_the_analysis(imp, frame):
     both, of_y = int(frame[["y", "x"]].notna().all(axis=1).sum()), int(frame["y"].notna().sum())
     assert both < of_y < len(frame)
     for rows in (both, of_y):
-        assert f"from the {rows} of 150 rows that are complete in its columns" in text
+        assert f"The same analysis of the {rows} of 150 rows that are complete in its columns" in text
 
 
 def same_numbers(row: dict[str, str], **numbers: float) -> None:
@@ -351,7 +351,7 @@ def test_what_is_refused(imp, tmp_path, options, says):
         imp.report(tmp_path / "report.html", **options)
     with pytest.raises(SpecificationError, match="pooled already"):
         imp.report(tmp_path / "report.html", analysis=imp.analyse(FIRST).pool())
-    with pytest.raises(SpecificationError, match="fits of 'a' are of 10 tables"):
+    with pytest.raises(SpecificationError, match="fits of 'a' are from 10 tables"):
         imp.report(tmp_path / "report.html", analysis={"a": imp.extend(2).analyse(FIRST)})
 
 

@@ -121,7 +121,7 @@ def test_names_and_workers():
 @pytest.mark.parametrize("executor", ["serial", SerialExecutor()], ids=["by name", "as it is"])
 def test_one_chain_after_the_other_has_one_worker(executor):
     """Two would be ignored."""
-    words = r"workers = 2: executor='serial' runs one chain after the other\. Take workers=1, or executor='threads'"
+    words = r"workers = 2: executor='serial' runs one chain after the other\. Use workers=1, or executor='threads'"
     data = bi.IncompleteData(table(), cluster="g")
     for model in (bi.FCS(data), bi.JointNormal(data, "y + w ~ x + (1 | g)")):
         with pytest.raises(SpecificationError, match=words):
@@ -147,7 +147,7 @@ def test_thinned_draws_are_put_in_their_places(executor):
 
 def test_what_cannot_be_pickled_is_refused_with_the_cure():
     model = bi.FCS(bi.IncompleteData(table(), cluster="g"), post={"y": lambda y: y})
-    with pytest.raises(SpecificationError, match=r"at the top of a module .* executor='threads'"):
+    with pytest.raises(SpecificationError, match=r"at the top level of a module .* executor='threads'"):
         model.impute(m=2, seed=1, cycles=2, executor="processes")
 
 

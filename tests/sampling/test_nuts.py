@@ -94,7 +94,7 @@ def test_interruption_keeps_what_there_is(normal):
     assert all(np.all(np.isfinite(x)) for x in out.draws.values())
     assert all(x.shape[:2] == (chains, kept) for x in [*out.draws.values(), *out.stats.values()])
     assert out.events[0]["kind"] == "interrupted" and out.events[0]["count"] == kept
-    assert f"{kept} of 200000 draws of {chains} chains" in out.events[0]["message"]
+    assert f"{kept} of 200000 draws per chain were kept, for {chains} chains" in out.events[0]["message"]
 
 
 def test_funnel_and_separate_modes_are_reported():

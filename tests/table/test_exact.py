@@ -180,7 +180,7 @@ class Own:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.assign(x=[Own()] * len(t)), r"column 'x' .*Own.*leave them out"),
+        (lambda t: t.assign(x=[Own()] * len(t)), r"column 'x' .*Own.*drop them"),
         (lambda t: t.assign(x=[(1, Own())] * len(t)), r"column 'x' .*Own"),
         (lambda t: t.assign(x=pd.Categorical([Own()] * len(t))), r"column 'x' .*Own"),
         (
@@ -199,7 +199,7 @@ class Own:
             lambda t: t.assign(x=np.arange(4.0).astype(">f8")),
             r"'x' are stored in another byte order.*newbyteorder",
         ),
-        (lambda t: t.rename(columns={"y": "y\0"}), r"names hold characters that are none.*y\\\\0"),
+        (lambda t: t.rename(columns={"y": "y\0"}), r"names contain invalid characters.*y\\\\0"),
     ],
 )
 def test_what_files_cannot_keep_is_refused_with_the_table(change, message):

@@ -170,7 +170,7 @@ def test_other_kinds_of_table(kind):
 
 
 def test_not_a_table():
-    refused(DataError, ["LazyFrame", "collected"], pl.LazyFrame({"g": [1, 2]}), "g")
+    refused(DataError, ["LazyFrame", "collect a lazy one"], pl.LazyFrame({"g": [1, 2]}), "g")
     refused(DataError, ["list is not a table"], [1, 2], "g")
 
 
@@ -186,7 +186,7 @@ def test_missing_cluster_ids(frame):
     frame.loc[[20, 60], "school"] = None
     refused(
         DataError,
-        ["'school' is missing in 2 of 6 rows (first: 20, 60)", "leave these rows out"],
+        ["'school' is missing in 2 of 6 rows (first: 20, 60)", "drop these rows"],
         frame,
         "school",
     )
@@ -199,7 +199,7 @@ def test_one_cluster(frame):
 
 
 def test_cluster_ids_with_fractions(frame):
-    refused(DataError, ["'y'", "fraction", "in 1 of 6 rows (first: 60)", "text"], frame, "y")
+    refused(DataError, ["'y'", "not a whole number", "in 1 of 6 rows (first: 60)", "text"], frame, "y")
 
 
 def test_unknown_cluster(frame):
@@ -249,11 +249,11 @@ def test_nothing_observed(frame):
     frame["empty"], frame["none"] = NAN, None
     data = IncompleteData(frame, "school")
     with pytest.raises(
-        DataError, match="Nothing is observed of 'empty', 'none' in any of 6 rows and 3 clusters"
+        DataError, match="No value of 'empty', 'none' is observed in any of 6 rows and 3 clusters"
     ):
         data.require_observed(["x", "empty", "none"])
     data.require_observed(["x", "y"])
-    assert "Nothing observed, cannot be used in a model: empty, none." in repr(data)
+    assert "No observed values, cannot be used in a model: empty, none." in repr(data)
 
 
 def test_unknown_variable(frame):
@@ -335,7 +335,9 @@ def test_overrides_that_do_not_fit(values, family, words):
 def test_unknown_families_and_names(frame):
     refused(SpecificationError, ["'poison'", "'y'", "'poisson'"], frame, "school", families={"y": "poison"})
     refused(SpecificationError, ["'yy'", "Did you mean 'y'"], frame, "school", families={"yy": "normal"})
-    refused(SpecificationError, ["'school' is the cluster"], frame, "school", families={"school": "normal"})
+    refused(
+        SpecificationError, ["'school' is a cluster column"], frame, "school", families={"school": "normal"}
+    )
 
 
 def test_dates_are_kept_but_have_no_numbers(frame):
@@ -357,7 +359,7 @@ def test_printed_summary(frame):
     assert rows["sex"] == ["bernoulli", "2", "1", "0", "16.7"]
     assert rows["y"] == ["normal", "3", "0", "0", "0"]
     assert rows["visits"] == ["normal*", "3", "0", "0", "0"]
-    assert "* whole numbers with few values: read as normal" in text
+    assert "* whole numbers with few values, treated as normal" in text
     html = IncompleteData(frame.rename(columns={"x": "<x>"}), "school")._repr_html_()
     assert "&lt;x&gt;" in html and ">50.0</td>" in html
 
@@ -405,7 +407,7 @@ def test_spaces_around_trials_are_part_of_a_name_that_has_them():
     assert IncompleteData(f, "g", families).families["y"] == "binomial( n)"
     assert IncompleteData(f.drop(columns=" n"), "g", families).families["y"] == "binomial(n)"
     assert IncompleteData(f, "g", {"y": "binomial(n )"}).families["y"] == "binomial(n)"
-    with pytest.raises(DataError, match="'y' is more than ' n', its trials"):
+    with pytest.raises(DataError, match="'y' exceeds ' n', its number of trials"):
         IncompleteData(f.assign(**{" n": 1}), "g", families)
 
 
@@ -427,7 +429,7 @@ def test_missing_intervals_of_whole_numbers_stay_missing(kind):
 
 def test_categories_of_structures_are_refused():
     column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0, None]), pa.array([{"a": 1}, {"a": 2}]))
-    with pytest.raises(DataError, match="cannot be turned into pandas"):
+    with pytest.raises(DataError, match="cannot be converted to pandas"):
         IncompleteData(pa.table({"g": [1, 1, 2, 2], "x": column}), "g")
 
 

@@ -103,13 +103,13 @@ def changed(**columns):
     [
         (("seed = 1", "seed = 2"), None, ["plan.toml, -seed = 1", "plan.toml, +seed = 2"]),
         (('title = "Small"', 'title = "Small" '), None, ['+title = "Small" ']),
-        (("\n", "\r\n"), None, ["the same lines, in other bytes"]),
+        (("\n", "\r\n"), None, ["the same lines in different bytes"]),
         (('["a", "b"]', '["a", "b", "c"]'), None, ["column 'k' has categories ['a', 'b', 'c'], was ['a', 'b']"]),
         (None, changed(x=range(60)), ["column 'x' has dtype int64, was float64"]),
         (None, changed(w=1.5), ["column 'w' is new"]),
-        (None, lambda f: f[["x", "g", "k", "y"]], ["the columns are in another order"]),
+        (None, lambda f: f[["x", "g", "k", "y"]], ["the columns are in a different order"]),
         (None, lambda f: f.iloc[:-1], ["59 rows, was 60"]),
-        (None, lambda f: f.assign(y=f["y"] + 1e-9), ["other contents, SHA-256"]),
+        (None, lambda f: f.assign(y=f["y"] + 1e-9), ["the contents differ, SHA-256"]),
     ],
 )  # fmt: skip
 def test_what_differs_is_named(place, plan, frame, words):
@@ -119,7 +119,11 @@ def test_what_differs_is_named(place, plan, frame, words):
         frame(table()).to_csv(place / "small.csv", index=False)
     with pytest.raises(SpecificationError) as refused:
         verdict(place)
-    for text in (*words, 'say why: --despite-lock "reason"', "was locked at 20"):
+    for text in (
+        *words,
+        'give a reason, which the results will carry: --despite-lock "reason"',
+        "was locked at 20",
+    ):
         assert text in str(refused.value)
     found = verdict(place, " the typist erred ")
     (event,) = found.events()
@@ -139,11 +143,11 @@ def test_a_lock_that_was_altered_or_is_none(place):
         text.replace('"rows"', '"row"'),
     ):
         path.write_text(other)
-        with pytest.raises(DataError, match="is no lock that `bayesimp lock` has written"):
+        with pytest.raises(DataError, match="was not written by `bayesimp lock`"):
             verdict(place)
     path.unlink()
     assert verdict(place) is None
-    with pytest.raises(SpecificationError, match="nothing to deviate from"):
+    with pytest.raises(SpecificationError, match="to deviate from"):
         verdict(place, "a reason")
     with pytest.raises(SpecificationError, match="needs a reason in words"):
         verdict(place, " ")
@@ -169,7 +173,7 @@ def test_a_deviation_is_in_record_log_events_and_report(place, capsys):
     capsys.readouterr()
     assert main(["report", str(out), "--without-figures", "--out", str(place / "report.md")]) == 0
     text = (place / "report.md").read_text().replace("\\", "")
-    assert "deviating from the lock, for the reason" in text and "more draws" in text
+    assert "deviating from the lock for the stated reason" in text and "more draws" in text
     (line,) = [line for line in read_log(out).lines if line["action"] == "report"]
     assert line["written"]["sha256"] == checksum(place / "report.md") and line["outputs"] == {}
 
@@ -312,7 +316,7 @@ def test_replay_wants_the_table_of_the_run(place, capsys):
     assert "is not the table of this run: SHA-256" in capsys.readouterr().err
     (place / "small.csv").unlink()
     assert main(["replay", str(out)]) == 0
-    assert "the table is the one that imputations.nc keeps" in capsys.readouterr().out
+    assert "the table is the one stored in imputations.nc" in capsys.readouterr().out
     forge(out, "run.json", json.dumps(record | {"status": "interrupted"}).encode())
     assert main(["replay", str(out)]) == 1
     assert "not interrupted" in capsys.readouterr().err

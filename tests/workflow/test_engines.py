@@ -13,8 +13,8 @@ MIXED = {"x": "normal", "k": "bernoulli", "o": "ordinal", "c": "categorical"}
 ASKED = {"analysis": True, "responses": {"y": "normal"}}
 
 RULE = [  # facts, engine, what the reason says
-    (Facts(NORMAL), "joint", "all variables of rows are normal"),
-    (Facts(NORMAL, complete={"visits": "poisson"}), "joint", "all variables of rows are normal"),
+    (Facts(NORMAL), "joint", "all row-level variables are normal"),
+    (Facts(NORMAL, complete={"visits": "poisson"}), "joint", "all row-level variables are normal"),
     (Facts(NORMAL, complete={"sex": "bernoulli"}), "latent", "'sex' (bernoulli) is not normal"),
     (Facts(MIXED), "latent", "'k' (bernoulli), 'o' (ordinal) and 'c' (categorical) are not normal"),
     (Facts({f"k{i}": "bernoulli" for i in range(9)}), "latent", "'k4' (bernoulli) and 4 more are not normal"),
@@ -27,7 +27,7 @@ RULE = [  # facts, engine, what the reason says
     (Facts(MIXED, columns=13), "fcs", "13 variables and levels make a joint model on latent normals slow"),
     (Facts(NORMAL, columns=63), "fcs", "63 variables and levels"),
     (Facts({}), "fcs", "no variable is incomplete"),
-    (Facts(NORMAL, **ASKED), "joint", "those of the analysis included"),
+    (Facts(NORMAL, **ASKED), "joint", "including those of the analysis"),
     (Facts(NORMAL, analysis=True, responses={"y": "bernoulli"}), "glmm", "'y' (bernoulli) is not normal"),
     (Facts(MIXED, **ASKED), "glmm", "are not normal, and an analysis is given"),
     (Facts(NORMAL, **ASKED, terms=("x:z",)), "glmm", "the analysis has x:z"),
@@ -43,7 +43,7 @@ def test_the_rule(facts, engine, why):
     assert choice.engine == engine and why in choice.reason
     assert choice.reason.startswith(f"Engine '{engine}' (") and str(choice) == choice.reason
     assert obstacle(engine, facts) is None
-    assert ("give it: analysis='...'" in choice.reason) == (not facts.analysis)
+    assert ("pass it: analysis='...'" in choice.reason) == (not facts.analysis)
 
 
 @pytest.mark.parametrize("clusters", [2, 6, 35, 100])
@@ -73,7 +73,7 @@ def test_engines_that_cannot_are_refused_in_words(engine, facts, match):
 
 
 def test_an_engine_that_can_is_taken_as_asked_for():
-    assert override("fcs", Facts(NORMAL)).reason == "Engine 'fcs' (FCS), as asked for."
+    assert override("fcs", Facts(NORMAL)).reason == "Engine 'fcs' (FCS), as requested."
     assert override("latent", Facts(NORMAL)).engine == "latent"  # the rule would say "joint"
 
 
@@ -141,9 +141,7 @@ def test_incomplete_variables_of_clusters_are_in_the_latent_model():
     assert found.left == ("x", "z", "area") and found.groups == ("area",) and found.right == ("size",)
     assert sides(data, latent=False).refused == {"area": "has one value in each cluster"}
     assert choose(facts).engine == "latent" and override("latent", facts).engine == "latent"
-    with pytest.raises(
-        bi.SpecificationError, match=r"'area' has one value in each cluster.*leave engine= out"
-    ):
+    with pytest.raises(bi.SpecificationError, match=r"'area' has one value in each cluster.*omit engine="):
         override("joint", facts)
     model = bi.JointLatent(data, joint_formula(data, latent=True))
     assert [v.name for v in model.table.of_clusters.variables] == ["area"]

@@ -45,7 +45,7 @@ def test_it_is_the_model_and_its_transform():
 def test_the_default_formula_has_all_normal_variables_on_the_left():
     imputer = bi.MultilevelImputer("g", **SMALL).fit(TABLE)
     assert str(imputer.model_.formula) == "x + w ~ sex + (1 | g)"
-    with pytest.raises(bi.SpecificationError, match="'sex' is no normal variable"):
+    with pytest.raises(bi.SpecificationError, match="'sex' is not normal"):
         bi.MultilevelImputer("g", **SMALL).fit(TABLE.assign(sex=TABLE["sex"].where(TABLE["x"].notna())))
 
 
@@ -54,7 +54,7 @@ def test_parameters():
     assert imputer.get_params()["m"] == 3 and imputer.get_params(deep=False)["cluster"] == "g"
     assert imputer.set_params(m=5, number=4) is imputer and (imputer.m, imputer.number) == (5, 4)
     assert repr(imputer) == "MultilevelImputer(cluster='g', m=5, number=4)"
-    with pytest.raises(bi.SpecificationError, match=r"'numbr' is no parameter.*Did you mean 'number'"):
+    with pytest.raises(bi.SpecificationError, match=r"'numbr' is not a parameter.*Did you mean 'number'"):
         imputer.set_params(m=1, numbr=2)
     assert imputer.m == 5
     with pytest.raises(bi.SpecificationError, match="number must be from 0 to m - 1 = 4"):

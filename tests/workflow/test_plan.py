@@ -91,15 +91,15 @@ def test_tables_of_priors(write):
         ('"exam"', '"exam"\nfile = "x.csv"', "data: file and example are both given"),
         ('example = "exam"', 'file = "x.csv"', "data.file: there is no file"),
         ('example = "exam"', 'file = "../x.csv"', "data.file: '../x.csv' leaves the folder of the plan"),
-        ('example = "exam"', 'file = "x.pkl"', "data.file: 'x.pkl' is of no known format; possible endings: .csv"),
+        ('example = "exam"', 'file = "x.pkl"', "data.file: 'x.pkl' has no known format; possible endings: .csv"),
         ('"school"\n\n', '"school"\ntypes = {a = "text"}\n', "data.types.a: 'text' is not a type; possible: 'string'"),
         ('"school"\n\n', '"school"\ntypes = {a = ["x", "x"]}\n', "data.types.a: a list must hold the categories"),
         ('"school"\n\n', '"school"\nfamilies = {a = "poison"}\n', "data.families.a: 'poison' is not a family; did you"),
         ('"school"\n\n', '"school"\nmissing = [-99]\n', "data.missing: must be a list of texts"),
         ('"school"\n\n', '"school"\nseparator = ";;"\n', "data.separator: must be one character"),
-        ('"school"\n\n', '"school"\ndecimal = ","\n', "data.decimal: is ',', as separator"),
+        ('"school"\n\n', '"school"\ndecimal = ","\n', "data.decimal: is ',', the same as separator"),
         ('cluster = "school"', "", "data.cluster: is missing; name the column"),
-        ('cluster = "school"', 'cluster = "class"', "model.formula: groups by 'school', data.cluster is 'class'"),
+        ('cluster = "school"', 'cluster = "class"', "model.formula: groups by 'school', but data.cluster is 'class'"),
         ("[model]", '[model]\ntype = "FCSS"', "model.type: 'FCSS' is not known; did you mean 'FCS'?"),
         ("[model]", '[model]\npriors = "pam"', "model.priors: 'pam' is not a preset; did you mean 'pan'?"),
         ("[model]", "[model]\npriors = 3", "model.priors: expected a preset"),
@@ -186,7 +186,7 @@ def test_files_beside_the_plan_and_absolute(write, tmp_path):
     [
         (
             "quadrature = 20",
-            "quadrature: is for families bernoulli, binomial, poisson; the family is 'normal'",
+            "quadrature: is for families bernoulli, binomial, poisson; family 'normal'",
         ),
         ("family = 'bernoulli'\nquadrature = 0", "quadrature: must be a whole number of at least 1, not 0"),
         (
@@ -208,7 +208,7 @@ def test_options_of_an_analysis_that_do_not_go_together(write, lines, message):
 @pytest.mark.parametrize(
     ("formula", "message"),
     [
-        ("written ~ course", "integrates over a random effect, and the formula has none"),
+        ("written ~ course", "integrates over a random effect, but the formula has none"),
         ("written ~ course + (1 + course | school)", "(Intercept, course)"),
         ("written ~ course + (1 | school) + (1 | gender)", "(Intercept, Intercept)"),
     ],

@@ -150,11 +150,11 @@ def test_chained_equations_for_the_analyses_of_the_plan(folder):
         folder, GIVEN.replace(ANALYSIS, "")
     )
     probit = GIVEN.replace('family = "bernoulli"', 'family = "bernoulli"\nlink = "probit"')
-    assert "analysis[1].link: values that are drawn given an analysis take none" in problems(folder, probit)
+    assert "analysis[1].link: values drawn given an analysis do not take it" in problems(folder, probit)
     wrong = GIVEN.replace("[data.types]", '[data.families]\nill = "normal"\n[data.types]')
     assert "analysis[1].family" in problems(folder, wrong)
     derived = GIVEN.replace("[model.methods]", '[model.derived]\nz = "dose * age"\n[model.methods]')
-    assert "model.derived: not with congenial = true" in problems(folder, derived)
+    assert "model.derived: not available with congenial = true" in problems(folder, derived)
 
 
 def test_the_analysis_says_family_and_link_of_its_factor(folder):
@@ -188,7 +188,7 @@ def test_priors_of_chained_equations(folder):
         (FCS, 'dose = "norm"', 'dose = "nrom"', "nrom"),
         (GLMM, 'family = "bernoulli"', 'family = "bernoulli"\noffset = "age"', "analysis[1].offset: the factors of a"),
         (GLMM, ANALYSIS, "", "model.type: a JointGLMM imputes for the analyses"),
-        (GLMM, 'family = "bernoulli"', "", "analysis[1].family is 'normal', and 'ill' is imputed as bernoulli"),
+        (GLMM, 'family = "bernoulli"', "", "analysis[1].family is 'normal', but 'ill' is imputed as bernoulli"),
         (GLMM, 'order = ["dose", "ill"]', 'order = ["ill", "dose"]', "order"),
         (GLMM, "age + sex + (1", "age + sax + (1", "sax"),
     ],

@@ -130,7 +130,7 @@ PROBLEMS = {
     "twice": ('"pan"]', '"pan", "pan"]', "sensitivity.priors: names one of them twice"),
     "no list": ('["default", "pan"]', "3", "sensitivity.priors: must be a list of presets"),
     "prior": ('["default", "pan"]', '{a = {Psi = {type = "HuangWond"}}}', "sensitivity.priors.a.Psi.type: 'HuangWond'"),
-    "name": ('["default", "pan"]', '{"a/b" = "pan"}', "sensitivity.priors.a/b: is no name"),
+    "name": ('["default", "pan"]', '{"a/b" = "pan"}', "sensitivity.priors.a/b: is not a valid name"),
     "size": ('["default", "pan"]', '{a = {Psi = {type = "InverseWishart", nu = 3, V = [[1, 0], [0, 1]]}}}',
              "sensitivity.priors.a: "),
     "sampler": ("draws = 30", 'draws = 30\nsampler = "gibbs"', "sensitivity.priors.a: The Gibbs sampler needs"),
@@ -189,9 +189,9 @@ def test_several_grouping_factors(tmp_path, capsys):
     np.testing.assert_allclose(ours.frame(1)["y"], theirs.frame(1)["y"], rtol=1e-12)
     text = path.read_text()
     for old, new, message in (
-        ('["school", "class"]', '["school", "x"]', "groups by 'class', and data.cluster has 'school', 'x'"),
+        ('["school", "class"]', '["school", "x"]', "groups by 'class', but data.cluster has 'school', 'x'"),
         ('["school", "class"]', '"school"', 'in data.cluster = ["school", "class"]'),
-        ('["school", "class"]', '["school", "school"]', "data.cluster: must be a column, or a list of different"),
+        ('["school", "class"]', '["school", "school"]', "data.cluster: must be a column or a list of different"),
     ):  # fmt: skip
         assert old in text
         path.write_text(text.replace(old, new).replace("`class`", "class"))

@@ -86,7 +86,7 @@ def own_model(block, priors):
 ROWS = 160
 REFUSED = {
     "JointNormal": [
-        ({"priors": pr.Priors(pr.LKJ(2.0, OwnPrior(3.0)))}, "Sigma.sd: OwnPrior is a prior of one's own"),
+        ({"priors": pr.Priors(pr.LKJ(2.0, OwnPrior(3.0)))}, "Sigma.sd: OwnPrior is a user-defined prior"),
     ],
     "JointLatent": [], "JointGLMM": [],
     "FCS": [
@@ -94,8 +94,8 @@ REFUSED = {
         ({"where": {"y": np.arange(ROWS) < 5}}, "where= holds values for each row"),
         ({"ignore": np.arange(ROWS) < 5}, "ignore= holds values for each row"),
         ({"bounds": {"y": (np.full(ROWS, -99.0), None)}}, r"bounds\['y'\] has a number for each row"),
-        ({"methods": {"y": me.PyMC(model=own_model)}}, "model.methods.y: a PyMC model of one's own"),
-        ({"methods": {"y": OwnMethod()}}, "model.methods.y: OwnMethod is a method of one's own"),
+        ({"methods": {"y": me.PyMC(model=own_model)}}, "model.methods.y: a user-defined PyMC model"),
+        ({"methods": {"y": OwnMethod()}}, "model.methods.y: OwnMethod is a user-defined method"),
     ],
 }  # fmt: skip
 
@@ -198,7 +198,7 @@ def test_wrong_plans_are_noticed(table, folder, monkeypatch):
     for key in ("order", "compatible"):
         with monkeypatch.context() as patch:
             patch.setitem(plan_writer.WRITERS, key, lambda value, model: None)
-            with pytest.raises(SpecificationError, match=f"a plan does not say '{key}'"):
+            with pytest.raises(SpecificationError, match=f"a plan cannot express '{key}'"):
                 model.to_plan(folder / "plan.toml", data="clinics.csv", seed=1)
     with monkeypatch.context() as patch:
         patch.delitem(plan_writer.WRITERS, "order")
@@ -210,12 +210,12 @@ def test_wrong_plans_are_noticed(table, folder, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: f.iloc[:-1], "it has 159 rows, the model 160"),
+        (lambda f: f.iloc[:-1], "it has 159 rows, but the model has 160"),
         (lambda f: f.drop(columns="sex"), "no column 'sex'"),
         (lambda f: f.assign(y=f["y"] + 1e-6), "'y' differs in values"),
         (lambda f: f.assign(ill=f["ill"].fillna(1.0)), "'ill' differs in values"),
         (lambda f: f.sample(frac=1.0, random_state=1), "differ"),
-        (lambda f: f[list(f)[::-1]], "in another order"),
+        (lambda f: f[list(f)[::-1]], "in a different order"),
     ],
 )
 def test_another_table_in_the_file_is_refused(change, message, table, folder):
@@ -297,11 +297,11 @@ def test_analyses_of_the_model_and_of_the_user(table, folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"workers": 2}, "workers= changes no result"),
-        ({"keep_effects": True}, "keep_effects= of JointGLMM.impute, which a plan does not say"),
+        ({"workers": 2}, "workers= does not change results"),
+        ({"keep_effects": True}, "keep_effects= of JointGLMM.impute, which a plan cannot contain"),
         ({"cycles": 2}, "cycles= of JointGLMM.impute, which it does not have"),
         ({"chains": 0}, "impute.chains: must be a whole number of at least 1"),
-        ({"data": "clinics.sav"}, "'clinics.sav' is the name of no file"),
+        ({"data": "clinics.sav"}, "'clinics.sav' is not the name of a file"),
         ({"data": "../clinics.csv"}, "leaves the folder of the plan"),
     ],
 )

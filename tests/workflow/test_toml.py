@@ -47,10 +47,10 @@ def test_what_a_reader_of_the_file_sees():
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"a": {"b": None}}, "a.b: None cannot be written into a plan: TOML has nothing for a NoneType"),
+        ({"a": {"b": None}}, "a.b: None cannot be written into a plan: TOML cannot express a NoneType"),
         ({"a": 2**63}, "64 bits"),
         ({"a": "\ud800"}, "a: .* surrogate"),
-        ({"a": {1: 2}}, "1 cannot be written .* names in TOML are texts"),
+        ({"a": {1: 2}}, "1 cannot be written .* names in TOML must be text"),
     ],
 )
 def test_what_toml_does_not_hold(record, message):

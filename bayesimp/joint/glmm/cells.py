@@ -1,7 +1,7 @@
-"""Which cells and rows the sampler of a joint GLMM visits: missing cells and how they are drawn, rows used by factor.
+"""The cells and rows that the sampler of a joint GLMM visits: missing cells, how they are drawn, and rows used by factor.
 
-A variable that is in no other factor is a leaf: its missing cells are drawn only where tables are completed. Its censored
-cells, which say something about its own parameters, are part of the chain.
+A variable that appears in no other factor is a leaf: its missing cells are drawn only when tables are completed. Its
+censored cells, which inform its own parameters, are part of the chain.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def missing_cells(
     first: NDArray[np.int64],
     analyses_only: bool,
 ) -> tuple[Cells, NDArray[np.bool_]]:
-    """Missing cells that the chain has, where their variables appear, and which variables are leaves."""
+    """The missing cells drawn in the chain, where their variables appear, and which variables are leaves."""
     flat = [tokens for part in columns for tokens in part]
     begin = np.concatenate([[0], np.cumsum([len(part) for part in columns])])
     K, T = len(factors), len(flat)
@@ -90,14 +90,14 @@ def _kind(factor: Factor, linear: bool) -> int:
 
 
 def is_censored(limits: tuple[Array, Array]) -> NDArray[np.bool_]:
-    """(n,) whether a limit stands in place of a value."""
+    """(n,) whether a cell holds a limit in place of a value."""
     return np.isfinite(limits[0]) | np.isfinite(limits[1])
 
 
 def bare_clusters(
     factor: Factor, leaf: bool, known: NDArray[np.bool_], cluster: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Clusters in which nothing of a response is known, of factors with effects that other factors wait for.
+    """Clusters without information on a response, for factors with effects on whose responses other factors depend.
 
     known (n,): whether a row has a value of the response, or a limit.
     """
@@ -114,8 +114,8 @@ def used_rows(
     censored: NDArray[np.bool_],
     first: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
-    """(n, K) whether a row counts in a factor: of a leaf, where it is observed or censored; of a cluster-level variable,
-    once."""
+    """(n, K) whether a row counts in a factor: for a leaf, rows where it is observed or censored; for a cluster-level
+    variable, one row per cluster."""
     used = ~(np.isnan(V[:, places]) & leaf & ~censored)
     once = np.zeros(len(V), dtype=bool)
     once[first[:-1]] = True

@@ -1,4 +1,4 @@
-"""A chain of the joint GLMM: where it starts, and everything that it needs to go on exactly."""
+"""A chain of the joint GLMM: its start, and everything needed to continue it exactly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 @dataclass
 class ChainState:
-    """Where a chain is, enough to continue it exactly; parameters on the working scale.
+    """The state of a chain, sufficient to continue it exactly; parameters on the working scale.
 
     Attributes
     ----------
@@ -34,12 +34,12 @@ class ChainState:
     Psi, B
         By block of effects: (D, D), (m, D).
     tallies
-        (K, 5, 2) of `bayesimp.kernels.glmm.gibbs.TALLIES`.
+        (K, 5, 2), as in `bayesimp.kernels.glmm.gibbs.TALLIES`.
     step, moved
         (K,) sqrt(1 - rho^2) of the move of effects and cells together (kernels/factors/together.py), tuned in warm-up;
-        (K, 2) how often it was proposed and accepted.
+        (K, 2) numbers of proposals and acceptances.
     failed
-        Cells whose conditional distribution had no finite value and that kept their own.
+        Number of cells whose conditional distribution had no finite value and which kept their current value.
     """
 
     V: Array
@@ -57,7 +57,7 @@ class ChainState:
 
 
 def start_chain(table: FactorTable, priors: FactorPriors, seed: int, chain: int) -> ChainState:
-    """A dispersed start: missing values drawn from observed ones, scales at random, no effects."""
+    """A dispersed start: missing values drawn from observed ones, random scales, no effects."""
     rng = chain_rng(seed, chain)
     V, Y = filled(table, rng)
     aux = [dispersed_aux(rng, f.code, len(f.levels)) for f in table.factors]
@@ -95,7 +95,7 @@ def filled(table: FactorTable, rng: np.random.Generator) -> tuple[Array, Array]:
 
 
 def fill_censored(table: FactorTable, k: int, rng: np.random.Generator, V: Array, Y: Array) -> None:
-    """Censored values of factor k, half a standard deviation beyond their limits on average."""
+    """Fill in censored values of factor k, on average half a standard deviation beyond their limits."""
     a, (lower, upper) = table.arrays, table.limits[k]
     away = np.abs(rng.standard_normal(len(upper))) * a.unit[k]
     for rows, values in (
@@ -107,7 +107,7 @@ def fill_censored(table: FactorTable, k: int, rng: np.random.Generator, V: Array
 
 
 def numbers(table: FactorTable, k: int, y: Array) -> Array:
-    """What formulas compute with where the model of factor k sees y."""
+    """The numbers that formulas use for values y as seen by the model of factor k."""
     a = table.arrays
     first, last = a.level[k], a.level[k + 1]
     if last > first:

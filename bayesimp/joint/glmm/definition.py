@@ -1,4 +1,4 @@
-"""A `JointGLMM` as the record from which models/joint_glmm.py makes its PyMC model."""
+"""A `JointGLMM` as the record from which models/joint_glmm.py builds the PyMC model."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CURE = "Use sampler='gibbs', or a proper prior."
 
 
 def pymc_model(model: JointGLMM) -> JointModel:
-    """The PyMC model, and what draws of missing levels need.
+    """The PyMC model, and what is needed to draw missing levels.
 
     Raises
     ------
     SpecificationError
-        A prior that is improper; missing cells that can neither be free nor summed out.
+        A prior is improper, or missing cells can neither be free nor summed out.
     """
     from bayesimp.models.joint_glmm import joint_glmm
 

@@ -35,7 +35,7 @@ def described_model(model: JointGLMM) -> str:
 
 
 def _labels(model: JointGLMM, name: str) -> list[str]:
-    """What the elements of a parameter belong to, by its name in the posterior."""
+    """Labels of the elements of a parameter, from its name in the posterior."""
     factors = model.factors
     if name.startswith("Psi"):
         groups = blocks_of(factors, model.separate)[0]

@@ -1,9 +1,9 @@
-"""The factors of a joint GLMM: which variables have one, in which order, and given what.
+"""The factors of a joint GLMM: which variables have one, their order, and their predictors.
 
     p(y_1, .., y_K | complete variables)  =  prod_k p(y_k | y_1 .. y_k-1, complete variables)
 
-Every response of an analysis has its analysis as factor. Every other incomplete variable has a factor too: covariates of
-an analysis before it, all others after it, so that no factor but the analysis says what the analysis is about.
+The factor of an analysis's response is the analysis. Every other incomplete variable has a factor too: covariates of
+an analysis come before it, all others after it, so the relation that an analysis describes is in no other factor.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["Factor", "made_factor", "read_factors", "read_formula"]
 
-MOST_LEVELS = 10  # of a complete factor that is a predictor by default
+MOST_LEVELS = 10  # a complete factor with at most this many is a predictor by default
 
 
 @dataclass(frozen=True)
@@ -41,23 +41,24 @@ class Factor:
     Attributes
     ----------
     response
-        Its name.
+        Name of the response.
     formula
         Fixed and random terms, as printed.
     is_analysis
         Whether it is one of the user's analyses.
     family_name
-        Of the response, as `IncompleteData.families` has it.
+        Family of the response, as in `IncompleteData.families`.
     code
-        Of family and link, in kernels.
+        Code of family and link in kernels.
     levels
-        Values behind the positions 0, 1, ..; empty for numbers.
+        Values that the positions 0, 1, .. represent; empty for numbers.
     fixed, random
-        Columns.
+        Columns of the fixed and the random part.
     at_cluster
-        Whether the response has one value in a cluster.
+        Whether the response has a single value in each cluster.
     left_out
-        Complete variables that are combinations of others where the response is observed, and so are not in the default.
+        Complete variables left out of the default formula because they are combinations of others where the response is
+        observed.
     """
 
     response: str
@@ -93,7 +94,7 @@ def read_factors(data: IncompleteData, request: Request) -> tuple[tuple[Factor, 
     Raises
     ------
     SpecificationError
-        A formula that is none, or cannot be a factor; a circle of formulas; names that are no columns.
+        A formula is invalid or cannot be a factor; formulas form a circle; a name is not a column.
     """
     formulas = _formulas(data, request)
     order = order_of(data, request.order, formulas)
@@ -130,20 +131,20 @@ def _check_links(data: IncompleteData, links: Mapping[str, str], order: Sequence
 
 
 def _formulas(data: IncompleteData, request: Request) -> dict[str, Predictors]:
-    """Response -> formula that was given."""
+    """Response -> formula given by the user."""
     given: dict[str, Predictors] = {}
     for text in request.analyses:
         name, formula = read_formula(data, text, None)
         if name in given:
             raise SpecificationError(
                 f"Two analyses have the response '{name}': '{given[name].text}' and '{text}'. One factor cannot be both; "
-                "give the larger, which contains the other."
+                "give the larger one, which contains the other."
             )
         given[name] = formula
     for name, text in request.factors.items():
         if name in given:
             raise SpecificationError(
-                f"factors: '{name}' is the response of the analysis '{given[name].text}', which is its factor."
+                f"factors: '{name}' is the response of the analysis '{given[name].text}', which already is its factor."
             )
         if name not in data.variables:
             raise SpecificationError(
@@ -159,7 +160,8 @@ def read_formula(data: IncompleteData, text: str, response: str | None) -> tuple
     Raises
     ------
     SpecificationError
-        It has no response or several, another one, an unknown column, its response on both sides, or other groups.
+        The formula has no response, several or the wrong one, an unknown column, its response on both sides, or other
+        groups.
     """
     formula = predictors(text)
     found = formula.formula.responses
@@ -179,13 +181,11 @@ def read_formula(data: IncompleteData, text: str, response: str | None) -> tuple
             f"Formula '{text}': the table has no column '{unknown[0]}'. {suggestion(unknown[0], data.variables)}"
         )
     if name in formula.formula.variables:
-        raise SpecificationError(
-            f"Formula '{text}': '{name}' is on both sides of ~; take it off one of them."
-        )
+        raise SpecificationError(f"Formula '{text}': '{name}' is on both sides of ~; remove it from one.")
     group = formula.formula.cluster
     if formula.random is not None and group != data.cluster:
         raise SpecificationError(
-            f"Formula '{text}' groups by '{group}', the data by '{data.cluster}'; they must be the same."
+            f"Formula '{text}' groups by '{group}' but the data by '{data.cluster}'; they must be the same."
         )
     return name, formula
 
@@ -193,15 +193,15 @@ def read_formula(data: IncompleteData, text: str, response: str | None) -> tuple
 def _default(
     data: IncompleteData, name: str, order: Sequence[str], formulas: Mapping[str, Predictors]
 ) -> tuple[str, tuple[str, ...]]:
-    """Formula of a variable without one, and complete variables that it lacks because others say the same.
+    """Default formula of a variable, and the complete variables left out as redundant.
 
-    It has complete variables and the factors before it, and a random intercept.
+    The formula has the complete variables, the responses of earlier factors, and a random intercept.
     """
     at_cluster = of_clusters(data, name)
     used = {v for formula in formulas.values() for v in formula.formula.variables}
     others = [v for v in data.variables if v != name and (not at_cluster or _one_value(data, v))]
     complete = [v for v in others if v not in order and _is_default_predictor(data, v, v in used)]
-    # what an analysis has comes first, so that it is not left out for the sake of something else
+    # variables of analyses come first, so that they are not the ones left out as redundant
     kept = _independent(data, name, sorted(complete, key=lambda v: v not in used), at_cluster)
     terms = []
     for other in others:
@@ -215,7 +215,7 @@ def _default(
 
 
 def _is_default_predictor(data: IncompleteData, name: str, used: bool) -> bool:
-    """Whether a variable is complete, varies, and has few levels; of those that an analysis has, all that vary."""
+    """Whether a variable is complete, varies, and has few levels; a variable of an analysis only has to vary."""
     record = data.variable(name)
     if record.missing.any() or not record.distribution.is_imputable or data.frame[name].nunique() < 2:
         return False
@@ -226,9 +226,9 @@ def _is_default_predictor(data: IncompleteData, name: str, used: bool) -> bool:
 def _independent(
     data: IncompleteData, name: str, candidates: Sequence[str], at_cluster: bool
 ) -> frozenset[str]:
-    """Those of some complete variables that are no combination of the intercept and those before them.
+    """Complete variables that are not combinations of the intercept and the variables before them.
 
-    Only rows count in which the variable `name` is observed, one of each cluster if it has one value there.
+    Only rows in which the variable `name` is observed count, one per cluster if it is cluster-level.
     """
     rows = np.flatnonzero(~data.missing(name))
     if at_cluster:
@@ -256,7 +256,7 @@ def _independent(
 
 
 def _one_value(data: IncompleteData, name: str) -> bool:
-    """Whether a variable has one value in a cluster, complete or not."""
+    """Whether a variable has a single value in each cluster, complete or not."""
     record = data.variable(name)
     if not record.distribution.is_imputable:
         return False
@@ -276,24 +276,24 @@ def made_factor(
     Raises
     ------
     SpecificationError
-        The family has no compiled density, or the formula does not suit a variable with one value in a cluster.
+        The family has no compiled density, or the formula does not suit a cluster-level variable.
     """
     record = data.variable(name)
     family = family_of(record.family)
     if not family.has_kernel and not family.has_normal_errors:
         raise SpecificationError(
-            f"'{name}': the joint model needs compiled code for the density of its family, and {record.family} has none."
+            f"'{name}': the joint model needs a compiled density of its family, and {record.family} has none."
         )
     at_cluster = of_clusters(data, name)
     if at_cluster and family.is_censored:
         raise SpecificationError(
-            f"'{name}' is {record.family} and has one value in each cluster: limits of such variables are not supported. "
-            "Write your own PyMC model for it (bi.FromPyMC)."
+            f"'{name}' is {record.family} and has a single value in each cluster: limits of such variables are not "
+            "supported. Write your own PyMC model for it (bi.FromPyMC)."
         )
     if at_cluster and formula.random is not None:
         raise SpecificationError(
-            f"'{formula.text}': '{name}' has one value in each cluster, so that its model has no cluster effects; take "
-            "the random part out."
+            f"'{formula.text}': '{name}' has a single value in each cluster, so its model has no cluster effects; remove "
+            "the random part."
         )
     fixed = base.columns(formula.fixed, formula.text)
     random = base.columns(formula.random, formula.text) if formula.random is not None else ()
@@ -307,7 +307,7 @@ def made_factor(
 def _check_between(
     data: IncompleteData, formula: Predictors, fixed: tuple[Column, ...], base: BaseColumns
 ) -> None:
-    """Columns of a cluster-level variable have one value in a cluster."""
+    """Refuse a formula of a cluster-level variable whose columns vary within clusters."""
     for column in fixed:
         if column.over is not None and column.base == "Intercept":
             continue
@@ -317,6 +317,6 @@ def _check_between(
         varies = values is not None and data.grouping.varying(values).any()
         if moving or varies or column.within:
             raise SpecificationError(
-                f"'{formula.text}': the response has one value in each cluster, and '{column.name}' differs within "
+                f"'{formula.text}': the response has a single value in each cluster, but '{column.name}' varies within "
                 f"clusters; write cluster_mean({column.name})."
             )

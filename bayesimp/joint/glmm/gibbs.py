@@ -36,7 +36,7 @@ class JointHistory:
     B
         By block: (chains, D, m, d), or (chains, 0, m, d) where effects are not kept.
     mean, spread
-        (chains, D, m, K): mean and standard deviation of the imputed values of each cluster; NaN where there are none.
+        (chains, D, m, K): mean and standard deviation of the imputed values by cluster; NaN where there are none.
     cells
         (chains, C, c): imputed values every `spacing` draws, factor by factor.
     """
@@ -62,7 +62,7 @@ class JointHistory:
 
     @property
     def arrays(self) -> list[Array]:
-        """All of them but the cells."""
+        """All arrays except the cells."""
         return [*self.beta, *self.aux, self.sd, *self.Psi, *self.B, self.mean, self.spread]
 
     def like(self, arrays: Sequence[Array], cells: Array) -> JointHistory:
@@ -91,13 +91,13 @@ class FactorTask:
     Attributes
     ----------
     table, priors
-        The table as the sampler reads it; priors as the model has them.
+        The table as the sampler reads it; the priors of the model.
     separate
         Whether the effects of each factor are independent of those of others.
     every
-        One of so many sweeps is kept.
+        One in `every` sweeps is kept.
     spacing
-        One of so many kept draws has its cells kept.
+        Cells are kept for one in `spacing` kept draws.
     effects
         Whether cluster effects are kept.
     """
@@ -120,7 +120,7 @@ class FactorTask:
         return sum(len(rows) for rows in self.table.missing)
 
     def start(self, seed: int, chain: int) -> ChainState:
-        """Chain `chain` of this task, at its dispersed start."""
+        """Chain `chain` of this task at its dispersed start."""
         return start_chain(self.table, self.priors, seed, chain)
 
     def room(self, chains: Sequence[ChainState], iterations: int) -> JointHistory:
@@ -139,12 +139,12 @@ class FactorTask:
     def advance(
         self, chain: ChainState, number: int, into: JointHistory | None, place: int, start: int, stop: int
     ) -> None:
-        """Sweeps start .. stop - 1 of a chain, in place; into None: warm-up, of which nothing is kept.
+        """Run sweeps start .. stop - 1 of a chain in place; without `into` (warm-up) nothing is kept.
 
         Raises
         ------
         SamplingError
-            The chain reached a state from which it cannot go on.
+            The chain reached a state from which it cannot continue.
         """
         sampler = Sampler(self.table, self.priors, chain, f"Chain {number}")
         for iteration in range(start, stop):

@@ -1,8 +1,8 @@
-"""Columns of factors that no data could tell apart, refused before anything is sampled.
+"""Checks before sampling: columns of factors that no data could tell apart are refused.
 
-Complete columns are checked where formulas are read (formulas/design.py). Here are those with missing values: a column
-that is a combination of others wherever incomplete variables vary freely is one whatever is imputed, as in
-``x + I(2 * x)`` or ``x + within(x) + cluster_mean(x)``; and a flat prior needs what is observed.
+Complete columns are checked when formulas are read (formulas/design.py). This file checks those with missing values: a
+column that is a combination of others while incomplete variables vary freely is one whatever is imputed, as in
+``x + I(2 * x)`` or ``x + within(x) + cluster_mean(x)``. Under a flat prior, the observed values must suffice.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from bayesimp.table.incomplete import IncompleteData
 __all__ = ["check_identified", "check_variation"]
 
 Array = NDArray[np.float64]
-TRIES = 10  # tables of few clusters can have columns that are the same by chance
+TRIES = 10  # in tables with few clusters, columns can coincide by chance
 
 
 def check_variation(factors: Sequence[Factor], data: IncompleteData) -> None:
-    """Refuse variables that have one observed value.
+    """Refuse variables with a single distinct observed value.
 
     Raises
     ------
@@ -44,14 +44,14 @@ def check_variation(factors: Sequence[Factor], data: IncompleteData) -> None:
         if len(np.unique(seen)) < 2:
             raise DataError(
                 f"'{factor.response}' has one value, {seen[0]:g}, in all {len(seen):,} rows in which it is observed: "
-                "nothing can be learnt of its distribution; leave it out of the table, or fill it in."
+                "nothing can be learnt about its distribution. Leave it out of the table, or fill it in."
             )
 
 
 def check_identified(table: FactorTable, priors: Priors, data: IncompleteData, own: Collection[str]) -> None:
     """Refuse factors whose columns are combinations of each other, or that a flat prior leaves without information.
 
-    own: responses whose formulas are the user's.
+    own: responses whose formulas the user wrote.
 
     Raises
     ------
@@ -69,7 +69,9 @@ def check_identified(table: FactorTable, priors: Priors, data: IncompleteData, o
         except DataError as error:
             if factor.response in own:
                 raise
-            cure = f"That is the formula by default; to give another: factors={{'{factor.response}': '...'}}."
+            cure = (
+                f"This is the default formula; to use another, give factors={{'{factor.response}': '...'}}."
+            )
             raise DataError(f"{error} {cure}") from None
 
 
@@ -79,7 +81,7 @@ def _columns(table: FactorTable, V: Array) -> Array:
 
 
 def _possible(table: FactorTable, seed: int) -> Array:
-    """(n, v) variables where incomplete ones have every value that is observed of them about as often as others."""
+    """(n, v) variables, in which each observed value of an incomplete variable occurs about equally often."""
     V, rng, a = table.V.copy(), np.random.default_rng(seed), table.arrays
     for factor, v in zip(table.factors, a.variable, strict=True):
         lost = np.isnan(V[:, v])
@@ -90,10 +92,10 @@ def _possible(table: FactorTable, seed: int) -> Array:
 
 
 def _check_anywhere(table: FactorTable, k: int, possible: Callable[[int], Array]) -> None:
-    """Refuse columns that are combinations of others, whatever is imputed: in none of TRIES tables they are not."""
+    """Refuse columns that are combinations of others whatever is imputed, which means in all of TRIES tables."""
     factor, rows = table.factors[k], table.rows[k]
     if not factor.fixed:
-        raise DataError(f"Formula '{factor.formula}': its fixed part has no column; give it an intercept.")
+        raise DataError(f"Formula '{factor.formula}': its fixed part has no columns. Give it an intercept.")
     parts = zip(("fixed", "random"), (factor.fixed, factor.random), table.columns_of(k), strict=True)
     for part, columns, place in parts:
         if len(rows) < len(columns):
@@ -109,7 +111,7 @@ def _check_anywhere(table: FactorTable, k: int, possible: Callable[[int], Array]
 
 
 def _check_where_observed(table: FactorTable, data: IncompleteData, k: int, X: Array) -> None:
-    """Refuse what a flat prior leaves without information. X: fixed columns, at values that stand for what is missing."""
+    """Refuse factors that a flat prior leaves unidentified. X: fixed columns, with stand-ins for missing values."""
     factor, rows = table.factors[k], table.rows[k]
     names = [column.name for column in factor.fixed]
     seen = rows[~np.isnan(table.Y[rows, k])]
@@ -117,13 +119,13 @@ def _check_where_observed(table: FactorTable, data: IncompleteData, k: int, X: A
     for name in parse(factor.formula).variables:
         if name in data.variables and data.missing(name).any() and data.variable(name).is_coded:
             both = seen[~data.missing(name)[table.row[seen]]]
-            # variables never observed together are tied by the model of one of them
+            # variables never observed together are linked only by the model of one of them
             if len(both) >= len(names):
                 _check_seen(X[both], names, factor, [factor.response, name])
 
 
 def _check_seen(X: Array, names: Sequence[str], factor: Factor, observed: Sequence[str]) -> None:
-    """What a flat prior cannot do without."""
+    """Refuse columns that the rows with observed values do not identify, as a flat prior requires."""
     there = f"{' and '.join(map(repr, observed))} {'are' if observed[1:] else 'is'} observed"
     where = f"fixed part of '{factor.formula}' where {there}"
     try:
@@ -135,7 +137,7 @@ def _check_seen(X: Array, names: Sequence[str], factor: Factor, observed: Sequen
 
 
 def _check(X: Array, names: Sequence[str], what: str) -> None:
-    """Check columns; if they fail, check them again less their means, because a column far from 0 is not a constant."""
+    """Check columns; if they fail, check them again centred, because a column far from 0 is not a constant."""
     try:
         check_rank(X, names, what)
     except DataError:

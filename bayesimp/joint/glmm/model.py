@@ -1,10 +1,10 @@
-"""The joint GLMM: an imputation model of which the analysis is a part.
+"""The joint GLMM: an imputation model that contains the analysis.
 
     p(y_1, .., y_K, b)  =  N(b | 0, Psi)  prod_k p_k(y_k | y_1 .. y_k-1, b_k),       b = (b_1 .. b_K) in every cluster
     g_k(E y_kij) = x_kij' beta_k + z_kij' b_ki
 
-x and z are any columns that a formula can make of complete variables and of those before y_k: products, powers, cluster
-means. So the user's analysis is one factor, and values are drawn from their distribution given it.
+x and z are columns that a formula can form from complete variables and from those before y_k: products, powers, cluster
+means. The user's analysis is therefore one factor, and values are drawn from their distribution given it.
 """
 
 from __future__ import annotations
@@ -55,16 +55,16 @@ class JointGLMM(ImputationModel):
         A formula, or several: ``"y ~ x * treat + (1 + x | study)"``, with one response and at most one random term on the
         cluster. The families of responses are those of `data`.
     factors
-        Response -> formula of its factor, for variables that are not the response of an analysis. Default: complete
-        variables and those before it, and a random intercept (none for a variable with one value in a cluster).
+        Response -> formula of its factor, for variables that are not responses of analyses. Default: complete
+        variables, responses of earlier factors, and a random intercept (none for a cluster-level variable).
     order
-        Responses in the order of their factors, so that each comes after those in its formula. Default: covariates of
+        Responses in the order of their factors; each must come after those in its formula. Default: covariates of
         the analyses, cluster-level variables first and then by number of missing values; the analyses; other variables.
     priors
-        As of `JointNormal`: ``Sigma`` is that of each residual variance, ``Psi`` of the effects of all factors together,
-        ``beta`` of the coefficients of each factor (weak where it is flat and the family is not normal).
+        As for `JointNormal`: ``Sigma`` is the prior of each residual variance, ``Psi`` of the effects of all factors
+        together, ``beta`` of the coefficients of each factor (weak where it is flat and the family is not normal).
     effects
-        ``"joint"``: one Psi for the effects of all factors; ``"separate"``: one for each factor, so that effects of
+        ``"joint"``: one Psi for the effects of all factors; ``"separate"``: one for each factor, so effects of
         different variables are independent.
     links
         Response -> link, ``{"y": "probit"}``, where it is not the default of its family.
@@ -74,7 +74,7 @@ class JointGLMM(ImputationModel):
     Raises
     ------
     DataError, SpecificationError
-        The data cannot support the model, or the formulas are no sequence of factors; the message says which.
+        The data cannot support the model, or the formulas do not form a sequence of factors; the message says which.
 
     Examples
     --------
@@ -111,34 +111,34 @@ class JointGLMM(ImputationModel):
         own = {*self.request.factors, *(factor.response for factor in self.factors if factor.is_analysis)}
         check_identified(self.table, self.priors, data, own)
         if self.is_conjugate:
-            factor_priors(self.table, self.priors, self.separate)  # refused here, before anything is sampled
+            factor_priors(self.table, self.priors, self.separate)  # refuses priors before anything is sampled
         by_row = [f.response for f in self.factors if not f.at_cluster and data.missing(f.response).any()]
         self.events: list[Event] = [
             *self._notes(), *other_groupings(data, [data.cluster]), *of_other_levels(data, by_row)
         ]  # fmt: skip
 
     def _notes(self) -> list[Event]:
-        """Clusters in which a variable is never observed rest on the model; variables that are left incomplete."""
+        """Events about clusters in which a variable is never observed, and about variables left incomplete."""
         out, data = [], self.data
         for factor in self.factors:
             counts = data.grouping.count(data.missing(factor.response))
             lacking = int((counts == data.sizes).sum())
             if lacking and not factor.at_cluster:
                 text = (
-                    f"never observed in {lacking} of {len(data.clusters)} clusters: what is imputed there rests on the "
-                    "distribution of effects between clusters"
+                    f"never observed in {lacking} of {len(data.clusters)} clusters: values imputed there rest on the "
+                    "between-cluster distribution of effects"
                 )
                 out.append(Event("systematically missing", factor.response, text, lacking))
             if factor.left_out:
                 text = (
-                    f"{', '.join(map(repr, factor.left_out))}: combinations of other complete variables where "
-                    f"'{factor.response}' is observed, and so not among its predictors"
+                    f"{', '.join(map(repr, factor.left_out))}: combinations of other complete variables in the rows "
+                    f"where '{factor.response}' is observed, and therefore not among its predictors"
                 )
                 out.append(Event("predictors", factor.response, text, len(factor.left_out)))
         known = {*self.responses, *(censoring(family) for family in data.families.values())}
         left = [name for name in data.variables if data.missing(name).any() and name not in known]
         if left:
-            text = "not imputed, because their family is 'none'; they stay incomplete"
+            text = "not imputed, because their family is 'none'; they remain incomplete"
             out.append(Event("not imputed", ", ".join(left), text, len(left)))
         return out
 
@@ -149,7 +149,7 @@ class JointGLMM(ImputationModel):
 
     @property
     def is_conjugate(self) -> bool:
-        """Whether the Gibbs sampler can be used."""
+        """Whether the Gibbs sampler takes the priors."""
         return self.priors.Sigma.is_conjugate and self.priors.Psi.is_conjugate
 
     def check_options(self, **options: Any) -> None:
@@ -179,14 +179,14 @@ class JointGLMM(ImputationModel):
 
         Returns
         -------
-        Its free variables are on the working scale; ``beta_<y>``, ``sigma2_<y>``, ``shape_<y>``, ``cutpoints_<y>``,
-        ``Psi`` and ``B`` are those of the posterior, ``imputed_<y>`` the missing numbers that other factors depend on.
-        Missing levels are summed out. `pymc.model_to_graphviz` draws it, if graphviz is installed.
+        The model, whose free variables are on the working scale; ``beta_<y>``, ``sigma2_<y>``, ``shape_<y>``,
+        ``cutpoints_<y>``, ``Psi`` and ``B`` are those of the posterior, ``imputed_<y>`` the missing numbers that other
+        factors depend on. Missing levels are summed out. `pymc.model_to_graphviz` draws it, if graphviz is installed.
 
         Raises
         ------
         SpecificationError
-            An improper prior of a variance; missing cells that can neither be free nor summed out.
+            The prior of a variance is improper, or missing cells can neither be free nor summed out.
         """
         from bayesimp.joint.glmm.definition import pymc_model
 
@@ -268,25 +268,26 @@ class JointGLMM(ImputationModel):
         Parameters
         ----------
         m
-            Completed tables. They come from draws evenly spaced over all chains.
+            Number of completed tables, taken from draws evenly spaced over all chains.
         seed
-            Same seed, same result, whatever `workers` and the order of the rows. None: drawn, and recorded.
+            The same seed gives the same result, whatever `workers` and the order of the rows are. None: drawn and
+            recorded.
         chains, tune, draws, thin
-            Independent chains; sweeps thrown away at their start; kept draws by chain, every `thin`-th.
+            Number of independent chains; sweeps discarded at their start; draws kept per chain, every `thin`-th.
         sampler
             "gibbs" (conditionally conjugate priors), "nuts" (every proper prior; missing levels are summed out), "auto":
-            gibbs where possible. The same posterior; NUTS takes about a minute to begin, and keeps every draw.
+            gibbs where possible. Both have the same posterior; NUTS takes about a minute to start and keeps every draw.
         keep_effects
             Keep the effects of every cluster in the posterior (variable ``B``).
         workers, executor
-            Chains at a time, and where they run: "threads" (None), "processes", "serial", or an executor of
+            Number of chains run at a time, and where they run: "threads" (None), "processes", "serial", or an executor of
             `bayesimp.sampling.executors`.
         progress
-            None: shown for runs over a second when the output is a terminal.
+            Whether to show a progress bar. None: for runs of over a second if the output is a terminal.
 
         Returns
         -------
-        Imputations, whose tree has the posterior of the analyses' own parameters: ``beta_<response>``.
+        Imputations, whose tree contains the posterior of the parameters of the analyses, ``beta_<response>``.
 
         Raises
         ------
@@ -310,18 +311,19 @@ class JointGLMM(ImputationModel):
         if sampler not in ("auto", "gibbs", "nuts"):
             raise SpecificationError(f"sampler must be 'auto', 'gibbs' or 'nuts', got {sampler!r}.")
         if sampler == "gibbs" and not self.is_conjugate:
-            factor_priors(self.table, self.priors, self.separate)  # says which prior, and what to take
+            # the message says which prior, and what to use
+            factor_priors(self.table, self.priors, self.separate)
         return ("gibbs" if self.is_conjugate else "nuts") if sampler == "auto" else sampler
 
 
 def _checked_shift(shift: Shift, factors: Sequence[Factor], data: IncompleteData) -> Shift:
-    """The shift, refused where it has numbers for levels: the known part of a row's predictors is one number."""
+    """The shift, refused if it has one number per level: the known part of a row's predictors is a single number."""
     shift.checked([factor.response for factor in factors], data)
     for factor in factors:
         if shift.by_level(factor.response):
             raise SpecificationError(
-                f"shift of '{factor.response}': JointGLMM moves all its levels against the first alike, by one number. "
-                "FCS (method 'bayes') and JointLatent take a number for each level."
+                f"shift of '{factor.response}': JointGLMM shifts all its levels against the first by the same number. "
+                "FCS (method 'bayes') and JointLatent take one number per level."
             )
         if factor.at_cluster and factor.response in shift.moved:
             shift.check_constant(factor.response, data)

@@ -1,11 +1,11 @@
 """Rows that a run of the joint GLMM has not seen, completed from its draws.
 
-At a draw theta of all parameters given the table of the run, a Gibbs sampler that does not change the parameters draws
+At a draw theta of all parameters given the table of the run, a Gibbs sampler that keeps the parameters fixed draws
 
     B_i | theta, rows of the run and new rows of cluster i       and       missing cells of these rows | everything else
 
-in the clusters of the new rows, missing cells of the run's own rows included (docs/mathematics.md, sec. 13). Without
-parameters to move, effects and cells of different clusters are independent and the chain forgets its start in a few
+in the clusters of the new rows, including missing cells of the run's own rows (docs/mathematics.md, sec. 13). With fixed
+parameters, effects and cells of different clusters are independent, and the chain forgets its start within a few
 sweeps; `SWEEPS` is many times that (tests/joint/glmm/test_new_rows.py).
 """
 
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 __all__ = ["SWEEPS", "GivenSampler", "complete_new_rows"]
 
-SWEEPS = 100  # of the chain of each imputation, in whose first half steps are tuned
+SWEEPS = 100  # per imputation; steps are tuned in the first half
 
 
 class GivenSampler(Sampler):
-    """A chain of effects and missing cells whose parameters are given."""
+    """A chain of effects and missing cells at fixed parameters."""
 
     def sweep(self, tune: bool = False) -> None:
-        """One update of effects and cells; `tune`: steps are tuned."""
+        """One update of effects and cells; `tune`: whether steps are tuned."""
         self._factors(tune)
 
     def _normal(self, k: int) -> int:
@@ -100,7 +100,7 @@ def complete_new_rows(
 def given_chain(
     run: GLMMRun, table: FactorTable, layout: FactorPriors, imputation: int, seed: int
 ) -> ChainState:
-    """A chain at the parameters behind an imputation of the run, cells drawn from observed values and effects 0."""
+    """A chain at the parameters behind an imputation of the run, with cells drawn from observed values and effects 0."""
     h, K, rng = run.history, len(table.factors), new_rows_rng(seed, imputation)
     at = imputation % h.chains, (imputation // h.chains + 1) * run.spacing - 1
     beta, aux, Psi = ([np.ascontiguousarray(part[at]) for part in parts] for parts in (h.beta, h.aux, h.Psi))
@@ -112,7 +112,7 @@ def given_chain(
 
 
 def _of_new_rows(run: GLMMRun, table: FactorTable, place: NDArray[np.int64], f: int, drawn: Array) -> Array:
-    """(n,) responses of factor f in the new rows, completed, in the units of the data (positions of levels)."""
+    """(n,) completed responses of factor f in the new rows, in the units of the data (positions for levels)."""
     y = table.Y[:, f].copy()
     y[table.missing[f]] = drawn
     own = place >= 0

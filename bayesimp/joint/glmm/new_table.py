@@ -1,7 +1,7 @@
 """The rows of a run's table and new rows, in the clusters of the new rows, as the sampler of a joint GLMM reads them.
 
-Columns are those of the model and on its scale: complete columns are made of the whole table with the new rows below it,
-so that factors keep their levels, and then only the clusters of the new rows are kept.
+Columns are those of the model, on its scale: complete columns are made from the whole table with the new rows below it,
+so that factors keep their levels; then only the clusters of the new rows are kept.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ __all__ = ["new_table"]
 
 
 def new_table(model: JointGLMM, new: NewRows) -> tuple[FactorTable, NDArray[np.int64]]:
-    """The table of the clusters of the new rows, and the place of each of its rows among the new ones (-1: of the run).
+    """The table of the clusters with new rows, and the position of each of its rows among the new rows (-1: a row of the
+    run).
 
     Raises
     ------
     SpecificationError
-        Columns that depend on all rows of a cluster; absent columns.
+        Columns depend on all rows of a cluster, or are absent.
     DataError
         The new rows do not fit the model; the message names variable and rows.
     """
@@ -52,8 +53,8 @@ def new_table(model: JointGLMM, new: NewRows) -> tuple[FactorTable, NDArray[np.i
         over = [c.name for c in (*factor.fixed, *factor.random) if c.over is not None or c.within]
         if over:
             raise SpecificationError(
-                f"JointGLMM does not complete new rows where a factor has columns over the rows of a cluster, which new "
-                f"rows would change for the rows of the run too: '{factor.formula}' has {listing(over)}."
+                "JointGLMM does not complete new rows when a factor has columns computed over the rows of a cluster, "
+                f"which new rows would change for the rows of the run as well: '{factor.formula}' has {listing(over)}."
             )
     new.require(model.responses, "response")
     imputed = [f.response for f in factors if data.missing(f.response).any()]
@@ -82,7 +83,7 @@ def new_table(model: JointGLMM, new: NewRows) -> tuple[FactorTable, NDArray[np.i
 
 
 def _joined(new: NewRows, model: JointGLMM, given: list[str], formulas: list[Predictors]) -> IncompleteData:
-    """The table of the run with the new rows below it: columns that the model uses."""
+    """The table of the run with the new rows below it, with the columns that the model uses."""
     uses: dict[str, frozenset[str]] = {}
     for formula in formulas:
         for name, own in formula.formula.uses.items():
@@ -99,7 +100,7 @@ def _joined(new: NewRows, model: JointGLMM, given: list[str], formulas: list[Pre
 
 
 def _response(name: str, new: NewRows) -> pd.Series:
-    """A response of the table with that of the new rows below it, in a type that takes missing values."""
+    """A response in the table followed by the new rows, in a type that can hold missing values."""
     training, theirs, ours = new.training, new.training.frame[name], new.frame[name]
     if not training.variable(name).is_coded:
         return pd.Series(np.concatenate([training.numeric(name), new.numeric(name)]))
@@ -108,8 +109,8 @@ def _response(name: str, new: NewRows) -> pd.Series:
     if unknown.any():
         raise DataError(
             f"'{name}' has levels that the table of the run does not have, "
-            f"{listing(pd.unique(ours[unknown].astype(object)))}, {new.grouping.where(unknown)}: the model has no "
-            f"probability for them. Its levels are {listing(levels, 20)}."
+            f"{listing(pd.unique(ours[unknown].astype(object)))}, {new.grouping.where(unknown)}: the model gives them no "
+            f"probability. Its levels are {listing(levels, 20)}."
         )
     dtype = theirs.dtype
     if isinstance(dtype, np.dtype) and dtype.kind in "iub":
@@ -138,13 +139,15 @@ def _part(whole: IncompleteData, rows: NDArray[np.int64]) -> IncompleteData:
 
 
 def _check_clusters(model: JointGLMM, part: IncompleteData) -> None:
-    """A cluster-level variable has one value in a cluster, in the rows of the run and in new ones."""
+    """Refuse cluster-level variables that vary within a cluster over the rows of the run and the new rows."""
     for factor in model.factors:
         if not factor.at_cluster:
             continue
         varying = varies_within(part.column_values(factor.response), part.codes)
         if varying.any():
             raise DataError(
-                f"'{factor.response}' has one value in every cluster of the run's table, and with the new rows several "
-                f"in {int(varying.sum()):,} clusters ({listing(part.clusters[varying])}). Correct it, or make it missing."
+                f"'{factor.response}' has a single value in every cluster of the run's table, but with the new rows "
+                "several "
+                f"in {int(varying.sum()):,} clusters ({listing(part.clusters[varying])}). Correct it or set it to "
+                "missing."
             )

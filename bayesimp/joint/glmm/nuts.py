@@ -1,11 +1,11 @@
 """NUTS on the PyMC model of a joint GLMM (models/joint_glmm.py): every proper prior, the same posterior as Gibbs.
 
 NUTS draws parameters, effects and missing numbers; given a draw, missing levels are drawn exactly, from the weights of
-the combinations over which the density sums, and then the missing cells of variables that are in no other factor:
+the combinations over which the density sums, and then the missing cells of variables that appear in no other factor:
 
     g of cluster i  ~  prod_j sum_h w(i, g, j, h)        h of row j given g  ~  w(i, g, j, h)        w = prod_k p_k
 
-A run differs from one by Gibbs in how its draws are made, and in nothing that is made of them.
+A run differs from a Gibbs run only in how its draws are made.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["GLMMNutsRun", "draw_places", "sample_joint_glmm_nuts"]
 
 Array = NDArray[np.float64]
-CONTINUED = 3  # first number of the spawn key of a later piece of a run
+CONTINUED = 3  # first number of the spawn key of a continued run
 TARGET_ACCEPT = 0.9  # few clusters make funnels, in which larger steps diverge
 WARM_UP = 500
 
@@ -62,14 +62,14 @@ def sample_joint_glmm_nuts(
     report: Report | None = None,
     workers: int | None = None,
 ) -> tuple[JointHistory, list[ChainState], dict[str, Array], list[Event]]:
-    """Draws on the working scale, where each chain ended, NUTS's statistics (chains, draws), and events.
+    """Draws on the working scale, the final state of each chain, NUTS's statistics (chains, draws), and events.
 
     Parameters
     ----------
     earlier, done
-        Where the chains of the same run ended, and how many draws they have: NUTS warms up again.
+        Final states of the chains of an earlier part of the run, and their number of draws; NUTS warms up again.
     spacing, effects
-        One of so many draws has its cells kept; whether cluster effects are kept.
+        Cells are kept for one in `spacing` draws; whether cluster effects are kept.
 
     Raises
     ------
@@ -99,21 +99,23 @@ def sample_joint_glmm_nuts(
             drawn = {name: x[c, d] for name, x in result.draws.items()}
             ends[c] = _state(model, joint, drawn, ends[c], weigh)
             task.finish(ends[c], history, c, d)
-    events = [Event(**e) for e in result.events if e["kind"] != "interrupted"]  # which the run records itself
+    events = [
+        Event(**e) for e in result.events if e["kind"] != "interrupted"
+    ]  # the run records interruptions itself
     return history, ends, result.stats, events
 
 
 @dataclass(frozen=True)
 class _Task(FactorTask):
-    """What is kept of a draw, as of a sweep of the Gibbs sampler."""
+    """Keeps from a draw what is kept from a sweep of the Gibbs sampler."""
 
     @cached_property
     def priors(self) -> FactorPriors:
-        """Where the effects of each factor are: no prior needs a conjugate update here."""
+        """The layout of effects only, because no prior needs a conjugate update here."""
         return layout_of(self.table.factors, self.separate)
 
     def finish(self, chain: ChainState, into: JointHistory, place: int, draw: int) -> None:
-        """Keep a draw, with the missing cells of leaves."""
+        """Keep a draw, including the missing cells of leaves."""
         self._keep(Sampler(self.table, self.priors, chain, f"Chain {place}"), into, place, draw)
 
 
@@ -127,7 +129,7 @@ def _empty(table: FactorTable, seed: int, chain: int) -> ChainState:
 
 
 def _weights(joint: JointModel) -> Callable[[dict[str, Array]], Array] | None:
-    """A draw -> log weights of the places that are summed over."""
+    """The function from a draw to the log weights of the places that are summed over."""
     if joint.weights is None:
         return None
     import pytensor
@@ -136,7 +138,7 @@ def _weights(joint: JointModel) -> Callable[[dict[str, Array]], Array] | None:
     free = joint.model.free_RVs
     inputs = [v.type(name=v.name) for v in free]
     (weights,) = graph_replace([joint.weights], dict(zip(free, inputs, strict=True)), strict=False)
-    # run node by node: a few milliseconds a draw are less than a minute of compilation
+    # run node by node: a few milliseconds per draw cost less than a minute of compilation
     call = pytensor.function(inputs, weights, mode="FAST_COMPILE", on_unused_input="ignore")
     return lambda drawn: call(*(drawn[v.name] for v in free))
 
@@ -144,7 +146,7 @@ def _weights(joint: JointModel) -> Callable[[dict[str, Array]], Array] | None:
 def _state(
     model: JointGLMM, joint: JointModel, drawn: dict[str, Array], before: ChainState, weigh: Callable | None
 ) -> ChainState:
-    """A draw as a chain of the Gibbs sampler has it, missing levels drawn."""
+    """A draw as a state of the Gibbs sampler, with missing levels drawn."""
     table, rng = model.table, before.rng
     V, Y = table.V.copy(), table.Y.copy()
     for k, rows in joint.cells.items():
@@ -174,7 +176,7 @@ def _state(
 
 
 def _auxiliary(factor: Factor, name: str, drawn: dict[str, Array]) -> Array:
-    """Auxiliary parameters of a factor as kernels have them, from the free variables that stand for them."""
+    """Auxiliary parameters of a factor as kernels have them, from the free variables that represent them."""
     parts = [np.zeros(0)]
     for auxiliary in factor.family.auxiliaries:
         if (sampled := f"{auxiliary.sampled}_{name}") in drawn:
@@ -184,7 +186,7 @@ def _auxiliary(factor: Factor, name: str, drawn: dict[str, Array]) -> Array:
 
 
 def _fill(table: FactorTable, k: int, rows: NDArray[np.int64], values: Array, V: Array, Y: Array) -> None:
-    """Missing numbers of factor k; a cluster-level variable gets its value in all rows."""
+    """Fill in missing numbers of factor k; a cluster-level variable gets its value in all rows."""
     a = table.arrays
     if table.factors[k].at_cluster:
         of_cluster = np.full(table.clusters, np.nan)
@@ -224,15 +226,15 @@ def _one_of_each(rng: np.random.Generator, log_weights: Array) -> NDArray[np.int
 
 @dataclass
 class GLMMNutsRun(GLMMRun):
-    """A run whose draws NUTS makes."""
+    """A run sampled by NUTS."""
 
     def start(self, chains: int, tune: int, draws: int, report: Callable | None) -> None:
-        """`tune` draws of warm-up, then `draws` kept draws of each chain."""
+        """Run `tune` warm-up draws, then `draws` kept draws per chain."""
         ignored = {
-            "thin": (self.thin > 1, f"NUTS keeps every draw; thin = {self.thin} was not used"),
-            "tune": (tune == 0, f"NUTS cannot do without warm-up: {WARM_UP} draws were used"),
+            "thin": (self.thin > 1, f"NUTS keeps every draw, so thin = {self.thin} was not used"),
+            "tune": (tune == 0, f"NUTS needs a warm-up: {WARM_UP} draws were used"),
             "executor": (self.executor is not None,
-                         f"NUTS runs its chains itself; executor = {self.executor!r} was not used"),
+                         f"NUTS runs its chains itself, so executor = {self.executor!r} was not used"),
         }  # fmt: skip
         self.events += tuple(
             Event("not used", where, text) for where, (is_so, text) in ignored.items() if is_so
@@ -266,7 +268,7 @@ class GLMMNutsRun(GLMMRun):
         self.events += tuple(events)
         if whole < draws or len(ends) < chains:
             which = "" if len(ends) == chains else f" of {len(ends)} of {chains} chains"
-            text = f"stopped by the user: {whole} of {draws} draws a chain kept{which}"
+            text = f"stopped by the user: {whole} of {draws} draws per chain kept{which}"
             self.events += (Event("interrupted", "sampler", text),)
             if self.stride == 1:
                 self.spacing = min(self.spacing, max(self.history.draws, 1))

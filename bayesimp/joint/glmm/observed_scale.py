@@ -17,7 +17,7 @@ from bayesimp.notation import Array
 
 __all__ = ["check_finite", "factor_scales", "representative"]
 
-LEAST_ROWS = 30  # with all variables of a factor, from which on its scale is theirs alone
+LEAST_ROWS = 30  # with this many complete rows for a factor, its scale is computed from them alone
 
 
 def representative(
@@ -28,13 +28,13 @@ def representative(
     cluster: NDArray[np.int64],
     first: NDArray[np.int64],
 ) -> Array:
-    """(n, T) columns where missing values are filled with observed ones, evenly from the least to the largest."""
+    """(n, T) columns in which missing values are filled with observed ones, evenly spaced from least to largest."""
     filled = V.copy()
     for v in filled.T:
         hole = np.flatnonzero(np.isnan(v))
         if len(hole):
             seen = np.sort(v[~np.isnan(v)])
-            # far steps through the sorted values, so that neighbours in the table get values that are not alike
+            # large steps through the sorted values, so that neighbours in the table get different values
             v[hole] = seen[(np.arange(len(hole)) * 0.6180339887498949 % 1.0 * len(seen)).astype(np.int64)]
     M, X = np.zeros(divisor.shape), np.empty((len(V), len(programs.start) - 1))
     all_means(means, divisor, filled, first, M)
@@ -43,7 +43,7 @@ def representative(
 
 
 def check_finite(X: Array, factors: Sequence[Factor]) -> None:
-    """Refuse columns that overflow at values that are observed."""
+    """Refuse columns that overflow at observed values."""
     at = 0
     for factor in factors:
         for column in (*factor.fixed, *factor.random):
@@ -51,8 +51,8 @@ def check_finite(X: Array, factors: Sequence[Factor]) -> None:
             at += 1
             if bad:
                 raise DataError(
-                    f"Formula '{factor.formula}': '{column.name}' is not finite in {bad:,} of {len(X):,} rows, at values "
-                    "that are observed of its variables: it overflows. Divide them by a larger unit in the table, or use "
+                    f"Formula '{factor.formula}': '{column.name}' is not finite in {bad:,} of {len(X):,} rows at "
+                    "observed values of its variables: it overflows. Divide them by a larger unit in the table, or use "
                     "another transformation."
                 )
 

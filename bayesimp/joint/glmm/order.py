@@ -1,4 +1,4 @@
-"""The order of the factors of a joint GLMM, each after those of the variables that it is given."""
+"""The order of the factors of a joint GLMM, each after the factors of its predictors."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def _modelled(data: IncompleteData, formulas: Mapping[str, Predictors]) -> list[
 def order_of(
     data: IncompleteData, asked: Sequence[str] | None, formulas: Mapping[str, Predictors]
 ) -> tuple[str, ...]:
-    """Responses so that every factor comes after those of the variables it is given.
+    """Responses ordered so that every factor comes after the factors of its predictors.
 
     Covariates of formulas first (cluster-level variables before others, then by their number of missing cells), then the
-    responses of the formulas, then the rest. A variable is put behind what its own formula needs.
+    responses of the formulas, then the rest. A variable comes after those that its own formula needs.
     """
     names = _modelled(data, formulas)
     needs = {
@@ -51,7 +51,7 @@ def order_of(
     }
     order: list[str] = []
     waiting = sorted(names, key=lambda name: rank[name])
-    # a covariate without a formula of its own comes before every formula, so that its factor is given no response
+    # a covariate without its own formula comes before every formula, so that its factor does not depend on a response
     free = [name for name in waiting if name in covariates and name not in formulas]
     waiting = free + [name for name in waiting if name not in free]
     while waiting:
@@ -69,13 +69,13 @@ def _checked_order(
     needs: Mapping[str, set[str]],
     formulas: Mapping[str, Predictors],
 ) -> tuple[str, ...]:
-    """The user's order, if it is one of all factors and no formula looks ahead."""
+    """The user's order, if it names all factors and no formula needs a later one."""
     if sorted(order) != sorted(names):
         lacking, more = [n for n in names if n not in order], [n for n in order if n not in names]
         what = [f"it lacks {listing(lacking)}"] * bool(lacking) + [f"{listing(more)} have no factor"] * bool(
             more
         )
-        why = " and ".join(what) or "a name is there twice"
+        why = " and ".join(what) or "a name occurs twice"
         raise SpecificationError(
             f"order: name every variable that has a factor once ({listing(names, 30)}); {why}."
         )
@@ -83,20 +83,20 @@ def _checked_order(
         later = [v for v in order[k:] if v in needs[name]]
         if later:
             raise SpecificationError(
-                f"order: '{formulas[name].text}' is given '{later[0]}', whose factor comes later; put '{later[0]}' "
+                f"order: '{formulas[name].text}' depends on '{later[0]}', whose factor comes later; put '{later[0]}' "
                 f"before '{name}'."
             )
     return order
 
 
 def _circle(waiting: list[str], needs: Mapping[str, set[str]], formulas: Mapping[str, Predictors]) -> str:
-    """Words for formulas that need each other."""
+    """The part of an error message about formulas that need each other."""
     path = [next(name for name in waiting if needs[name] & set(waiting))]
     while path.count(path[-1]) < 2:
         path.append(sorted(needs[path[-1]] & set(waiting))[0])
     path = path[path.index(path[-1]) :]
     texts = "; ".join(f"'{formulas[name].text}'" for name in dict.fromkeys(path))
     return (
-        f"The formulas go in a circle, {' <- '.join(path)}: {texts}. A joint model is a sequence of factors; take one of "
-        "the variables out of a formula, or impute by chained equations, bi.FCS."
+        f"The formulas form a circle, {' <- '.join(path)}: {texts}. A joint model is a sequence of factors; remove one "
+        "of the variables from a formula, or impute by chained equations, bi.FCS."
     )

@@ -1,15 +1,15 @@
 """Log likelihood, log prior and replicates of a joint GLMM at posterior draws.
 
-    log likelihood    log p_k(y_kij | eta_kij)      of each factor k, in every row where y_k is observed: given cluster
-                                                    effects, and with the missing cells of other variables as drawn;
+    log likelihood    log p_k(y_kij | eta_kij)      of each factor k, in every row where y_k is observed, given cluster
+                                                    effects, with the missing cells of other variables as drawn;
                                                     log P_k(y_kij beyond its limit | eta_kij) where y_k is censored
     log prior         log p(beta_k), log p(sigma_k), log p(s, R) of Psi = diag(s) R diag(s) at centred columns,
                       log p(shape_k^-1/2), log p(increments of cutpoints_k)
     replicates        y_rep,1 .. y_rep,K factor by factor, each given those before it; effects of the draw, or of
                       new clusters, b_i ~ N(0, Psi)
 
-Densities are of the observed values in the units of the data. The posterior is proportional to the product of likelihood
-and prior with N(b_i | 0, Psi) and the factors of missing cells, which count as neither.
+Densities refer to the observed values in the units of the data. The posterior is proportional to the product of
+likelihood and prior with N(b_i | 0, Psi) and the factors of missing cells, which belong to neither.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def pointwise(run: GLMMRun, what: str, request: TreeRequest) -> xr.Dataset:
     Raises
     ------
     SpecificationError
-        Effects or missing cells of these draws were not kept; a prior without a density.
+        Effects or missing cells of these draws were not kept, or a prior has no density.
     SamplingError
         A replicate is out of range.
     """
@@ -81,23 +81,23 @@ def _require_effects(run: GLMMRun, what: str) -> None:
     there = sum(factor.effects for factor in run.model.factors)
     if there and not any(B.shape[1] and B.shape[-1] for B in run.history.B):
         raise SpecificationError(
-            f"{what}: the run did not keep the effects of clusters, given which it is defined. Impute with "
-            "keep_effects=True" + ("; or take new_clusters=True." if what == "posterior_predictive" else ".")
+            f"{what}: this is defined given the cluster effects, which the run did not keep. Impute with "
+            "keep_effects=True" + (", or use new_clusters=True." if what == "posterior_predictive" else ".")
         )
 
 
 def _require_cells(run: GLMMRun, what: str, request: TreeRequest) -> None:
     if run.stride > 1 and run.history.cells.shape[-1] and request.thin % run.stride:
         raise SpecificationError(
-            f"{what}: missing cells were kept with one of every {run.stride} draws only, to save memory. Take "
-            f"thin={run.stride}, or a multiple of it."
+            f"{what}: missing cells were kept for only one in {run.stride} draws, to save memory. Use "
+            f"thin={run.stride}, or a multiple of that."
         )
 
 
 def _chains(
     run: GLMMRun, request: TreeRequest, cells: bool
 ) -> Iterator[tuple[tuple[int, int], int, ChainState]]:
-    """Place of a draw in the answer, its number, and its chain; cells: with the missing cells it had."""
+    """Position of a draw in the result, its number, and its chain; cells: with the missing cells it had."""
     h, table = run.history, run.model.table
     K = len(table.factors)
     for c in range(h.chains):
@@ -142,7 +142,7 @@ def _log_likelihood(run: GLMMRun, request: TreeRequest) -> xr.Dataset:
 
 
 def _censored(table: FactorTable, k: int, own: Rows, sampler: Sampler, value: Array) -> None:
-    """value (n,) <- log P(y below an upper limit, or above a lower one) where a limit stands in place of a value."""
+    """value (n,) <- log P(y below an upper limit, or above a lower one) where a cell holds a limit."""
     lower, upper = (limit[own] for limit in table.limits[k])
     a, sd = table.arrays, sampler.state.shape[k]
     for at, limit, side in ((np.isfinite(upper), upper, 1.0), (np.isfinite(lower), lower, -1.0)):
@@ -180,7 +180,7 @@ def _dataset(model: JointGLMM, rows: list[Rows], values: list[Array]) -> xr.Data
 
 
 def _log_prior(run: GLMMRun, request: TreeRequest) -> xr.Dataset:
-    """One variable (chain, draw) for each parameter; flat priors count 0, known matrices too."""
+    """One variable (chain, draw) for each parameter; 0 for flat priors and known matrices."""
     model, table, h = run.model, run.model.table, run.history
     out: dict[str, Array] = {}
     for k, factor in enumerate(model.factors):
@@ -211,7 +211,7 @@ def _log_normal(model: JointGLMM, k: int, beta_w: Array) -> Array:
     precision, shifted = beta_of(model.table, model.priors, k)
     if not precision.any():
         return np.zeros(beta_w.shape[:2])
-    # by the precision, which is well away from singular where the covariance of x and x^2 far from 0 is not
+    # uses the precision, which is far from singular even if the covariance of x and x^2 far from 0 is not
     root = np.linalg.cholesky(precision)
     vec = np.swapaxes(beta_w, -1, -2).reshape(-1, r * p)
     z = (vec - np.linalg.solve(precision, shifted)) @ root
@@ -226,9 +226,9 @@ def _replicates(run: GLMMRun, request: TreeRequest) -> xr.Dataset:
     for factor in model.factors:
         if factor.family.is_censored:
             raise SpecificationError(
-                f"posterior_predictive: of '{factor.response}' the values beyond limits are not seen, so that "
-                "replicates, which have no limits, would differ from what is observed under the true model too. Look at "
-                "log_likelihood, or compare what is imputed with replicates of your own."
+                f"posterior_predictive: values of '{factor.response}' beyond limits are not observed, so "
+                "replicates, which have no limits, would differ from observed values even under the true model. Use "
+                "log_likelihood, or compare imputed values with your own replicates."
             )
     rows = [np.flatnonzero(~data.missing(factor.response)) for factor in model.factors]
     shape = run.history.chains, run.history.draws // request.thin
@@ -246,7 +246,7 @@ def _replicates(run: GLMMRun, request: TreeRequest) -> xr.Dataset:
         name = names[factor.response]
         row = nt.row_dimension(name)
         if not factor.family.is_continuous:
-            value = value.astype(np.int64)  # ArviZ draws whole numbers as such
+            value = value.astype(np.int64)  # ArviZ plots whole numbers as discrete
         coords = {row: own, nt.cluster_coordinate(name): (row, labels[own])}
         variables[name] = xr.DataArray(
             value, dims=(nt.CHAIN, nt.DRAW, row), coords=coords, attrs={"column": factor.response}
@@ -255,10 +255,10 @@ def _replicates(run: GLMMRun, request: TreeRequest) -> xr.Dataset:
 
 
 def _replicate(model: JointGLMM, chain: ChainState, label: str) -> Array:
-    """(n, K) one replicate of all responses, as models see them, rows in the order of the table."""
+    """(n, K) one replicate of all responses as models see them, rows in the order of the table."""
     table, a = model.table, model.table.arrays
     every, firsts = np.arange(len(table.row)), a.first[:-1]
-    for k, rows in enumerate(table.missing):  # not read before they are replicated; columns need numbers
+    for k, rows in enumerate(table.missing):  # not used before they are replicated, but columns need numbers
         if len(rows):
             chain.Y[rows, k] = table.observed[k][0]
             chain.V[rows, a.variable[k]] = numbers(table, k, chain.Y[rows, k])
@@ -274,8 +274,9 @@ def _replicate(model: JointGLMM, chain: ChainState, label: str) -> Array:
             draw_rows(chain.rng, factor.code, np.ascontiguousarray(a.trials[rows, k]), eta, chain.aux[k], y)
         if not np.isfinite(y).all():
             raise SamplingError(
-                f"{label}: replicates of '{factor.response}' are out of range in {(~np.isfinite(y)).sum():,} rows: a log "
-                "mean that no count can follow. Priors with lighter tails, or a larger thin, may avoid such draws."
+                f"{label}: replicates of '{factor.response}' are out of range in {(~np.isfinite(y)).sum():,} rows, "
+                "because no count can follow their log "
+                "mean. Priors with lighter tails, or a larger thin, may avoid such draws."
             )
         chain.Y[:, k] = y[a.cluster] if factor.at_cluster else y
         chain.V[:, a.variable[k]] = numbers(table, k, chain.Y[:, k])

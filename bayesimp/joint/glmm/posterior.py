@@ -1,8 +1,9 @@
 """Draws of a joint GLMM in the units of the data, under the names of the result.
 
 beta_<y>, sigma2_<y>, shape_<y>, cutpoints_<y>, ..  of the factor of y (families/auxiliary.py)
-Psi                                                of the effects of all factors (or Psi_<y>, where they are separate)
-B                                                  effects by cluster, where they were kept
+Psi                                                covariance of the effects of all factors (or Psi_<y> if they are
+separate)
+B                                                  effects by cluster, if they were kept
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ __all__ = ["effects_of", "posterior", "tree_name"]
 
 
 def tree_name(factor: Factor) -> str:
-    """How the variables of a factor end."""
+    """The suffix of the variables of a factor."""
     return nt.in_tree(factor.response)
 
 
 def effects_of(factor: Factor) -> list[str]:
-    """Names of its effects: ``"y:Intercept"``, or ``"y[level]:Intercept"`` with a predictor for each level."""
+    """Names of a factor's effects: ``"y:Intercept"``, or ``"y[level]:Intercept"`` with a predictor for each level."""
     names = [factor.response]
     if factor.family.predictor_per_level:
         names = [f"{factor.response}[{level}]" for level in factor.levels[1:]]

@@ -1,4 +1,4 @@
-"""Priors of a joint GLMM as its kernels read them."""
+"""Priors of a joint GLMM as read by its kernels."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class FactorPriors:
     beta
         By factor: precision (r p, r p) of vec(beta), and precision times mean.
     variance
-        By factor: of the residual variance; read for normal responses only.
+        By factor: prior of the residual variance, used for normal responses only.
     blocks
-        Effects of each block of Psi, as places among all effects.
+        Effects of each block of Psi, as positions among all effects.
     updates, known
         By block: the conjugate update of Psi, and Psi itself if it is known.
     place
-        By factor: the block of its effects, and where they begin in it.
+        By factor: the block of its effects, and their first position in it.
     known_sd
         (K,) residual standard deviations that are known, else NaN.
     """
@@ -62,7 +62,7 @@ class FactorPriors:
 
 
 def blocks_of(factors: Sequence[Factor], separate: bool) -> tuple[list[list[int]], list[tuple[int, int]]]:
-    """Factors whose effects are in each block of Psi; by factor, its block and the place of its effects in it."""
+    """The factors with effects in each block of Psi; for each factor its block and the position of its effects in it."""
     groups = [[k] for k, f in enumerate(factors)] if separate else [list(range(len(factors)))]
     place = [(0, 0)] * len(factors)
     for b, group in enumerate(groups):
@@ -74,7 +74,7 @@ def blocks_of(factors: Sequence[Factor], separate: bool) -> tuple[list[list[int]
 
 
 def layout_of(factors: Sequence[Factor], separate: bool) -> FactorPriors:
-    """Where the effects of each factor are, without any prior: enough for a `Sampler` that draws no parameters."""
+    """The layout of effects without priors, which suffices for a `Sampler` that draws no parameters."""
     groups, place = blocks_of(factors, separate)
     blocks, start = [], 0
     for group in groups:
@@ -85,7 +85,7 @@ def layout_of(factors: Sequence[Factor], separate: bool) -> FactorPriors:
 
 
 def factor_beta(prior: CoefficientPrior, factor: Factor) -> CoefficientPrior:
-    """The prior of a factor's coefficients: weak where it is flat and the likelihood may have no maximum."""
+    """The prior of a factor's coefficients: weak if the stated one is flat and the likelihood may have no maximum."""
     return prior if factor.family.has_normal_errors else prior.for_generalised()
 
 
@@ -116,12 +116,12 @@ def resolved_Psi(
 def factor_priors(
     table: FactorTable, priors: pr.Priors, separate: bool, only: int | None = None
 ) -> FactorPriors:
-    """Priors of all factors; only: of one of several with separate effects, the others being placeholders.
+    """Priors of all factors; only: of one factor with separate effects, with placeholders for the others.
 
     Raises
     ------
     SpecificationError
-        A prior without a conjugate update, or improper where the data do not make up for it.
+        A prior has no conjugate update, or is improper and leaves the posterior improper.
     """
     groups, place = blocks_of(table.factors, separate)
     blocks: list[range] = []
@@ -161,7 +161,7 @@ def factor_priors(
 def _update(prior: CovariancePrior, d: int, where: str) -> CovarianceUpdate:
     if not prior.is_conjugate:
         raise SpecificationError(
-            f"{where}: the Gibbs sampler of the joint GLMM has no update for {type(prior).__name__}; take HuangWand, "
+            f"{where}: the Gibbs sampler of the joint GLMM has no update for {type(prior).__name__}; use HuangWand, "
             "InverseWishart or Diagonal, or sampler='nuts'."
         )
     return covariance_update(prior, d)

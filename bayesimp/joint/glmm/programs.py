@@ -1,7 +1,7 @@
 """Columns of factors as programs for the kernels (kernels/factors/columns.py), and how they depend on each variable.
 
 A column is independent of a variable, linear in it, or neither; what a missing cell's conditional distribution looks like
-follows from that. Functions whose argument could leave their domain are refused here, before anything is sampled.
+follows from that. Functions whose argument could leave their domain are refused before anything is sampled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LOGARITHMS = ("log", "log2", "log10")
 
 @dataclass
 class Compiler:
-    """Programs of the columns asked for so far.
+    """Compiles columns to programs; keeps those requested so far.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Compiler:
     variables
         Base columns that programs read, in the order in which kernels keep them.
     means
-        Programs of what is averaged over clusters, and whether it is a sum.
+        Programs of terms averaged over clusters, and whether each is a sum.
     """
 
     data: IncompleteData
@@ -57,7 +57,7 @@ class Compiler:
         return (mean,) if column.base == INTERCEPT else (*tokens, mean, _operator("*"))
 
     def register(self, name: str) -> int:
-        """Place of a base column among the variables."""
+        """Position of a base column among the variables."""
         if name not in self.variables:
             self.variables.append(name)
         return self.variables.index(name)
@@ -120,7 +120,7 @@ class Compiler:
                 )
 
     def _check_operator(self, node: Op, text: str) -> None:
-        """Quotients and powers of something incomplete that may be 0 or negative."""
+        """Refuse quotients and powers of incomplete terms that may be 0 or negative."""
         if node.symbol == "/" and self._moves(node.right) and not self._above(node.right, 0.0):
             raise self._outside(node, text, "may be divided by 0")
         if node.symbol != "**":
@@ -152,7 +152,7 @@ class Compiler:
         return any(self.base.roots(name) for name in _names(node))
 
     def _above(self, node: Node, bound: float, or_equal: bool = False) -> bool:
-        """Whether every value that can be imputed is above a bound, or equal to it where that is enough."""
+        """Whether every value that can be imputed is above a bound, or equal to it if `or_equal`."""
         least = self._least(node)
         if least is None:
             return False
@@ -160,7 +160,7 @@ class Compiler:
         return value > bound or (value == bound and (open or or_equal))
 
     def _least(self, node: Node) -> tuple[float, bool] | None:
-        """A number below which no value lies, and whether none is equal to it; None: no such number is known."""
+        """A lower bound of all values, and whether none equals it; None: no bound is known."""
         match node:
             case Number(value):
                 return float(value), False
@@ -207,7 +207,7 @@ class Compiler:
         )
 
     def programs(self, columns: Sequence[tuple[Token, ...]]) -> Programs:
-        """Programs one behind the other."""
+        """Programs concatenated."""
         tokens = [token for column in columns for token in column]
         start = np.concatenate([[0], np.cumsum([len(column) for column in columns])])
         return Programs(
@@ -223,7 +223,7 @@ class Compiler:
 
 
 def degree(tokens: Sequence[Token], variable: int, of_mean: Callable[[int], int]) -> int:
-    """0 where a column does not depend on a variable, 1 where it is linear in it, else `NONLINEAR`.
+    """0 if a column does not depend on a variable, 1 if it is linear in it, otherwise `NONLINEAR`.
 
     of_mean: degree of a mean over the cluster.
     """
@@ -257,7 +257,7 @@ def _combined(code: int, a: int, b: int) -> int:
 def _least_of_two(
     symbol: str, a: tuple[float, bool] | None, b: tuple[float, bool] | None, right: Node
 ) -> tuple[float, bool] | None:
-    """The least of a result (see `Compiler._least`) from those of both sides."""
+    """The lower bound of a result (see `Compiler._least`) from those of both operands."""
     zero = (0.0, False)
     if symbol == "**":
         if a is not None and a > zero:

@@ -1,4 +1,4 @@
-"""What a user asked of a joint GLMM: formulas, their order and links, as given."""
+"""The user's specification of a joint GLMM: formulas, their order and links, as given."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ["Request", "read_request"]
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asked for.
+    """The user's specification.
 
     Attributes
     ----------
     analyses
         Formulas of analyses, each with one response.
     factors
-        Response -> formula, in the place of the default one.
+        Response -> formula that replaces the default one.
     order
         Responses in the order of their factors; None: chosen.
     links
-        Response -> link, where it is not the default of its family.
+        Response -> link, if it is not the default of the family.
     """
 
     analyses: tuple[str, ...]
@@ -39,18 +39,18 @@ def read_request(
     order: Sequence[str] | None,
     links: Mapping[str, str] | None,
 ) -> Request:
-    """The request, once its parts are of the right type; cluster: for the example in the message.
+    """The request, with the types of its parts checked; cluster: for the example in the message.
 
     Raises
     ------
     SpecificationError
-        A part is of another type.
+        A part has the wrong type.
     """
     listed = isinstance(analysis, Iterable) and not isinstance(analysis, str)
     analyses: tuple = tuple(analysis) if listed else (analysis,)
     if not analyses or not all(isinstance(text, str) for text in analyses):
         raise SpecificationError(
-            f"The analysis is a formula, such as 'y ~ x + (1 | {cluster})', or several; got {analysis!r}."
+            f"The analysis must be a formula, such as 'y ~ x + (1 | {cluster})', or several; got {analysis!r}."
         )
     for name, given in (("factors", factors), ("links", links)):
         if given is not None and not _is_text_by_name(given):
@@ -59,7 +59,7 @@ def read_request(
                 f"{name} is a dict of text by response, such as {example}; got {given!r}."
             )
     if isinstance(order, str):
-        raise SpecificationError(f"order is a list of responses, got {order!r}.")
+        raise SpecificationError(f"order must be a list of responses, got {order!r}.")
     return Request(analyses, dict(factors or {}), None if order is None else tuple(order), dict(links or {}))
 
 

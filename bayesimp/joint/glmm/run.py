@@ -1,4 +1,4 @@
-"""A run of the joint GLMM that can go on: from its chains to `Imputations`."""
+"""A run of the joint GLMM that can be continued: from its chains to `Imputations`."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 
 __all__ = ["GLMMRun"]
 
-FEW_ACCEPTED = 0.1  # of Metropolis steps, below which parameters hardly move
+FEW_ACCEPTED = 0.1  # of Metropolis steps; with fewer, parameters hardly move
 
 
 @dataclass
 class GLMMRun(StridedRun):
-    """Chains at their present state and the draws so far, on the working scale."""
+    """The current states of the chains and the draws so far, on the working scale."""
 
     model: JointGLMM
     chains: list[ChainState] = field(default_factory=list)
     kept: JointHistory | None = None
     effects: bool = False
-    sample_stats: dict[str, NDArray] | None = None  # of NUTS
+    sample_stats: dict[str, NDArray] | None = None  # NUTS only
 
     @property
     def task(self) -> FactorTask:
-        """One sweep after the other, as executors run them."""
+        """The task of running sweeps, for executors."""
         model = self.model
         return FactorTask(model.table, model.priors, model.separate, self.thin, self.stride, self.effects)
 
@@ -70,14 +70,14 @@ class GLMMRun(StridedRun):
         return out
 
     def _known(self, f: int) -> NDArray:
-        """(n,) responses of factor f as a table has them (positions of levels), where the data say them."""
+        """(n,) responses of factor f as a table has them (positions of levels), where the data determine them."""
         table = self.model.table
         y = np.empty(len(table.row))
         y[table.row] = self.in_units(f, table.Y[:, f])
         return y
 
     def in_units(self, f: int, y: NDArray) -> NDArray:
-        """Responses in the units of the data; positions of levels stay."""
+        """Responses in the units of the data; positions of levels are unchanged."""
         table = self.model.table
         if table.factors[f].family.is_coded:
             return y
@@ -105,7 +105,7 @@ class GLMMRun(StridedRun):
         }  # fmt: skip
 
     def _chain_events(self) -> list[Event]:
-        """Acceptance of Metropolis steps, and cells that could not be drawn."""
+        """Events about the acceptance of Metropolis steps and about cells that could not be drawn."""
         tallies = sum((chain.tallies for chain in self.chains), np.zeros_like(self.chains[0].tallies))
         out = []
         for factor, counts in zip(self.model.factors, tallies, strict=True):
@@ -121,15 +121,15 @@ class GLMMRun(StridedRun):
             slow = [kind for kind in kinds if tally[kind][1] < FEW_ACCEPTED * tally[kind][0]]
             if slow:
                 text = (
-                    f"fewer than {FEW_ACCEPTED:.0%} of the steps of {' and '.join(slow)} were accepted, so that they "
-                    "hardly moved: see summary(). Join levels, leave out predictors, or take many more draws"
+                    f"fewer than {FEW_ACCEPTED:.0%} of the steps of {' and '.join(slow)} were accepted, so they "
+                    "hardly moved: see summary(). Merge levels, leave out predictors, or take many more draws"
                 )
                 out.append(Event("slow mixing", factor.response, text, 1))
         failed = sum(chain.failed for chain in self.chains)
         if failed:
             text = (
-                "draws of missing cells whose conditional distribution had no finite value: the cells kept the values "
-                "they had"
+                "draws of missing cells whose conditional distribution had no finite value: the cells kept their "
+                "current values"
             )
             out.append(Event("cells kept", ", ".join(f.response for f in self.model.factors), text, failed))
         return out
@@ -143,18 +143,18 @@ class GLMMRun(StridedRun):
     def transform(
         self, new: NewRows, m: int, seed: int
     ) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
-        """The missing values of new rows, by a Gibbs sampler at given parameters (joint/glmm/new_rows.py)."""
+        """The missing values of new rows, by a Gibbs sampler at fixed parameters (joint/glmm/new_rows.py)."""
         from bayesimp.joint.glmm.new_rows import complete_new_rows
 
         return complete_new_rows(self, new, m, seed)
 
     def state(self) -> xr.Dataset:
-        """Where the chains are, and the draws kept (joint/glmm/storage.py)."""
+        """The states of the chains and the kept draws (joint/glmm/storage.py)."""
         return glmm_state(self)
 
     @classmethod
     def restore(cls, model: JointGLMM, tree: xr.DataTree, state: xr.Dataset) -> Self:
-        """The run of a file, chains and draws."""
+        """The run restored from a file, with chains and draws."""
         history, chains = history_and_chains(model, state)
         stats = tree["sample_stats"].data_vars.items() if "sample_stats" in tree.children else ()
         if tree.attrs["sampler"] == "nuts":

@@ -5,7 +5,7 @@
     missing cells of y_k | everything else                                     kernels/factors/cells.py
     effects and missing cells of clusters without observed values, together    kernels/factors/together.py
 
-and then Psi given all effects. Missing cells of leaves are drawn where a draw is kept.
+and then Psi given all effects. Missing cells of leaves are drawn only when a draw is kept.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ Array = NDArray[np.float64]
 TARGET, GAIN = (
     0.3,
     0.2,
-)  # acceptance of the move of effects and cells together, and how fast its step is tuned
+)  # target acceptance of the joint move of effects and cells, and how fast its step is tuned
 
 
 class Sampler:
-    """A chain with what follows from its state: columns, coefficients of the table's columns, cutpoints."""
+    """A chain with quantities derived from its state: columns, coefficients of the table's columns, cutpoints."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Sampler:
             chain.V, chain.Y, M, X, np.zeros(a.coefficient[-1]), np.zeros((table.clusters, a.effect[-1])),
             np.ones(K), np.zeros((K, most)),
         )  # fmt: skip
-        self.still: dict[int, tuple[Array, Array]] = {}  # columns in which nothing is imputed, by factor
+        self.still: dict[int, tuple[Array, Array]] = {}  # columns without imputed values, by factor
         self.moving = (
             table.cells.active.any(axis=0) if len(table.cells.active) else np.zeros(a.column[-1], bool)
         )
@@ -74,14 +74,14 @@ class Sampler:
             self._refresh(k)
 
     def sweep(self, tune: bool = False) -> None:
-        """One update of everything; `tune`: in warm-up, where steps are tuned."""
+        """One update of everything; `tune`: whether steps are tuned, as in warm-up."""
         self._factors(tune)
         for b in range(len(self.chain.Psi)):
             if not self.update_covariance(b):
                 raise SamplingError(f"{self.label}: {FAILURES[1]}.")
 
     def _factors(self, tune: bool) -> None:
-        """Everything but Psi, factor by factor."""
+        """Update everything but Psi, factor by factor."""
         for k in range(len(self.table.factors)):
             failed = self.update_parameters(k)
             if failed:
@@ -91,14 +91,14 @@ class Sampler:
             self.update_cells(k, tune)
 
     def update_parameters(self, k: int) -> int:
-        """Coefficients, effects and dispersion of factor k; 0, or a key of `FAILURES`."""
+        """Update coefficients, effects and dispersion of factor k; returns 0 or a key of `FAILURES`."""
         failed = self._normal(k) if self.table.factors[k].code == NORMAL else self._generalised(k)
         if not failed:
             self._refresh(k)
         return failed
 
     def update_cells(self, k: int, tune: bool = False) -> None:
-        """Missing cells of factor k that other factors wait for."""
+        """Update missing cells of factor k on which other factors depend."""
         table, chain = self.table, self.chain
         if table.cells.start[k] == table.cells.start[k + 1]:
             return
@@ -112,14 +112,14 @@ class Sampler:
             self._together(k, tune)
 
     def update_covariance(self, b: int) -> bool:
-        """Block b of Psi given all its effects; whether all was positive definite."""
+        """Update block b of Psi given all its effects; returns whether all was positive definite."""
         prior, Psi, B = self.priors.updates[b], self.chain.Psi[b], self.chain.B[b]
         if prior.kind == FIXED or not len(Psi):
             return True
         return bool(draw_covariance(self.chain.rng, prior, np.int64(0), np.int64(len(Psi)), B, Psi))
 
     def _together(self, k: int, tune: bool) -> None:
-        """Effects and cells of factor k in clusters where it is never observed."""
+        """Update effects and cells of factor k together in clusters in which it is never observed."""
         table, chain, factor = self.table, self.chain, self.table.factors[k]
         block, at = self.priors.place[k]
         B, stop = chain.B[block], at + factor.effects
@@ -140,7 +140,7 @@ class Sampler:
             chain.moved[k] += len(table.bare[k]), accepted
 
     def _accept_together(self, k: int, i: int, moved: Array) -> bool:
-        """Whether the effects of factor k in cluster i become `moved`, and its responses those that go with them."""
+        """Whether the effects of factor k in cluster i move to `moved`, and its responses to the corresponding values."""
         table, chain, factor, a = self.table, self.chain, self.table.factors[k], self.table.arrays
         rows = np.arange(a.first[i], a.first[i + 1])
         block, at = self.priors.place[k]
@@ -162,7 +162,7 @@ class Sampler:
         ratio = later_factors(number, cluster, *fixed) - now
         if not np.log(chain.rng.random()) < ratio:
             chain.Y[rows, k] = y
-            later_factors(number, cluster, *fixed)  # V and means go back
+            later_factors(number, cluster, *fixed)  # restores V and means
             return False
         chain.B[block][i, own] = moved
         first = a.effect[k]
@@ -173,7 +173,7 @@ class Sampler:
         return True
 
     def completed(self) -> list[Array]:
-        """By factor: the missing responses, as models see them; those of leaves are drawn here."""
+        """By factor: the imputed responses as models see them; those of leaves are drawn here."""
         out = []
         for k, (rows, free) in enumerate(zip(self.table.missing, self.table.free, strict=True)):
             drawn = self.leaf(k) if self.table.leaf[k] and len(free) else np.zeros(0)
@@ -181,7 +181,7 @@ class Sampler:
         return out
 
     def _design(self, k: int, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-        """Working columns X_w (n, p), Z_w (n, q) of the rows of factor k; made once where nothing imputed is in them."""
+        """Working columns X_w (n, p), Z_w (n, q) of the rows of factor k; made once if they contain no imputed values."""
         if k in self.still:
             return self.still[k]
         fixed, random = self.table.columns_of(k)
@@ -231,9 +231,9 @@ class Sampler:
         ))  # fmt: skip
 
     def _refresh(self, k: int) -> None:
-        """Coefficients and effects of the table's columns, dispersion and cutpoints of factor k.
+        """Update coefficients and effects of the table's columns, dispersion and cutpoints of factor k.
 
-        A move of the scales of one factor's effects changes no other factor's.
+        Moving the scales of one factor's effects does not change those of other factors.
         """
         chain, a, scale = self.chain, self.table.arrays, self.table.scales[k]
         factor = self.table.factors[k]
@@ -254,10 +254,10 @@ class Sampler:
                 self.state.cuts[k, 0] = chain.aux[k][1]
 
     def leaf(self, k: int) -> Array:
-        """Draws of the missing cells, except censored ones, of a variable that is in no other factor.
+        """Draws of the missing cells, except censored ones, of a variable that appears in no other factor.
 
-        A log mean can be out of range where the effects of a cluster have heavy tails (kernels/families/scalar.py); then
-        the cell keeps the value of the draw before, or an observed one at first, and is counted.
+        A log mean can be out of range if the effects of a cluster have heavy tails (kernels/families/scalar.py); then
+        the cell keeps its value from the previous draw (an observed one at first) and is counted.
         """
         table, chain, rows = self.table, self.chain, self.table.free[k]
         factor, a = table.factors[k], table.arrays

@@ -1,7 +1,7 @@
-"""Between the scale on which a joint GLMM is sampled and that of the data.
+"""Conversion between the scale on which a joint GLMM is sampled and that of the data.
 
-Factor k has working columns X_w = X T_k, each of mean 0 and standard deviation 1 given what it contains
-(scale/margins.py), and a working response y_w = (y - c) / s of a normal variable; then
+Factor k has working columns X_w = X T_k, each with mean 0 and standard deviation 1 given the terms it contains
+(scale/margins.py), and for a normal variable the working response y_w = (y - c) / s; then
 
     beta = T_k beta_w s_k,  + c_k in the intercept,      b_k = C_k diag(1 / a) b_kw s_k
 
@@ -28,20 +28,20 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FactorScale(CoefficientScale):
-    """Of one factor.
+    """The scale of one factor.
 
     Attributes
     ----------
     s, c
-        (r,) unit and origin of a normal response; of other families, 1 and a constant in the linear predictor.
+        (r,) unit and origin of a normal response; for other families, 1 and a constant in the linear predictor.
     T
-        (p, p) working coefficients to those of the columns of the table.
+        (p, p), from working coefficients to those of the table's columns.
     C
-        (q, q) effects of centred columns of Z to those of the table's columns.
+        (q, q), from effects of centred columns of Z to those of the table's columns.
     a
         (q,) standard deviations of the centred columns of Z.
     intercept
-        Its place among the fixed columns, or -1.
+        Position of the intercept among the fixed columns, or -1.
     """
 
     s: Array
@@ -53,13 +53,13 @@ class FactorScale(CoefficientScale):
 
     @property
     def random(self) -> Array:
-        """(q, q) working effects to those of the table's columns, in units of the working response."""
+        """(q, q), from working effects to those of the table's columns, in units of the working response."""
         return self.C / self.a
 
 
 @dataclass(frozen=True)
 class JointScale(EffectScale):
-    """Of the effects of all factors: units e (d,), and C (d, d)."""
+    """The scale of the effects of all factors: units e (d,) and C (d, d)."""
 
     effects: Array
     C: Array
@@ -73,11 +73,11 @@ def factor_scale(
     Parameters
     ----------
     X, Z
-        (n, p), (n, q) columns in rows that are representative; no NaN.
+        (n, p), (n, q) columns in representative rows; no NaN.
     fixed, random
-        Their names as a formula spells them.
+        Their names as spelled in a formula.
     s, c
-        (r,) of the response.
+        (r,) unit and origin of the response.
     """
     X_c, T = centred_columns(X, fixed)
     T = T / _spread(X_c)
@@ -101,7 +101,7 @@ def joint_scale(scales: Sequence[FactorScale]) -> JointScale:
 
 
 def _spread(X: Array) -> Array:
-    """Standard deviation of each column; its size where it is constant."""
+    """Standard deviation of each column; its magnitude if it is constant."""
     sd = X.std(axis=0)
     size = np.sqrt((X**2).mean(axis=0)) if len(X) else np.ones(X.shape[1])
     constant = sd <= 1e-10 * np.maximum(size, 1e-300)

@@ -1,4 +1,4 @@
-"""State of a run of the joint GLMM as a dataset, and back, so that it goes on from a file exactly."""
+"""The state of a run of the joint GLMM as a dataset, from which it can be continued exactly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ARRAYS = "V", "Y", "sd", "tallies", "step", "moved"
 
 
 def glmm_state(run: GLMMRun) -> xr.Dataset:
-    """Completed variables, parameters and generators of all chains, and the draws kept."""
+    """Completed variables, parameters and generators of all chains, and the kept draws."""
     h, chains = run.history, run.chains
     arrays = {f"now_{name}": np.stack([getattr(chain, name) for chain in chains]) for name in ARRAYS}
     for name in LISTS:
@@ -43,7 +43,7 @@ def glmm_state(run: GLMMRun) -> xr.Dataset:
 
 
 def history_and_chains(model: JointGLMM, state: xr.Dataset) -> tuple[JointHistory, list[ChainState]]:
-    """The draws kept, and where the chains are."""
+    """The kept draws, and the states of the chains."""
     a = {str(name): variable.values for name, variable in state.data_vars.items()}
 
     def parts(kind: str, name: str) -> list[np.ndarray]:

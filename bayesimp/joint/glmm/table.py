@@ -1,8 +1,8 @@
-"""The table as the sampler of a joint GLMM reads it: rows in an order of their own, columns as programs, missing cells.
+"""The table as the sampler of a joint GLMM reads it: rows in canonical order, columns as programs, missing cells.
 
 Clusters and rows are put in an order that depends on values alone, so that a seed gives the same imputations however
-the table is arranged. A variable that is in no other factor (a leaf) is imputed only where tables are completed: its own
-factor then uses the rows in which it is observed, and nothing waits for its imputed values.
+the table is arranged. A variable that appears in no other factor (a leaf) is imputed only when tables are completed: its
+own factor then uses the rows in which it is observed, and nothing depends on its imputed values.
 """
 
 from __future__ import annotations
@@ -34,34 +34,34 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FactorTable:
-    """All that is shared between chains.
+    """Everything that chains share.
 
     Attributes
     ----------
     factors
-        In order.
+        The factors in order.
     row, order
-        (n,) place in the table of each row; (m,) cluster of the table at each place.
+        (n,) position of each row in the table; (m,) cluster of the table at each position.
     arrays, cells, programs, means, divisor
-        For kernels/factors/cells.py.
+        Arguments of kernels/factors/cells.py.
     V, Y
         (n, v), (n, K) variables and responses with NaN where they are to be imputed.
     rows, starts
         By factor: the rows in which it is used, and where those of each cluster begin (m + 1,).
     leaf
-        (K,) whether the variable is in no other factor.
+        (K,) whether the variable appears in no other factor.
     missing
         By factor: the rows in which its response is to be imputed; for a cluster-level variable all rows of the cluster.
     free
-        By factor: those of them that are not censored.
+        By factor: the missing rows that are not censored.
     limits
         By factor: (n,) lower and upper limits of censored values in units of the data, infinite where there is none.
     bare
-        By factor: clusters in which its response is never observed, and effects and values can move together.
+        By factor: clusters in which its response is never observed, so that effects and values can move together.
     observed
         By factor: sorted observed values, from which chains start.
     scales, joint
-        Between working scale and data.
+        Conversions between the working scale and the data.
     variables
         (v,) names of the columns of V.
     """
@@ -108,11 +108,11 @@ def factor_table(
     analyses_only: bool = False,
     known: FactorTable | None = None,
 ) -> FactorTable:
-    """Put a table into the form in which the sampler reads it.
+    """Convert a table to the form that the sampler reads.
 
     analyses_only: a missing cell is drawn given its own factor and the analyses only, as in chained equations, where the
     models of other covariates are conditional on it without being factors of its distribution.
-    known: the table that the parameters are from, whose scale is used; None: this one.
+    known: the table from which the parameters come, whose scale is used; None: this one.
     """
     compiler = Compiler(data, base)
     columns = [
@@ -190,13 +190,13 @@ def _rows(
 
 
 def _shown(data: IncompleteData, name: str) -> Array:
-    """(n,) what is known of a response: its value, or its limit."""
+    """(n,) what is known about a response: its value or its limit."""
     y, (lower, upper) = data.numeric(name), data.limits(name)
     return np.where(np.isfinite(upper), upper, np.where(np.isfinite(lower), lower, y))
 
 
 def _spread_over_clusters(v: Array, cluster: NDArray[np.int64]) -> None:
-    """A cluster-level variable that is observed in some rows of a cluster is known in all of them."""
+    """Copy a cluster-level variable observed in some rows of a cluster to all rows of the cluster."""
     there = ~np.isnan(v)
     known = np.full(cluster[-1] + 1, np.nan)
     known[cluster[there]] = v[there]
@@ -210,7 +210,7 @@ def _responses(
     places: Sequence[int],
     known: FactorTable | None,
 ) -> tuple[Array, Array, Array]:
-    """Responses as their models see them (n, K), and origin and unit of numbers (K,), those of `known` if given."""
+    """Responses as their models see them (n, K), and origin and unit of numbers (K,), taken from `known` if given."""
     Y, center, unit = np.empty((len(V), len(factors))), np.zeros(len(factors)), np.ones(len(factors))
     for k, factor in enumerate(factors):
         v = V[:, places[k]]
@@ -220,7 +220,7 @@ def _responses(
             at = np.searchsorted(values[by_value], v)
             Y[:, k] = np.where(np.isnan(v), np.nan, by_value[np.minimum(at, len(values) - 1)])
             continue
-        # without an intercept, which absorbs it, an origin or a log mean would be another model
+        # without an intercept to absorb it, an origin or a log mean would change the model
         absorbed = any(column.base == INTERCEPT and column.over is None for column in factor.fixed)
         if known is not None:
             center[k], unit[k] = known.arrays.center[k], known.arrays.unit[k]

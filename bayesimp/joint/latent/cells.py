@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 
 def values_of(variable: LatentVariable, y: Array) -> Array:
-    """(n, w) numbers, positions of levels, and for utilities whether it is their level; they order rows."""
+    """(n, w) numbers, positions of levels, and for utilities indicators of their level; used to order rows."""
     if variable.kind != UTILITY:
         return y[:, None]
     levels = range(1, len(variable.levels))
@@ -24,7 +24,7 @@ def values_of(variable: LatentVariable, y: Array) -> Array:
 
 
 def latent_columns(variables: Sequence[LatentVariable], before: int = 0) -> LatentColumns:
-    """Columns of these variables, after `before` others, which are numbers."""
+    """Columns of these variables, after `before` other columns, which are numbers."""
     each = [variable for variable in variables for _ in variable.labels]
     others = np.arange(before)
     cut = np.concatenate([np.zeros(before), np.cumsum([0, *(variable.cutpoints for variable in each)])])
@@ -44,15 +44,15 @@ def missing_cells(
     Parameters
     ----------
     row
-        (n,) place in the table of each of the sampler's rows.
+        (n,) position in the table of each of the sampler's rows.
     fixed, s
         (n, w) what was subtracted from numbers, and (w,) their units.
     incomplete
-        Variables with the rows of the table that lack them.
+        Incomplete variables, with the rows of the table in which they are missing.
     shifts
-        Variable -> (n, its columns) what is added to its latent values in the rows of the table.
+        Variable -> (n, its columns) numbers added to its latent values in the rows of the table.
     before
-        Columns before those of the variables.
+        Number of columns before those of the variables.
     """
     place = np.full((len(row), len(incomplete)), -1, dtype=np.int64)
     at = np.empty(len(row), dtype=np.int64)

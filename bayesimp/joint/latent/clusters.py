@@ -1,10 +1,10 @@
-"""Cluster-level variables in the joint model on latent normals: the level of clusters as the sampler reads it.
+"""Cluster-level variables in the joint model on latent normals: the cluster level as read by the sampler.
 
     v_i = gamma' g_i + e_i,    (vec(B_i), e_i) ~ N(0, Psi)
 
 g_i are the columns of X that are constant within every cluster. To the kernels clusters are rows whose columns are the
-r q effects, always there, and then the latent variables of the cluster-level variables. Scale as in joint/scale.py:
-numbers have standard deviation 1 between clusters, less their least-squares fit on g.
+r q effects, always present, followed by the latent variables of the cluster-level variables. Scaling is as in
+joint/scale.py: numbers minus their least-squares fit on g have standard deviation 1 between clusters.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ class ClusterTable:
     variables
         Cluster-level variables, in the order of the formula.
     G, fixed, terms
-        (m, p_2) the columns of X that are constant within clusters, by cluster of the table; their names, and as the
-        formula spells them.
+        (m, p_2) the columns of X that are constant within clusters, by cluster of the table; their names, and their
+        spelling in the formula.
     level
-        As kernels read it, clusters in the sampler's order.
+        The clusters as read by kernels, in the sampler's order.
     V
-        (m, w) observed numbers, and zeros.
+        (m, w) observed numbers, zeros elsewhere.
     scale
-        Of the cluster-level variables: T (p_2, p_2), offset (p_2, s), s (s,).
+        Scale of the cluster-level variables: T (p_2, p_2), offset (p_2, s), s (s,).
     incomplete
-        Variables with clusters that lack them, each with these clusters of the table.
+        Incomplete variables, each with the clusters of the table in which it is missing.
     """
 
     variables: tuple[LatentVariable, ...]
@@ -85,12 +85,12 @@ class ClusterTable:
 
     @property
     def counted(self) -> int:
-        """The number of values that are imputed, one for each cluster."""
+        """The number of values to impute, one per cluster."""
         return sum(len(clusters) for _, clusters in self.incomplete)
 
 
 def cluster_values(data: IncompleteData, name: str) -> Array:
-    """(m,) the value of each cluster, NaN where no row has it."""
+    """(m,) the value of each cluster, NaN if no row has one."""
     y = data.numeric(name)
     seen = np.flatnonzero(~np.isnan(y))
     out = np.full(len(data.clusters), np.nan)
@@ -102,7 +102,7 @@ def cluster_table(
     data: IncompleteData, design: DesignMatrices, variables: tuple[LatentVariable, ...], effects: int,
     order: NDArray[np.int64], shift: Shift, *, flat: bool,
 ) -> ClusterTable:  # fmt: skip
-    """The level of clusters; effects: r q; order (m,): cluster of the table at each place of the sampler's order.
+    """The cluster level; effects: r q; order (m,): cluster of the table at each position of the sampler's order.
 
     Raises
     ------
@@ -113,8 +113,8 @@ def cluster_table(
     constant = [k for k in range(design.X.shape[1]) if not varies_within(design.X[:, k], data.codes).any()]
     if variables and not constant:
         raise SpecificationError(
-            f"{variables[0].name!r} has one value in each cluster, and no column of the fixed part is constant within "
-            "clusters, not even an intercept, so that its mean cannot be described. Put 1 on the right side."
+            f"{variables[0].name!r} has a single value in each cluster, but no column of the fixed part is constant "
+            "within clusters, not even an intercept, so its mean cannot be modelled. Add 1 to the right side."
         )
     constant = constant if variables else []
     G = np.empty((m, len(constant)))
@@ -128,12 +128,12 @@ def cluster_table(
 
 
 def cluster_shift(shift: Shift, data: IncompleteData, name: str) -> Array:
-    """(m, w) what is added to the latent values of a variable of clusters, by cluster.
+    """(m, w) numbers added to the latent values of a cluster-level variable, by cluster.
 
     Raises
     ------
     SpecificationError
-        The shift goes by a column that varies within clusters.
+        The shift depends on a column that varies within clusters.
     """
     shift.check_constant(name, data)
     of_rows = shift.rows(name, data)
@@ -152,7 +152,7 @@ def of_new_clusters(
 ) -> ClusterTable:
     """Other clusters on the scale of those of a run: G (k, p_2), values and shifts by variable, (k,) and (k, w).
 
-    order: as of `cluster_table`.
+    order: as in `cluster_table`.
     """
     scale, k, none = known.scale, len(order), np.empty((len(order), 0))
     places = np.zeros(k, dtype=np.int64)

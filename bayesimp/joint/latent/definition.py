@@ -19,7 +19,7 @@ __all__ = ["latent_data", "pymc_model"]
 
 
 def latent_data(model: JointLatent) -> LatentData:
-    """The record, rows and clusters in the order of the table."""
+    """The record, with rows and clusters in the order of the table."""
     table, data, scale = model.table, model.data, model.table.working.scale
     Y = np.full(table.Y.shape, np.nan)
     for variable in table.variables:

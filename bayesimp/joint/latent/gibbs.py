@@ -23,12 +23,12 @@ from bayesimp.sampling.chains import chain_rng
 __all__ = ["LatentChain", "LatentDraws", "LatentPriors", "LatentTask", "starting_cutpoints"]
 
 Array = NDArray[np.float64]
-RATE = 1.0  # of the exponential prior of the increments between cutpoints, as of every ordinal variable
+RATE = 1.0  # of the exponential prior of increments between cutpoints, as for all ordinal variables
 
 
 @dataclass(frozen=True)
 class LatentPriors:
-    """Priors on the working scale, as the kernel reads them, and where chains start.
+    """Priors on the working scale, as read by the kernel, and starting values of chains.
 
     Q0 (r p, r p), t0 (r p,) of vec(beta); Q0_clusters (w p_2, w p_2), t0_clusters of vec(gamma), w = rq + s, zero for
     effects; Sigma and Psi free and restricted; Sigma_start (r, r), Psi_start (w, w): known values, nan where a chain
@@ -49,7 +49,7 @@ class LatentPriors:
 
     @property
     def for_kernel(self) -> SamplerPriors:
-        """The same as one argument of the kernel."""
+        """These priors as one argument of the kernel."""
         return SamplerPriors(
             self.free_Sigma, self.restricted_Sigma, self.free_Psi, self.restricted_Psi, self.Q0, self.t0,
             self.Q0_clusters, self.t0_clusters, RATE, self.spread,
@@ -58,7 +58,7 @@ class LatentPriors:
 
 @dataclass
 class LatentChain:
-    """Where a chain is, enough to continue it exactly: `LatentState`, on the working scale, and its generator."""
+    """The state of a chain, sufficient to continue it exactly: `LatentState`, on the working scale, and its generator."""
 
     Y: Array
     cutpoints: Array
@@ -75,7 +75,7 @@ class LatentChain:
 
     @property
     def state(self) -> LatentState:
-        """What the kernel changes in place."""
+        """The part that the kernel changes in place."""
         return LatentState(*(getattr(self, name) for name in LatentState._fields))
 
 
@@ -108,11 +108,11 @@ class LatentTask(StridedTask):
     Attributes
     ----------
     table, priors
-        As the sampler reads them.
+        The table and priors as read by the sampler.
     every
-        One of so many iterations is kept.
+        One in `every` iterations is kept.
     stride
-        One of so many kept draws has its cells kept.
+        Cells are kept for one in `stride` kept draws.
     residuals
         Whether the residual covariances of the clusters are kept.
     """
@@ -129,7 +129,7 @@ class LatentTask(StridedTask):
         return self.table.counted
 
     def start(self, seed: int, chain: int) -> LatentChain:
-        """Chain `chain` at its dispersed start: no effects, no correlations, scales at random."""
+        """Chain `chain` at its dispersed start: no effects, no correlations, random scales."""
         rng, st, priors = chain_rng(seed, chain), self.table.working.statistics, self.priors
         clusters = self.table.of_clusters
         r, w = st.r, clusters.V.shape[1]
@@ -167,16 +167,17 @@ class LatentTask(StridedTask):
     def advance(
         self, chain: LatentChain, number: int, into: LatentDraws | None, place: int, start: int, stop: int
     ) -> None:
-        """Iterations start .. stop - 1 of a chain, in place; into None: warm-up, of which nothing is kept.
+        """Run iterations start .. stop - 1 of a chain in place; without `into` (warm-up) nothing is kept.
 
         Raises
         ------
         SamplingError
-            The chain reached a state from which it cannot go on; the message says what failed.
+            The chain reached a state from which it cannot continue; the message says what failed.
         """
         every, slots = self.slots(chain, into, place, start, stop)
         table, m = self.table, self.table.moments
-        own = m._replace(XY=m.XY.copy(), YY=m.YY.copy(), ZY=m.ZY.copy())  # the latent part is the chain's
+        # the latent part belongs to the chain
+        own = m._replace(XY=m.XY.copy(), YY=m.YY.copy(), ZY=m.ZY.copy())
         code = latent_gibbs(
             chain.rng, stop - start, every, self.stride, False, own, table.level, table.group,
             table.of_clusters.level, self.priors.for_kernel, chain.state, Kept(*slots),
@@ -188,7 +189,7 @@ class LatentTask(StridedTask):
 def starting_cutpoints(
     variables: Sequence[LatentVariable], level: NDArray[np.int64], before: int
 ) -> NDArray[np.float64]:
-    """(c,) cutpoints of the observed shares, the first of each variable 0.
+    """(c,) cutpoints from the observed shares, the first of each variable 0.
 
     level (n, w): observed levels by column, -1 where there are none; before: columns before those of the variables.
     """

@@ -2,8 +2,9 @@
 
 Y*_i = X_i B + Z_i B_i + E_i,   rows of E_i ~ N(0, Sigma),   vec(B_i) ~ N(0, Psi)
 
-Normal variables are columns of Y* themselves; binary and ordinal ones cut a column into levels; the level of a nominal
-one is the largest of its utilities. Given the latent values of observed levels this is `JointNormal` with missing cells.
+Normal variables are columns of Y* themselves; for binary and ordinal variables a column is cut into levels; the level of
+a nominal variable is that of its largest utility. Given the latent values of observed levels this is `JointNormal` with
+missing cells.
 """
 
 from __future__ import annotations
@@ -62,21 +63,21 @@ class JointLatent(FormulaModel):
     Parameters
     ----------
     data
-        The incomplete table, whose families say which variable is what.
+        The incomplete table, whose families say how each variable is modelled.
     formula
-        As of `JointNormal`: ``"y1 + ill + grade ~ x + (1 | cluster)"``. Variables on the right-hand side must be
+        As for `JointNormal`: ``"y1 + ill + grade ~ x + (1 | cluster)"``. Variables on the right-hand side must be
         complete.
     priors
-        Records of `bayesimp.priors`, or the name of a preset. That of Sigma is taken given its fixed entries: residual
-        variances of latent variables are 1, and covariances of utilities of one variable 1/2. Where that of beta is
-        flat, the coefficients of latent variables have `priors.Weak()`. Increments between cutpoints are exponential
-        with mean 1. With variables of levels among those of clusters, that of Psi is taken given their entries in the
-        same way. Cluster-level variables have the prior of beta, on the columns that are constant within clusters.
+        Records of `bayesimp.priors`, or the name of a preset. The prior of Sigma is conditioned on its fixed entries:
+        residual variances of latent variables are 1, and covariances of utilities of the same variable 1/2. If that of
+        beta is flat, the coefficients of latent variables have `priors.Weak()`. Increments between cutpoints are
+        exponential with mean 1. If cluster-level variables have levels, the prior of Psi is conditioned on their entries
+        in the same way. Cluster-level variables have the prior of beta, on the columns that are constant within clusters.
     residual
         ``"common"``: one residual covariance Sigma; ``"cluster"``: one for each cluster, Sigma_i ~ inverse-Wishart about
-        Sigma (Yucel 2011), given that latent variables have the same covariance, that of Sigma, in every cluster.
+        Sigma (Yucel 2011), with the covariance of latent variables equal to that of Sigma in every cluster.
     shift
-        Numbers added to imputed values of normal variables and to imputed latent values of others (see
+        Numbers added to imputed values of normal variables and to imputed latent values of other variables (see
         `bayesimp.contract.Shift`); None: nothing.
 
     Raises
@@ -86,8 +87,8 @@ class JointLatent(FormulaModel):
 
     Notes
     -----
-    The first level of a nominal variable is its reference. A variable on the left side with one value in each cluster is
-    a variable of clusters: it varies with the effects of its cluster (Psi) and is imputed once for each cluster.
+    The first level of a nominal variable is its reference. A variable on the left side with a single value in each
+    cluster is a cluster-level variable: it covaries with the cluster effects (Psi) and is imputed once per cluster.
 
     Examples
     --------
@@ -144,7 +145,7 @@ class JointLatent(FormulaModel):
 
     @cached_property
     def parameter_priors(self) -> dict[str, Any]:
-        """Name in the posterior -> its prior on the scale of the data; of beta, that of normal variables."""
+        """Name in the posterior -> its prior on the scale of the data; for beta, the prior for normal variables."""
         p = self.resolved
         return {
             "beta": p.beta, "Sigma": given_entries(p.Sigma, self.entries),
@@ -169,7 +170,7 @@ class JointLatent(FormulaModel):
         return json.loads(attrs["specification"])
 
     def contents(self) -> dict[str, Contents]:
-        """The conditional models that the joint one implies."""
+        """The conditional models that the joint model implies."""
         numbers = {variable.name for variable in self.variables if variable.kind == NUMBER}
         of_clusters = [v.name for v in self.table.of_clusters.variables]
         own = self.residual == "cluster"
@@ -216,13 +217,13 @@ class JointLatent(FormulaModel):
 
         Returns
         -------
-        ``beta``, ``Sigma``, ``Psi`` and ``cutpoints_<y>`` are those of the posterior; cluster effects are free, missing
-        values are integrated out, and latent values are too where a row has only one.
+        The model. ``beta``, ``Sigma``, ``Psi`` and ``cutpoints_<y>`` are as in the posterior; cluster effects are free,
+        missing values are integrated out, and so is the latent value of a row that has only one.
 
         Raises
         ------
         SpecificationError
-            The model has cluster-level variables, or a residual covariance in each cluster.
+            The model has cluster-level variables, or a residual covariance for each cluster.
         """
         further = [v.name for v in self.table.of_clusters.variables]
         if further or self.residual == "cluster":
@@ -260,11 +261,11 @@ class JointLatent(FormulaModel):
             The same seed gives the same result, whatever `workers` and the order of the rows. None: drawn and recorded.
         chains, tune, draws, thin
             Number of independent chains; iterations discarded at their start; draws kept per chain, every `thin`-th, with
-            which nine in ten tables of a study end with 400 effective draws (benchmarks/LATENT_DRAWS.md).
+            which nine in ten tables of a study have 400 effective draws in the end (benchmarks/LATENT_DRAWS.md).
         sampler
-            "gibbs", or "auto", which is the same.
+            "gibbs" or "auto", which are the same.
         clusters
-            Keep the residual covariance of every cluster, ``Sigma_clusters``, in the posterior; with
+            Whether to keep the residual covariance of every cluster, ``Sigma_clusters``, in the posterior; with
             ``residual="cluster"``.
         workers, executor
             Number of chains run at a time, and where: "threads" (None), "processes", "serial", or an executor of
@@ -275,7 +276,7 @@ class JointLatent(FormulaModel):
         Raises
         ------
         SpecificationError
-            m, chains, ... are out of range, or another sampler is asked for.
+            m, chains, ... are out of range, or another sampler is requested.
         SamplingError
             The run was interrupted before the first imputation, or a chain failed.
 
@@ -289,8 +290,8 @@ class JointLatent(FormulaModel):
         read_executor(executor, workers)
         if clusters and self.residual == "common":
             raise SpecificationError(
-                "clusters=True keeps the residual covariance of every cluster, and all clusters of this model have the "
-                "same: JointLatent(..., residual='cluster') has one for each."
+                "clusters=True keeps the residual covariance of every cluster, but all clusters of this model have the "
+                "same: JointLatent(..., residual='cluster') has one per cluster."
             )
         run = LatentRun(self, seed, thin, spacing, 1, workers=workers, executor=executor, residuals=clusters)
         return run.impute(m, chains, tune, draws, progress)

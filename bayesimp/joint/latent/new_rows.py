@@ -1,9 +1,9 @@
 """Rows that a run of `JointLatent` has not seen, completed from its draws.
 
-At a draw of all parameters given the table of the run, the Gibbs sampler of kernels/latent/gibbs.py with parameters that
-stay as they are draws latent values, effects and, where each cluster has its own, residual covariances of the clusters of
+At a draw of all parameters given the table of the run, the Gibbs sampler of kernels/latent/gibbs.py, with the
+parameters fixed, draws latent values, effects and, if each cluster has its own, residual covariances of the clusters of
 the new rows, given the rows of the run and the new rows in them (docs/mathematics.md, sec. 13); then missing cells.
-Clusters are independent given the parameters, so that the others are not needed. Without latent values and with one
+Clusters are independent given the parameters, so other clusters are not needed. Without latent values and with one
 residual covariance a single sweep is an exact draw, as in joint/new_rows.py.
 """
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["SWEEPS", "complete_new_rows"]
 
 Array = NDArray[np.float64]
-SWEEPS = 100  # of the chain of each imputation where there are latent values or covariances of clusters
+SWEEPS = 100  # per imputation, if there are latent values or covariances of clusters
 
 
 def complete_new_rows(
@@ -51,7 +51,7 @@ def complete_new_rows(
     Raises
     ------
     SpecificationError, DataError
-        The new rows lack columns or covariates, or contradict a value that a cluster of the run's table has.
+        The new rows lack columns or covariates, or contradict the value of a cluster in the run's table.
     SamplingError
         A draw of the run is not positive definite.
     """
@@ -79,7 +79,7 @@ def complete_new_rows(
 
 
 def _values_of_clusters(model: JointLatent, new: NewRows) -> dict[str, Array]:
-    """Variable of clusters -> (k,) the value of each cluster of the new rows, from the run's table or from them."""
+    """Cluster-level variable -> (k,) its value in each cluster of the new rows, from the run's table or the new rows."""
     out = {}
     for variable in model.table.of_clusters.variables:
         own, known = cluster_values(new, variable.name), cluster_values(model.data, variable.name)
@@ -89,15 +89,16 @@ def _values_of_clusters(model: JointLatent, new: NewRows) -> dict[str, Array]:
         )
         if differ.any():
             raise DataError(
-                f"'{variable.name}' has one value in every cluster of the run's table, and with the new rows several "
-                f"in {int(differ.sum()):,} clusters ({listing(new.clusters[differ])}). Correct it, or make it missing."
+                f"'{variable.name}' has a single value in every cluster of the run's table, but with the new rows "
+                "several "
+                f"in {int(differ.sum()):,} clusters ({listing(new.clusters[differ])}). Correct it or set it to missing."
             )
         out[variable.name] = np.where(np.isnan(own), before, own)
     return out
 
 
 def _table(model: JointLatent, new: NewRows, values: dict[str, Array]) -> LatentTable:
-    """The rows of the run in the clusters of the new ones, then the new rows, on the scale of the run."""
+    """The rows of the run in the clusters of the new rows, then the new rows, on the scale of the run."""
     table, known, scale = model.table, new.training, model.table.working.scale
     number = np.full(len(known.clusters), -1)
     number[new.known[new.known >= 0]] = np.flatnonzero(new.known >= 0)
@@ -137,7 +138,7 @@ def _table(model: JointLatent, new: NewRows, values: dict[str, Array]) -> Latent
 
 
 def _numbers(data: IncompleteData, variable: LatentVariable) -> Array:
-    """(n, w) values of a variable that order rows."""
+    """(n, w) values of a variable, used to order rows."""
     return values_of(variable, data.numeric(variable.name))
 
 

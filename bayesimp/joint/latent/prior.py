@@ -1,7 +1,7 @@
-"""Priors of a joint model on latent normals, as its kernels read them.
+"""Priors of a joint model on latent normals, as read by its kernels.
 
-Sigma has fixed entries, where there are latent variables: its prior is the one that was declared, given these entries
-(kernels/latent/residual.py). Coefficients of latent variables have the weak prior of generalised models where that of
+With latent variables, Sigma has fixed entries: its prior is the declared prior conditioned on these entries
+(kernels/latent/residual.py). Coefficients of latent variables have the weak prior of generalised models if that of
 beta is flat, because levels that a covariate separates leave no other bound.
 """
 
@@ -28,31 +28,31 @@ from bayesimp.scale.margins import centred_columns
 __all__ = ["GivenEntries", "coefficient_prior", "given_entries", "residual_prior"]
 
 Array = NDArray[np.float64]
-STEPS = 5  # rounds between two draws from the prior
+STEPS = 5  # rounds of steps between two draws from the prior
 
 
 def residual_prior(
     prior: CovariancePrior, entries: Array, where: str = "Sigma", *, by_element: bool = False
 ) -> tuple[CovarianceUpdate, ResidualPrior]:
-    """The prior of Sigma without and with fixed entries; the one that is not meant is FIXED or KNOWN.
+    """The prior of Sigma without and with fixed entries; the one that does not apply is FIXED or KNOWN.
 
-    Psi has fixed entries where cluster-level variables are latent.
+    The same function serves Psi, which has fixed entries if cluster-level variables are latent.
 
     Parameters
     ----------
     prior
         Resolved, on the working scale.
     entries
-        (r, r) of `fixed_entries`.
+        (r, r), from `fixed_entries`.
     where
         Name of the matrix for messages.
     by_element
-        Whether the element-wise steps are meant even if nothing is fixed.
+        Whether to use element-wise steps even if nothing is fixed.
 
     Raises
     ------
     SpecificationError
-        A prior that these steps do not have, or a known Sigma with other entries.
+        These steps do not have the prior, or a known Sigma has other entries.
     """
     r = len(entries)
     nothing = CovarianceUpdate(FIXED, 0.0, np.zeros((r, r)), np.ones(r))
@@ -78,8 +78,8 @@ def residual_prior(
     elements = prior.elements(r)
     if elements is None:
         raise SpecificationError(
-            f"{type(prior).__name__} on {where}: JointLatent has steps for {_with_elements()}. A prior of your own needs "
-            "the method `elements` (bayesimp.priors.base); bi.JointNormal takes it without, if all variables are normal."
+            f"{type(prior).__name__} on {where}: JointLatent has steps for {_with_elements()}. Your own prior needs "
+            "the method `elements` (bayesimp.priors.base); bi.JointNormal does not need it, if all variables are normal."
         )
     return nothing, ResidualPrior(*elements, free_sd, free_correlation & prior.has_correlations)
 
@@ -87,7 +87,8 @@ def residual_prior(
 def _with_elements() -> str:
     """Names of the priors that have element-wise steps, and of those that need none, for a message."""
     base, kinds = CovariancePrior, [REGISTRY[name] for name in names_of(CovariancePrior)]
-    has = [k for k in kinds if k.elements is not base.elements or k.known_value is not base.known_value]  # type: ignore[attr-defined]
+    # type: ignore[attr-defined]
+    has = [k for k in kinds if k.elements is not base.elements or k.known_value is not base.known_value]
     *names, last = [k.__name__ for k in has]
     return f"{', '.join(names)} and {last}"
 
@@ -124,7 +125,7 @@ def coefficient_prior(
 
 
 def _standardised(scale: Scale, X: Array, terms: Sequence[str]) -> tuple[Array, int]:
-    """G (p, p): gamma = G beta_w of standardised columns less their margins, beta = C diag(1/a) gamma; the intercept."""
+    """G (p, p): gamma = G beta_w of standardised columns minus their margins, beta = C diag(1/a) gamma; the intercept."""
     X_c, C = centred_columns(X, terms)
     a, size = X_c.std(axis=0), np.sqrt((X_c**2).mean(axis=0))
     a = np.where(a > 1e-10 * np.maximum(size, 1e-300), a, np.where(size > 0, size, 1.0))
@@ -133,7 +134,7 @@ def _standardised(scale: Scale, X: Array, terms: Sequence[str]) -> tuple[Array, 
 
 
 def given_entries(prior: CovariancePrior, entries: Array) -> CovariancePrior:
-    """The prior given fixed entries (nan where there are none), which belong to no centred column."""
+    """The prior given fixed entries (nan elsewhere), none of which belongs to a centred column."""
     if np.isnan(entries).all():
         return prior
     return prior.at_centre(lambda stated: GivenEntries(stated, entries))
@@ -146,7 +147,7 @@ class GivenEntries(CovariancePrior, registered=False):
     Attributes
     ----------
     of
-        The prior that was declared, resolved.
+        The declared prior, resolved.
     entries
         (r, r) with nan where Sigma is free, in the units of `of`.
     """
@@ -155,21 +156,21 @@ class GivenEntries(CovariancePrior, registered=False):
     entries: Array
 
     def resolve(self, sds: Array, where: str) -> GivenEntries:
-        """The same: every number is explicit."""
+        """The prior itself, in which every number is explicit."""
         return self
 
     def rescale(self, d: Array) -> GivenEntries:
-        """The same in other units of the free variables; d (r,) is 1 where a variance is fixed."""
+        """The prior in other units of the free variables; d (r,) is 1 where a variance is fixed."""
         return GivenEntries(self.of.rescale(d), self.entries)
 
     def describe(self, names: Sequence[str]) -> str:
-        """The prior in words, and what is fixed."""
+        """The prior and the fixed entries in words."""
         ones = [name for name, v in zip(names, np.diagonal(self.entries), strict=True) if not np.isnan(v)]
         halves = " and 1/2 between utilities of one variable" if (self.entries == 0.5).any() else ""
         return f"{self.of.describe(names)}; given variances of 1 ({', '.join(ones)}){halves}"
 
     def draw(self, rng: np.random.Generator, d: int, size: int) -> Array:
-        """(size, d, d) draws, each some rounds of the sampler's own steps after the one before."""
+        """(size, d, d) draws, separated by some rounds of the sampler's own steps."""
         _, prior = residual_prior(self.of, self.entries)
         Sigma = np.where(np.isnan(self.entries), np.eye(d), self.entries)
         out = np.empty((STEPS * (size + 100), d, d))
@@ -177,7 +178,7 @@ class GivenEntries(CovariancePrior, registered=False):
         return out[STEPS * 100 + STEPS - 1 :: STEPS]
 
     def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
-        """The free entries and their density in the PyMC model that is open (models/joint_latent.py)."""
+        """The free entries and their density in the open PyMC model (models/joint_latent.py)."""
         from bayesimp.models.joint_latent import restricted_covariance
 
         return restricted_covariance(name, self.of, self.entries, dims)

@@ -1,4 +1,4 @@
-"""A run of the joint model on latent normals that can go on: from its chains to `Imputations`."""
+"""A run of the joint model on latent normals that can be continued: from its chains to `Imputations`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["LatentRun"]
 
-NOT_KEPT = "its runs do not keep the effects of clusters, from which it is made"
+NOT_KEPT = "its runs do not keep the cluster effects, from which it is computed"
 NOT_COMPUTED = {
-    "log_likelihood": "it needs probabilities of several levels together, which are integrals over latent normals",
-    "log_prior": "it is read beside a log likelihood, which is not computed",
+    "log_likelihood": "it needs joint probabilities of several levels, which are integrals over latent normals",
+    "log_prior": "it is used together with a log likelihood, which is not computed",
     "posterior_predictive": NOT_KEPT,
     "cluster_effects": NOT_KEPT,
 }
@@ -38,14 +38,14 @@ NOT_COMPUTED = {
 
 @dataclass
 class LatentRun(StridedRun):
-    """Chains at their present state and the draws so far, on the working scale."""
+    """The current states of the chains and the draws so far, on the working scale."""
 
     model: JointLatent
     residuals: bool = False
 
     @property
     def task(self) -> Any:
-        """Iterations, as executors run them."""
+        """The task of running iterations, for executors."""
         return LatentTask(self.model.table, self.model.working_priors, self.thin, self.stride, self.residuals)
 
     def _cells(self, m: int) -> dict[str, tuple[NDArray, NDArray]]:
@@ -57,7 +57,7 @@ class LatentRun(StridedRun):
         return {name: found[name] for name in self.model.responses if name in found}
 
     def _cells_of_clusters(self, drawn: NDArray) -> dict[str, tuple[NDArray, NDArray]]:
-        """Values of clusters in all their rows that lack them; drawn (m, c)."""
+        """Drawn cluster-level values (m, c), copied to all rows in which they are missing."""
         data, clusters = self.model.data, self.model.table.of_clusters
         lacking, first, out = {v.name: own for v, own in clusters.incomplete}, 0, {}
         for variable in clusters.variables:
@@ -130,23 +130,23 @@ class LatentRun(StridedRun):
         SpecificationError
         """
         raise SpecificationError(
-            f"{what}: JointLatent does not compute it, because {NOT_COMPUTED[what]}. bi.JointGLMM has it for the same "
+            f"{what}: JointLatent does not compute this, because {NOT_COMPUTED[what]}. bi.JointGLMM has it for the same "
             "families."
         )
 
     def transform(self, new: NewRows, m: int, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray]]:
-        """The missing values of new rows, by a Gibbs sampler at given parameters (joint/latent/new_rows.py)."""
+        """The missing values of new rows, by a Gibbs sampler at fixed parameters (joint/latent/new_rows.py)."""
         from bayesimp.joint.latent.new_rows import complete_new_rows
 
         return complete_new_rows(self, new, m, seed)
 
     def state(self) -> xr.Dataset:
-        """Where the chains are, and the draws kept."""
+        """The states of the chains and the kept draws."""
         return run_state(self, Kept._fields, LatentState._fields).assign_attrs(residuals=int(self.residuals))
 
     @classmethod
     def restore(cls, model: JointLatent, tree: xr.DataTree, state: xr.Dataset) -> Self:
-        """The run of a file, chains and draws."""
+        """The run restored from a file, with chains and draws."""
         draws, chains = read_state(state, LatentDraws, Kept._fields, LatentChain, LatentState._fields)
         own = {"residuals": bool(int(state.attrs["residuals"]))}
         return cls._restored(model, tree, state, draws, chains, **own)

@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LatentTable:
-    """All that is shared between chains.
+    """Everything that chains share.
 
     Attributes
     ----------
@@ -35,15 +35,15 @@ class LatentTable:
     working
         Scale and order of the table; its rows are those of the whole table.
     rows, columns, cells
-        As kernels read them; the cells of `incomplete`, one variable after the other.
+        As read by kernels; cells are those of `incomplete`, one variable after the other.
     moments
-        Moments of numbers; those of latent values are those of a chain.
+        Moments of numbers; those of latent values belong to the chains.
     Y
-        (N, r) observed numbers, and zeros.
+        (N, r) observed numbers, zeros elsewhere.
     incomplete
-        Variables with missing cells, each with the rows of the table that lack it.
+        Incomplete variables, each with the rows of the table in which it is missing.
     of_clusters
-        The level of clusters, with cluster-level variables.
+        The cluster level, if there are cluster-level variables.
     group
         (A,) the residual covariance of each pattern: 0, or its cluster.
     """
@@ -77,7 +77,7 @@ class LatentTable:
 
     @property
     def counted(self) -> int:
-        """The number of missing cells, one in each cluster of cluster-level variables."""
+        """The number of missing cells, counting a cluster-level variable once per cluster."""
         return sum(len(rows) for _, rows in self.incomplete) + self.of_clusters.counted
 
 
@@ -92,8 +92,8 @@ def latent_table(
 ) -> LatentTable:
     """Put a table on the working scale.
 
-    flat: whether the coefficients of numbers have a flat prior; by_cluster: whether every cluster has a residual
-    covariance of its own.
+    flat: whether the coefficients of numbers have a flat prior; by_cluster: whether every cluster has its own residual
+    covariance.
     """
     of_rows = tuple(variable for variable in variables if not variable.of_clusters)
     of_clusters = tuple(variable for variable in variables if variable.of_clusters)
@@ -129,7 +129,7 @@ def assembled(
     """Rows on the working scale, with their clusters, as the sampler reads them.
 
     level (N, r): observed levels, rows in the order of the table; incomplete: variables with the rows to be imputed;
-    shifts: variable -> (N, its columns) what is added to its latent values.
+    shifts: variable -> (N, its columns) numbers added to its latent values.
     """
     rows, st = working.rows, working.statistics
     latent = np.array([variable.kind != NUMBER for variable in variables for _ in variable.labels])
@@ -149,7 +149,7 @@ def levels_of_rows(data: IncompleteData, variable: LatentVariable) -> NDArray[np
 
 
 def _rows(working: Working, level: NDArray[np.int64], *, by_cell: bool) -> LatentRows:
-    """The rows; by_cell: every cell of (cluster, pattern) counts as a pattern of its own."""
+    """The rows; by_cell: every cell (cluster, pattern) counts as a separate pattern."""
     rows, st = working.rows, working.statistics
     A = len(st.patterns)
     number = rows.cluster * A + rows.pattern
@@ -164,5 +164,5 @@ def _rows(working: Working, level: NDArray[np.int64], *, by_cell: bool) -> Laten
 
 
 def _by_cell(st: SufficientStatistics) -> SufficientStatistics:
-    """Every cell as a pattern of its own, so that each cluster may have weights of its own."""
+    """Statistics in which every cell is a separate pattern, so that each cluster can have its own weights."""
     return replace(st, patterns=st.patterns[st.cell_pattern], cell_pattern=np.arange(len(st.cell_pattern)))

@@ -1,4 +1,4 @@
-"""Which latent variables stand for a variable, and which families have none."""
+"""The latent variables that represent each variable; families without latent variables are refused."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ MOST_COLUMNS = 62  # a pattern of missing values is one integer of 64 bits
 
 @dataclass(frozen=True, eq=False)
 class LatentVariable:
-    """A variable and its latent ones.
+    """A variable and its latent variables.
 
     Attributes
     ----------
     name, family
         As in the table.
     kind
-        Of its latent variables (kernels/latent/records.py).
+        Kind of its latent variables (kernels/latent/records.py).
     first
         The column of the first of them.
     levels, values
-        Levels in order, and the numbers that stand for them in summaries; empty of a normal variable.
+        Levels in order, and the numbers that represent them in summaries; empty for a normal variable.
     of_clusters
-        Whether it has one value in every cluster; `first` then counts the columns of such variables.
+        Whether it is a cluster-level variable; `first` then counts the columns of cluster-level variables.
     """
 
     name: str
@@ -56,22 +56,22 @@ class LatentVariable:
 
     @property
     def columns(self) -> slice:
-        """Where its latent variables are."""
+        """The columns of its latent variables."""
         return slice(self.first, self.first + len(self.labels))
 
     @property
     def cutpoints(self) -> int:
-        """How many there are, the first of them 0."""
+        """The number of cutpoints, the first of which is 0."""
         return len(self.levels) - 1 if self.kind == THRESHOLD else 0
 
 
 def latent_variables(data: IncompleteData, responses: Sequence[str]) -> tuple[LatentVariable, ...]:
-    """The variables of the model in the order of the formula, with the places of their latent variables.
+    """The variables of the model in the order of the formula, with the positions of their latent variables.
 
     Raises
     ------
     SpecificationError
-        A family without latent normals, or more latent variables than a joint model takes.
+        A family has no latent normals, or there are more latent variables than a joint model takes.
     """
     out, first = [], [0, 0]
     for name in responses:
@@ -87,15 +87,15 @@ def latent_variables(data: IncompleteData, responses: Sequence[str]) -> tuple[La
         out.append(made)
     if all(variable.of_clusters for variable in out):
         raise SpecificationError(
-            f"{listing(responses)}: cluster-level variables only, each with one value in every cluster. A joint model of "
-            "rows needs a variable of rows on the left side; one row for each cluster is a table without clusters."
+            f"{listing(responses)}are all cluster-level variables, with a single value in every cluster. A joint model "
+            "of rows needs a row-level variable on the left side; a table with one row per cluster has no clusters."
         )
     if max(first) > MOST_COLUMNS:
         largest = max(out, key=lambda v: len(v.labels))
         raise SpecificationError(
-            f"{max(first)} latent variables for {len(out)} responses: a joint model takes {MOST_COLUMNS} at most. "
+            f"{max(first)} latent variables for {len(out)} responses: a joint model takes at most {MOST_COLUMNS}. "
             f"'{largest.name}' "
-            f"has {len(largest.labels)} of them, one for each level but the first: join levels, or impute variable by "
+            f"has {len(largest.labels)} of them, one for each level but the first. Merge levels, or impute variable by "
             "variable with bi.FCS."
         )
     return tuple(out)
@@ -112,7 +112,7 @@ def _no_latent(name: str, family: str) -> str:
 
 
 def check_levels(data: IncompleteData, variables: Sequence[LatentVariable]) -> None:
-    """Refuse variables of levels of which only one is observed.
+    """Refuse variables with levels of which only one is observed.
 
     Raises
     ------
@@ -125,15 +125,15 @@ def check_levels(data: IncompleteData, variables: Sequence[LatentVariable]) -> N
             raise DataError(
                 f"'{variable.name}' has one value, {variable.levels[int(seen[0])]!r}, in all {len(seen):,} rows in "
                 f"which it is "
-                "observed: nothing can be learnt of its distribution. Take it off the left side of the formula."
+                "observed: nothing can be learnt about its distribution. Remove it from the left side of the formula."
             )
 
 
 def fixed_entries(variables: Sequence[LatentVariable]) -> NDArray[np.float64]:
-    """(w, w) entries of a covariance of these variables that identify latent scales, nan where it is free.
+    """(w, w) entries that are fixed in a covariance of these variables to identify latent scales, nan where free.
 
-    1 on the diagonal of latent variables, 1/2 between utilities of one variable: that of independent utilities of all its
-    levels, with variances 1/2, less that of the first.
+    1 on the diagonal of latent variables, 1/2 between utilities of one variable: the covariance of independent utilities
+    of all its levels, with variances 1/2, minus the utility of the first level.
     """
     r = sum(len(variable.labels) for variable in variables)
     out = np.full((r, r), np.nan)
@@ -145,19 +145,19 @@ def fixed_entries(variables: Sequence[LatentVariable]) -> NDArray[np.float64]:
 
 
 def checked_residual(residual: str, variables: Sequence[LatentVariable]) -> Literal["common", "cluster"]:
-    """The option, if these variables can have it.
+    """The option, if these variables allow it.
 
     Raises
     ------
     SpecificationError
-        Another word, or a covariance for each cluster where all variables of rows have levels.
+        The option is unknown, or a covariance per cluster is requested although all row-level variables have levels.
     """
     chosen(residual, "residual", ("common", "cluster"))
     of_rows = [v for v in variables if not v.of_clusters]
     if residual == "cluster" and all(v.kind != NUMBER for v in of_rows):
         raise SpecificationError(
-            f"residual='cluster' is for normal variables of rows, and {listing([v.name for v in of_rows])} "
-            f"{'has' if len(of_rows) == 1 else 'have'} levels: these say nothing of the scale of a latent variable, and "
-            "the covariance of latent variables is the same in every cluster. Take residual='common'."
+            f"residual='cluster' is for normal row-level variables, but {listing([v.name for v in of_rows])} "
+            f"{'has' if len(of_rows) == 1 else 'have'} levels: these carry no information on the scale of a latent "
+            "variable, and the covariance of latent variables is the same in every cluster. Use residual='common'."
         )
     return "cluster" if residual == "cluster" else "common"

@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 
 __all__ = ["working_priors"]
 
-SPREAD = 0.5  # of the sd of log variances between clusters, as of methods.Gibbs(residual="cluster")
+SPREAD = (
+    0.5  # prior scale of the sd of log variances between clusters, as in methods.Gibbs(residual="cluster")
+)
 
 
 def working_priors(model: JointLatent) -> LatentPriors:
-    """Priors as the kernel reads them.
+    """Priors as read by the kernel.
 
     Raises
     ------
     SpecificationError
-        A prior that has no Gibbs step, or an improper one under which the posterior is improper.
+        A prior has no Gibbs step, or is improper and leaves the posterior improper.
     """
     table, resolved = model.table, model.resolved
     scale, st = table.working.scale, table.working.statistics

@@ -1,8 +1,8 @@
-"""The grouping factors of a formula, and whether the observed cells tell their effects apart.
+"""The grouping factors of a formula, and whether the observed cells distinguish their effects.
 
 ``(1 | school) + (1 | class)`` is read as lme4 reads it: a class is all rows with its id. If every class lies in one
-school the two are nested, otherwise crossed, which is said in an event, because class ids that begin again in every
-school look the same; if they are numbers 1, 2, .. in every school, they are refused. ``(1 | school/class)`` is ``(1 |
+school the two are nested, otherwise crossed, which an event reports, because class ids that start again in every
+school look the same; ids that are the numbers 1, 2, .. in every school are refused. ``(1 | school/class)`` is ``(1 |
 school) + (1 | school:class)``.
 """
 
@@ -27,7 +27,8 @@ from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["GroupingFactor", "chains_of", "check_factors", "grouping_factors"]
 
-FEW = 5  # coarser groups with several finer ones, below which the prior decides how variance is divided
+# with fewer coarser groups that contain several finer ones, the prior decides how variance is divided
+FEW = 5
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,9 @@ def grouping_factors(formula: Formula, data: IncompleteData) -> tuple[GroupingFa
     Raises
     ------
     SpecificationError
-        A group is no cluster column; the primary clusters have no term; a group has two; ``||``.
+        A group is not a cluster column, the primary clusters have no term, a group has two terms, or ``||`` is used.
     DataError
-        Two factors have the same groups; the ids of one are numbers within the primary clusters.
+        Two factors have the same groups, or the ids of one are numbered within the primary clusters.
     """
     labels = [term.label for term in formula.random]
     if data.cluster not in labels:
@@ -68,8 +69,8 @@ def grouping_factors(formula: Formula, data: IncompleteData) -> tuple[GroupingFa
     twice = [label for label in labels if labels.count(label) > 1]
     if twice:
         raise SpecificationError(
-            f"'{formula}' has two terms of '{twice[0]}': join them, (1 + x | {twice[0]}); their covariance is then "
-            "estimated too. For independent effects take priors.Diagonal as the prior of Psi."
+            f"'{formula}' has two terms of '{twice[0]}'. Join them, (1 + x | {twice[0]}); their covariance is then "
+            "estimated as well. For independent effects use priors.Diagonal as the prior of Psi."
         )
     factors = [GroupingFactor(term.label, term, data.groups(term.names)) for term in formula.random]
     factors.sort(key=lambda factor: factor.label != data.cluster)
@@ -77,8 +78,8 @@ def grouping_factors(formula: Formula, data: IncompleteData) -> tuple[GroupingFa
         if one.groups.within(other.groups) and other.groups.within(one.groups):
             raise DataError(
                 f"'{one.label}' and '{other.label}' have the same {len(one.groups):,} groups of rows (one "
-                f"'{other.label}' in each '{one.label}'): their effects cannot be distinguished. Leave one of the two "
-                "terms out."
+                f"'{other.label}' in each '{one.label}'): their effects cannot be distinguished. Remove one of the two "
+                "terms."
             )
     for factor in factors[1:]:
         _check_ids(factor, data)
@@ -86,7 +87,7 @@ def grouping_factors(formula: Formula, data: IncompleteData) -> tuple[GroupingFa
 
 
 def _check_ids(factor: GroupingFactor, data: IncompleteData) -> None:
-    """Refuse ids 1, 2, .. that begin again in every primary cluster: classes numbered within schools."""
+    """Refuse ids 1, 2, .. that start again in every primary cluster, such as classes numbered within schools."""
     name, cluster = factor.label, data.cluster
     labels = factor.groups.labels
     if len(factor.term.names) > 1 or not pd.api.types.is_integer_dtype(labels.dtype):
@@ -100,27 +101,27 @@ def _check_ids(factor: GroupingFactor, data: IncompleteData) -> None:
     if first in (0, 1) and gapless and (by_cluster["min"] == first).all() and by_cluster["count"].max() > 1:
         raise DataError(
             f"'{name}' has the numbers {first}, {first + 1}, .. in every one of the {len(by_cluster):,} clusters of "
-            f"'{cluster}': as it stands, '{name}' {first} would be one group of all of them. If it is numbered within "
-            f"'{cluster}', write (1 | {cluster}/{name}). If '{name}' {first} is the same everywhere (crossed), say so by "
-            f"making the ids text: table['{name}'] = table['{name}'].astype(str)."
+            f"'{cluster}', so '{name}' {first} would be a single group across all of them. If it is numbered within "
+            f"'{cluster}', write (1 | {cluster}/{name}). If '{name}' {first} is the same everywhere (crossed), show this "
+            f"by making the ids text: table['{name}'] = table['{name}'].astype(str)."
         )
 
 
 def check_factors(
     data: IncompleteData, factors: Sequence[GroupingFactor], responses: Sequence[str], priors: Priors
 ) -> list[Event]:
-    """Refuse what cannot be estimated of the factors after the first; note what depends on the prior alone.
+    """Refuse factors after the first that cannot be estimated; report what depends on the prior alone.
 
     Returns
     -------
-    Events "crossed" for factors that are not nested in the primary clusters, and "prior only" and "prior matters" as of
+    Events "crossed" for factors that are not nested in the primary clusters, and "prior only" and "prior matters" as in
     `bayesimp.joint.information.check_information`.
 
     Raises
     ------
     DataError
-        A response is observed in one group only, once in each group, or has one value in each; or where it is observed,
-        two factors have the same groups.
+        A response is observed in one group only, once in each group, or has a single value in each; or, where it is
+        observed, two factors have the same groups.
     """
     events = []
     observed = np.column_stack([~data.missing(name) for name in responses])
@@ -135,7 +136,7 @@ def check_factors(
                 name,
                 y,
                 groups,
-                f"; or take the mean of '{name}' by '{factor.label}' to the right side",
+                f"; or add the mean of '{name}' by '{factor.label}' to the right side",
                 factor.label,
             )
             if prior.is_known:
@@ -145,7 +146,7 @@ def check_factors(
             if seen[:, k].max() == 1:
                 raise DataError(
                     f"'{name}' is observed once in each of the {int(seen[:, k].sum()):,} groups of '{factor.label}' "
-                    f"where it is: its effects of '{factor.label}' are residuals. Leave (.. | {factor.label}) out."
+                    f"where it is observed: its effects of '{factor.label}' are residuals. Remove (.. | {factor.label})."
                 )
             events += few_clusters(
                 name, seen[:, k], f"Psi_{factor.label}[{name}]", f"groups of '{factor.label}'"
@@ -164,7 +165,7 @@ def _crossed(factor: GroupingFactor, data: IncompleteData) -> Event:
     text = (
         f"{len(several):,} of {len(factor.groups):,} groups of '{factor.label}' "
         f"({listing(factor.groups.labels[several])}) have rows in several clusters of '{data.cluster}' and are one "
-        f"group in all of them: the two are crossed. If the ids begin again in each '{data.cluster}', write (1 | "
+        f"group in all of them: the two are crossed. If the ids start again in each '{data.cluster}', write (1 | "
         f"{data.cluster}/{factor.label})"
     )
     return Event("crossed", factor.label, text, len(several))
@@ -177,7 +178,7 @@ def _told_apart(
     observed: NDArray[np.bool_],
     priors: Priors,
 ) -> list[Event]:
-    """Whether the rows with each response observed tell the groups of two factors apart."""
+    """Check that the rows in which each response is observed distinguish the groups of two factors."""
     events = []
     if any(priors.of_factor(factor.label).is_known for factor in (one, other)):
         return []
@@ -188,8 +189,8 @@ def _told_apart(
         where = f"Psi_{one.label}, Psi_{other.label}[{name}]"
         if max(several) == 0:
             raise DataError(
-                f"Where '{name}' is observed ({len(a):,} rows), every '{one.label}' has one '{other.label}' and the "
-                "other way round: their effects cannot be distinguished. Leave one of the two terms out, or fix its "
+                f"Where '{name}' is observed ({len(a):,} rows), every '{one.label}' has one '{other.label}' and "
+                "vice versa: their effects cannot be distinguished. Remove one of the two terms, or fix its "
                 f"covariance: priors.Priors(Psi_of={{'{other.label}': priors.Fixed(...)}})."
             )
         if max(several) < FEW:
@@ -205,8 +206,8 @@ def _told_apart(
 def chains_of(factors: Sequence[GroupingFactor]) -> list[list[int]]:
     """Chains of nested factors, finest first, that contain every factor.
 
-    A chain begins with the factor of most groups that is in none so far and goes on with the finest factor in which the
-    last is nested. Two factors nested in the same one share it: it is in the chains of both.
+    A chain starts with the factor with most groups that is not yet in a chain and continues with the finest factor in
+    which the last is nested. A factor in which two others are nested is in the chains of both.
     """
     order = sorted(range(len(factors)), key=lambda s: (-len(factors[s].groups), s))
     chains: list[list[int]] = []

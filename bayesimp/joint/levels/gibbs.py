@@ -1,4 +1,5 @@
-"""Chains of the joint normal model with several grouping factors as tasks of an executor, and the draws kept."""
+"""Chains of the joint normal model with several grouping factors as tasks of an executor, and the draws that they
+keep."""
 
 from __future__ import annotations
 
@@ -26,9 +27,9 @@ Array = NDArray[np.float64]
 
 @dataclass
 class LevelsChain:
-    """Where a chain is, enough to continue it exactly; on the working scale.
+    """The state of a chain on the working scale, sufficient to continue it exactly.
 
-    Sigma (r, r); Psi, b: flat, those of all factors (kernels/levels/records.py).
+    Sigma (r, r); Psi, b: flat, for all factors (kernels/levels/records.py).
     """
 
     Sigma: Array
@@ -60,17 +61,17 @@ class LevelsTask(StridedTask):
     Attributes
     ----------
     table
-        As the sampler reads it.
+        The table as read by the sampler.
     beta
         Prior of the fixed effects, in the units of the data.
     Sigma, Psi
-        Priors on the working scale; Psi: one for each factor.
+        Priors on the working scale; one Psi prior per factor.
     labels
-        Of the factors, for messages.
+        Labels of the factors, for messages.
     every
-        One of so many iterations is kept.
+        One in `every` iterations is kept.
     stride
-        One of so many kept draws has its cells kept.
+        Cells are kept for one in `stride` kept draws.
     """
 
     table: LevelsTable
@@ -88,7 +89,7 @@ class LevelsTask(StridedTask):
 
     @cached_property
     def priors(self) -> tuple[CovarianceUpdate, PsiPriors, Array, Array]:
-        """Priors of Sigma and of all Psi as the kernel reads them; Q0 and t0 of vec(beta).
+        """Priors of Sigma and of all Psi as read by the kernel; Q0 and t0 of vec(beta).
 
         Raises
         ------
@@ -112,7 +113,7 @@ class LevelsTask(StridedTask):
         return Sigma, priors, *beta_prior(self.beta, table.working.scale, r)
 
     def start(self, seed: int, chain: int) -> LevelsChain:
-        """Chain `chain` at its dispersed start: no effects, no correlations, scales at random."""
+        """Chain `chain` at its dispersed start: no effects, no correlations, random scales."""
         rng, table = chain_rng(seed, chain), self.table
         r = table.rows.Y.shape[1]
         known = self.Sigma.known_value
@@ -134,12 +135,12 @@ class LevelsTask(StridedTask):
     def advance(
         self, chain: LevelsChain, number: int, into: LevelsDraws | None, place: int, start: int, stop: int
     ) -> None:
-        """Iterations start .. stop - 1 of a chain, in place; into None: warm-up, of which nothing is kept.
+        """Run iterations start .. stop - 1 of a chain in place; without `into` (warm-up) nothing is kept.
 
         Raises
         ------
         SamplingError
-            The chain reached a state from which it cannot go on; the message says what failed.
+            The chain reached a state from which it cannot continue; the message says what failed.
         """
         every, slots = self.slots(chain, into, place, start, stop)
         Sigma, Psi, Q0, t0 = self.priors

@@ -1,4 +1,4 @@
-"""What `JointNormal` has of several grouping factors: designs, priors and the sampler's table of each, names,
+"""The part of `JointNormal` that depends on several grouping factors: designs, priors and sampler's tables, names,
 description.
 
 Y = X beta + sum_s Z_s B_s + E,   rows of E ~ N(0, Sigma),   vec(B_sg) ~ N(0, Psi_s) for the groups g of factor s
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["SeveralFactors", "several_factors"]
 
 Array = NDArray[np.float64]
-MOST_EXPLICIT = 500  # effects of groups that the PyMC model has as free variables
+MOST_EXPLICIT = 500  # the largest number of group effects that are free variables of the PyMC model
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,19 @@ class SeveralFactors:
     data
         The incomplete table.
     factors
-        That of the primary clusters first.
+        The grouping factors, that of the primary clusters first.
     designs
-        One for each factor, with the same X.
+        Design matrices, one for each factor, with the same X.
     table
-        As the sampler reads it.
+        The table as read by the sampler.
     responses
-        Names.
+        Names of the responses.
     resolved
         Priors in the units of the data: beta, Sigma; Psi of each factor in `Psi_of`.
     working_priors
-        The same on the working scale, except for beta.
+        These priors on the working scale, except that of beta.
     events
-        What depends on the prior alone, and how the formula was read.
+        Events about what depends on the prior alone, and how the formula was read.
     """
 
     data: IncompleteData
@@ -77,7 +77,7 @@ class SeveralFactors:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Of the factors: ``"school"``, ``"school:class"``."""
+        """Labels of the factors: ``"school"``, ``"school:class"``."""
         return tuple(factor.label for factor in self.factors)
 
     def effects(self, s: int) -> list[str]:
@@ -98,11 +98,11 @@ class SeveralFactors:
 
     @property
     def only(self) -> NoReturn:
-        """Refused: there are several."""
+        """Refused, because there are several factors."""
         self.normal_law("This")
 
     def normal_law(self, asker: str) -> NoReturn:
-        """Refused: rows of different clusters depend on each other.
+        """Refused, because rows of different clusters depend on each other.
 
         Raises
         ------
@@ -110,17 +110,17 @@ class SeveralFactors:
         """
         raise SpecificationError(
             f"{asker} needs a joint model with one grouping factor; this one has {len(self.labels)} "
-            f"({', '.join(self.labels)}): fit JointNormal with (1 | {self.data.cluster}) alone."
+            f"({', '.join(self.labels)}): fit JointNormal with (1 | {self.data.cluster}) only."
         )
 
     @property
     def design(self) -> DesignMatrices:
-        """That of the primary clusters."""
+        """The design of the primary clusters."""
         return self.designs[0]
 
     @property
     def samplers(self) -> str:
-        """What the model can be sampled by, in words."""
+        """The samplers that the model allows, in words."""
         return "gibbs" if self.is_conjugate else "none for these priors; pymc_model() can be sampled"
 
     def sampler(self, asked: str) -> str:
@@ -129,7 +129,7 @@ class SeveralFactors:
         Raises
         ------
         SpecificationError
-            NUTS was asked for, or the Gibbs sampler does not take the priors.
+            NUTS was requested, or the Gibbs sampler does not take the priors.
         """
         if asked == "nuts":
             raise SpecificationError(
@@ -153,7 +153,7 @@ class SeveralFactors:
         return LevelsRun(model, seed, thin, spacing, 1, workers=workers, executor=executor)
 
     def task(self, thin: int, stride: int) -> LevelsTask:
-        """Iterations of the Gibbs sampler, as executors run them."""
+        """The task of running Gibbs iterations, for executors."""
         Psi = tuple(self.working_priors.of_factor(label) for label in self.labels)
         return LevelsTask(
             self.table, self.working_priors.beta, self.working_priors.Sigma, Psi, self.labels, thin, stride
@@ -201,7 +201,7 @@ class SeveralFactors:
         Raises
         ------
         SpecificationError
-            The factors after the first have so many groups that the model would be slow beyond use.
+            The factors after the first have so many groups that the model would be too slow to use.
         """
         from bayesimp.models.joint_normal import FurtherFactor, joint_normal_several
 
@@ -218,7 +218,8 @@ class SeveralFactors:
             raise SpecificationError(
                 f"The PyMC model has the effects of all factors but '{self.labels[0]}' as free variables: {explicit:,} "
                 f"of each response, more than the {MOST_EXPLICIT} with which it can be sampled. impute() has no such "
-                "limit; or make the factor with most groups the primary one, bi.IncompleteData(table, cluster=[...])."
+                "limit. Otherwise make the factor with most groups the primary one, bi.IncompleteData(table, "
+                "cluster=[...])."
             )
         Y = np.column_stack([self.data.numeric(name) for name in self.responses])
         first, clusters = self.designs[0], self.factors[0].groups
@@ -242,7 +243,7 @@ def name_of(label: str) -> str:
 
 
 def dims_of(label: str) -> tuple[str, str]:
-    """Its dimensions."""
+    """The dimensions of this covariance."""
     return f"effect_{in_tree(label)}", f"effect_{in_tree(label)}_2"
 
 
@@ -254,14 +255,15 @@ def several_factors(
     Raises
     ------
     DataError, SpecificationError
-        The data do not tell the effects of the factors apart; see `bayesimp.joint.levels.factors`. A reference is given.
+        The data do not distinguish the effects of the factors (see `bayesimp.joint.levels.factors`), or a reference is
+        given.
     """
     factors = grouping_factors(formula, data)
     responses, labels = formula.responses, [factor.label for factor in factors]
     if reference is not None:
         raise SpecificationError(
-            f"reference: not with several grouping factors ({', '.join(labels)}). Give the formula one random part, or "
-            "leave reference out."
+            f"reference: not available with several grouping factors ({', '.join(labels)}). Give the formula one random "
+            "part, or leave reference out."
         )
     primary = name_of(labels[0])
     events = check_information(data, responses, replace(priors, Psi=priors.of_factor(labels[0])), Psi=primary)

@@ -1,4 +1,4 @@
-"""A run of `JointNormal` with several grouping factors that can go on: from its chains to `Imputations`."""
+"""A run of `JointNormal` with several grouping factors that can be continued: from its chains to `Imputations`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NOW = "Sigma", "Psi", "b"
 
 @dataclass
 class LevelsRun(StridedRun):
-    """Chains at their present state and the draws so far, on the working scale."""
+    """The current states of the chains and the draws so far, on the working scale."""
 
     model: JointNormal
 
@@ -45,13 +45,13 @@ class LevelsRun(StridedRun):
 
     @property
     def task(self) -> Any:
-        """Iterations, as executors run them."""
+        """The task of running iterations, for executors."""
         return self.grouping.task(self.thin, self.stride)
 
     def _cells(self, m: int) -> dict[str, tuple[NDArray, NDArray]]:
         table, drawn = self.grouping.table, self._drawn(m)
         missing, cells = table.missing, {}
-        place = np.cumsum(missing).reshape(missing.shape) - 1  # of each cell in a draw
+        place = np.cumsum(missing).reshape(missing.shape) - 1  # position of each cell in a draw
         by_row = np.argsort(table.row)
         for v, name in enumerate(self.model.responses):
             order = by_row[missing[by_row, v]]
@@ -96,14 +96,14 @@ class LevelsRun(StridedRun):
         others = " and ".join(repr(f.label) for f in self.grouping.factors[1:])
         reason = {
             "log_likelihood": f"rows of different clusters depend on each other through {others}",
-        }.get(what, "its runs do not keep the effects of clusters, from which it is made")
+        }.get(what, "its runs do not keep the cluster effects, from which it is computed")
         raise SpecificationError(
-            f"{what}: JointNormal does not compute it with several grouping factors, because {reason}. JointNormal(data, "
-            "formula) with one random part has it."
+            f"{what}: JointNormal does not compute this with several grouping factors, because {reason}. "
+            "JointNormal(data, formula) with one random part does."
         )
 
     def _log_prior(self, request: TreeRequest) -> xr.Dataset:
-        """log p(beta), log p(s, R) of Sigma and of the Psi of every factor (chain, draw); flat priors count 0."""
+        """log p(beta), log p(s, R) of Sigma and of the Psi of every factor (chain, draw); 0 for flat priors."""
         import xarray as xr
 
         h, several = self.history, self.grouping
@@ -121,7 +121,7 @@ class LevelsRun(StridedRun):
         return xr.Dataset({name: ((nt.CHAIN, nt.DRAW), value) for name, value in values.items()})
 
     def transform(self, new: NewRows, m: int, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray]]:
-        """Refused: effects of several factors given new rows are not drawn.
+        """Refused, because effects of several factors given new rows are not drawn.
 
         Raises
         ------
@@ -129,16 +129,16 @@ class LevelsRun(StridedRun):
         """
         raise SpecificationError(
             "New rows are not completed by JointNormal with several grouping factors "
-            f"({', '.join(f.label for f in self.grouping.factors)}). Put the new rows under the table and impute "
-            "both, or take JointNormal with one random part."
+            f"({', '.join(f.label for f in self.grouping.factors)}). Append the new rows to the table and impute "
+            "both, or use JointNormal with one random part."
         )
 
     def state(self) -> xr.Dataset:
-        """Where the chains are, the draws kept, and what the model was made of."""
+        """The states of the chains, the kept draws, and the specification of the model."""
         state = run_state(self, KEPT, NOW)
         return state.assign_attrs(specification_state(self.model))
 
     @classmethod
     def restore(cls, model: JointNormal, tree: xr.DataTree, state: xr.Dataset) -> Self:
-        """The run of a file, chains and draws."""
+        """The run restored from a file, with chains and draws."""
         return cls._restored(model, tree, state, *read_state(state, LevelsDraws, KEPT, LevelsChain, NOW))

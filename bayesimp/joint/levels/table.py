@@ -1,8 +1,8 @@
 """A table with several grouping factors as the sampler reads it: working scale, combinations, chains, rows.
 
-Every factor has its own columns of Z, centred and scaled as those of a single one are (joint/scale.py). Groups,
+Every factor has its own columns of Z, centred and scaled like those of a single factor (joint/scale.py). Groups,
 combinations and rows are put into an order that depends on values alone, so that the same seed gives the same
-imputations whatever the order of the table and the labels of groups.
+imputations whatever the order of the table and the labels of groups are.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ class GroupingScale(EffectScale):
 
 @dataclass(frozen=True)
 class LevelsTable:
-    """All that is shared between chains, on the working scale.
+    """Everything that chains share, on the working scale.
 
     Attributes
     ----------
     working
-        The table with its first factor alone: scale of responses and fixed effects, order of clusters.
+        The table with its first factor only: scale of responses and fixed effects, order of clusters.
     scales
-        Of the effects of each factor.
+        Scales of the effects of each factor.
     moments
-        Of the combinations, with the columns of Z of all factors.
+        Moments of the combinations, with the columns of Z of all factors.
     factors, chains, rows
         See `bayesimp.kernels.levels.records`.
     row
-        (R,) place in the table of each of `rows`.
+        (R,) position in the table of each of `rows`.
     places
         (N, S) canonical group of each row of the table in every factor.
     """
@@ -131,7 +131,7 @@ def levels_table(
 def _places(
     working: Working, grouping: Sequence[GroupingFactor], codes: Ints, covariates: Array, Y: Array
 ) -> Ints:
-    """(N, S) canonical group of each row in each factor; groups alike otherwise are in the order of factors before."""
+    """(N, S) canonical group of each row in each factor; ties are ordered by the factors before."""
     out = np.empty_like(codes)
     out[:, 0] = np.argsort(working.order)[codes[:, 0]]
     for s in range(1, len(grouping)):
@@ -142,11 +142,11 @@ def _places(
 
 
 def _rows(rows: IncompleteRows, Z: Array, combination: Ints, places: Ints) -> tuple[RowsToFill, Ints]:
-    """Incomplete rows, those alike in all but their groups in the order of these, and their places in the table."""
+    """Incomplete rows, with ties ordered by group, and their positions in the table."""
     keys = [rows.cluster, rows.pattern, np.round(rows.X, KEY_DIGITS), np.round(rows.Z, KEY_DIGITS), rows.Y]
     same = np.ones(max(len(rows.row) - 1, 0), dtype=bool)
     for key in keys:
-        key = np.nan_to_num(key.reshape(len(key), -1), nan=0.0)  # which are missing, the pattern says
+        key = np.nan_to_num(key.reshape(len(key), -1), nan=0.0)  # the pattern says which are missing
         same &= (key[1:] == key[:-1]).all(axis=1)
     block = np.concatenate([[0], np.cumsum(~same)])[: len(rows.row)]
     order = np.lexsort([*places[rows.row].T, block])

@@ -180,9 +180,9 @@ REFUSED = {
     "the same twice, by default": (
         lambda: table().assign(z2=lambda f: f.z.mask(LOST)),
         Y,
-        "'z2?' is a combination of .*by default; to give another: factors=",
+        "'z2?' is a combination of .*default formula; to use another, give factors=",
     ),
-    "no column": (table, "y ~ 0 + (1 | g)", "fixed part has no column; give it an intercept"),
+    "no column": (table, "y ~ 0 + (1 | g)", "fixed part has no columns. Give it an intercept"),
 }
 
 
@@ -231,6 +231,6 @@ def test_a_log_mean_out_of_range_keeps_the_value_and_is_counted(monkeypatch):
     monkeypatch.setattr(Sampler, "predictors", lambda self, k, rows: inside(self, k, rows) + 50.0)
     imp = model.impute(4, seed=1, chains=1, tune=5, draws=8, progress=False)
     (event,) = imp.events.query("kind == 'cells kept'").to_dict("records")
-    assert event["count"] == 80 and "kept the values" in event["message"]
+    assert event["count"] == 80 and "kept their current values" in event["message"]
     assert np.isin(imp.values("y"), table["y"].dropna()).all()
     assert (imp.values("y") == imp.values("y")[0]).all()

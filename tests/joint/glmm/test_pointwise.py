@@ -220,7 +220,8 @@ def test_refused_without_effects_or_cells():
     imp, _, _ = imputed("product_and_slope", keep=False)
     for what in ("log_likelihood", "posterior_predictive", "cluster_effects"):
         with pytest.raises(
-            SpecificationError, match=f"{what}: the run did not keep the effects .*keep_effects=True"
+            SpecificationError,
+            match=f"{what}: .*cluster effects, which the run did not keep.*keep_effects=True",
         ):
             imp.tree_with(what)
     assert "y" in imp.tree_with("posterior_predictive", new_clusters=True)["posterior_predictive"]

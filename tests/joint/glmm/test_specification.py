@@ -99,29 +99,29 @@ REFUSED = {
     "unknown response": (dict(analysis="yy ~ x + (1 | g)"), "no column 'yy'.*'y'"),
     "no response": (dict(analysis="~ x + (1 | g)"), "needs one response on the left of ~.*none"),
     "two responses": (dict(analysis="y + w ~ x + (1 | g)"), "needs one response on the left of ~.*has 2"),
-    "no formula": (dict(analysis=3), "analysis is a formula"),
+    "no formula": (dict(analysis=3), "analysis must be a formula"),
     "factors as text": (dict(analysis=Y, factors="x ~ 1"), "factors is a dict of text by response"),
     "factors as numbers": (dict(analysis=Y, factors={"x": 1}), "factors is a dict of text by response"),
     "links as text": (dict(analysis=Y, links="probit"), "links is a dict.*'probit'"),
-    "order as text": (dict(analysis=Y, order="xwy"), "order is a list of responses, got 'xwy'"),
-    "empty": (dict(analysis=[]), "analysis is a formula"),
+    "order as text": (dict(analysis=Y, order="xwy"), "order must be a list of responses, got 'xwy'"),
+    "empty": (dict(analysis=[]), "analysis must be a formula"),
     "both sides": (dict(analysis="y ~ x + y + (1 | g)"), "'y' is on both sides of ~; remove it from one"),
     "both sides, slope": (dict(analysis="y ~ x + (y | g)"), "'y' is on both sides of ~"),
-    "circle": (dict(analysis=Y, factors={"x": "x ~ y + (1 | g)"}), "go in a circle.*x.*y.*take one of.*out"),
+    "circle": (dict(analysis=Y, factors={"x": "x ~ y + (1 | g)"}), "form a circle.*x.*y.*remove one of.*from"),
     "long circle": (dict(analysis=Y, factors={"x": "x ~ k", "k": "k ~ s", "s": "s ~ y"}), "circle.*FCS"),
     "one response twice": (dict(analysis=["y ~ x + (1 | g)", "y ~ w + (1 | g)"]), "Two analyses.*'y'.*larger"),
-    "looks ahead": (dict(analysis=Y, order=["x", "y", "w", "k", "s", "c"]), "given 'w', whose factor comes later"),
+    "looks ahead": (dict(analysis=Y, order=["x", "y", "w", "k", "s", "c"]), "depends on 'w', whose factor comes later"),
     "order lacks": (dict(analysis=Y, order=["x", "w", "y"]), "name every variable.*once.*it lacks"),
     "order has more": (dict(analysis=Y, order=["x", "w", "y", "k", "s", "c", "a"]), "'?a'? have no factor"),
     "order twice": (dict(analysis=Y, order=["x", "x", "w", "y", "k", "s", "c"]), "twice|it lacks|no factor"),
     "factor of an unknown": (dict(analysis=Y, factors={"xx": "xx ~ 1"}), "factors: 'xx' is not a variable.*'x'"),
     "factor of the analysis": (dict(analysis=Y, factors={"y": "y ~ 1"}), "factors: 'y' is the response of the analysis"),
     "another response": (dict(analysis=Y, factors={"x": "w ~ 1 + (1 | g)"}), "formula of 'x'.*another response.*w"),
-    "another group": (dict(analysis="y ~ x + (1 | q)"), "groups by 'q', the data by 'g'"),
+    "another group": (dict(analysis="y ~ x + (1 | q)"), "groups by 'q' but the data by 'g'"),
     "two groups": (dict(analysis="y ~ x + (1 | g) + (1 | q)"), "one|two|2 random"),
-    "effects of a variable of clusters": (dict(analysis="q ~ x + (1 | g)"), "one value in each cluster.*random part out"),
-    "within clusters": (dict(analysis="q ~ x"), "'x' differs within clusters; write cluster_mean"),
-    "complete, within clusters": (dict(analysis="q ~ a"), "'a' differs within clusters; write cluster_mean"),
+    "effects of a variable of clusters": (dict(analysis="q ~ x + (1 | g)"), "value in each cluster.*remove the random"),
+    "within clusters": (dict(analysis="q ~ x"), "'x' varies within clusters; write cluster_mean"),
+    "complete, within clusters": (dict(analysis="q ~ a"), "'a' varies within clusters; write cluster_mean"),
     "unknown link": (dict(analysis=Y, links={"w": "cauchit"}), "links: 'w' is bernoulli.*'logit' or 'probit'"),
     "link of nothing": (dict(analysis=Y, links={"a": "probit"}), "links: 'a' has no factor"),
     "effects": (dict(analysis=Y, effects="both"), "effects must be 'joint' or 'separate'"),
@@ -180,7 +180,7 @@ def test_too_little_observed():
     frame["x"] = frame.x.where(frame.index < 1)
     with pytest.raises(DataError, match="'x' has one value"):
         model(Y, None, frame)
-    with pytest.raises(DataError, match="Nothing is observed of 'x'"):
+    with pytest.raises(DataError, match="No value of 'x' is observed"):
         model(Y, None, frame.assign(x=np.nan))
     frame = table()
     with pytest.raises(DataError, match=r"'exp\(x\)' is not finite in .* overflows. Divide"):
@@ -189,7 +189,7 @@ def test_too_little_observed():
 
 def test_a_prior_without_an_update():
     made = model(Y, priors=pr.Priors(Psi=pr.LKJ()))  # which NUTS can do
-    with pytest.raises(SpecificationError, match="no update for LKJ; take HuangWand"):
+    with pytest.raises(SpecificationError, match="no update for LKJ; use HuangWand"):
         made.impute(2, sampler="gibbs")
 
 

@@ -272,10 +272,10 @@ def test_analyses_of_completed_tables_and_the_prior_of_psi():
 
 def test_what_is_refused():
     data = bi.IncompleteData(table(), "g")
-    with pytest.raises(SpecificationError, match="cluster-level variables only"):
+    with pytest.raises(SpecificationError, match="are all cluster-level variables"):
         bi.JointLatent(data, "v + u ~ 1 + (1 | g)")
     with pytest.raises(
-        SpecificationError, match="'v' has one value in each cluster, and no column of the fixed part"
+        SpecificationError, match="'v' has a single value in each cluster, but no column of the fixed part"
     ):
         bi.JointLatent(data, "y + v ~ 0 + t + (1 | g)")
     frame = table()
@@ -292,6 +292,6 @@ def test_what_is_refused():
         bi.JointLatent(data, "y + w ~ t + (1 | g)", residual="cluster").pymc_model()
     with pytest.raises(
         DataError,
-        match=r"'v' has one value in each of the 5 clusters.*JointLatent imputes cluster-level variables",
+        match=r"'v' has a single value in each of the 5 clusters.*JointLatent imputes cluster-level variables",
     ):
         bi.JointNormal(data, "y + v ~ t + (1 | g)")

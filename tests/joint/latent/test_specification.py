@@ -26,7 +26,7 @@ def test_what_is_printed():
     assert (
         "r = 5 latent variables: y (normal, 1), b (bernoulli, 1), o (ordinal, 1), c (categorical, 2)" in text
     )
-    assert "beta: flat; of b, o, c: normal, sd 2.5 for a predictor of sd 1" in text
+    assert "beta: flat; of b, o, c: normal, sd 2.5 for a predictor with sd 1" in text
     assert "given variances of 1 (b, o, c[green], c[blue]) and 1/2 between utilities of one variable" in text
     normal = repr(bi.JointLatent(data(), "y ~ x + (1 | g)"))
     assert "given" not in normal and "beta: flat\n" in normal
@@ -44,7 +44,7 @@ def few_pairs() -> np.ndarray:
     return out
 
 
-OF_CLUSTERS = "'z' has one value in each.*JointGLMM and bi.FCS impute cluster-level variables"
+OF_CLUSTERS = "'z' has a single value in each.*JointGLMM and bi.FCS impute cluster-level variables"
 REFUSED = {
     "a count": (at("k", np.arange(120) % 7), {"k": "poisson"}, "y + k ~ x + (1 | g)", "family 'poisson'.*JointGLMM"),
     "one level": (at("b", ["yes"] * 119 + [None]), {}, FORMULA, "'b' has one value, 'yes', in all 119 rows"),
@@ -98,7 +98,7 @@ def test_priors_and_samplers_that_are_refused():
     with pytest.raises(SpecificationError, match="'auto' or 'gibbs', got 'hmc'"):
         bi.JointLatent(data(), FORMULA).check_options(sampler="hmc")
     imp = bi.JointLatent(data(), FORMULA).impute(**SHORT)
-    with pytest.raises(SpecificationError, match="log_likelihood: JointLatent does not compute it"):
+    with pytest.raises(SpecificationError, match="log_likelihood: JointLatent does not compute this"):
         imp.tree_with("log_likelihood")
 
 
