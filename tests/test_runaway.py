@@ -101,7 +101,7 @@ def test_bmi_as_a_predictor_of_what_it_is_made_of_is_refused(name, other):
 
 def test_a_circle_through_several_computed_columns_is_named_whole():
     derived = {"metres": "height / 100", "bmi": "weight / metres**2"}
-    words = r"circle 'height' -> 'metres' -> 'bmi' -> 'height'.* put 'weight' there"
+    words = r"circle 'height' -> 'metres' -> 'bmi' -> 'height'.*use 'weight' instead"
     with pytest.raises(SpecificationError, match=words):
         bi.FCS(bi.IncompleteData(children(), "g"), derived=derived, predictors={"height": "~ bmi + (1 | g)"})
     with pytest.raises(SpecificationError, match=r"'height' -> 'I\(height \*\* 2\)' -> 'height'") as caught:

@@ -506,7 +506,7 @@ def test_mice_matrix_refused():
 
     for matrix, message in [
         (changed("y1", "age", 7), "code 7 .row 'y1', column 'age'. is not one of mice's"),
-        (changed("y1", "arm", -2), "has cluster .-2. 'study', 'arm', the data 'study'"),
+        (changed("y1", "arm", -2), "has the cluster .-2. 'study', 'arm', but the data have 'study'"),
         (changed("y1", "y1", 1), "'y1' predicts itself"),
         (changed("y1", "study", 1), "uses the cluster 'study' as a predictor"),
         (changed("y1", "study", 0), "random slopes or cluster means .* no cluster"),

@@ -622,7 +622,7 @@ def test_more_between_cluster_columns_than_clusters():
     # the slope of x differs between clusters too: a cluster says one thing of it
     f = seen_only(table(), "y1", f["g"] < 3)
     refused(
-        "4 columns differ",
+        "4 columns vary only between clusters",
         f,
         "y1 ~ x + x:cluster_mean(y2) + x:cluster_mean(y3) + x:size + x:cluster_mean(size) + (1 + x | g)",
     )

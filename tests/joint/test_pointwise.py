@@ -277,7 +277,7 @@ def test_refused(imp):
         imp.tree_with("likelihood")
     with pytest.raises(SpecificationError, match="name what"):
         imp.tree_with()
-    with pytest.raises(SpecificationError, match="thin = 21: a chain has 20"):
+    with pytest.raises(SpecificationError, match="thin = 21, but a chain has 20 draws"):
         imp.tree_with("log_prior", thin=21)
     with pytest.raises(SpecificationError, match="thin must be a whole number of at least 1, got 0"):
         imp.tree_with("log_prior", thin=0)
