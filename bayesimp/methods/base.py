@@ -126,6 +126,9 @@ class Method:
         Whether each cluster has a regression of its own, with ``Psi`` the covariance of its coefficients.
     cluster_indicators
         Whether each cluster has a fixed effect.
+    several_factors
+        Whether a formula may have random intercepts of grouping factors other than the primary clusters,
+        ``(1 | school) + (1 | class)``; its block then reads `ConditionalModel.factors`.
     centres_products
         Whether products and powers are replaced by their residuals on the columns that they contain, so that a prior on
         their coefficients does not depend on the origin. Results refer to the columns as the user wrote them.
@@ -147,6 +150,11 @@ class Method:
     holds_coefficients: bool = False
     fits_each_cluster: bool = False
     cluster_indicators: bool = False
+
+    @property
+    def several_factors(self) -> bool:
+        """Whether it has effects of several grouping factors."""
+        return False
 
     @property
     def families(self) -> tuple[str, ...]:

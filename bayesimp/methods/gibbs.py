@@ -64,8 +64,14 @@ class Gibbs(Method):
         """Updates of the parameters in each visit."""
         return self.inner
 
+    @property
+    def several_factors(self) -> bool:
+        """With one residual variance."""
+        return self.residual == "common"
+
     def __post_init__(self) -> None:
-        object.__setattr__(self, "priors", read_priors(self.priors))
+        factors = tuple(self.priors.Psi_of) if isinstance(self.priors, Priors) else ()
+        object.__setattr__(self, "priors", read_priors(self.priors, factors))  # the formula says which there are
         check_compatible(self.compatible, "Gibbs")
         check_choice(self.residual, "residual", ("common", "cluster"))
         check_count(self.inner, "inner")
@@ -94,7 +100,7 @@ class Gibbs(Method):
         SpecificationError
             Residual variances by cluster, with priors that are not conditionally conjugate.
         """
-        if all(is_conjugate(prior) for prior in (priors.Sigma, priors.Psi)):
+        if all(is_conjugate(prior) for prior in (priors.Sigma, priors.Psi, *priors.Psi_of.values())):
             return replace(self, priors=priors, name="bayes")  # the name "iw" is that of a prior
         if self.residual == "cluster":
             raise SpecificationError(
@@ -111,7 +117,12 @@ class Gibbs(Method):
         """The sampler: on cross products for a normal variable, otherwise row by row."""
         # censored variables have the block of the factors (`FCS.conditionals`), which draws values between limits
         # kernels that tables of normal variables do not need are loaded where they are used
-        if not table.blocks[k].block.distribution.is_normal:
+        block = table.blocks[k].block
+        if block.further:
+            from bayesimp.fcs.blocks.levels import LevelsGlmm, LevelsNormal
+
+            return LevelsNormal(table, k) if block.distribution.is_normal else LevelsGlmm(table, k)
+        if not block.distribution.is_normal:
             from bayesimp.fcs.blocks.glmm import BayesGlmm
 
             return BayesGlmm(table, k)
@@ -128,7 +139,7 @@ def Bayes(
     link: Link = "logit",
 ) -> Gibbs:
     """`Gibbs` with the library's default prior, which scales with the data."""
-    return Gibbs(default() if priors is None else read_priors(priors), residual, compatible, inner, link)
+    return Gibbs(default() if priors is None else priors, residual, compatible, inner, link)  # type: ignore[arg-type]
 
 
 def IW(

@@ -1,0 +1,322 @@
+"""Blocks of one variable with effects of several grouping factors, nested or crossed (docs/mathematics.md, sec. 16).
+
+    g(E y) = X* beta + Z* b_i + sum_s u_s,g(s),     b_i ~ N(0, Psi),     u_sg ~ N(0, tau_s^2) for the groups g of factor s
+
+A normal variable is sampled as in the joint model (kernels/levels/gibbs.py): beta and the effects of a chain of nested
+factors in one block, the other factors given.
+
+Other families have one update of kernels/glmm/gibbs.py for each factor in turn, the effects of the others being offsets.
+Its moves draw (u_s | beta), (beta | u_s), and move beta and u_s together with X beta + u_s unchanged: for crossed factors
+the intercept is centred again with every factor, as Papaspiliopoulos, Roberts & Zanella (2020, sec. 3) need. For a factor
+s nested in t, what the data see is little more than the sum of both, so that an exact move shifts between them: for each
+group h of t, with the n_h groups g of s in h that have rows,
+
+    u_th + d,  u_sg - d:    d ~ N( P^-1 (sum_g u_sg / tau_s^2 - u_th / tau_t^2), P^-1 ),   P = 1 / tau_t^2 + n_h / tau_s^2
+
+and the same with Psi^-1 where one of them is the primary clusters with slopes, in the coordinate of the intercept.
+
+Groups without an observed value have effects from their distribution, drawn last; nothing else reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp import priors as pr
+from bayesimp.errors import SpecificationError
+from bayesimp.fcs.blocks.base import FREE, Chain, Parameters
+from bayesimp.fcs.blocks.glmm import BayesGlmm, GeneralisedBlock
+from bayesimp.fcs.blocks.normal import FATAL
+from bayesimp.fcs.blocks.rows import BlockRows
+from bayesimp.fcs.scale import factor_scale
+from bayesimp.fcs.table import ChainedTable
+from bayesimp.formulas.columns import INTERCEPT
+from bayesimp.joint.levels.factors import chains_of
+from bayesimp.joint.levels.gibbs import psi_priors
+from bayesimp.kernels.chained.rows import linear_predictors
+from bayesimp.kernels.covariance.update import CovarianceUpdate
+from bayesimp.kernels.glmm.gibbs import glmm_step
+from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.levels.design import design_moments, levels_design
+from bayesimp.kernels.levels.gibbs import levels_gibbs
+from bayesimp.kernels.levels.records import RowsToFill
+from bayesimp.methods import Gibbs
+from bayesimp.notation import in_tree
+from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, is_conjugate
+
+__all__ = ["LevelsGlmm", "LevelsNormal"]
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FactorRows:
+    """The groups of the rows of a block in every factor, the primary clusters first.
+
+    numbers (S,): groups of the table; observed (n, S), missing (R, S): of rows where the response is observed, or imputed.
+    """
+
+    numbers: tuple[int, ...]
+    observed: Ints
+    missing: Ints
+
+    @classmethod
+    def of(cls, rows: BlockRows) -> FactorRows:
+        """Those of a block's rows."""
+        table, further = rows.table, rows.chained.block.further
+        source = np.concatenate([rows.source, rows.hole_source])
+        complete = source >= 0
+        place = np.empty(len(source), dtype=np.int64)
+        place[complete], place[~complete] = table.D_row[source[complete]], table.row[-1 - source[~complete]]
+        cluster = np.concatenate([rows.cluster, rows.hole_cluster])
+        codes = np.column_stack([cluster, *(table.groups[f.label][place] for f in further)]).astype(np.int64)
+        numbers = table.clusters, *(len(f.groups) for f in further)
+        return cls(numbers, codes[: len(rows.source)], codes[len(rows.source) :])
+
+    @cached_property
+    def seen(self) -> tuple[NDArray[np.bool_], ...]:
+        """By factor, which groups have a row where the response is observed."""
+        return tuple(np.bincount(c, minlength=n) > 0 for c, n in zip(self.observed.T, self.numbers, strict=True))
+
+
+class Factors:
+    """What blocks with several factors share: priors of further variances, their state, groups of rows."""
+
+    def __init__(self, rows: BlockRows, method: Gibbs) -> None:
+        self.rows, block = FactorRows.of(rows), rows.chained.block
+        self.labels, self.scale = [f.label for f in block.further], factor_scale(rows.chained.scale.s)
+        self.priors: list[pr.CovariancePrior] = []
+        self.updates: list[CovarianceUpdate] = []
+        for s, label in enumerate(self.labels, 1):
+            where = f"Psi_{label} of '{block.name}'"
+            prior = self.scale.working_Psi_prior(self.scale.Psi_prior(method.priors.of_factor(label), where))
+            if not is_conjugate(prior):
+                raise SpecificationError(
+                    f"{where}: the Gibbs sampler has no update for {type(prior).__name__}; take InverseWishart, "
+                    "HuangWand, Diagonal of these kinds or Fixed."
+                )
+            self.priors.append(prior)
+            self.updates.append(covariance_update(prior, 1))
+            check_proper(self.updates[-1], int(self.rows.seen[s].sum()), 1, where, "groups")
+
+    def start(self, chain: Chain, theta: Parameters) -> None:
+        """No effects, scales at random."""
+        for s, (prior, number) in enumerate(zip(self.priors, self.rows.numbers[1:], strict=True), 1):
+            drawn = np.exp(chain.rng.normal(-1.5, 1.0, (1, 1)))
+            theta.own[f"Psi_{s}"] = drawn if prior.known_value is None else np.array(prior.known_value)
+            theta.own[f"effects_{s}"] = np.zeros((number, 1, 1))
+        self.keep(theta)
+
+    def keep(self, theta: Parameters) -> None:
+        """Store the variances for the results, in the units of the data."""
+        for s, label in enumerate(self.labels, 1):
+            theta.own[f"{FREE}Psi_{in_tree(label)}"] = self.scale.Psi(theta.own[f"Psi_{s}"])
+
+    def added(self, theta: Parameters, codes: Ints, without: int = 0) -> Array:
+        """(n,) what the effects of further factors add to rows with these groups (n, S), but for one factor."""
+        total = np.zeros(len(codes))
+        for s in range(1, codes.shape[1]):
+            if s != without:
+                total += theta.own[f"effects_{s}"][codes[:, s], 0, 0]
+        return total
+
+
+class LevelsNormal(GeneralisedBlock):
+    """A normal variable (`methods.Gibbs`)."""
+
+    words = FATAL
+    holds = frozenset(FATAL)
+    method: Gibbs
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        method, scale, name = self.method, self.chained.scale, self.chained.block.name
+        self.factors = Factors(self.rows, method)
+        self.Sigma = pr.rescale(pr.resolve(method.priors.Sigma, scale.s, f"Sigma of '{name}'"), scale.s)
+        self.Psi = scale.working_Psi_prior(scale.Psi_prior(method.priors.Psi, f"Psi of '{name}'"))
+        for prior in (self.Sigma, self.Psi):
+            if not is_conjugate(prior):
+                raise SpecificationError(
+                    f"'{name}': the Gibbs sampler has no update for {type(prior).__name__}, and several grouping factors "
+                    "are in no other. Take InverseWishart, HuangWand, Diagonal of these kinds or Fixed."
+                )
+        groups = self.factors.rows
+        codes = np.column_stack(
+            [(np.cumsum(seen) - 1)[c] for seen, c in zip(groups.seen, groups.observed.T, strict=True)]
+        )
+        self.numbers = [int(seen.sum()) for seen in groups.seen]
+        self.widths = [self.q, *(1 for _ in self.factors.labels)]
+        self.design = levels_design(codes, self.numbers, self.widths, chains_of(self.chained.block.factors))
+        self.update_Sigma = covariance_update(self.Sigma, 1)
+        own = covariance_update(self.Psi, self.q)
+        check_proper(self.update_Sigma, len(self.rows.y), 1, f"Sigma of '{name}'", "rows")
+        check_proper(own, self.numbers[0], self.q, f"Psi of '{name}'", "clusters")
+        self.psi_priors = psi_priors([own, *self.factors.updates], self.widths)
+        self.Q0, self.t0 = beta_prior(method.priors.beta, scale, 1, f"beta of '{name}'")
+        # without an intercept to absorb it, the origin of the response is in its column
+        self.offset = float(self.chained.terms.offset[-1])
+        self.y = self.rows.y + self.offset
+        self.heavy = True
+
+    def init(self, chain: Chain) -> Parameters:
+        """Standard deviations of the working scale times log-normal factors; covariances that are known at their values."""
+        rng, Sigma, Psi = chain.rng, self.Sigma.known_value, self.Psi.known_value
+        started = np.exp(rng.normal(-0.5, 0.5, (1, 1))), np.diag(np.exp(rng.normal(-1.5, 1.0, self.q)))
+        theta = Parameters(
+            np.zeros((self.p, 1)), (started[0] if Sigma is None else np.array(Sigma))[None],
+            started[1] if Psi is None else np.array(Psi), np.zeros((self.table.clusters, self.q, 1)),
+        )  # fmt: skip
+        self.factors.start(chain, theta)
+        return theta
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        """Gibbs updates on the moments of the rows, then a fill."""
+        f = self.rows.factors(chain.V)
+        X, Z = self.rows.observed(chain.V, f)
+        every = np.column_stack([Z, *(np.ones(len(Z)) for _ in self.factors.labels)])
+        m, chains = design_moments(self.design, X, every, self.y)
+        own, seen = theta.own, self.factors.rows.seen
+        effects = [theta.B, *(own[f"effects_{s}"] for s in range(1, len(seen)))]
+        Psis = [theta.Psi, *(own[f"Psi_{s}"] for s in range(1, len(seen)))]
+        Sigma, Psi = theta.Sigma[0].copy(), np.concatenate([P.ravel() for P in Psis])
+        b = np.concatenate([e[there].ravel() for e, there in zip(effects, seen, strict=True)])
+        beta, none = np.empty((1, self.p, 1)), np.empty((1, self.numbers[0], 1))
+        code = levels_gibbs(
+            chain.rng, self.method.inner, self.method.inner, 1, m, self.design.factors, chains, self.update_Sigma,
+            self.psi_priors, self.Q0, self.t0, self._no_rows, Sigma, Psi, b, beta, np.empty((1, 1, 1)),
+            np.empty((1, len(Psi))), none, none.copy(), np.empty((1, 0)),
+        )  # fmt: skip
+        if code:
+            return -int(code)
+        theta.beta, theta.Sigma = beta[0], Sigma[None]
+        at, psi_at = self.design.factors.effect_at, self.design.factors.psi_at
+        for s, (P, effect, there) in enumerate(zip(Psis, effects, seen, strict=True)):
+            P[:] = Psi[psi_at[s] : psi_at[s + 1]].reshape(P.shape)
+            effect[there, :, 0] = b[at[s] : at[s + 1]].reshape(-1, len(P))
+            z = chain.rng.standard_normal((int((~there).sum()), len(P)))
+            effect[~there, :, 0] = z @ np.linalg.cholesky(P).T
+        self.factors.keep(theta)
+        return self.fill(chain, theta, f)
+
+    @cached_property
+    def _no_rows(self) -> RowsToFill:
+        """The kernel imputes nothing: groups without an observed value are not in it."""
+        none, place = np.empty((0, 1)), np.empty(0, dtype=np.int64)
+        return RowsToFill(np.empty((0, self.p)), np.empty((0, sum(self.widths))), none, place, place, place, none)
+
+    def fill(self, chain: Chain, theta: Parameters, f: Array) -> int:
+        """Draw the missing values from the model at theta; 0."""
+        X, Z = self.rows.missing(chain.V, f)
+        mean = linear_predictors(X, Z, self.rows.hole_cluster, theta.beta, theta.B)[:, 0] - self.offset
+        mean += self.factors.added(theta, self.factors.rows.missing)
+        self.rows.put(chain.V, self.draw_normal(chain, mean, float(np.sqrt(theta.Sigma[0, 0, 0]))))
+        return 0
+
+
+class LevelsGlmm(BayesGlmm):
+    """A variable of another family with one linear predictor (`methods.Gibbs`)."""
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        self.factors = Factors(self.rows, self.method)
+        groups = self.factors.rows
+        self.order = [np.argsort(codes, kind="stable") for codes in groups.observed.T]
+        self.first = [
+            np.searchsorted(codes[order], np.arange(n + 1)).astype(np.int64)
+            for codes, order, n in zip(groups.observed.T, self.order, groups.numbers, strict=True)
+        ]
+        self.all_priors = [self.prior, *(self.prior._replace(Psi=u) for u in self.factors.updates)]
+        self.ones = np.ones((len(self.rows.y), 1))
+        names = [column.name for column in self.chained.block.random]
+        self.intercept = names.index(INTERCEPT) if INTERCEPT in names else -1
+        factors = self.chained.block.factors
+        self.nested = [
+            (s, t, _parents(groups.observed[:, s], groups.observed[:, t], groups.numbers[s]))
+            for s, child in enumerate(factors)
+            for t, parent in enumerate(factors)
+            if s != t and child.groups.within(parent.groups) and (self.intercept >= 0 or 0 not in (s, t))
+        ]
+
+    def merged(self, V: Array, f: Array) -> GlmmRows:
+        """The rows as they are: their offsets differ."""
+        return self.observed(V, f)
+
+    def init(self, chain: Chain) -> Parameters:
+        """The start of a model with the primary clusters; no effects of other factors."""
+        theta = super().init(chain)
+        self.factors.start(chain, theta)
+        return theta
+
+    def _state(self, theta: Parameters) -> tuple[list[Array], list[Array]]:
+        """Psi and effects by factor; changed in place."""
+        S = range(1, len(self.order))
+        return [theta.Psi, *(theta.own[f"Psi_{s}"] for s in S)], [
+            theta.B, *(theta.own[f"effects_{s}"] for s in S)
+        ]  # fmt: skip
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        """Updates of every factor given the others, then a fill."""
+        f = self.rows.factors(chain.V)
+        X, Z = self.rows.observed(chain.V, f)
+        given = [self._sorted(s, X, Z if s == 0 else self.ones) for s in range(len(self.order))]
+        Psis, effects = self._state(theta)
+        for _ in range(self.updates):
+            for s, (prior, rows, order) in enumerate(zip(self.all_priors, given, self.order, strict=True)):
+                others = self._others(theta, s, Z)[order]
+                code = glmm_step(
+                    chain.rng, rows._replace(offset=others), 1, prior, theta.beta, theta.own["aux"], Psis[s], effects[s],
+                    theta.own["tallies"],
+                )  # fmt: skip
+                if code:
+                    return -code
+            self._shift_between(chain, Psis, effects)
+        self._keep_aux(theta)
+        self.factors.keep(theta)
+        return self.fill(chain, theta, f)
+
+    def _sorted(self, s: int, X: Array, Z: Array) -> GlmmRows:
+        order, (ones, zeros) = self.order[s], self._constants
+        rows = self.rows
+        return GlmmRows(
+            self.code, rows.y[order], rows.trials[order], ones, zeros, X[order], Z[order], self.first[s]
+        )
+
+    def _others(self, theta: Parameters, s: int, Z: Array) -> Array:
+        """(n,) what the effects of all factors but s add to the rows, sorted by primary cluster."""
+        codes = self.factors.rows.observed
+        added = self.factors.added(theta, codes, without=s)
+        return added if s == 0 else added + np.einsum("jl,jl->j", Z, theta.B[codes[:, 0], :, 0])
+
+    def _shift_between(self, chain: Chain, Psis: Sequence[Array], effects: Sequence[Array]) -> None:
+        """The exact move between the intercepts of nested factors (see the module)."""
+        for s, t, parent in self.nested:
+            at = [self.intercept if factor == 0 else 0 for factor in (s, t)]
+            fine, coarse = np.linalg.inv(Psis[s])[at[0]], np.linalg.inv(Psis[t])[at[1]]
+            there, number = parent >= 0, len(effects[t])
+            of = parent[there]
+            children = np.bincount(of, minlength=number)
+            has = children > 0
+            precision = coarse[at[1]] + children * fine[at[0]]
+            pull = np.bincount(of, effects[s][there, :, 0] @ fine, number) - effects[t][:, :, 0] @ coarse
+            d = np.where(has, pull / precision + chain.rng.standard_normal(number) / np.sqrt(precision), 0.0)
+            effects[t][:, at[1], 0] += d
+            effects[s][there, at[0], 0] -= d[of]
+
+    def fill(self, chain: Chain, theta: Parameters, f: Array) -> int:
+        """Draw the missing values from the model at theta; 0 or `BEYOND`."""
+        X, Z = self.rows.missing(chain.V, f)
+        eta = linear_predictors(X, Z, self.rows.hole_cluster, theta.beta, theta.B)
+        return self.draw(chain, theta, X, eta + self.factors.added(theta, self.factors.rows.missing)[:, None])
+
+
+def _parents(child: Ints, parent: Ints, number: int) -> Ints:
+    """(number,) the group of `parent` of each group of `child` that occurs, else -1; child, parent: of rows."""
+    out = np.full(number, -1)
+    out[child] = parent
+    return out
