@@ -85,7 +85,7 @@ class FactorRows:
         return tuple(np.bincount(c, minlength=n) > 0 for c, n in zip(self.observed.T, self.numbers, strict=True))
 
 
-class Factors:
+class BlockFactors:
     """What blocks with several factors share: priors of further variances, their state, groups of rows."""
 
     def __init__(self, rows: BlockRows, method: Gibbs) -> None:
@@ -137,7 +137,7 @@ class LevelsNormal(GeneralisedBlock):
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         method, scale, name = self.method, self.chained.scale, self.chained.block.name
-        self.factors = Factors(self.rows, method)
+        self.factors = BlockFactors(self.rows, method)
         self.Sigma = pr.rescale(pr.resolve(method.priors.Sigma, scale.s, f"Sigma of '{name}'"), scale.s)
         self.Psi = scale.working_Psi_prior(scale.Psi_prior(method.priors.Psi, f"Psi of '{name}'"))
         for prior in (self.Sigma, self.Psi):
@@ -224,7 +224,7 @@ class LevelsGlmm(BayesGlmm):
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
-        self.factors = Factors(self.rows, self.method)
+        self.factors = BlockFactors(self.rows, self.method)
         groups = self.factors.rows
         self.order = [np.argsort(codes, kind="stable") for codes in groups.observed.T]
         self.first = [

@@ -50,7 +50,8 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
     events += other_groupings(data, {data.cluster, *factors})
     events += of_other_levels(data, dict.fromkeys(name for block in by_row for name in block.responses))
     for block in {block.name: block for block in conditionals.blocks}.values():
-        events += [event for event in check_block_factors(block, data) if event not in events]
+        if block.factors:
+            events += [event for event in check_block_factors(block, data) if event not in events]
         for name in block.responses:
             evidence = Evidence(name, block, base)
             events += varies(evidence) + in_observed_rows(evidence)

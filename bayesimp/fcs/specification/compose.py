@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -156,22 +157,24 @@ def _given(
     """The predictors of every block, from the user, from an analysis, or by default; drawn: given analyses or limits."""
     responses, method_of = visits.responses, visits.methods
     multilevel = {name: method.random == "required" for name, method in method_of.items()}
-    factors = {
-        name: factors_by_default(base.data, responses[name], method, name in drawn)
-        for name, method in method_of.items()
-    }
+
+    @cache
+    def factors(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        several = len(base.data.cluster_columns) > 1
+        return factors_by_default(base.data, responses[name], method_of[name], name in drawn) if several else ((), ())
 
     def by_default(name: str) -> Given:
         if name in analyses:
             return Given(analyses.formulas[name], True, ("its model is the analysis that was given",))
         taken = logs if unlimited(base.data.families[responses[name][0]], method_of[name]) else {}
         after = analyses.after(name)
-        labels, notes = factors[name]
+        labels, notes = factors(name)
         made = default_predictors(base, name, responses[name], multilevel[name], taken, after, labels)
         return replace(made, notes=(*made.notes, *notes))
 
-    labels = {name: found for name, (found, _) in factors.items()}
-    return read_predictors(predictors, base, responses, multilevel, by_default, analyses.texts, labels)
+    return read_predictors(
+        predictors, base, responses, multilevel, by_default, analyses.texts, lambda name: factors(name)[0]
+    )
 
 
 def _drawn_given(analyses: Analyses, name: str) -> list[str]:

@@ -70,7 +70,9 @@ def draft(
         raise SpecificationError(
             f"Formula {formula.text!r}: the random part has no column; write (1 | {cluster})."
         )
-    factors = block_factors(formula, name, responses, method, base.data, drawn)
+    own_priors = method.priors is not None and len(method.priors.Psi_of) > 0
+    several = len(formula.further) > 0 or own_priors
+    factors = block_factors(formula, name, responses, method, base.data, drawn) if several else ()
     _check_cycle(name, responses, (*fixed, *random), base)
     for column in fixed:
         mean = cluster_column(INTERCEPT, (INTERCEPT, column.base))

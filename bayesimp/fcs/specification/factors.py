@@ -14,7 +14,7 @@ from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.families.registry import family_of
 from bayesimp.fcs.specification.records import ConditionalModel
-from bayesimp.formulas.formula import parse
+from bayesimp.formulas.formula import Formula, parse
 from bayesimp.formulas.predictors import Predictors
 from bayesimp.formulas.syntax import Name, write
 from bayesimp.joint.levels.factors import GroupingFactor, check_factors, grouping_factors
@@ -94,7 +94,7 @@ def block_factors(
 
 
 def check_block_factors(block: ConditionalModel, data: IncompleteData) -> list[Event]:
-    """Refuse what the rows that a model is fitted to cannot say about its factors; note what rests on the prior.
+    """Refuse what the rows of the data, to which a model is fitted, cannot say about its factors; note what rests on the prior.
 
     Raises
     ------
@@ -102,14 +102,12 @@ def check_block_factors(block: ConditionalModel, data: IncompleteData) -> list[E
         As `bayesimp.joint.levels.factors.check_factors`.
     """
     factors = [GroupingFactor(f.label, f.term, data.groups(f.term.names)) for f in block.factors]
-    if not factors:
-        return []
     try:
         return check_factors(data, factors, block.responses, block.method.priors or default())
     except DataError as refused:
         raise DataError(f"Formula of '{block.name}': {refused}") from None
 
 
-def _formula(data: IncompleteData, others: Sequence[str]):
+def _formula(data: IncompleteData, others: Sequence[str]) -> Formula:
     random = " + ".join(f"(1 | {write(Name(name))})" for name in (data.cluster, *others))
     return parse(f"~ 1 + {random}")

@@ -33,11 +33,11 @@ def read_predictors(
     multilevel: Mapping[str, bool],
     default: Callable[[str], Given],
     analyses: Mapping[str, str],
-    factors: Mapping[str, tuple[str, ...]],
+    factors: Callable[[str], Sequence[str]],
 ) -> dict[str, Given]:
     """Formula by block; that of ``default`` if ``given`` does not mention the block.
 
-    analyses: responses whose formula is an analysis, which `default` has; the user gives no other. factors: by block,
+    analyses: responses whose formula is an analysis, which `default` has; the user gives no other. factors: of a block,
     cluster columns of which a list of predictors has random intercepts besides the primary clusters.
 
     Raises
@@ -60,7 +60,7 @@ def read_predictors(
             _check_left(change.responses, name, responses)
             found[name] = edited(change, name, default(name), base, responses[name])[0]
             continue
-        text, explicit, notes = _as_formula(name, value, data, multilevel[name], factors[name])
+        text, explicit, notes = _as_formula(name, value, data, multilevel[name], factors)
         formula = predictors(text, data.cluster)
         _check_left(formula.formula.responses, name, responses)
         asked = () if explicit else formula.fixed.terms  # of a list, or a row of a table
@@ -312,7 +312,7 @@ def _key(key: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]
 
 
 def _as_formula(
-    name: str, value: Any, data: IncompleteData, multilevel: bool, factors: Sequence[str]
+    name: str, value: Any, data: IncompleteData, multilevel: bool, factors_of: Callable[[str], Sequence[str]]
 ) -> tuple[str, bool, tuple[str, ...]]:
     """A formula, with notes and whether the user wrote it."""
     if isinstance(value, str):
@@ -323,6 +323,7 @@ def _as_formula(
         return value, True, ()
     if not isinstance(value, Sequence | pd.Index | np.ndarray) or not all(isinstance(v, str) for v in value):
         raise SpecificationError(f"predictors: '{name}' needs a formula or a list of names, got {value!r}.")
+    factors = factors_of(name)
     names = [v for v in value if v != data.cluster and v not in factors]
     if name in names:
         raise SpecificationError(f"predictors: '{name}' predicts itself; take it out of its own list.")

@@ -114,27 +114,27 @@ def test_imputed_values_have_their_law(case):
 
 def effects_left_out(monkeypatch):
     """Values are drawn without the effects of the second factor."""
-    monkeypatch.setattr(levels.Factors, "added", lambda self, theta, codes, without=0: np.zeros(len(codes)))
+    monkeypatch.setattr(levels.BlockFactors, "added", lambda self, theta, codes, without=0: np.zeros(len(codes)))
 
 
 def groups_of_next_rows(monkeypatch):
     """Effects of a row's second factor are those of the next imputed row."""
-    added = levels.Factors.added
+    added = levels.BlockFactors.added
     monkeypatch.setattr(
-        levels.Factors, "added", lambda self, theta, codes, without=0: added(self, theta, np.roll(codes, 1, axis=0))
+        levels.BlockFactors, "added", lambda self, theta, codes, without=0: added(self, theta, np.roll(codes, 1, axis=0))
     )
 
 
 def neighbouring_groups(monkeypatch):
     """Effects of a group of the second factor are those of its neighbour."""
-    added = levels.Factors.added
+    added = levels.BlockFactors.added
 
     def wrong(self, theta, codes, without=0):
         codes = codes.copy()
         codes[:, 1] = (codes[:, 1] + 1) % self.rows.numbers[1]
         return added(self, theta, codes)
 
-    monkeypatch.setattr(levels.Factors, "added", wrong)
+    monkeypatch.setattr(levels.BlockFactors, "added", wrong)
 
 
 def places_of_complete_rows(monkeypatch):
