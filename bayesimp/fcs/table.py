@@ -229,12 +229,11 @@ def _groups(
 ) -> dict[str, NDArray[np.int64]]:
     """`ChainedTable.groups`; codes (N,): canonical clusters. Groups alike otherwise are in the order of factors before."""
     found: dict[str, NDArray[np.int64]] = {}
-    for factor in (factor for block in spec.blocks for factor in block.further):
-        if factor.label in found:
-            continue
+    labelled = {f.label: f.groups for block in spec.blocks for f in block.further}
+    labelled |= {block.method.group: block.groups for block in spec.blocks if block.groups is not None}
+    for label, groups in labelled.items():
         known = np.column_stack([complete, codes, *found.values()])
-        order = cluster_order(Y, known, factor.groups.codes, len(factor.groups))
-        found[factor.label] = np.argsort(order)[factor.groups.codes]
+        found[label] = np.argsort(cluster_order(Y, known, groups.codes, len(groups)))[groups.codes]
     return found
 
 

@@ -126,6 +126,8 @@ class Method:
         Whether each cluster has a regression of its own, with ``Psi`` the covariance of its coefficients.
     cluster_indicators
         Whether each cluster has a fixed effect.
+    group
+        The cluster column, nested in the primary clusters, in each group of which the variable has one value; else empty.
     several_factors
         Whether a formula may have random intercepts of grouping factors other than the primary clusters,
         ``(1 | school) + (1 | class)``; its block then reads `ConditionalModel.factors`.
@@ -150,6 +152,7 @@ class Method:
     holds_coefficients: bool = False
     fits_each_cluster: bool = False
     cluster_indicators: bool = False
+    group: str = ""
 
     @property
     def several_factors(self) -> bool:

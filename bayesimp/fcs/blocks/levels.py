@@ -29,9 +29,11 @@ from numpy.typing import NDArray
 
 from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
+from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import FREE, Chain, Parameters
 from bayesimp.fcs.blocks.glmm import BayesGlmm, GeneralisedBlock
 from bayesimp.fcs.blocks.normal import FATAL
+from bayesimp.fcs.blocks.group_rows import GroupRows, rows_of
 from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.scale import factor_scale
 from bayesimp.fcs.table import ChainedTable
@@ -69,6 +71,8 @@ class FactorRows:
     @classmethod
     def of(cls, rows: BlockRows) -> FactorRows:
         """Those of a block's rows."""
+        if isinstance(rows, GroupRows):
+            return cls((rows.table.clusters,), rows.cluster[:, None], rows.hole_cluster[:, None])
         table, further = rows.table, rows.chained.block.further
         source = np.concatenate([rows.source, rows.hole_source])
         complete = source >= 0
@@ -138,6 +142,7 @@ class LevelsNormal(GeneralisedBlock):
         super().__init__(table, number)
         method, scale, name = self.method, self.chained.scale, self.chained.block.name
         self.factors = BlockFactors(self.rows, method)
+        self.drawn = self.rows.drawn if isinstance(self.rows, GroupRows) else None
         self.Sigma = pr.rescale(pr.resolve(method.priors.Sigma, scale.s, f"Sigma of '{name}'"), scale.s)
         self.Psi = scale.working_Psi_prior(scale.Psi_prior(method.priors.Psi, f"Psi of '{name}'"))
         for prior in (self.Sigma, self.Psi):
@@ -152,7 +157,8 @@ class LevelsNormal(GeneralisedBlock):
         )
         self.numbers = [int(seen.sum()) for seen in groups.seen]
         self.widths = [self.q, *(1 for _ in self.factors.labels)]
-        self.design = levels_design(codes, self.numbers, self.widths, chains_of(self.chained.block.factors))
+        factors = self.chained.block.factors
+        self.design = levels_design(codes, self.numbers, self.widths, chains_of(factors) if factors else [[0]])
         self.update_Sigma = covariance_update(self.Sigma, 1)
         own = covariance_update(self.Psi, self.q)
         check_proper(self.update_Sigma, len(self.rows.y), 1, f"Sigma of '{name}'", "rows")
@@ -164,6 +170,14 @@ class LevelsNormal(GeneralisedBlock):
         self.y = self.rows.y + self.offset
         self.heavy = True
 
+    def block_rows(self, number: int) -> BlockRows:
+        """Rows, or groups in each of which the variable has one value."""
+        return rows_of(self.table, number)
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        """Rows whose value was known from their group."""
+        return self.rows.events if isinstance(self.rows, GroupRows) else []
+
     def init(self, chain: Chain) -> Parameters:
         """Standard deviations of the working scale times log-normal factors; covariances that are known at their values."""
         rng, Sigma, Psi = chain.rng, self.Sigma.known_value, self.Psi.known_value
@@ -173,6 +187,7 @@ class LevelsNormal(GeneralisedBlock):
             started[1] if Psi is None else np.array(Psi), np.zeros((self.table.clusters, self.q, 1)),
         )  # fmt: skip
         self.factors.start(chain, theta)
+        self.rows.start(chain)
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
@@ -225,6 +240,7 @@ class LevelsGlmm(BayesGlmm):
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         self.factors = BlockFactors(self.rows, self.method)
+        self.drawn = self.rows.drawn if isinstance(self.rows, GroupRows) else None
         groups = self.factors.rows
         self.order = [np.argsort(codes, kind="stable") for codes in groups.observed.T]
         self.first = [
@@ -243,12 +259,22 @@ class LevelsGlmm(BayesGlmm):
             if s != t and child.groups.within(parent.groups) and (self.intercept >= 0 or 0 not in (s, t))
         ]
 
+    def block_rows(self, number: int) -> BlockRows:
+        """Rows, or groups in each of which the variable has one value."""
+        return rows_of(self.table, number)
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        """Those of the Metropolis steps, and rows whose value was known from their group."""
+        known = self.rows.events if isinstance(self.rows, GroupRows) else []
+        return [*super().events(thetas), *known]
+
     def merged(self, V: Array, f: Array) -> GlmmRows:
         """The rows as they are: their offsets differ."""
         return self.observed(V, f)
 
     def init(self, chain: Chain) -> Parameters:
         """The start of a model with the primary clusters; no effects of other factors."""
+        self.rows.start(chain)
         theta = super().init(chain)
         self.factors.start(chain, theta)
         return theta

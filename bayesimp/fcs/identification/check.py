@@ -45,7 +45,7 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
     complete = dict(zip(conditionals.complete, conditionals.X.T, strict=True))
     base = BaseValues(data, complete, conditionals.incomplete, conditionals.derived)
     events = check_derived(conditionals, data, base.observed)
-    by_row = [b for b in conditionals.blocks if b.method.level == "row"]
+    by_row = [b for b in conditionals.blocks if b.method.level == "row" and not b.method.group]
     factors = {label for block in conditionals.blocks for f in block.factors for label in f.term.names}
     events += other_groupings(data, {data.cluster, *factors})
     events += of_other_levels(data, dict.fromkeys(name for block in by_row for name in block.responses))

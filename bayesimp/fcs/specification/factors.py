@@ -30,6 +30,8 @@ def without_factors(method: Method, responses: Sequence[str], data: IncompleteDa
     """Why a model can have no factors but the primary clusters; None: it can. drawn: its values are drawn given analyses."""
     if drawn:
         return f"is drawn as an analysis or by limits, with effects of '{data.cluster}' only"
+    if method.group:
+        return f"has one value in each group of '{method.group}', and effects of '{data.cluster}' besides"
     if not method.several_factors:
         own = " with residual='cluster'" if method.residual == "cluster" else ""
         return f"is imputed by method '{method.name}'{own}, which has effects of '{data.cluster}' only"
@@ -55,6 +57,8 @@ def factors_by_default(
     if not others or method.random != "required":
         return (), ()
     cannot = without_factors(method, responses, data, drawn)
+    if method.group and set(others) == {method.group}:  # its note has said so
+        return (), ()
     if cannot is not None:
         return (), (f"no effects of {', '.join(others)}: it {cannot}",)
     primary, *factors = grouping_factors(_formula(data, others), data)

@@ -18,6 +18,7 @@ from bayesimp.formulas.columns import INTERCEPT, Column, Derived
 from bayesimp.formulas.syntax import Name, write
 from bayesimp.joint.levels.factors import GroupingFactor
 from bayesimp.methods import Method
+from bayesimp.table.clusters import Clusters
 
 __all__ = [
     "ConditionalModel",
@@ -52,6 +53,8 @@ class ConditionalModel:
         coefficient for each response, in the units of the data.
     factors
         Grouping factors, that of the primary clusters first; empty where there are no others.
+    groups
+        Of the factor in each group of which the response has one value (`Method.group`), if there is one.
     """
 
     name: str
@@ -65,6 +68,7 @@ class ConditionalModel:
     trials: str | None = None
     contextual: tuple[tuple[Column, tuple[float, ...]], ...] = ()
     factors: tuple[GroupingFactor, ...] = ()
+    groups: Clusters | None = None
 
     @property
     def further(self) -> tuple[GroupingFactor, ...]:
