@@ -227,7 +227,7 @@ def _scales(full: Array) -> tuple[Array, Array]:
 def _groups(
     spec: Conditionals, Y: Array, complete: Array, codes: NDArray[np.int64]
 ) -> dict[str, NDArray[np.int64]]:
-    """`ChainedTable.groups`; codes (N,): canonical clusters. Groups alike otherwise are in the order of factors before."""
+    """`ChainedTable.groups`; codes (N,): canonical clusters. Groups alike are in the order of factors before."""
     found: dict[str, NDArray[np.int64]] = {}
     labelled = {f.label: f.groups for block in spec.blocks for f in block.further}
     labelled |= {block.method.group: block.groups for block in spec.blocks if block.groups is not None}

@@ -139,7 +139,7 @@ def _posterior(
             out[own] = tuple(f"{own}_{axis}" for axis in range(a.ndim - 2)), a
     for label in (nt.in_tree(factor.label) for factor in block.further):
         dims = f"effect_{label}_{name}", f"effect_{label}_{name}_2"
-        coords |= dict.fromkeys(dims, [INTERCEPT])
+        coords |= {dim: [INTERCEPT] for dim in dims}
         out[f"Psi_{label}_{name}"] = dims, out[f"Psi_{label}_{name}"][1]
     if "beta" in kept:
         beta, fixed = scale.beta(kept["beta"]), f"fixed_{name}"

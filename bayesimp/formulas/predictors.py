@@ -122,9 +122,9 @@ def _by_factor(formula: Formula, cluster: str | None) -> tuple[RandomTerm | None
         if term.columns != "1":
             raise error(
                 formula.text,
-                f"({term.columns} | {term.group}): random slopes are those of '{cluster}' here, and '{term.label}' has an "
-                f"intercept, (1 | {term.group}). bi.JointNormal has slopes of every factor for normal variables; or make "
-                f"'{term.label}' the primary clusters",
+                f"({term.columns} | {term.group}): random slopes are those of '{cluster}' here, and '{term.label}' has "
+                f"an intercept, (1 | {term.group}). bi.JointNormal has slopes of every factor for normal variables; or "
+                f"make '{term.label}' the primary clusters",
             )
     return own[0], further
 

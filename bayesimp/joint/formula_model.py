@@ -141,7 +141,8 @@ def checked_formula(formula: Formula, data: IncompleteData, *, several: bool = F
         more = (
             "several grouping factors are for the cluster columns of the data, together with a term of the first."
             if several
-            else "this model has one level of clusters, without crossed or nested ones, which JointNormal has."
+            else "this model has one level of clusters, without crossed or nested ones: these are in bi.JointNormal("
+            "data, formula) for normal variables, and in bi.FCS(data) for others."
         )
         raise SpecificationError(
             f"'{formula}' needs one random part, (1 | {data.cluster}) at the least; {more}"

@@ -80,13 +80,16 @@ class Gibbs(Method):
         return self.residual == "common" and not self.group
 
     def __post_init__(self) -> None:
+        # which factors there are, the formula says
         factors = tuple(self.priors.Psi_of) if isinstance(self.priors, Priors) else ()
-        object.__setattr__(self, "priors", read_priors(self.priors, factors))  # the formula says which there are
+        object.__setattr__(self, "priors", read_priors(self.priors, factors))
         check_compatible(self.compatible, "Gibbs")
         check_choice(self.residual, "residual", ("common", "cluster"))
         check_count(self.inner, "inner")
         if self.group and self.residual == "cluster":
-            raise SpecificationError("Gibbs: residual='cluster' is for variables of rows; take group= or residual= out.")
+            raise SpecificationError(
+                "Gibbs: residual='cluster' is for variables of rows; take group= or residual= out."
+            )
         check_link(self.link)
 
     @property
@@ -139,9 +142,13 @@ class Gibbs(Method):
         # kernels that tables of normal variables do not need are loaded where they are used
         block = table.blocks[k].block
         if block.further or self.group:
-            from bayesimp.fcs.blocks.levels import LevelsGlmm, LevelsNormal
+            if block.distribution.is_normal:
+                from bayesimp.fcs.blocks.levels import LevelsNormal
 
-            return LevelsNormal(table, k) if block.distribution.is_normal else LevelsGlmm(table, k)
+                return LevelsNormal(table, k)
+            from bayesimp.fcs.blocks.levels_glmm import LevelsGlmm
+
+            return LevelsGlmm(table, k)
         if not block.distribution.is_normal:
             from bayesimp.fcs.blocks.glmm import BayesGlmm
 

@@ -26,7 +26,9 @@ def nested_level(data: IncompleteData, name: str) -> str:
     `of_clusters`), that with the fewest groups; empty if there is none, or if the variable is one of the clusters."""
     if len(data.cluster_columns) < 2 or of_clusters(data, name):
         return ""
-    inner = {c: data.groupings[c] for c in data.cluster_columns[1:] if data.groupings[c].within(data.grouping)}
+    inner = {
+        c: data.groupings[c] for c in data.cluster_columns[1:] if data.groupings[c].within(data.grouping)
+    }
     found = [c for c, groups in inner.items() if _of_groups(data, name, groups)]
     return min(found, key=lambda c: len(inner[c]), default="")
 

@@ -42,8 +42,8 @@ def impute(
     normal model where all variables are normal and the analysis, if there is one, has plain terms; else the joint GLMM
     with an analysis, which is a factor of it; without, the joint model on latent normals where all incomplete variables
     are normal, binary, ordinal or nominal, and chained equations where they are not. These take all that is asked of
-    them (``methods=``, ``predictors=``, ``bounds=``, ...). With several grouping factors, ``cluster=["school", "class"]``,
-    it is the joint normal model or chained equations.
+    them (``methods=``, ``predictors=``, ``bounds=``, ...). With several grouping factors,
+    ``cluster=["school", "class"]``, it is the joint normal model or chained equations.
 
     Parameters
     ----------

@@ -121,7 +121,11 @@ def _unfit(data: IncompleteData, name: str) -> str:
             return f"is observed in one group of '{label}' only"
         if not varies_within(values, groups).any():
             several = len(np.unique(groups)) < len(groups)
-            return f"has one value in each group of '{label}'" if several else f"is observed once in each '{label}'"
+            return (
+                f"has one value in each group of '{label}'"
+                if several
+                else f"is observed once in each '{label}'"
+            )
     return ""
 
 
@@ -159,4 +163,6 @@ def joint_formula(data: IncompleteData, *, latent: bool) -> str:
 def formula_of(responses: Iterable[str], covariates: Iterable[str], *clusters: str) -> str:
     """A joint formula with random intercepts of columns, whatever their names."""
     left, right = (" + ".join(write(Name(name)) for name in names) for names in (responses, covariates))
-    return " + ".join([f"{left} ~ {right or '1'}", *(f"(1 | {write(Name(cluster))})" for cluster in clusters)])
+    return " + ".join(
+        [f"{left} ~ {right or '1'}", *(f"(1 | {write(Name(cluster))})" for cluster in clusters)]
+    )

@@ -112,7 +112,9 @@ def chained_equations(
     """
     # a block has no predictors of its own, and none that are derived from its variables
     # nor effects of several grouping factors
-    chosen = predictors is not None or "blocks" in options or "derived" in options or len(data.cluster_columns) > 1
+    chosen = (
+        predictors is not None or "blocks" in options or "derived" in options or len(data.cluster_columns) > 1
+    )
     together = [] if chosen else _normal_variables(data, methods)
     if len(together) < 2 or not _seen_together(data, together):
         return FCS(data, methods, predictors, **options)

@@ -223,7 +223,11 @@ def facts_of(data: IncompleteData, analysis: str | Sequence[str] | None = None) 
         len(data.clusters),
         analysis is not None,
         {name: own[name] for name in responses},
-        tuple(dict.fromkeys(term for formula in formulas for term in _not_implied(formula, data.cluster_columns))),
+        tuple(
+            dict.fromkeys(
+                term for formula in formulas for term in _not_implied(formula, data.cluster_columns)
+            )
+        ),
         data.cluster_columns[1:],
     )
 

@@ -1,5 +1,5 @@
-"""Calibration of the `bayes` blocks of FCS with several grouping factors, from the table to the completed table: `python -m
-tests.calibration.levels_fcs`.
+"""Calibration of the `bayes` blocks of FCS with several grouping factors, from the table to the completed table:
+`python -m tests.calibration.levels_fcs`.
 
 Parameters are drawn from explicit priors with SciPy, one variable is simulated longhand with the effects of every factor
 and deleted at random, in one cluster and in one group of the second factor. Its one predictor is complete, so that every
@@ -23,9 +23,9 @@ from scipy.special import expit
 
 import bayesimp as bi
 from bayesimp import priors as pr
-from bayesimp.fcs.blocks import levels
+from bayesimp.fcs.blocks import levels, levels_glmm
 from bayesimp.fcs.loop import Cycles
-from bayesimp.fcs.tree import imputed_cells
+from bayesimp.fcs.tree import imputed_cells, run_tree
 from tests.calibration.montecarlo import REJECTED
 from tests.calibration.run import LEVEL
 from tests.calibration.sbc import draw_covariance
@@ -101,12 +101,16 @@ def model(design: Design, frame: pd.DataFrame) -> bi.FCS:
     return bi.FCS(data, {"y": bi.methods.Gibbs(priors, compatible=False)}, {"y": formula})
 
 
-def quantities(frame: pd.DataFrame, parameters: dict[str, np.ndarray], values: np.ndarray) -> dict[str, np.ndarray]:
+def quantities(
+    frame: pd.DataFrame, parameters: dict[str, np.ndarray], values: np.ndarray
+) -> dict[str, np.ndarray]:
     """Name -> (draws,); values (draws, lost cells)."""
     out = {}
     for name, a in parameters.items():
         flat = a.reshape(len(a), -1)
-        out |= {f"{name}[{e}]": flat[:, e] for e in range(flat.shape[1]) if np.ptp(flat[:, e]) > 0 or len(a) == 1}
+        out |= {
+            f"{name}[{e}]": flat[:, e] for e in range(flat.shape[1]) if np.ptp(flat[:, e]) > 0 or len(a) == 1
+        }
     lost = frame["lost"].to_numpy()
     out |= {f"cell {j}": values[:, j] for j in range(0, values.shape[1], 8)}
     out["mean of imputed"] = values.mean(1)
@@ -114,9 +118,9 @@ def quantities(frame: pd.DataFrame, parameters: dict[str, np.ndarray], values: n
         seen = frame[~lost].groupby(name)["y"].mean()
         at = frame.loc[lost, name].map(seen).to_numpy()
         there = ~np.isnan(at)
-        out[f"imputed by observed means of {name}"] = (values[:, there] - values[:, there].mean(1)[:, None]) @ (
-            at[there] - at[there].mean()
-        )
+        out[f"imputed by observed means of {name}"] = (
+            values[:, there] - values[:, there].mean(1)[:, None]
+        ) @ (at[there] - at[there].mean())
     return out
 
 
@@ -129,8 +133,6 @@ def draws(fcs: bi.FCS, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         task.advance(chain, 0, history, 0, t, t + 1)
         if t >= TUNE and (t - TUNE) % THIN == THIN - 1:
             cells.append(imputed_cells(fcs, [chain])["y"][1][0])
-    from bayesimp.fcs.tree import run_tree
-
     posterior = run_tree(fcs, history, TUNE, imputed_cells(fcs, [chain]), {})["posterior"]
     kept = {str(name): posterior[name].values[0, THIN - 1 :: THIN] for name in posterior.data_vars}
     return kept, np.array(cells)
@@ -198,14 +200,14 @@ def neighbouring_groups() -> Iterator[None]:
 @contextmanager
 def clusters_move_alone() -> Iterator[None]:
     """The shift between nested factors moves the clusters, and not their groups."""
-    shift = levels.LevelsGlmm._shift_between
+    shift = levels_glmm.LevelsGlmm._shift_between
 
     def wrong(self, chain, Psis, effects):
         before = effects[1].copy()
         shift(self, chain, Psis, effects)
         effects[1][:] = before
 
-    with patch.object(levels.LevelsGlmm, "_shift_between", wrong):
+    with patch.object(levels_glmm.LevelsGlmm, "_shift_between", wrong):
         yield
 
 
@@ -228,7 +230,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--datasets", type=int, default=120)
     datasets = parser.parse_args().datasets
-    began, lines = time.perf_counter(), ["", "| | quantities | p (Bonferroni) | most extreme | its p |", "|---|---|---|---|---|"]
+    began, lines = (
+        time.perf_counter(),
+        ["", "| | quantities | p (Bonferroni) | most extreme | its p |", "|---|---|---|---|---|"],
+    )
     held, caught = [], []
 
     def report(line: str) -> None:

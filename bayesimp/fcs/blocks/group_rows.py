@@ -91,6 +91,12 @@ class GroupRows(BlockRows):
             rows = ~kept[self._hole_group]
         super().put(V, every[self._hole_group], None if rows.all() else rows)
 
+    def by_group(self, values: Array) -> Array:
+        """(groups to be imputed, ..) from values of the rows without the variable, which are one in a group."""
+        every = np.zeros((len(self.known), *values.shape[1:]))
+        every[self._hole_group] = values
+        return every[self._empty]
+
     def start(self, chain: Chain) -> None:
         """Values of random other groups, one in each."""
         self.put(chain.V, chain.rng.choice(self.y, len(self._empty)))

@@ -99,7 +99,9 @@ def conditionals(
                for v in visits.responses[name])
     }  # fmt: skip
     given = _given(predictors, base, visits, logs, analyses, drawn_given)
-    drafts = [_draft(name, visits, given[name], analyses, base, name in drawn_given) for name in visits.methods]
+    drafts = [
+        _draft(name, visits, given[name], analyses, base, name in drawn_given) for name in visits.methods
+    ]
     made = completed(drafts, base, given, visits.why, logs, compatible, ignore, analyses)
     limited = [name for name in made if made[name].distribution.is_censored]
     drawn = tuple(n for n in made if n in analyses or n in analyses.covariates or n in limited)
@@ -161,7 +163,11 @@ def _given(
     @cache
     def factors(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         several = len(base.data.cluster_columns) > 1
-        return factors_by_default(base.data, responses[name], method_of[name], name in drawn) if several else ((), ())
+        return (
+            factors_by_default(base.data, responses[name], method_of[name], name in drawn)
+            if several
+            else ((), ())
+        )
 
     def by_default(name: str) -> Given:
         if name in analyses:

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 
 from bayesimp.contract import Contents
-from bayesimp.fcs.specification.records import ConditionalModel, Conditionals, formula_text, random_text, summed
+from bayesimp.fcs.specification.records import (
+    ConditionalModel,
+    Conditionals,
+    formula_text,
+    random_text,
+    summed,
+)
 from bayesimp.formulas.predictors import addition, edit
 from bayesimp.formulas.syntax import Name, column_names, read, write
 from bayesimp.table.incomplete import IncompleteData

@@ -32,7 +32,10 @@ def described(
         effects = effect_names([str(response) for response in responses], [c.name for c in block.random])
         further = [f"Psi_{in_tree(factor.label)}" for factor in block.further]
         known += further
-        names = dict.fromkeys(further, [INTERCEPT]) | {"beta": [c.name for c in block.fixed], "Psi": effects}
+        names = {key: [INTERCEPT] for key in further} | {
+            "beta": [c.name for c in block.fixed],
+            "Psi": effects,
+        }
         own = block.method.priors or pr.default()
         shown = {p: priors[f"{p}_{block.name}"] for p in known}
         if own.beta.in_predictor_units:

@@ -82,7 +82,14 @@ def draft(
             )
     return Draft(
         ConditionalModel(
-            name, responses, fixed, random, method, notes, *_of_family(responses[0], method, base), factors=factors,
+            name,
+            responses,
+            fixed,
+            random,
+            method,
+            notes,
+            *_of_family(responses[0], method, base),
+            factors=factors,
             groups=base.data.groups((method.group,)) if method.group else None,
         ),
         explicit,

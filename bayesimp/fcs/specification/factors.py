@@ -26,8 +26,10 @@ from bayesimp.table.incomplete import IncompleteData
 __all__ = ["block_factors", "check_block_factors", "factors_by_default", "without_factors"]
 
 
-def without_factors(method: Method, responses: Sequence[str], data: IncompleteData, drawn: bool) -> str | None:
-    """Why a model can have no factors but the primary clusters; None: it can. drawn: its values are drawn given analyses."""
+def without_factors(
+    method: Method, responses: Sequence[str], data: IncompleteData, drawn: bool
+) -> str | None:
+    """Why a model has no factors but the primary clusters; None: it can have. drawn: values are drawn given analyses."""
     if drawn:
         return f"is drawn as an analysis or by limits, with effects of '{data.cluster}' only"
     if method.group:
@@ -74,14 +76,19 @@ def factors_by_default(
 
 
 def block_factors(
-    formula: Predictors, name: str, responses: Sequence[str], method: Method, data: IncompleteData, drawn: bool
+    formula: Predictors,
+    name: str,
+    responses: Sequence[str],
+    method: Method,
+    data: IncompleteData,
+    drawn: bool,
 ) -> tuple[GroupingFactor, ...]:
     """The grouping factors of a formula, that of the primary clusters first; none if it has no others.
 
     Raises
     ------
     SpecificationError
-        The method, the family or the block has effects of the primary clusters only; a prior of a factor that is not there.
+        The method, family or block has effects of the primary clusters only; a prior of a factor that is not there.
     DataError
         As `bayesimp.joint.levels.factors.grouping_factors`.
     """
@@ -91,14 +98,14 @@ def block_factors(
         read_priors(method.priors, labels)
     if factors and (cannot := without_factors(method, responses, data, drawn)):
         raise SpecificationError(
-            f"Formula {formula.text!r}: '{name}' {cannot}. Take (1 | {labels[1]}) out, or impute it by itself by 'bayes', "
-            "which has several grouping factors for all families but nominal variables."
+            f"Formula {formula.text!r}: '{name}' {cannot}. Take (1 | {labels[1]}) out, or impute it by itself by "
+            "'bayes', which has several grouping factors for all families but nominal variables."
         )
     return factors
 
 
 def check_block_factors(block: ConditionalModel, data: IncompleteData) -> list[Event]:
-    """Refuse what the rows of the data, to which a model is fitted, cannot say about its factors; note what rests on the prior.
+    """Refuse what the rows to which a model is fitted cannot say about its factors; note what rests on the prior.
 
     Raises
     ------

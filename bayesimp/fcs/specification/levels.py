@@ -92,13 +92,17 @@ def check_groups(block: ConditionalModel, label: str, data: IncompleteData) -> N
     (name,) = block.responses
     groups = data.groups((label,))
     if label == data.cluster or not groups.within(data.grouping):
-        where = "are the clusters: '2lonly' imputes these" if label == data.cluster else "lie in several clusters"
+        where = (
+            "are the clusters: '2lonly' imputes these" if label == data.cluster else "lie in several clusters"
+        )
         raise SpecificationError(
-            f"'{name}': group='{label}' must be nested in '{data.cluster}', and its groups {where}. Name '{label}' first in "
-            "cluster=, and a variable of its groups is imputed by '2lonly'."
+            f"'{name}': group='{label}' must be nested in '{data.cluster}', and its groups {where}. Name '{label}' first "
+            "in cluster=, and a variable of its groups is imputed by '2lonly'."
         )
     if block.trials is not None:
-        raise SpecificationError(f"'{name}' is binomial, and variables of groups have no trials; take group= out.")
+        raise SpecificationError(
+            f"'{name}' is binomial, and variables of groups have no trials; take group= out."
+        )
     differ = groups.varying(data.column_values(name))
     if differ.any():
         raise DataError(

@@ -1,8 +1,8 @@
 """Changes of default formulas: ``~ . + x``, ``~ . - x``, ``~ . + (1 + x | study)``.
 
 ``.`` stands for the default predictors of a variable. A random term replaces the default one of its group, or joins them;
-``- (1 | class)`` leaves that of a further grouping factor out. A predictor is removed with its cluster mean; cluster means
-are added in the same way as to a default formula.
+``- (1 | class)`` leaves that of a further grouping factor out. A predictor is removed with its cluster mean; cluster
+means are added in the same way as to a default formula.
 """
 
 from __future__ import annotations
@@ -147,11 +147,14 @@ def _random(
         group = write(bar.right)
         if sign == "-" and group == write(Name(cluster)):
             raise error(
-                change.text, "a random term of the clusters cannot be removed; another, + (1 | cluster), takes its place"
+                change.text,
+                "a random term of the clusters cannot be removed; another, + (1 | cluster), takes its place",
             )
         if sign == "-":
             if terms.pop(group, None) is None and not every:
-                raise error(change.text, f"{write(bar)} cannot be removed: by default there is no term of {group}")
+                raise error(
+                    change.text, f"{write(bar)} cannot be removed: by default there is no term of {group}"
+                )
             continue
         kept = []
         for inner, node in signed(bar.left):

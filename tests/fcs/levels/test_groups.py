@@ -98,7 +98,9 @@ def means_of_next_classes(monkeypatch):
     """Columns of a class are the means of its neighbour's rows."""
     means = group_rows.GroupRows._means
     monkeypatch.setattr(
-        group_rows.GroupRows, "_means", lambda self, V, f: tuple(np.roll(D, 1, axis=0) for D in means(self, V, f))
+        group_rows.GroupRows,
+        "_means",
+        lambda self, V, f: tuple(np.roll(D, 1, axis=0) for D in means(self, V, f)),
     )
 
 
@@ -128,18 +130,32 @@ def test_wrong_groups_are_noticed(monkeypatch, spoil):
 
 
 def test_the_default_finds_them_and_a_seed_does_not_see_order_or_labels():
-    frame = table().assign(size=lambda t: np.where(t["x"].groupby(t["class"]).transform("mean") > 0, "big", "small"))
+    frame = table().assign(
+        size=lambda t: np.where(t["x"].groupby(t["class"]).transform("mean") > 0, "big", "small")
+    )
     frame.loc[frame["class"].isin(["c2", "c11"]), "size"] = None
     made = bi.FCS(bi.IncompleteData(frame, ["school", "class"]))
     assert "note (w, size): one value in each group of 'class'" in str(made)
     again = frame.sample(frac=1, random_state=3).assign(**{"class": lambda t: "k" + t["class"].str[::-1]})
     one, other = (
-        bi.FCS(bi.IncompleteData(f, ["school", "class"])).impute(2, cycles=2, seed=1, progress=False).to_frame(1)
+        bi.FCS(bi.IncompleteData(f, ["school", "class"]))
+        .impute(2, cycles=2, seed=1, progress=False)
+        .to_frame(1)
         for f in (frame, again)
     )
     assert one.groupby("class")["size"].nunique().max() == 1
     np.testing.assert_allclose(one["w"], other.loc[one.index, "w"])
     assert (one["size"] == other.loc[one.index, "size"]).all()
+
+
+def test_a_shift_moves_a_group_once():
+    plain = model()
+    moved = plain.with_shift(bi.Shift({"w": 10.0}))
+    one, other = (m.impute(2, cycles=1, seed=1, progress=False).to_frame(1) for m in (plain, moved))
+    gap = (other["w"] - one["w"]).groupby(one["class"]).agg(["min", "max"])
+    drawn = gap.index.isin([f"c{k}" for k in (1, 7, 8, 15, 20, 21)])
+    np.testing.assert_allclose(gap[drawn], 10.0)
+    np.testing.assert_allclose(gap[~drawn], 0.0, atol=1e-12)
 
 
 BROKEN = {
@@ -151,6 +167,10 @@ BROKEN = {
     ),
     "ignored rows": (lambda: model(ignore=np.arange(len(table())) < 9), SpecificationError, "ignore"),
     "bounds": (lambda: model(bounds={"w": (0, None)}), SpecificationError, "bounds"),
+    "an analysis": (
+        lambda: bi.FCS(model().data, {"w": bi.methods.Bayes(group="class")}, analysis="other ~ w + (1 | school)"),
+        SpecificationError, "values drawn given an analysis",
+    ),
     "own variances": (lambda: bi.methods.Gibbs(residual="cluster", group="class"), SpecificationError, "take group= or"),
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ variants of the sampler and of the way from the kernel to the completed table be
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +20,7 @@ from scipy.stats import norm
 
 import bayesimp as bi
 from bayesimp import priors as pr
-from bayesimp.fcs.blocks import levels
+from bayesimp.fcs.blocks import levels, levels_glmm
 from bayesimp.fcs.loop import Cycles
 from bayesimp.fcs.tree import imputed_cells
 from tests.calibration.montecarlo import LEVEL, REJECTED, batch_means, bonferroni, normal, with_products
@@ -45,7 +46,13 @@ def table(binary: bool = False) -> pd.DataFrame:
     n = 40
     school = np.arange(n) % 4
     number, hood, x = rng.integers(0, 2, n), rng.integers(0, 5, n), rng.normal(2.0, 1.0, n)
-    y = 3 + x + rng.normal(0, 1.5, 4)[school] + rng.normal(0, 1.5, (4, 2))[school, number] + rng.normal(size=n)
+    y = (
+        3
+        + x
+        + rng.normal(0, 1.5, 4)[school]
+        + rng.normal(0, 1.5, (4, 2))[school, number]
+        + rng.normal(size=n)
+    )
     y += rng.normal(0, 1.5, 5)[hood]
     y[(rng.random(n) < 0.15) | (school == 2) | (hood == 3)] = np.nan
     other = np.where(rng.random(n) < 0.4, np.nan, rng.normal(size=n))
@@ -73,7 +80,7 @@ def cells(fcs: bi.FCS, draws: int = DRAWS) -> np.ndarray:
     """(1, draws, cells) completed values of y along one chain."""
     task, out = Cycles(fcs, 3), []
     chain = task.start(0)
-    table, blocks, _ = task.parts
+    _, blocks, _ = task.parts
     for t in range(draws + 20):
         for block, theta in zip(blocks, chain.theta, strict=True):
             assert block.step(chain, theta) == 0
@@ -114,14 +121,18 @@ def test_imputed_values_have_their_law(case):
 
 def effects_left_out(monkeypatch):
     """Values are drawn without the effects of the second factor."""
-    monkeypatch.setattr(levels.BlockFactors, "added", lambda self, theta, codes, without=0: np.zeros(len(codes)))
+    monkeypatch.setattr(
+        levels.BlockFactors, "added", lambda self, theta, codes, without=0: np.zeros(len(codes))
+    )
 
 
 def groups_of_next_rows(monkeypatch):
     """Effects of a row's second factor are those of the next imputed row."""
     added = levels.BlockFactors.added
     monkeypatch.setattr(
-        levels.BlockFactors, "added", lambda self, theta, codes, without=0: added(self, theta, np.roll(codes, 1, axis=0))
+        levels.BlockFactors,
+        "added",
+        lambda self, theta, codes, without=0: added(self, theta, np.roll(codes, 1, axis=0)),
     )
 
 
@@ -159,7 +170,13 @@ def unseen_groups_at_zero(monkeypatch):
     monkeypatch.setattr(levels.LevelsNormal, "fill", wrong)
 
 
-SPOILED = [effects_left_out, groups_of_next_rows, neighbouring_groups, places_of_complete_rows, unseen_groups_at_zero]
+SPOILED = [
+    effects_left_out,
+    groups_of_next_rows,
+    neighbouring_groups,
+    places_of_complete_rows,
+    unseen_groups_at_zero,
+]
 
 
 @pytest.mark.parametrize("spoil", SPOILED)
@@ -191,7 +208,11 @@ def small(nested: bool, family: str) -> pd.DataFrame:
     school, second = np.arange(n) % 5, np.arange(n) // 5 % 2
     classes = 2 * school + second if nested else second
     eta = 0.3 + np.array([1.5, -1, 0.5, -1.5, 0])[school] + rng.normal(0, 1.4, 10)[classes]
-    y = (rng.random(n) < expit(eta)).astype(float) if family == "bernoulli" else rng.poisson(np.exp(0.5 * eta)) * 1.0
+    y = (
+        (rng.random(n) < expit(eta)).astype(float)
+        if family == "bernoulli"
+        else rng.poisson(np.exp(0.5 * eta)) * 1.0
+    )
     y[(rng.random(n) < 0.15) | (school == 4)] = np.nan
     y[(classes == 1) & nested] = np.nan
     other = np.where(rng.random(n) < 0.4, np.nan, rng.normal(size=n))
@@ -203,14 +224,14 @@ def small(nested: bool, family: str) -> pd.DataFrame:
 def quadrature(frame: pd.DataFrame, nested: bool, family: str) -> np.ndarray:
     """E(v) of the missing cells in the order of the table, and E(v_j v_k) of neighbours among them; v: `bounded`.
 
-    Crossed: over (beta, both classes); given these, schools are independent. Nested: over beta; given it and the effect of
-    a school, its classes are. Gauss and Hermite's rule in every dimension.
+    Crossed: over (beta, both classes); given these, schools are independent. Nested: over beta; given it and the
+    effect of a school, its classes are. Gauss and Hermite's rule in every dimension.
     """
     y, school, classes = (frame[name].to_numpy() for name in ("y", "school", "c"))
     lost = np.flatnonzero(np.isnan(y))
     beta, a, c = PRIOR[0] + PRIOR[1] * NODES, SD["school"] * NODES, SD["class"] * NODES
     mean = expit if family == "bernoulli" else (lambda eta: np.exp(-np.exp(eta)))
-    sets = [(j,) for j in lost] + list(zip(lost[:-1], lost[1:], strict=True))
+    sets = [(j,) for j in lost] + list(pairwise(lost))
 
     def total(cells_: tuple[int, ...]) -> float:
         """Integral of the likelihood times the mean of these cells."""
@@ -275,22 +296,27 @@ def test_imputed_levels_and_counts_have_their_law(nested, family):
 
 def offsets_of_other_rows(monkeypatch):
     """Effects of the other factors are not sorted as the rows are."""
-    others = levels.LevelsGlmm._others
+    others = levels_glmm.LevelsGlmm._others
 
     def wrong(self, theta, s, Z):
         return others(self, theta, s, Z)[np.argsort(self.order[s])]
 
-    monkeypatch.setattr(levels.LevelsGlmm, "_others", wrong)
+    monkeypatch.setattr(levels_glmm.LevelsGlmm, "_others", wrong)
 
 
 def offsets_forgotten(monkeypatch):
     """Every factor is drawn as if it were the only one."""
-    monkeypatch.setattr(levels.LevelsGlmm, "_others", lambda self, theta, s, Z: np.zeros(len(Z)))
+    monkeypatch.setattr(levels_glmm.LevelsGlmm, "_others", lambda self, theta, s, Z: np.zeros(len(Z)))
 
 
 @pytest.mark.parametrize(
     "spoil, nested",
-    [(effects_left_out, True), (neighbouring_groups, True), (offsets_of_other_rows, False), (offsets_forgotten, True)],
+    [
+        (effects_left_out, True),
+        (neighbouring_groups, True),
+        (offsets_of_other_rows, False),
+        (offsets_forgotten, True),
+    ],
 )
 def test_wrong_variants_of_discrete_models_are_noticed(monkeypatch, spoil, nested):
     fcs = discrete(nested, "bernoulli")
@@ -316,7 +342,9 @@ def moved(q: int, seed: int, change=lambda fine, coarse: (fine, coarse)):
     before = fine.copy(), coarse.copy()
     block = SimpleNamespace(nested=[(1, 0, parent)], intercept=0)
     given = change(Psi_s, Psi_t)
-    levels.LevelsGlmm._shift_between(block, SimpleNamespace(rng=rng), [given[1], given[0]], [coarse, fine])
+    levels_glmm.LevelsGlmm._shift_between(
+        block, SimpleNamespace(rng=rng), [given[1], given[0]], [coarse, fine]
+    )
     return parent, (Psi_s, Psi_t), before, (fine, coarse)
 
 
@@ -337,7 +365,9 @@ def test_the_shift_leaves_sums_and_distributions(q):
     seen = parent >= 0
     sums = [f[seen, 0, 0] + c[parent[seen], 0, 0] for f, c in (before, after)]
     np.testing.assert_allclose(*sums)
-    assert (np.abs(before[1][np.unique(parent[seen]), 0, 0] - after[1][np.unique(parent[seen]), 0, 0]) > 0).all()
+    assert (
+        np.abs(before[1][np.unique(parent[seen]), 0, 0] - after[1][np.unique(parent[seen]), 0, 0]) > 0
+    ).all()
     assert before[0][-1] == after[0][-1]  # nothing moves what no value informs
     assert law_after_a_move(parent, Psis, after) > LEVEL
 
@@ -354,7 +384,11 @@ def test_a_wrong_shift_is_noticed(change):
 
 # -- variances -----------------------------------------------------------------------------------------------
 
-PRIORS = {"sigma2": (4.0, 0.25), "school": (3.0, 0.3), "class": (5.0, 0.5)}  # nu and V of inverse-Wishart priors
+PRIORS = {
+    "sigma2": (4.0, 0.25),
+    "school": (3.0, 0.3),
+    "class": (5.0, 0.5),
+}  # nu and V of inverse-Wishart priors
 
 
 @cache
@@ -363,7 +397,9 @@ def exact_variances() -> np.ndarray:
     beta flat and integrated out) on a grid."""
     frame = table().dropna(subset="y")
     y, X = frame["y"].to_numpy(), np.column_stack([np.ones(len(frame)), frame["x"]])
-    same = [np.equal.outer(c, c).astype(float) for c in (frame["school"].to_numpy(), frame["hood"].to_numpy())]
+    same = [
+        np.equal.outer(c, c).astype(float) for c in (frame["school"].to_numpy(), frame["hood"].to_numpy())
+    ]
     axes = [np.linspace(*ends, 30) for ends in ((-2.5, 2.2), (-3.5, 5.5), (-3.5, 4.5))]
     logs = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     value = np.empty(len(logs))
