@@ -15,6 +15,7 @@ from scipy.stats import norm
 
 import bayesimp as bi
 from bayesimp import priors as pr
+from bayesimp.contract import Shift
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.fcs.blocks import group_rows
 from bayesimp.fcs.loop import Cycles
@@ -150,7 +151,7 @@ def test_the_default_finds_them_and_a_seed_does_not_see_order_or_labels():
 
 def test_a_shift_moves_a_group_once():
     plain = model()
-    moved = plain.with_shift(bi.Shift({"w": 10.0}))
+    moved = plain.with_shift(Shift({"w": 10.0}))
     one, other = (m.impute(2, cycles=1, seed=1, progress=False).to_frame(1) for m in (plain, moved))
     gap = (other["w"] - one["w"]).groupby(one["class"]).agg(["min", "max"])
     drawn = gap.index.isin([f"c{k}" for k in (1, 7, 8, 15, 20, 21)])
