@@ -11,6 +11,6 @@ from tests.calibration.run import LEVEL
 @pytest.mark.calibration
 def test_in_full():
     for design in DESIGNS.values():
-        assert overall(ranks(design, 80, SEED)) > LEVEL / len(DESIGNS)
+        assert overall(ranks(design, 40, SEED)) > LEVEL / len(DESIGNS)
     for design, spoil in VARIANTS.values():
         assert overall(ranks(DESIGNS[design], 80, SEED, spoil)) < REJECTED

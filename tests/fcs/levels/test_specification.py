@@ -122,7 +122,9 @@ def test_runs_are_stored_continued_and_extended(tmp_path):
 def test_options_that_other_blocks_have():
     """Bounds, a shift, rows that are imputed but not fitted, a function of the values."""
     low, high = table()["y"].min(), table()["y"].max()
-    bounded = bi.FCS(data(), bounds={"y": (low, high)}).impute(20, cycles=2, seed=1, progress=False).values("y")
+    bounded = (
+        bi.FCS(data(), bounds={"y": (low, high)}).impute(20, cycles=2, seed=1, progress=False).values("y")
+    )
     free = bi.FCS(data()).impute(20, cycles=2, seed=1, progress=False).values("y")
     assert low <= bounded.min() and bounded.max() <= high and not (low <= free.min() and free.max() <= high)
     plain = bi.FCS(data())
