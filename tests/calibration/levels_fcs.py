@@ -4,8 +4,8 @@
 Parameters are drawn from explicit priors with SciPy, one variable is simulated longhand with the effects of every factor
 and deleted at random, in one cluster and in one group of the second factor. Its one predictor is complete, so that every
 cycle of `bi.FCS` is a transition of the exact posterior. Ranks of beta, variances, cutpoints, imputed cells, and of how
-imputed values go along with the observed ones of their groups, and with their effects, are uniform if blocks, scales and the way back are right.
-`--datasets 40` rewrites LEVELS_FCS_RESULTS.md.
+imputed values go along with the observed ones of their groups, and with their effects, are uniform if blocks, scales and
+the way back are right. `--datasets 40` rewrites LEVELS_FCS_RESULTS.md.
 """
 
 import argparse
@@ -226,8 +226,8 @@ def priors_exchanged() -> Iterator[None]:
         yield
 
 
-# A shift between nested factors that moves one of them alone changes the last update only, of which ranks see little: it is
-# told apart from the exact law in tests/fcs/levels/test_posterior.py.
+# A shift between nested factors that moves one of them alone changes the last update only, of which ranks see little: it
+# is told apart from the exact law in tests/fcs/levels/test_posterior.py.
 VARIANTS = {
     "effects left out of imputed values": ("normal, nested", effects_left_out),
     "effects of the next group": ("normal, nested", neighbouring_groups),
@@ -260,7 +260,8 @@ def main() -> None:
         report(row(f"spoiled: {name} ({of})", found))
     head = [
         "# Calibration of FCS with several grouping factors", "", (__doc__ or "").strip(), "",
-        f"{date.today()}, {datasets} data sets (twice as many for each spoiled model), {time.perf_counter() - began:.0f} s. "
+        f"{date.today()}, {datasets} data sets (twice as many for each spoiled model), "
+        f"{time.perf_counter() - began:.0f} s. "
         f"Right above {LEVEL} / {len(DESIGNS)}: {'yes' if all(held) else 'NO'}; spoiled below {REJECTED}: "
         f"{'all' if all(caught) else 'NOT ALL'}.",
     ]  # fmt: skip
