@@ -19,7 +19,18 @@ import numpy as np
 import pandas as pd
 
 import bayesimp as bi
-from benchmarks import crossed, fcs, glmm, joint_glmm, laplace, latent, levels, pymc_block, sensitivity
+from benchmarks import (
+    crossed,
+    fcs,
+    glmm,
+    joint_glmm,
+    laplace,
+    latent,
+    levels,
+    levels_fcs,
+    pymc_block,
+    sensitivity,
+)
 from benchmarks.data import clustered
 from benchmarks.r_side import HAVE_R, r_script, r_script_on
 
@@ -249,6 +260,8 @@ BENCHMARKS = {
     "crossed": crossed.crossed,
     "levels": levels.levels,
     "levels_rows": levels.levels_rows,
+    "levels_fcs": levels_fcs.levels_fcs,
+    "levels_fcs_rows": levels_fcs.levels_fcs_rows,
 }
 
 

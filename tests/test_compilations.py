@@ -161,6 +161,18 @@ def test_several_normal_variables_at_once(case, several, tmp_path):
     assert not signatures() - several
 
 
+def test_several_factors_have_the_kernels_of_other_models():
+    """Those of the joint model and of one discrete variable; where a variable is not in a compiled cycle, factors of its
+    columns are a call of their own."""
+    frame = table(2, discrete=True).assign(c=["c" + str(k) for k in np.arange(120) % 5])
+    fcs(table(2, discrete=True))
+    both = bi.IncompleteData(frame[["v0", "v1", "w", "id", "c"]], ["id", "c"])
+    bi.JointNormal(both, "v0 + v1 ~ w + (1 | id) + (1 | c)").impute(2, draws=10, tune=5, seed=1)
+    before = signatures()
+    bi.FCS(bi.IncompleteData(frame, ["id", "c"], {"n": "poisson"})).impute(2, cycles=3, seed=1)
+    assert set(signatures() - before) <= {"bayesimp.kernels.chained.moments.cluster_factors"}
+
+
 @pytest.mark.parametrize("case", DISCRETE)
 def test_discrete_variables(case, discrete, tmp_path):
     DISCRETE[case](tmp_path)

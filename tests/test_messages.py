@@ -72,10 +72,6 @@ def test_misspelt_families_methods_and_priors():
             lambda: bi.impute(FRAME, cluster=["g", 3]),
             r"the name of a column, as text, or a list of names, .*got \['g', 3\]",
         ),
-        (
-            lambda: bi.impute(FRAME, cluster=["g", "x"]),
-            r"takes one grouping factor, got cluster=\['g', 'x'\].*bi.JointNormal",
-        ),
         (lambda: bi.impute(FRAME, cluster=None), r"the name of a column, as text, .*got None"),
         (lambda: bi.impute(FRAME, "g", families="poisson"), r"families by variable, such as.*got 'poisson'"),
         (lambda: bi.impute(data(), "g"), r"IncompleteData already.*bi.FCS\(data\)"),

@@ -248,11 +248,19 @@ class FCS(ImputationModel):
         SpecificationError
             No block has priors.
         """
-        priors = pr.read(priors)
+        labels = tuple(factor.label for b in self.spec.blocks for factor in b.factors)
+        priors = pr.read(priors, labels)
         changed = {
             b.name: b.method.with_priors(priors) if b.method.takes_priors else b.method
             for b in self.spec.blocks
         }
+        for b in self.spec.blocks:
+            if b.further and not changed[b.name].several_factors:
+                raise SpecificationError(
+                    f"'{b.name}' has effects of {len(b.factors)} grouping factors, which Gibbs sampling draws, and "
+                    f"priors '{priors.name}' are not conditionally conjugate. Take priors that are (InverseWishart, "
+                    "HuangWand, Diagonal of HalfT or InverseWishart, Fixed), or leave the other factors out."
+                )
         if not any(b.method.takes_priors for b in self.spec.blocks):
             used = ", ".join(sorted({b.method.name for b in self.spec.blocks}))
             raise SpecificationError(

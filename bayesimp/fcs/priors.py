@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp import priors as pr
-from bayesimp.fcs.scale import ChainedBlock
+from bayesimp.fcs.scale import ChainedBlock, factor_scale
 from bayesimp.fcs.table import ChainedTable
+from bayesimp.notation import in_tree
 
 __all__ = ["parameter_priors"]
 
@@ -47,6 +48,10 @@ def parameter_priors(
             Sigma = "sigma2" if len(block.responses) == 1 else "Sigma"
             out[f"{Sigma}_{name}"] = pr.resolve(priors.Sigma, scale.s, f"Sigma of '{block.name}'")
         out[f"Psi_{name}"] = scale.Psi_prior(priors.Psi, f"Psi of '{block.name}'")
+        for factor in block.further:
+            where = f"Psi_{factor.label} of '{block.name}'"
+            own = factor_scale(scale.s).Psi_prior(priors.of_factor(factor.label), where)
+            out[f"Psi_{in_tree(factor.label)}_{name}"] = own
     return out
 
 

@@ -29,6 +29,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.fcs.specification.bounds import limits
 from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.formulas.columns import INTERCEPT, Column
+from bayesimp.joint.levels.table import GroupingScale
 from bayesimp.kernels.chained.moments import BlockArrays, Terms
 from bayesimp.priors.centred import centring
 from bayesimp.scale.coefficients import CoefficientScale
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from bayesimp.fcs.specification.bounds import Bound
     from bayesimp.fcs.table import ChainedTable
 
-__all__ = ["BlockScale", "ChainedBlock", "Rows", "chained_block"]
+__all__ = ["BlockScale", "ChainedBlock", "Rows", "chained_block", "factor_scale"]
 
 Array = NDArray[np.float64]
 MOST_RESPONSES = 62  # most responses of a block, because a pattern of missing values is one 64-bit integer
@@ -87,6 +88,11 @@ class BlockScale(CoefficientScale, EffectScale):
         """Covariance between clusters of the coefficients of some fixed columns (two-stage models)."""
         T = self.T[np.ix_(columns, columns)] * self.s[0]
         return T @ Psi_w @ T.T
+
+
+def factor_scale(s: Array) -> GroupingScale:
+    """Units of the random intercepts of a further grouping factor; s (1,): of the response."""
+    return GroupingScale(np.array(s[:1]), np.eye(1))
 
 
 @dataclass(frozen=True)

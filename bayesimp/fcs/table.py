@@ -36,12 +36,14 @@ Array = NDArray[np.float64]
 class ChainedTable:
     """Everything that the imputations share.
 
-    names (d,): base columns, the `p` complete ones first; center, scale (d,). order (m,): the cluster of the table at
-    each canonical position. D (n, d), D_cluster (n,): complete rows that are fitted. row (R,): positions of the
-    incomplete rows in the table, row_cell (R,): their cells; start (R, d - p): their working values, nan where to be
-    imputed. cell_fitted (C,): whether models are fitted to the rows of a cell. full (N, d): base columns on the scale
-    of the data. residuals: definitions of the columns that replace products and powers. exact: base column -> its
-    possible values, sorted (empty: whole numbers). grouping: the clusters, in the table's order.
+    names (d,): base columns, `p` complete ones first; center, scale (d,). order (m,): the cluster of the table at each
+    canonical place. D (n, d), D_cluster (n,): complete rows that are fitted. row (R,): place in the table of the
+    incomplete rows, row_cell (R,): their cells; start (R, d - p): their working values, nan where to be imputed.
+    cell_fitted (C,): whether models are fitted to the rows of a cell.
+    full (N, d): base columns on the scale of the data. residuals: definitions of the columns made for slopes on products
+    and powers. exact: by base column, the sorted values that it can have (empty: whole numbers). grouping: the
+    clusters, in the table's order. D_row (n,): place in the table of the complete rows. groups: by label of a further
+    grouping factor, (N,) canonical group of each row of the table.
     """
 
     names: tuple[str, ...]
@@ -62,6 +64,8 @@ class ChainedTable:
     exact: Mapping[int, Array]
     grouping: Clusters
     residuals: Mapping[str, Residual]
+    D_row: NDArray[np.int64]
+    groups: Mapping[str, NDArray[np.int64]]
 
     @property
     def clusters(self) -> int:
@@ -93,8 +97,9 @@ class ChainedTable:
 
     @cached_property
     def D_order(self) -> NDArray[np.int64]:
-        """Order (n,) of complete rows by cluster, then by values; independent of the arrangement of the table."""
-        keys = [np.round(column, KEY_DIGITS) for column in self.D.T[1:]]
+        """(n,) complete rows by cluster, values and further groups; the same however the table is arranged."""
+        keys = [group[self.D_row] for group in self.groups.values()]
+        keys += [np.round(column, KEY_DIGITS) for column in self.D.T[1:]]
         return np.lexsort([*keys, self.D_cluster])
 
     def _data(self, k: int, V: Array) -> Array:
@@ -158,12 +163,13 @@ def chained_table(
     # in clusters with ignored rows only, means are over these
     alone = np.bincount(codes[~ignore], minlength=clusters) == 0
     rows = Rows(W, codes, ~ignore, ~ignore | alone[codes], clusters)
-    cells, row, row_cell, cell_fitted = _cells(rows, p)
+    groups = _groups(spec, Y, np.round(W[:, :p], KEY_DIGITS), codes)
+    cells, row, row_cell, cell_fitted = _cells(rows, p, list(groups.values()))
     whole = ~np.isnan(W).any(1) & ~ignore
     table = ChainedTable(
         names, p, center, scale, order, cells, W[whole], codes[whole], row, row_cell, W[row][:, p:], cell_fitted,
         full, spec.derived, (), {names.index(name): np.sort(values) for name, values in spec.exact.items()},
-        grouping, residuals,
+        grouping, residuals, np.flatnonzero(whole), groups,
     )  # fmt: skip
     blocks = tuple(chained_block(table, block, rows, bounds or {}) for block in spec.blocks)
     return replace(table, blocks=blocks)
@@ -218,14 +224,33 @@ def _scales(full: Array) -> tuple[Array, Array]:
     return center, scale
 
 
-def _cells(rows: Rows, p: int) -> tuple[RowCells, NDArray, NDArray, NDArray]:
-    """Cells of the incomplete rows in canonical order, the rows' positions and cells, and which cells are fitted (C,)."""
+def _groups(
+    spec: Conditionals, Y: Array, complete: Array, codes: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    """`ChainedTable.groups`; codes (N,): canonical clusters. Groups alike are in the order of factors before."""
+    found: dict[str, NDArray[np.int64]] = {}
+    labelled = {f.label: f.groups for block in spec.blocks for f in block.further}
+    labelled |= {block.method.group: block.groups for block in spec.blocks if block.groups is not None}
+    for label, groups in labelled.items():
+        known = np.column_stack([complete, codes, *found.values()])
+        found[label] = np.argsort(cluster_order(Y, known, groups.codes, len(groups)))[groups.codes]
+    return found
+
+
+def _cells(
+    rows: Rows, p: int, groups: Sequence[NDArray[np.int64]]
+) -> tuple[RowCells, NDArray, NDArray, NDArray]:
+    """Cells of the incomplete rows in canonical order; the rows' places in the table, their cells; fitted (C,).
+
+    groups: (N,) further groups of all rows, by which rows that are alike otherwise are put in order.
+    """
     W, codes = rows.W, rows.codes
     holes = np.isnan(W[:, p:])
     # patterns as numbers in the order of their bits, the last column first; packed, as there may be more than 64 columns
     pattern = np.unique(np.packbits(holes[:, ::-1], axis=1), axis=0, return_inverse=True)[1].ravel()
     row = np.flatnonzero(holes.any(1))
-    keys = [np.round(W[row][:, k], KEY_DIGITS) for k in range(1, p)] + list(W[row][:, p:].T)
+    keys = [group[row] for group in groups]
+    keys += [np.round(W[row][:, k], KEY_DIGITS) for k in range(1, p)] + list(W[row][:, p:].T)
     row = row[np.lexsort([*keys, ~rows.fitted[row], pattern[row], codes[row]])]
     key = np.column_stack([codes[row], pattern[row], rows.fitted[row]])
     new = np.ones(len(row), dtype=bool)

@@ -13,6 +13,7 @@ from bayesimp.families.registry import family_of
 from bayesimp.fcs.blocks.base import FREE, Chain
 from bayesimp.fcs.history import History
 from bayesimp.fcs.scale import ChainedBlock
+from bayesimp.formulas.columns import INTERCEPT
 from bayesimp.imputation.tree import build_tree
 from bayesimp.notation import effect_names
 from bayesimp.table.variables import without_round_off
@@ -106,9 +107,10 @@ def block_names(spec: Conditionals) -> dict[str, str]:
     names: dict[str, str] = {}
     for name in sorted(blocks, key=lambda name: (len(name), name)):
         block, first = blocks[name], blocks.get(name.removesuffix("_2"), blocks[name])
+        of_factors = {f"{nt.in_tree(f.label)}_{names[b]}" for b in names for f in blocks[b].further}
         differ = block.random != first.random or max(block.predictors, first.predictors) > 1
         safe = nt.in_tree(name) + ("_" if first is not block and differ else "")
-        while safe in names.values():
+        while safe in names.values() or safe in of_factors:
             safe += "_"
         names[name] = safe
     return names
@@ -135,6 +137,10 @@ def _posterior(
         if key.startswith(FREE):  # variables of a user-defined model; shapes and cutpoints
             own = f"{key.removeprefix(FREE)}_{name}"
             out[own] = tuple(f"{own}_{axis}" for axis in range(a.ndim - 2)), a
+    for label in (nt.in_tree(factor.label) for factor in block.further):
+        dims = f"effect_{label}_{name}", f"effect_{label}_{name}_2"
+        coords |= {dim: [INTERCEPT] for dim in dims}
+        out[f"Psi_{label}_{name}"] = dims, out[f"Psi_{label}_{name}"][1]
     if "beta" in kept:
         beta, fixed = scale.beta(kept["beta"]), f"fixed_{name}"
         coords[fixed] = [c.name for c in block.fixed]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bayesimp.formulas.formula import Formula, parse, signed
+from bayesimp.formulas.formula import Formula, RandomTerm, parse, signed
 from bayesimp.formulas.syntax import (
     Call,
     Dot,
@@ -46,11 +46,22 @@ class Part:
 
 @dataclass(frozen=True)
 class Predictors:
-    """A formula with at most one random term."""
+    """A formula with its parts.
+
+    Attributes
+    ----------
+    formula
+        As it was read.
+    fixed, random
+        Columns of X* and of the effects of the primary clusters, None without these.
+    further
+        Random intercepts of other grouping factors.
+    """
 
     formula: Formula
     fixed: Part
     random: Part | None
+    further: tuple[RandomTerm, ...] = ()
 
     @property
     def text(self) -> str:
@@ -59,34 +70,65 @@ class Predictors:
 
 
 def several_random(terms: int) -> str:
-    """The message about conditional models with several random terms."""
+    """What to say where a model has one random term at most."""
     return (
-        f"there are {terms} random terms, but only one, (1 + x | cluster), is allowed here. Normal variables are "
-        "imputed with several grouping factors by bi.JointNormal(data, 'y1 + y2 ~ x + (1 | school) + (1 | class)')"
+        f"{terms} random terms; one, (1 + x | cluster), is possible here. Several grouping factors are in "
+        "bi.JointNormal(data, 'y1 + y2 ~ x + (1 | school) + (1 | class)') and in conditional models by 'bayes', "
+        "bi.FCS(data, predictors={'y': '~ x + (1 | school) + (1 | class)'})"
     )
 
 
-def predictors(text: str) -> Predictors:
-    """Parse the formula of a conditional model; the left side may be empty.
+def predictors(text: str, cluster: str | None = None) -> Predictors:
+    """Read the formula of a conditional model; the left side may be empty.
+
+    Parameters
+    ----------
+    cluster
+        Column of the primary clusters, where there may be random intercepts of other grouping factors; None: one random
+        term at most.
 
     Raises
     ------
     SpecificationError
-        The text is not a formula, or has several random terms or ``||``.
+        The text is not a formula, has ``||``, or random terms that are not possible.
     """
     formula = parse(text)
-    if len(formula.random) > 1:
+    if len(formula.random) > 1 and cluster is None:
         raise error(text, several_random(len(formula.random)))
     if formula.independent:
         raise error(text, "|| is not supported; use priors.Diagonal(...) as the prior of Psi")
-    random = _part(formula.random[0].columns, text) if formula.random else None
+    primary, further = _by_factor(formula, cluster)
+    random = _part(primary.columns, text) if primary else None
     for term in random.terms if random else ():
         if any(isinstance(atom, Call) and atom.function in MEANS for atom in term):
             raise error(
                 text,
                 "a cluster mean has one value per cluster and cannot have a random slope; remove it from (... |",
             )
-    return Predictors(formula, _part(formula.fixed, text), random)
+    return Predictors(formula, _part(formula.fixed, text), random, further)
+
+
+def _by_factor(formula: Formula, cluster: str | None) -> tuple[RandomTerm | None, tuple[RandomTerm, ...]]:
+    """The random term of the primary clusters, or the only one, and those of further grouping factors."""
+    if len(formula.random) < 2:
+        return (formula.random[0] if formula.random else None), ()
+    own = [term for term in formula.random if term.names == (cluster,)]
+    further = tuple(term for term in formula.random if term not in own)
+    if len(own) != 1:
+        raise error(
+            formula.text,
+            f"{len(own)} random terms of '{cluster}', the primary clusters of the data; write one, (1 + x | {cluster}), "
+            "and one, (1 | class), for each other grouping factor",
+        )
+    for term in further:
+        if term.columns != "1":
+            raise error(
+                formula.text,
+                f"({term.columns} | {term.group}): random slopes are those of '{cluster}' here, and '{term.label}' has "
+                f"an intercept, (1 | {term.group}). bi.JointNormal has slopes of every factor for normal variables; or "
+                f"make '{term.label}' the primary clusters",
+            )
+    return own[0], further
 
 
 @dataclass(frozen=True)
@@ -98,13 +140,13 @@ class Edit:
     terms
         Signed terms besides the dot.
     random
-        The random term that replaces the default one, if any.
+        Random terms with their signs: one of a group takes the place of the default one, or leaves it out.
     """
 
     text: str
     responses: tuple[str, ...]
     terms: tuple[tuple[str, Node], ...]
-    random: Op | None
+    random: tuple[tuple[str, Op], ...] = ()
 
 
 def edit(text: str) -> Edit | None:
@@ -113,7 +155,7 @@ def edit(text: str) -> Edit | None:
     Raises
     ------
     SpecificationError
-        The dot is not a term of the sum, or there are several random terms.
+        The dot is not a term of the sum; two random terms of one group.
     """
     left, right = read_sides(text)
     if not any(isinstance(node, Dot) for node in walk(right)):
@@ -125,15 +167,13 @@ def edit(text: str) -> Edit | None:
             "'.', the default predictors, must be a term of a sum: ~ . + x, ~ . - x, ~ . + (1 + x | cluster)",
         )
     bars = [(sign, node) for sign, node in terms if isinstance(node, Op) and node.symbol in ("|", "||")]
-    if any(sign == "-" for sign, _ in bars):
-        raise error(text, "a random term cannot be removed; replace it by another, + (1 | cluster)")
-    if len(bars) > 1:
-        raise error(text, several_random(len(bars)))
+    groups = [(sign, node.right) for sign, node in bars]
+    for group in groups:
+        if groups.count(group) > 1:
+            raise error(text, f"two random terms of {write(group[1])}; write one")
     responses = [node.name for _, node in signed(left) if isinstance(node, Name)] if left else []
     fixed = tuple(term for term in terms if term not in bars)
-    random = bars[0][1] if bars else None
-    assert random is None or isinstance(random, Op)
-    return Edit(text.strip(), tuple(responses), fixed, random)
+    return Edit(text.strip(), tuple(responses), fixed, tuple(bars))
 
 
 def terms_of(node: Node) -> list[Term]:

@@ -126,6 +126,11 @@ class Method:
         Whether each cluster has its own regression, with ``Psi`` the covariance of its coefficients.
     cluster_indicators
         Whether each cluster has a fixed effect.
+    group
+        The cluster column, nested in the primary clusters, in each group of which the variable has one value; else empty.
+    several_factors
+        Whether a formula may have random intercepts of grouping factors other than the primary clusters,
+        ``(1 | school) + (1 | class)``; its block then reads `ConditionalModel.factors`.
     centres_products
         Whether products and powers are replaced by their residuals on the columns that they contain, so that a prior on
         their coefficients does not depend on the origin. Results refer to the columns as the user wrote them.
@@ -147,6 +152,12 @@ class Method:
     holds_coefficients: bool = False
     fits_each_cluster: bool = False
     cluster_indicators: bool = False
+    group: str = ""
+
+    @property
+    def several_factors(self) -> bool:
+        """Whether it has effects of several grouping factors."""
+        return False
 
     @property
     def families(self) -> tuple[str, ...]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
 from bayesimp.families.registry import family_of
@@ -16,7 +20,9 @@ from bayesimp.priors.gibbs import is_conjugate
 
 if TYPE_CHECKING:
     from bayesimp.fcs.blocks.base import Block
+    from bayesimp.fcs.specification.levels import Draft
     from bayesimp.fcs.table import ChainedTable
+    from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["IW", "Bayes", "Gibbs"]
 
@@ -44,6 +50,9 @@ class Gibbs(Method):
         error can show (tests/calibration/INNER_RESULTS.md).
     link
         Link of binary and binomial variables: ``"logit"`` or ``"probit"``.
+    group
+        A cluster column that is nested in the primary clusters and in each group of which the variable has one value:
+        classes in schools. It is then imputed once in each, and its predictors are their means there.
     """
 
     priors: Priors = field(default_factory=default)
@@ -52,6 +61,7 @@ class Gibbs(Method):
     inner: int = 5
     link: Link = "logit"
     name: str = "bayes"
+    group: str = ""
 
     summary = "posterior draws by Gibbs sampling; the default"
     links = ("logit", "probit")
@@ -64,11 +74,22 @@ class Gibbs(Method):
         """Updates of the parameters per visit."""
         return self.inner
 
+    @property
+    def several_factors(self) -> bool:
+        """With one residual variance, and for variables of rows."""
+        return self.residual == "common" and not self.group
+
     def __post_init__(self) -> None:
-        object.__setattr__(self, "priors", read_priors(self.priors))
+        # which factors there are, the formula says
+        factors = tuple(self.priors.Psi_of) if isinstance(self.priors, Priors) else ()
+        object.__setattr__(self, "priors", read_priors(self.priors, factors))
         check_compatible(self.compatible, "Gibbs")
         check_choice(self.residual, "residual", ("common", "cluster"))
         check_count(self.inner, "inner")
+        if self.group and self.residual == "cluster":
+            raise SpecificationError(
+                "Gibbs: residual='cluster' is for variables of rows; take group= or residual= out."
+            )
         check_link(self.link)
 
     @property
@@ -78,13 +99,13 @@ class Gibbs(Method):
 
     @property
     def options(self) -> frozenset[str]:
-        """The arguments of `FCS` that it supports."""
-        return frozenset(OPTIONS)
+        """All families; variables of groups have values changed by post= only."""
+        return frozenset({"post"} if self.group else OPTIONS)
 
     @property
     def joint(self) -> bool:
-        """True: several normal variables may share a residual covariance matrix."""
-        return self.residual == "common"
+        """Several normal variables have a common residual covariance matrix."""
+        return self.residual == "common" and not self.group
 
     def with_priors(self, priors: Priors) -> Method:
         """The method with other priors: `PyMC` if Gibbs sampling has no update for them.
@@ -94,8 +115,8 @@ class Gibbs(Method):
         SpecificationError
             Residual variances by cluster, with priors that are not conditionally conjugate.
         """
-        if all(is_conjugate(prior) for prior in (priors.Sigma, priors.Psi)):
-            return replace(self, priors=priors, name="bayes")  # "iw" names a prior
+        if all(is_conjugate(prior) for prior in (priors.Sigma, priors.Psi, *priors.Psi_of.values())):
+            return replace(self, priors=priors, name="bayes")  # the name "iw" is that of a prior
         if self.residual == "cluster":
             raise SpecificationError(
                 f"residual='cluster' takes conditionally conjugate priors only, not '{priors.name}'."
@@ -107,11 +128,28 @@ class Gibbs(Method):
         beta = self.priors.beta if family_of(family).has_normal_errors else self.priors.beta.for_generalised()
         return self if beta is self.priors.beta else replace(self, priors=replace(self.priors, beta=beta))
 
+    def columns(self, draft: Draft, data: IncompleteData, values: Mapping[str, NDArray[np.float64]]) -> Draft:
+        """The draft unchanged, once the groups of a variable of groups are known to have one value each."""
+        if self.group:
+            from bayesimp.fcs.specification.levels import check_groups
+
+            check_groups(draft.block, self.group, data)
+        return draft
+
     def block(self, table: ChainedTable, k: int) -> Block:
         """The sampler: on cross products for a normal variable, otherwise row by row."""
-        # censored variables use the block of factors (`FCS.conditionals`), which draws values between limits
-        # kernels that normal variables do not need are imported where they are used
-        if not table.blocks[k].block.distribution.is_normal:
+        # censored variables have the block of the factors (`FCS.conditionals`), which draws values between limits
+        # kernels that tables of normal variables do not need are loaded where they are used
+        block = table.blocks[k].block
+        if block.further or self.group:
+            if block.distribution.is_normal:
+                from bayesimp.fcs.blocks.levels import LevelsNormal
+
+                return LevelsNormal(table, k)
+            from bayesimp.fcs.blocks.levels_glmm import LevelsGlmm
+
+            return LevelsGlmm(table, k)
+        if not block.distribution.is_normal:
             from bayesimp.fcs.blocks.glmm import BayesGlmm
 
             return BayesGlmm(table, k)
@@ -126,9 +164,10 @@ def Bayes(
     compatible: bool | None = None,
     inner: int = 5,
     link: Link = "logit",
+    group: str = "",
 ) -> Gibbs:
     """`Gibbs` with the library's default prior, which scales with the data."""
-    return Gibbs(default() if priors is None else read_priors(priors), residual, compatible, inner, link)
+    return Gibbs(default() if priors is None else priors, residual, compatible, inner, link, group=group)  # type: ignore[arg-type]
 
 
 def IW(

@@ -13,7 +13,6 @@ from bayesimp.events import Event
 from bayesimp.formulas.formula import parse
 from bayesimp.imputation.result import Imputations
 from bayesimp.table.incomplete import IncompleteData
-from bayesimp.table.reading import cluster_columns
 from bayesimp.workflow.engine_models import OWN_OPTIONS, EngineRequest, check_known, engine_model
 from bayesimp.workflow.engines import ENGINES, Choice, choose, facts_of, override
 
@@ -22,7 +21,7 @@ __all__ = ["impute"]
 
 def impute(
     frame: Any,
-    cluster: str,
+    cluster: str | Sequence[str],
     m: int = 20,
     *,
     analysis: str | Sequence[str] | None = None,
@@ -39,11 +38,12 @@ def impute(
 ) -> Imputations:
     """Impute a table by the engine that suits it and the analysis, and report which and why.
 
-    The rule is in `bayesimp.workflow.engines.choose`, the study behind it in docs/engines.md. In short: a joint
-    normal model if all variables are normal and the analysis, if there is one, has plain terms; otherwise, with an
-    analysis, the joint GLMM, of which the analysis is a factor; without one, the joint model on latent normals if all
-    incomplete variables are normal, binary, ordinal or nominal, and chained equations if not. Chained equations also
-    take all further options (``methods=``, ``predictors=``, ``bounds=``, ...).
+    The rule is in `bayesimp.workflow.engines.choose`, and the study behind it in docs/engines.md. In short: a joint
+    normal model where all variables are normal and the analysis, if there is one, has plain terms; else the joint GLMM
+    with an analysis, which is a factor of it; without, the joint model on latent normals where all incomplete variables
+    are normal, binary, ordinal or nominal, and chained equations where they are not. These take all that is asked of
+    them (``methods=``, ``predictors=``, ``bounds=``, ...). With several grouping factors,
+    ``cluster=["school", "class"]``, it is the joint normal model or chained equations.
 
     Parameters
     ----------
@@ -87,12 +87,6 @@ def impute(
     >>> imp = bi.impute(table, cluster="study", analysis="y ~ x * treat + (1 | study)", seed=1)     # doctest: +SKIP
     >>> imp = bi.impute(table, cluster="study", seed=1)                                             # doctest: +SKIP
     """
-    if not isinstance(cluster, str) and len(cluster_columns(cluster)) > 1:
-        raise SpecificationError(
-            f"bi.impute takes one grouping factor, got cluster={cluster!r}. Normal variables are imputed with "
-            f"several by bi.JointNormal(bi.IncompleteData(table, cluster={cluster!r}), formula).impute(), with a formula "
-            "such as 'y1 + y2 ~ x + (1 | school) + (1 | class)'."
-        )
     if family is not None and analysis is None:
         raise SpecificationError(
             "family= refers to the response of analysis=; for other variables use families={'name': ...}."

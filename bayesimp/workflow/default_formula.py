@@ -113,7 +113,20 @@ def _unfit(data: IncompleteData, name: str) -> str:
         return "has one value where it is observed" if len(values) else "is never observed"
     if len(np.unique(codes)) < 2:
         return "is observed in one cluster only"
-    return "" if varies_within(values, codes).any() else ONE_VALUE
+    if not varies_within(values, codes).any():
+        return ONE_VALUE
+    for label in data.cluster_columns[1:]:
+        groups = data.groupings[label].codes[seen]
+        if len(np.unique(groups)) < 2:
+            return f"is observed in one group of '{label}' only"
+        if not varies_within(values, groups).any():
+            several = len(np.unique(groups)) < len(groups)
+            return (
+                f"has one value in each group of '{label}'"
+                if several
+                else f"is observed once in each '{label}'"
+            )
+    return ""
 
 
 def _combinations(data: IncompleteData, names: Sequence[str], given: Sequence[str] = ()) -> list[str]:
@@ -145,10 +158,12 @@ def _combinations(data: IncompleteData, names: Sequence[str], given: Sequence[st
 def joint_formula(data: IncompleteData, *, latent: bool) -> str:
     """The formula of `sides`, with random intercepts: ``"x1 + x2 + y ~ region + (1 | study)"``."""
     found = sides(data, latent=latent)
-    return formula_of(found.left, found.right, data.cluster)
+    return formula_of(found.left, found.right, *data.cluster_columns)
 
 
-def formula_of(responses: Iterable[str], covariates: Iterable[str], cluster: str) -> str:
-    """A joint formula of columns with any names, with random intercepts."""
+def formula_of(responses: Iterable[str], covariates: Iterable[str], *clusters: str) -> str:
+    """A joint formula with random intercepts of columns, whatever their names."""
     left, right = (" + ".join(write(Name(name)) for name in names) for names in (responses, covariates))
-    return f"{left} ~ {right or '1'} + (1 | {write(Name(cluster))})"
+    return " + ".join(
+        [f"{left} ~ {right or '1'}", *(f"(1 | {write(Name(cluster))})" for cluster in clusters)]
+    )

@@ -110,8 +110,11 @@ def chained_equations(
     few clusters do not identify these coefficients: with 15 clusters the between-cluster variance of an analysis was 1.5
     times that of the joint model (benchmarks/FEW_CLUSTERS.md). A block has one Psi for this association.
     """
-    # a block has no predictors of its own and none derived from its variables
-    chosen = predictors is not None or "blocks" in options or "derived" in options
+    # a block has no predictors of its own, and none that are derived from its variables
+    # nor effects of several grouping factors
+    chosen = (
+        predictors is not None or "blocks" in options or "derived" in options or len(data.cluster_columns) > 1
+    )
     together = [] if chosen else _normal_variables(data, methods)
     if len(together) < 2 or not _seen_together(data, together):
         return FCS(data, methods, predictors, **options)

@@ -48,8 +48,9 @@ class Facts:
     responses
         Response of an analysis -> family.
     terms
-        Terms of the analyses that a joint model with random intercepts does not imply: products, functions, random
-        slopes.
+        Their terms that a joint model with random intercepts does not imply: products, functions, random slopes.
+    factors
+        Cluster columns besides the primary one.
     """
 
     incomplete: Mapping[str, str]
@@ -61,6 +62,7 @@ class Facts:
     analysis: bool = False
     responses: Mapping[str, str] = field(default_factory=dict)
     terms: tuple[str, ...] = ()
+    factors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,15 @@ class Choice:
 def choose(facts: Facts) -> Choice:
     """The engine for a table.
 
-    The joint normal model if all variables that vary within clusters are normal (complete counts and the like are
-    conditioned on) and the analysis, if there is one, has no terms that such a model does not imply. Otherwise, with an
-    analysis, the joint GLMM, of which it is a factor; without one, the joint model on latent normals if it takes all
-    variables, and chained equations if it does not.
+    The joint normal model where all variables that vary within clusters are normal (complete counts and the like are
+    conditioned on) and the analysis, if there is one, has nothing that such a model does not imply. Otherwise the joint
+    GLMM with an analysis, which is a factor of it; without, the joint model on latent normals where it takes all
+    variables, and chained equations where it does not. With several grouping factors only the first and the last.
+
+    Raises
+    ------
+    SpecificationError
+        There are several grouping factors, and an analysis that a joint normal model does not imply.
     """
     against = _richer(facts) or _not_normal(facts) or obstacle("joint", facts)
     hint = "" if facts.analysis else HINT
@@ -91,10 +98,22 @@ def choose(facts: Facts) -> Choice:
             "joint",
             f"Engine 'joint' (JointNormal), because all row-level variables are normal: {why}{analysis}.{hint}",
         )
+    if facts.analysis and facts.factors:
+        raise SpecificationError(
+            f"{against[0].upper()}{against[1:]}; other engines impute for an analysis with one grouping factor, not with "
+            f"{_and(facts.factors)} besides. Leave analysis= out, and chained equations impute with all factors; or give "
+            "cluster= one column."
+        )
     if facts.analysis:
         return Choice(
             "glmm",
             f"Engine 'glmm' (JointGLMM), because {against}, and an analysis is given, which is a factor of this model.",
+        )
+    if facts.factors:
+        return Choice(
+            "fcs",
+            f"Engine 'fcs' (FCS), because {against}: of engines for such tables, only chained equations have effects of "
+            f"several grouping factors, here {_and(facts.factors)} besides the clusters.{hint}",
         )
     without = obstacle("latent", facts) or _wide(facts)
     if without is None:
@@ -129,6 +148,8 @@ def obstacle(engine: str, facts: Facts) -> str | None:
     """Why an engine cannot impute a table, with the variables or terms concerned; None if it can."""
     if engine == "fcs":
         return None
+    if engine in ("latent", "glmm") and facts.factors:
+        return f"{ENGINES[engine]} has effects of one grouping factor, and the table has {_and(facts.factors)} besides"
     if engine == "glmm":
         return None if facts.analysis else "no analysis is given, which the joint GLMM needs as a factor"
     if not facts.incomplete:
@@ -167,10 +188,10 @@ def override(engine: str, facts: Facts) -> Choice:
         raise SpecificationError(f"engine must be {', '.join(map(repr, ENGINES))} or None, got {engine!r}.")
     against = obstacle(engine, facts)
     if against is not None:
-        instead = "fcs" if not facts.analysis else "glmm"
+        instead = "glmm" if facts.analysis and not facts.factors else "fcs"
         cure = (
-            "pass it, analysis='y ~ x + (1 | cluster)', or omit engine="
-            if engine == "glmm"
+            "give it, analysis='y ~ x + (1 | cluster)', or omit engine="
+            if engine == "glmm" and not facts.factors
             else f"omit engine=, or use engine='{instead}', which takes every family and level"
         )
         raise SpecificationError(f"engine='{engine}' cannot impute this table: {against}; {cure}.")
@@ -201,19 +222,24 @@ def facts_of(data: IncompleteData, analysis: str | Sequence[str] | None = None) 
         len(data.clusters),
         analysis is not None,
         {name: own[name] for name in responses},
-        tuple(dict.fromkeys(term for formula in formulas for term in _not_implied(formula, data.cluster))),
+        tuple(
+            dict.fromkeys(
+                term for formula in formulas for term in _not_implied(formula, data.cluster_columns)
+            )
+        ),
+        data.cluster_columns[1:],
     )
 
 
-def _not_implied(formula: Formula, cluster: str) -> list[str]:
-    """Terms other than columns and their cluster means, and random terms other than an intercept per cluster."""
+def _not_implied(formula: Formula, clusters: Sequence[str]) -> list[str]:
+    """Terms other than columns and their cluster means, and random terms other than intercepts of the clusters."""
     nodes = [node for _, node in signed(read(formula.fixed))]
     means = {f"cluster_mean({name})" for name in formula.variables}
     terms = [write(node) for node in nodes if not isinstance(node, Name | Number)]
     random = [
         f"({term.columns} | {term.group})"
         for term in formula.random
-        if term.columns != "1" or term.names != (cluster,)
+        if term.columns != "1" or term.names not in [(cluster,) for cluster in clusters]
     ]
     return [term for term in terms if term not in means] + random
 

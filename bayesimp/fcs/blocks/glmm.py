@@ -74,7 +74,7 @@ class GeneralisedBlock(Block):
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
-        self.rows = BlockRows(table, number)
+        self.rows = self.block_rows(number)
         block = self.chained.block
         self.code, self.r = family_code(block), block.predictors
         self.p, self.q = len(block.fixed), len(block.random)
@@ -86,6 +86,10 @@ class GeneralisedBlock(Block):
         self.bounds = (
             None if arrays.lower.size == 0 else (arrays.lower[self.rows.holes], arrays.upper[self.rows.holes])
         )
+
+    def block_rows(self, number: int) -> BlockRows:
+        """The rows of the model."""
+        return BlockRows(self.table, number)
 
     def init(self, chain: Chain) -> Parameters:
         """Initial parameters: zero coefficients, effects and Psi; auxiliary parameters as in `usual_aux`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from bayesimp.fcs.specification.values import TOLERANCE, dependent
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.moments import Terms, cluster_factors
 from bayesimp.kernels.chained.rows import design_rows
+
+if TYPE_CHECKING:
+    from bayesimp.fcs.blocks.base import Chain
 
 __all__ = ["BlockRows", "indistinct"]
 
@@ -78,6 +82,9 @@ class BlockRows:
         if len(self.levels):
             return np.abs(values[:, None] - self.levels).argmin(axis=1).astype(float)
         return values / self.unit
+
+    def start(self, chain: Chain) -> None:
+        """Change the values with which a chain starts: not of rows."""
 
     def put(self, V: Array, drawn: Array, there: NDArray[np.bool_] | None = None) -> None:
         """Write imputed responses, in the units of the model, into the rows of a chain; ``there``: a subset of them."""

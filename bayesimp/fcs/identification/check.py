@@ -15,6 +15,7 @@ from bayesimp.fcs.identification.columns import as_filled, in_observed_rows
 from bayesimp.fcs.identification.evidence import Evidence
 from bayesimp.fcs.identification.response import varies
 from bayesimp.fcs.specification.derived import check_derived
+from bayesimp.fcs.specification.factors import check_block_factors
 from bayesimp.fcs.specification.records import Conditionals
 from bayesimp.fcs.specification.values import BaseValues
 from bayesimp.table.incomplete import IncompleteData
@@ -43,10 +44,13 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
     complete = dict(zip(conditionals.complete, conditionals.X.T, strict=True))
     base = BaseValues(data, complete, conditionals.incomplete, conditionals.derived)
     events = check_derived(conditionals, data, base.observed)
-    by_row = [b for b in conditionals.blocks if b.method.level == "row"]
-    events += other_groupings(data, [data.cluster])
+    by_row = [b for b in conditionals.blocks if b.method.level == "row" and not b.method.group]
+    factors = {label for block in conditionals.blocks for f in block.factors for label in f.term.names}
+    events += other_groupings(data, {data.cluster, *factors})
     events += of_other_levels(data, dict.fromkeys(name for block in by_row for name in block.responses))
     for block in {block.name: block for block in conditionals.blocks}.values():
+        if block.factors:
+            events += [event for event in check_block_factors(block, data) if event not in events]
         for name in block.responses:
             evidence = Evidence(name, block, base)
             events += varies(evidence) + in_observed_rows(evidence)

@@ -176,6 +176,12 @@ def check_drawn(
             f"'{name}' is in an analysis, so its values are drawn from its own model times the analysis, which {what} "
             f"does not support. Use {TAKEN}."
         )
+    if method.group:
+        raise SpecificationError(
+            f"'{name}' is in an analysis and has one value in each group of '{method.group}': values drawn given an "
+            "analysis are those of rows or of clusters. Take analysis= out; or impute it row by row, "
+            f"methods={{'{name}': 'bayes'}}, by which a group has several values."
+        )
     after = analyses.after(name)
     for column in (*block.fixed, *block.random):
         for part in (column.base, *(column.over or ())):

@@ -8,6 +8,8 @@ and cluster means if there are enough clusters (`compatible`). Each default is n
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from bayesimp.fcs.specification.analyses import Analyses, check_drawn, check_lim
 from bayesimp.fcs.specification.completion import completed
 from bayesimp.fcs.specification.derived import read_derived
 from bayesimp.fcs.specification.drafts import draft
+from bayesimp.fcs.specification.factors import factors_by_default
 from bayesimp.fcs.specification.feedback import drawn_by_logs, unlimited
 from bayesimp.fcs.specification.levels import Draft
 from bayesimp.fcs.specification.predictor_edits import Given
@@ -92,8 +95,15 @@ def conditionals(
     visits = read_visits(methods, blocks, order, data, user, analyses)
     base = BaseColumns(data, visits.incomplete, _idle(data, visits, user), records)
     logs = drawn_by_logs(data, _drawn(data, visits))
-    given = _given(predictors, base, visits, logs, analyses)
-    drafts = [_draft(name, visits, given[name], analyses, base) for name in visits.methods]
+    drawn_given = {
+        name for name in visits.methods
+        if any(v in analyses or v in analyses.covariates or data.variable(v).distribution.is_censored
+               for v in visits.responses[name])
+    }  # fmt: skip
+    given = _given(predictors, base, visits, logs, analyses, drawn_given)
+    drafts = [
+        _draft(name, visits, given[name], analyses, base, name in drawn_given) for name in visits.methods
+    ]
     made = completed(drafts, base, given, visits.why, logs, compatible, ignore, analyses)
     limited = [name for name in made if made[name].distribution.is_censored]
     drawn = tuple(n for n in made if n in analyses or n in analyses.covariates or n in limited)
@@ -129,12 +139,14 @@ def _drawn(data: IncompleteData, visits: Visits) -> dict[str, Method]:
     return {variable: visits.methods[n] for n in blocks for variable in visits.responses[n]}
 
 
-def _draft(name: str, visits: Visits, given: Given, analyses: Analyses, base: BaseColumns) -> Draft:
-    """The columns named in the formula of a block, with notes about its defaults."""
+def _draft(
+    name: str, visits: Visits, given: Given, analyses: Analyses, base: BaseColumns, drawn: bool
+) -> Draft:
+    """The columns that the formula of a block names, with notes about its defaults."""
     why = [visits.why[name]] if visits.why.get(name) else []
     notes = (*why, *given.notes, *_drawn_given(analyses, name))
     return draft(
-        name, visits.responses[name], visits.methods[name], given.formula, given.explicit, notes, base
+        name, visits.responses[name], visits.methods[name], given.formula, given.explicit, notes, base, drawn
     )
 
 
@@ -144,19 +156,33 @@ def _given(
     visits: Visits,
     logs: Mapping[str, str],
     analyses: Analyses,
+    drawn: Collection[str],
 ) -> dict[str, Given]:
-    """The predictors of each block, from the user, from an analysis or by default."""
+    """The predictors of every block, from the user, from an analysis, or by default; drawn: given analyses or limits."""
     responses, method_of = visits.responses, visits.methods
     multilevel = {name: method.random == "required" for name, method in method_of.items()}
+
+    @cache
+    def factors(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        several = len(base.data.cluster_columns) > 1
+        return (
+            factors_by_default(base.data, responses[name], method_of[name], name in drawn)
+            if several
+            else ((), ())
+        )
 
     def by_default(name: str) -> Given:
         if name in analyses:
             return Given(analyses.formulas[name], True, ("its model is the given analysis",))
         taken = logs if unlimited(base.data.families[responses[name][0]], method_of[name]) else {}
         after = analyses.after(name)
-        return default_predictors(base, name, responses[name], multilevel[name], taken, after)
+        labels, notes = factors(name)
+        made = default_predictors(base, name, responses[name], multilevel[name], taken, after, labels)
+        return replace(made, notes=(*made.notes, *notes))
 
-    return read_predictors(predictors, base, responses, multilevel, by_default, analyses.texts)
+    return read_predictors(
+        predictors, base, responses, multilevel, by_default, analyses.texts, lambda name: factors(name)[0]
+    )
 
 
 def _drawn_given(analyses: Analyses, name: str) -> list[str]:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bayesimp.contract import Contents
-from bayesimp.fcs.specification.records import ConditionalModel, Conditionals, formula_text, summed
+from bayesimp.fcs.specification.records import (
+    ConditionalModel,
+    Conditionals,
+    formula_text,
+    random_text,
+    summed,
+)
 from bayesimp.formulas.predictors import addition, edit
 from bayesimp.formulas.syntax import Name, column_names, read, write
 from bayesimp.table.incomplete import IncompleteData
@@ -27,7 +34,7 @@ def contents(spec: Conditionals, cluster: str) -> dict[str, Contents]:
     for block in spec.blocks:
         if block.method.own_model:
             continue
-        random = f" + ({summed(block.random, spec.written)} | {write(Name(cluster))})" if block.random else ""
+        random = random_text(block, cluster, spec.written)
         for name in block.responses:
             others = [write(Name(other)) for other in block.responses if other != name]
             right = [
@@ -155,10 +162,11 @@ def _longer(
     if declared is None or (isinstance(declared, Mapping) and own is None):
         return f"~ . + {added}"
     change = edit(own) if isinstance(own, str) else None
-    if change is not None and change.random is None:
+    if change is not None and not change.random:
         return f"{own} + {added}"
-    random = f" + ({now} | {group})" if block.random and not slopes else ""
-    return f"~ {summed(block.fixed, spec.written)} + {added}{random}"
+    own_term = f" + ({now} | {group})" if block.random and not slopes else ""
+    further = random_text(replace(block, random=()), group, spec.written)
+    return f"~ {summed(block.fixed, spec.written)} + {added}{own_term}{further}"
 
 
 def _as_before(spec: Conditionals, data: IncompleteData, declared: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
     one value in each cluster                  ClusterLevel    imputed once per cluster, from cluster means
     text or category of more than 20 levels    none            refused: often free text
     observed in one cluster only               Norm, SingleLevel   differences between clusters cannot be learned
+    one value in each group of a nested factor Bayes(group)    imputed once per group, with cluster effects
     otherwise                                  Bayes           the model of its family, with cluster effects
 
 Bayes is the default for every family because it calibrates best: tests/calibration/COVERAGE_RESULTS.md.
@@ -17,7 +18,7 @@ from bayesimp.families.columns import as_continuous, stored_as_text
 from bayesimp.families.registry import family_of
 from bayesimp.messages import listing
 from bayesimp.methods import Bayes, ClusterLevel, Method, PyMC, SingleLevel
-from bayesimp.table.cluster_level import of_clusters
+from bayesimp.table.cluster_level import nested_level, of_clusters
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["MOST_LEVELS", "check_family", "choose"]
@@ -37,6 +38,9 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
     family = data.variable(name).distribution
     if of_clusters(data, name):
         return ClusterLevel(), "one value in each cluster: imputed once per cluster, from cluster means"
+    if (label := nested_level(data, name)) and not family.is_censored and family.name != "binomial":
+        why = f"one value in each group of '{label}': imputed once in each, given the means of its predictors there"
+        return Bayes(group=label), why
     levels = len(data.levels(name))
     if family.predictor_per_level and levels > MOST_LEVELS:
         if hint := stored_as_text(data.frame[name]):

@@ -9,7 +9,8 @@ import numpy as np
 
 from bayesimp import priors as pr
 from bayesimp.fcs.specification.records import ConditionalModel
-from bayesimp.notation import effect_names
+from bayesimp.formulas.columns import INTERCEPT
+from bayesimp.notation import effect_names, in_tree
 from bayesimp.priors.describe import describe
 
 __all__ = ["described", "described_bounds"]
@@ -29,7 +30,12 @@ def described(
             continue
         responses = levels[block.name][1:] if block.distribution.predictor_per_level else block.responses
         effects = effect_names([str(response) for response in responses], [c.name for c in block.random])
-        names = {"beta": [c.name for c in block.fixed], "Psi": effects}
+        further = [f"Psi_{in_tree(factor.label)}" for factor in block.further]
+        known += further
+        names = {key: [INTERCEPT] for key in further} | {
+            "beta": [c.name for c in block.fixed],
+            "Psi": effects,
+        }
         own = block.method.priors or pr.default()
         shown = {p: priors[f"{p}_{block.name}"] for p in known}
         if own.beta.in_predictor_units:

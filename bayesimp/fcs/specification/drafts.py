@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bayesimp.errors import SpecificationError
 from bayesimp.families.registry import trials
+from bayesimp.fcs.specification.factors import block_factors
 from bayesimp.fcs.specification.feedback import computed_from_itself
 from bayesimp.fcs.specification.levels import Draft
 from bayesimp.fcs.specification.records import ConditionalModel
@@ -23,6 +24,7 @@ def draft(
     explicit: bool,
     notes: tuple[str, ...],
     base: BaseColumns,
+    drawn: bool = False,
 ) -> Draft:
     """The columns named in a formula, checked against the method, the clusters and the block's own variables.
 
@@ -38,6 +40,8 @@ def draft(
         Notes on default choices.
     base
         Base columns, to which those of the formula are added.
+    drawn
+        Whether its values are drawn given analyses or between limits.
 
     Raises
     ------
@@ -55,10 +59,10 @@ def draft(
             f"Formula {formula.text!r}: method '{method.name}' does not take a random part; remove it, or use "
             "'bayes', 'iw', 'ml', 'mlmi' or 'pymc'."
         )
-    if formula.random is not None and formula.formula.cluster != cluster:
+    if formula.random is not None and not formula.further and formula.formula.cluster != cluster:
         raise SpecificationError(
-            f"Formula {formula.text!r} groups by '{formula.formula.random[0].label}', but the data by '{cluster}'; "
-            "they must be the same, and there is one level of clusters."
+            f"Formula {formula.text!r} groups by '{formula.formula.random[0].label}', the data by '{cluster}'; they "
+            f"must be the same. Other grouping factors come besides: (1 | {cluster}) + (1 | class)."
         )
     fixed = base.columns(formula.fixed, formula.text)
     random = base.columns(formula.random, formula.text) if formula.random else ()
@@ -66,6 +70,9 @@ def draft(
         raise SpecificationError(
             f"Formula {formula.text!r}: the random part has no column; write (1 | {cluster})."
         )
+    own_priors = method.priors is not None and len(method.priors.Psi_of) > 0
+    several = len(formula.further) > 0 or own_priors
+    factors = block_factors(formula, name, responses, method, base.data, drawn) if several else ()
     _check_cycle(name, responses, (*fixed, *random), base)
     for column in fixed:
         mean = cluster_column(INTERCEPT, (INTERCEPT, column.base))
@@ -76,7 +83,15 @@ def draft(
             )
     return Draft(
         ConditionalModel(
-            name, responses, fixed, random, method, notes, *_of_family(responses[0], method, base)
+            name,
+            responses,
+            fixed,
+            random,
+            method,
+            notes,
+            *_of_family(responses[0], method, base),
+            factors=factors,
+            groups=base.data.groups((method.group,)) if method.group else None,
         ),
         explicit,
     )

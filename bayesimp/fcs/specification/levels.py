@@ -22,7 +22,7 @@ from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = [
-    "Draft", "between_clusters", "random_within_clusters", "varying_in_one_cluster", "within_clusters",
+    "Draft", "between_clusters", "check_groups", "random_within_clusters", "varying_in_one_cluster", "within_clusters",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -77,6 +77,45 @@ def between_clusters(draft: Draft, data: IncompleteData, values: Mapping[str, Ar
     _check_one_value(draft.block, data)
     _check_trials(draft.block, data, values)
     return replace(draft, block=_between(draft.block, data, values))
+
+
+def check_groups(block: ConditionalModel, label: str, data: IncompleteData) -> None:
+    """Refuse a variable of the groups of a factor where these are not nested, disagree, or are fewer than coefficients.
+
+    Raises
+    ------
+    SpecificationError
+        There is no such cluster column, its groups lie in several clusters; a binomial variable; too few groups.
+    DataError
+        The variable has several values in a group.
+    """
+    (name,) = block.responses
+    groups = data.groups((label,))
+    if label == data.cluster or not groups.within(data.grouping):
+        where = (
+            "are the clusters: '2lonly' imputes these" if label == data.cluster else "lie in several clusters"
+        )
+        raise SpecificationError(
+            f"'{name}': group='{label}' must be nested in '{data.cluster}', and its groups {where}. Name '{label}' first "
+            "in cluster=, and a variable of its groups is imputed by '2lonly'."
+        )
+    if block.trials is not None:
+        raise SpecificationError(
+            f"'{name}' is binomial, and variables of groups have no trials; take group= out."
+        )
+    differ = groups.varying(data.column_values(name))
+    if differ.any():
+        raise DataError(
+            f"'{name}' has several values in {int(differ.sum())} of {len(groups)} groups of '{label}' "
+            f"({listing(groups.labels[differ])}), and group='{label}' imputes one a group. Make them agree, or impute it "
+            f"by rows: methods={{'{name}': 'bayes'}}."
+        )
+    seen = int((groups.count(~data.missing(name)) > 0).sum())
+    if seen <= len(block.fixed) + 1:
+        raise SpecificationError(
+            f"'{name}' is observed in {seen} groups of '{label}', too few for {len(block.fixed)} coefficients and a "
+            f"variance. Name fewer predictors: predictors={{'{name}': [...]}}."
+        )
 
 
 def varying_in_one_cluster(draft: Draft, data: IncompleteData, values: Mapping[str, Array]) -> Draft:

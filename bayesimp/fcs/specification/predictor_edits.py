@@ -1,11 +1,13 @@
 """Changes to default formulas: ``~ . + x``, ``~ . - x``, ``~ . + (1 + x | study)``.
 
-``.`` stands for the default predictors of a variable. A random term replaces the default one; a predictor is removed
-together with its cluster mean; cluster means are added as in a default formula.
+``.`` stands for the default predictors of a variable. A random term replaces the default one of its group, or joins them;
+``- (1 | class)`` leaves that of a further grouping factor out. A predictor is removed with its cluster mean; cluster
+means are added in the same way as to a default formula.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bayesimp.formulas.base_columns import BaseColumns
@@ -80,12 +82,13 @@ def edited(
         )
     numbers = [term for term in change.terms if isinstance(term[1], Number)]
     parts = ["1" if has_intercept(numbers or before) else "0", *(_spelled(term) for term in terms.values())]
-    random, skipped = _random(change, formula.random[0] if formula.random else None, own, every)
+    cluster = base.data.cluster
+    random, skipped = _random(change, formula.random, cluster, own, every)
     skipped = made.skipped + skipped
     left = " + ".join(write(Name(response)) for response in responses)
     notes = (f"{change.text!r} without terms that contain it: {', '.join(skipped)}",) if skipped else ()
     given = Given(
-        predictors(f"{left} ~ {' + '.join(parts)}{random}"),
+        predictors(f"{left} ~ {' + '.join(parts)}{random}", cluster),
         default.explicit,
         (*default.notes, *notes),
         tuple(made.without),
@@ -133,20 +136,35 @@ def _stands_for(term: Term, terms: dict[frozenset[Node], Term]) -> frozenset[Nod
     return None
 
 
-def _random(change: Edit, default: RandomTerm | None, own: set[str], every: bool) -> tuple[str, list[str]]:
-    """The random part, and the terms left out because they contain the response."""
-    if change.random is None:
-        return f" + ({default.columns} | {default.group})" if default else "", []
-    if default is None and every:  # a method without
-        return "", [write(change.random)]
-    kept, skipped = [], []
-    for sign, node in signed(change.random.left):
-        if not every or own.isdisjoint(column_names(node)):
-            kept.append(f"{sign} {write(node)}")
-        else:
-            skipped.append(write(node))
-    columns = " ".join(kept or ["1"]).removeprefix("+ ")
-    return f" + ({columns} {change.random.symbol} {write(change.random.right)})", skipped
+def _random(
+    change: Edit, default: Sequence[RandomTerm], cluster: str, own: set[str], every: bool
+) -> tuple[str, list[str]]:
+    """The random part, and its terms that are left out because they contain the response."""
+    if not default and every:  # a method without
+        return "", [write(node) for _, node in change.random]
+    terms, skipped = {term.group: f"({term.columns} | {term.group})" for term in default}, []
+    for sign, bar in change.random:
+        group = write(bar.right)
+        if sign == "-" and group == write(Name(cluster)):
+            raise error(
+                change.text,
+                "a random term of the clusters cannot be removed; another, + (1 | cluster), takes its place",
+            )
+        if sign == "-":
+            if terms.pop(group, None) is None and not every:
+                raise error(
+                    change.text, f"{write(bar)} cannot be removed: by default there is no term of {group}"
+                )
+            continue
+        kept = []
+        for inner, node in signed(bar.left):
+            if not every or own.isdisjoint(column_names(node)):
+                kept.append(f"{inner} {write(node)}")
+            else:
+                skipped.append(write(node))
+        columns = " ".join(kept or ["1"]).removeprefix("+ ")
+        terms[group] = f"({columns} {bar.symbol} {group})"
+    return "".join(f" + {term}" for term in terms.values()), skipped
 
 
 def _spelled(term: Term) -> str:

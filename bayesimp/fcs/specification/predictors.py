@@ -33,10 +33,12 @@ def read_predictors(
     multilevel: Mapping[str, bool],
     default: Callable[[str], Given],
     analyses: Mapping[str, str],
+    factors: Callable[[str], Sequence[str]],
 ) -> dict[str, Given]:
     """Block -> formula; that of ``default`` if ``given`` does not mention the block.
 
-    analyses: responses whose formula is an analysis, returned by `default`; the user must not give another.
+    analyses: responses whose formula is an analysis, returned by `default`; the user must not give another. factors: for a block, the
+    cluster columns besides the primary one for which a list of predictors gets random intercepts.
 
     Raises
     ------
@@ -58,8 +60,8 @@ def read_predictors(
             _check_left(change.responses, name, responses)
             found[name] = edited(change, name, default(name), base, responses[name])[0]
             continue
-        text, explicit, notes = _as_formula(name, value, data, multilevel[name])
-        formula = predictors(text)
+        text, explicit, notes = _as_formula(name, value, data, multilevel[name], factors)
+        formula = predictors(text, data.cluster)
         _check_left(formula.formula.responses, name, responses)
         asked = () if explicit else formula.fixed.terms  # from a list or a row of a table
         found[name] = Given(formula, explicit, notes, asked=asked)
@@ -106,12 +108,12 @@ def default_predictors(
     multilevel: bool,
     logs: Mapping[str, str],
     without: Collection[str] = (),
+    factors: Sequence[str] = (),
 ) -> Given:
-    """All complete columns, all other incomplete variables, and all derived columns that do not depend on the response.
-
-    Exceptions are constants, combinations of others, and factors with very many levels. logs: incomplete variables that
-    enter through a function (`feedback`); without: variables to leave out.
-    """
+    """All complete columns, all other incomplete variables and all derived columns that do not depend on the response,
+    except constants, combinations of others, and factors with very many levels. logs: incomplete variables that enter
+    through a function (`feedback`); without: variables that are left out; factors: cluster columns that have a random
+    intercept besides the primary clusters."""
     data = base.data
     complete, notes = _complete_predictors(base)
     others = [v for v in base.incomplete if v not in responses and v not in without]
@@ -122,9 +124,9 @@ def default_predictors(
     if taken:
         why = "with untransformed counts and positive variables, imputed values can run away"
         more += (f"{', '.join(taken.values())}: {why}",)
-    random = f" + (1 | {write(Name(data.cluster))})" if multilevel else ""
+    random = "".join(f" + (1 | {write(Name(c))})" for c in (data.cluster, *factors)) if multilevel else ""
     text = f"{' + '.join(write(Name(r)) for r in responses)} ~ {' + '.join(terms)}{random}"
-    return Given(predictors(text), False, (*notes, *more))
+    return Given(predictors(text, data.cluster), False, (*notes, *more))
 
 
 def _complete_predictors(base: BaseColumns) -> tuple[list[str], tuple[str, ...]]:
@@ -311,7 +313,7 @@ def _key(key: Any, data: IncompleteData, responses: Mapping[str, tuple[str, ...]
 
 
 def _as_formula(
-    name: str, value: Any, data: IncompleteData, multilevel: bool
+    name: str, value: Any, data: IncompleteData, multilevel: bool, factors_of: Callable[[str], Sequence[str]]
 ) -> tuple[str, bool, tuple[str, ...]]:
     """A formula, with notes and whether the user wrote it."""
     if isinstance(value, str):
@@ -321,8 +323,9 @@ def _as_formula(
             )
         return value, True, ()
     if not isinstance(value, Sequence | pd.Index | np.ndarray) or not all(isinstance(v, str) for v in value):
-        raise SpecificationError(f"predictors: '{name}' needs a formula or a list of names; got {value!r}.")
-    names = [v for v in value if v != data.cluster]
+        raise SpecificationError(f"predictors: '{name}' needs a formula or a list of names, got {value!r}.")
+    factors = factors_of(name)
+    names = [v for v in value if v != data.cluster and v not in factors]
     if name in names:
         raise SpecificationError(f"predictors: '{name}' predicts itself; remove it from its own list.")
     notes = (
@@ -332,5 +335,5 @@ def _as_formula(
     )
     left = write(Name(name)) if name in data.variables else ""
     terms = " + ".join(["1", *(_term(v, data) for v in names)])
-    random = f" + (1 | {write(Name(data.cluster))})" if multilevel else ""
+    random = "".join(f" + (1 | {write(Name(c))})" for c in (data.cluster, *factors)) if multilevel else ""
     return f"{left} ~ {terms}{random}", False, notes

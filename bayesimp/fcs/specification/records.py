@@ -16,12 +16,15 @@ from bayesimp.families.record import Family
 from bayesimp.families.registry import family_of
 from bayesimp.formulas.columns import INTERCEPT, Column, Derived
 from bayesimp.formulas.syntax import Name, write
+from bayesimp.joint.levels.factors import GroupingFactor
 from bayesimp.methods import Method
+from bayesimp.table.clusters import Clusters
 
 __all__ = [
     "ConditionalModel",
     "Conditionals",
     "formula_text",
+    "random_text",
     "summed",
     "text",
 ]
@@ -49,6 +52,10 @@ class ConditionalModel:
     contextual
         Cluster means whose coefficients are shrunk (`bayesimp.priors.Contextual`), each with the bound of its
         coefficient for each response, in the units of the data.
+    factors
+        Grouping factors, that of the primary clusters first; empty where there are no others.
+    groups
+        Of the factor in each group of which the response has one value (`Method.group`), if there is one.
     """
 
     name: str
@@ -61,6 +68,13 @@ class ConditionalModel:
     levels: tuple[float, ...] = ()
     trials: str | None = None
     contextual: tuple[tuple[Column, tuple[float, ...]], ...] = ()
+    factors: tuple[GroupingFactor, ...] = ()
+    groups: Clusters | None = None
+
+    @property
+    def further(self) -> tuple[GroupingFactor, ...]:
+        """Grouping factors other than the primary clusters, each with a random intercept."""
+        return self.factors[1:]
 
     @property
     def bounds(self) -> Array:
@@ -122,8 +136,13 @@ def formula_text(block: ConditionalModel, cluster: str, written: Mapping[str, st
     ``written``: as in `Conditionals`.
     """
     left = " + ".join(write(Name(name)) for name in block.responses)
-    random = f" + ({summed(block.random, written or {})} | {write(Name(cluster))})" if block.random else ""
-    return f"{left} ~ {summed(block.fixed, written or {})}{random}"
+    return f"{left} ~ {summed(block.fixed, written or {})}{random_text(block, cluster, written or {})}"
+
+
+def random_text(block: ConditionalModel, cluster: str, written: Mapping[str, str]) -> str:
+    """The random part of the formula of a block: `` + (1 | school) + (1 | class)``; empty if it has none."""
+    own = f" + ({summed(block.random, written)} | {write(Name(cluster))})" if block.random else ""
+    return own + "".join(f" + (1 | {factor.term.group})" for factor in block.further)
 
 
 def _method(block: ConditionalModel) -> str:

@@ -78,8 +78,8 @@ def grouping_factors(formula: Formula, data: IncompleteData) -> tuple[GroupingFa
         if one.groups.within(other.groups) and other.groups.within(one.groups):
             raise DataError(
                 f"'{one.label}' and '{other.label}' have the same {len(one.groups):,} groups of rows (one "
-                f"'{other.label}' in each '{one.label}'): their effects cannot be distinguished. Remove one of the two "
-                "terms."
+                f"'{other.label}' in each '{one.label}'): their effects cannot be distinguished. Leave one of the two "
+                "terms out, or one of the columns out of cluster=."
             )
     for factor in factors[1:]:
         _check_ids(factor, data)
@@ -101,9 +101,10 @@ def _check_ids(factor: GroupingFactor, data: IncompleteData) -> None:
     if first in (0, 1) and gapless and (by_cluster["min"] == first).all() and by_cluster["count"].max() > 1:
         raise DataError(
             f"'{name}' has the numbers {first}, {first + 1}, .. in every one of the {len(by_cluster):,} clusters of "
-            f"'{cluster}', so '{name}' {first} would be a single group across all of them. If it is numbered within "
-            f"'{cluster}', write (1 | {cluster}/{name}). If '{name}' {first} is the same everywhere (crossed), show this "
-            f"by making the ids text: table['{name}'] = table['{name}'].astype(str)."
+            f"'{cluster}': as it stands, '{name}' {first} would be one group of all of them. If it is numbered within "
+            f"'{cluster}', write (1 | {cluster}/{name}), or give every '{name}' an id of its own: table['{name}'] = "
+            f"table['{cluster}'].astype(str) + ':' + table['{name}'].astype(str). If '{name}' {first} is the same "
+            f"everywhere (crossed), say so by making the ids text: table['{name}'] = table['{name}'].astype(str)."
         )
 
 

@@ -20,7 +20,7 @@ from bayesimp.kernels.levels.records import PsiPriors
 from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update
 from bayesimp.sampling.chains import chain_rng
 
-__all__ = ["LevelsChain", "LevelsDraws", "LevelsTask"]
+__all__ = ["LevelsChain", "LevelsDraws", "LevelsTask", "psi_priors"]
 
 Array = NDArray[np.float64]
 
@@ -52,6 +52,15 @@ class LevelsDraws(StridedDraws):
     mean: Array
     sd: Array
     cells: Array
+
+
+def psi_priors(updates: Sequence[CovarianceUpdate], sizes: Sequence[int] | NDArray[np.int64]) -> PsiPriors:
+    """The priors of Psi_1 .. Psi_S as the kernel reads them; sizes: n_s, their rows."""
+    return PsiPriors(
+        np.array([u.kind for u in updates], dtype=np.int64), np.array([u.nu for u in updates], dtype=np.float64),
+        np.concatenate([np.ravel(u.scale) for u in updates]), np.concatenate([u.sd for u in updates]),
+        np.cumsum([0, *sizes]).astype(np.int64),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,12 +114,7 @@ class LevelsTask(StridedTask):
         for prior, label, n, groups in zip(self.Psi, self.labels, sizes, table.factors.number, strict=True):
             updates.append(covariance_update(prior, int(n)))
             check_proper(updates[-1], int(groups), int(n), f"Psi_{label}", "groups")
-        priors = PsiPriors(
-            np.array([u.kind for u in updates], dtype=np.int64), np.array([u.nu for u in updates], dtype=np.float64),
-            np.concatenate([np.ravel(u.scale) for u in updates]), np.concatenate([u.sd for u in updates]),
-            np.cumsum([0, *sizes]).astype(np.int64),
-        )  # fmt: skip
-        return Sigma, priors, *beta_prior(self.beta, table.working.scale, r)
+        return Sigma, psi_priors(updates, sizes), *beta_prior(self.beta, table.working.scale, r)
 
     def start(self, seed: int, chain: int) -> LevelsChain:
         """Chain `chain` at its dispersed start: no effects, no correlations, random scales."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bayesimp.kernels.compiled import kernel
 from bayesimp.notation import IntVector, Matrix, Stack
 
-__all__ = ["SufficientStatistics", "collect"]
+__all__ = ["SufficientStatistics", "add_outer", "collect"]
 
 BLOCK = 65_536  # rows held as a dense block at a time
 
@@ -99,7 +99,7 @@ def collect(X: Matrix, Z: Matrix, Y: Matrix, codes: IntVector, clusters: int) ->
         D[:, 1 : 1 + p] = X[start:stop]
         D[:, 1 + p : 1 + p + q] = Z[start:stop]
         D[:, 1 + p + q :] = np.where(observed[start:stop], Y[start:stop], 0.0)
-        _add_outer(D, row_cell[start:stop], gram)
+        add_outer(D, row_cell[start:stop], gram)
     upper = np.triu_indices(gram.shape[1], 1)
     gram[:, upper[1], upper[0]] = gram[:, upper[0], upper[1]]
     return SufficientStatistics(
@@ -109,7 +109,7 @@ def collect(X: Matrix, Z: Matrix, Y: Matrix, codes: IntVector, clusters: int) ->
 
 
 @kernel
-def _add_outer(D: Matrix, cell: IntVector, gram: Stack) -> None:
+def add_outer(D: Matrix, cell: IntVector, gram: Stack) -> None:
     """gram[cell[j]] += D[j] D[j]' (upper triangle), row by row."""
     for j in range(D.shape[0]):
         G = gram[cell[j]]

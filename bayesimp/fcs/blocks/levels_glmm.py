@@ -1,0 +1,156 @@
+"""Blocks of variables that are not normal with effects of several grouping factors (fcs/blocks/levels.py).
+
+Other families have one update of kernels/glmm/gibbs.py for each factor in turn, the effects of the others being offsets.
+Its moves draw (u_s | beta), (beta | u_s), and move beta and u_s together with X beta + u_s unchanged: for crossed factors
+the intercept is centred again with every factor, which the sampler of Papaspiliopoulos, Roberts & Zanella (2020) does by
+integrating it out. For a factor s nested in t, what the data see is little more than the sum of both, so that an exact
+move shifts between them: for each group h of t, with the n_h groups g of s in h that have rows,
+
+    u_th + d,  u_sg - d:    d ~ N( P^-1 (sum_g u_sg / tau_s^2 - u_th / tau_t^2), P^-1 ),   P = 1 / tau_t^2 + n_h / tau_s^2
+
+and the same with Psi^-1 where one of them is the primary clusters with slopes, in the coordinate of the intercept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.events import Event
+from bayesimp.fcs.blocks.base import Chain, Parameters
+from bayesimp.fcs.blocks.glmm import BayesGlmm
+from bayesimp.fcs.blocks.group_rows import GroupRows, rows_of
+from bayesimp.fcs.blocks.levels import BlockFactors
+from bayesimp.fcs.blocks.rows import BlockRows
+from bayesimp.fcs.table import ChainedTable
+from bayesimp.formulas.columns import INTERCEPT
+from bayesimp.kernels.chained.rows import linear_predictors
+from bayesimp.kernels.glmm.gibbs import glmm_step
+from bayesimp.kernels.glmm.rows import GlmmRows
+
+__all__ = ["LevelsGlmm"]
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class LevelsGlmm(BayesGlmm):
+    """A variable of another family with one linear predictor (`methods.Gibbs`)."""
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        self.factors = BlockFactors(self.rows, self.method)
+        self.drawn = self.rows.drawn if isinstance(self.rows, GroupRows) else None
+        groups = self.factors.rows
+        self.order = [np.argsort(codes, kind="stable") for codes in groups.observed.T]
+        self.first = [
+            np.searchsorted(codes[order], np.arange(n + 1)).astype(np.int64)
+            for codes, order, n in zip(groups.observed.T, self.order, groups.numbers, strict=True)
+        ]
+        self.all_priors = [self.prior, *(self.prior._replace(Psi=u) for u in self.factors.updates)]
+        self.ones = np.ones((len(self.rows.y), 1))
+        names = [column.name for column in self.chained.block.random]
+        self.intercept = names.index(INTERCEPT) if INTERCEPT in names else -1
+        factors = self.chained.block.factors
+        self.nested = [
+            (s, t, _parents(groups.observed[:, s], groups.observed[:, t], groups.numbers[s]))
+            for s, child in enumerate(factors)
+            for t, parent in enumerate(factors)
+            if s != t and child.groups.within(parent.groups) and (self.intercept >= 0 or 0 not in (s, t))
+        ]
+
+    def block_rows(self, number: int) -> BlockRows:
+        """Rows, or groups in each of which the variable has one value."""
+        return rows_of(self.table, number)
+
+    def move(self, moved: Mapping[str, np.ndarray]) -> None:
+        """Take a shift; of a variable of groups that of any of their rows."""
+        super().move(moved)
+        if isinstance(self.rows, GroupRows) and not isinstance(self.shift, float):
+            self.shift = self.rows.by_group(self.shift)
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        """Those of the Metropolis steps, and rows whose value was known from their group."""
+        known = self.rows.events if isinstance(self.rows, GroupRows) else []
+        return [*super().events(thetas), *known]
+
+    def merged(self, V: Array, f: Array) -> GlmmRows:
+        """The rows as they are: their offsets differ."""
+        return self.observed(V, f)
+
+    def init(self, chain: Chain) -> Parameters:
+        """The start of a model with the primary clusters; no effects of other factors."""
+        self.rows.start(chain)
+        theta = super().init(chain)
+        self.factors.start(chain, theta)
+        return theta
+
+    def _state(self, theta: Parameters) -> tuple[list[Array], list[Array]]:
+        """Psi and effects by factor; changed in place."""
+        S = range(1, len(self.order))
+        return [theta.Psi, *(theta.own[f"Psi_{s}"] for s in S)], [
+            theta.B, *(theta.own[f"effects_{s}"] for s in S)
+        ]  # fmt: skip
+
+    def step(self, chain: Chain, theta: Parameters) -> int:
+        """Updates of every factor given the others, then a fill."""
+        f = self.rows.factors(chain.V)
+        X, Z = self.rows.observed(chain.V, f)
+        given = [self._sorted(s, X, Z if s == 0 else self.ones) for s in range(len(self.order))]
+        Psis, effects = self._state(theta)
+        for _ in range(self.updates):
+            for s, (prior, rows, order) in enumerate(zip(self.all_priors, given, self.order, strict=True)):
+                others = self._others(theta, s, Z)[order]
+                code = glmm_step(
+                    chain.rng, rows._replace(offset=others), 1, prior, theta.beta, theta.own["aux"], Psis[s], effects[s],
+                    theta.own["tallies"],
+                )  # fmt: skip
+                if code:
+                    return -code
+            self._shift_between(chain, Psis, effects)
+        self._keep_aux(theta)
+        self.factors.keep(theta)
+        return self.fill(chain, theta, f)
+
+    def _sorted(self, s: int, X: Array, Z: Array) -> GlmmRows:
+        order, (ones, zeros) = self.order[s], self._constants
+        rows = self.rows
+        return GlmmRows(
+            self.code, rows.y[order], rows.trials[order], ones, zeros, X[order], Z[order], self.first[s]
+        )
+
+    def _others(self, theta: Parameters, s: int, Z: Array) -> Array:
+        """(n,) what the effects of all factors but s add to the rows, sorted by primary cluster."""
+        codes = self.factors.rows.observed
+        added = self.factors.added(theta, codes, without=s)
+        return added if s == 0 else added + np.einsum("jl,jl->j", Z, theta.B[codes[:, 0], :, 0])
+
+    def _shift_between(self, chain: Chain, Psis: Sequence[Array], effects: Sequence[Array]) -> None:
+        """The exact move between the intercepts of nested factors (see the module)."""
+        for s, t, parent in self.nested:
+            at = [self.intercept if factor == 0 else 0 for factor in (s, t)]
+            fine, coarse = np.linalg.inv(Psis[s])[at[0]], np.linalg.inv(Psis[t])[at[1]]
+            there, number = parent >= 0, len(effects[t])
+            of = parent[there]
+            children = np.bincount(of, minlength=number)
+            has = children > 0
+            precision = coarse[at[1]] + children * fine[at[0]]
+            pull = np.bincount(of, effects[s][there, :, 0] @ fine, number) - effects[t][:, :, 0] @ coarse
+            d = np.where(has, pull / precision + chain.rng.standard_normal(number) / np.sqrt(precision), 0.0)
+            effects[t][:, at[1], 0] += d
+            effects[s][there, at[0], 0] -= d[of]
+
+    def fill(self, chain: Chain, theta: Parameters, f: Array) -> int:
+        """Draw the missing values from the model at theta; 0 or `BEYOND`."""
+        X, Z = self.rows.missing(chain.V, f)
+        eta = linear_predictors(X, Z, self.rows.hole_cluster, theta.beta, theta.B)
+        return self.draw(chain, theta, X, eta + self.factors.added(theta, self.factors.rows.missing)[:, None])
+
+
+def _parents(child: Ints, parent: Ints, number: int) -> Ints:
+    """(number,) the group of `parent` of each group of `child` that occurs, else -1; child, parent: of rows."""
+    out = np.full(number, -1)
+    out[child] = parent
+    return out

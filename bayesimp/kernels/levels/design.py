@@ -1,0 +1,119 @@
+"""Moments of one response by combinations of groups, made again for every visit of chained equations.
+
+Which rows share their groups does not change between visits, the columns of X and Z do. So `levels_design` puts the rows
+into combinations and leaves once (kernels/levels/records.py), and `design_moments` sums products in one pass over rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.kernels.levels.records import Factors, NestedChains
+from bayesimp.kernels.normal.effects import Moments
+from bayesimp.kernels.normal.statistics import add_outer
+
+__all__ = ["LevelsDesign", "design_moments", "levels_design"]
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LevelsDesign:
+    """Rows of one response in combinations and leaves.
+
+    Attributes
+    ----------
+    combination
+        (n,) of each row.
+    factors, chains
+        As the sampler reads them; sums of the chains are empty.
+    columns
+        By chain: its columns of Z, those of the finest factor first.
+    order, starts
+        By chain: combinations by leaf, and where those of each leaf begin.
+    """
+
+    combination: Ints
+    factors: Factors
+    chains: NestedChains
+    columns: tuple[Ints, ...]
+    order: tuple[Ints, ...]
+    starts: tuple[Ints, ...]
+
+
+def levels_design(
+    codes: Ints, numbers: Sequence[int], widths: Sequence[int], chains: Sequence[Sequence[int]]
+) -> LevelsDesign:
+    """The combinations of groups of n rows.
+
+    Parameters
+    ----------
+    codes
+        (n, S) group of each row in every factor, all of which occur.
+    numbers, widths
+        (S,): groups, and columns of Z, of each factor.
+    chains
+        Chains of nested factors, finest first, that contain every factor.
+    """
+    group, combination = np.unique(codes, axis=0, return_inverse=True)
+    column = np.cumsum([0, *widths]).astype(np.int64)
+    number, width = np.array(numbers, dtype=np.int64), np.array(widths, dtype=np.int64)
+    factors = Factors(
+        group.astype(np.int64), column, number, np.cumsum([0, *(number * width)]).astype(np.int64),
+        np.cumsum([0, *width**2]).astype(np.int64),
+    )  # fmt: skip
+    parent_at = np.concatenate([[0], np.cumsum(number)]).astype(np.int64)
+    parent = np.zeros(int(number.sum()), dtype=np.int64)
+    leaf, first, columns, order, starts = [], [0], [], [], []
+    for chain in chains:
+        for s, coarser in pairwise(chain):
+            parent[parent_at[s] + group[:, s]] = group[:, coarser]
+        finest = group[:, chain[0]].astype(np.int64)
+        leaf.append(finest)  # one pattern: the leaves are the groups of the finest factor
+        first.append(first[-1] + numbers[chain[0]])
+        columns.append(np.concatenate([np.arange(column[s], column[s + 1]) for s in chain]))
+        order.append(np.argsort(finest, kind="stable"))
+        starts.append(np.searchsorted(finest[order[-1]], np.arange(numbers[chain[0]])))
+    leaf_group = np.concatenate([np.arange(numbers[chain[0]]) for chain in chains]).astype(np.int64)
+    nested = NestedChains(
+        np.cumsum([0, *map(len, chains)]).astype(np.int64),
+        np.concatenate([np.asarray(chain, dtype=np.int64) for chain in chains]), parent_at[:-1], parent,
+        np.array(leaf, dtype=np.int64), np.array(first, dtype=np.int64), leaf_group, np.zeros(len(leaf_group), np.int64),
+        np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64), np.zeros(0),
+    )  # fmt: skip
+    return LevelsDesign(
+        combination.ravel().astype(np.int64), factors, nested, tuple(columns), tuple(order), tuple(starts)
+    )
+
+
+def design_moments(d: LevelsDesign, X: Array, Z: Array, y: Array) -> tuple[Moments, NestedChains]:
+    """Sums of products of X (n, p), Z (n, q), columns of all factors, and y (n,), by combination and by leaf."""
+    p, q, K = X.shape[1], Z.shape[1], len(d.factors.group)
+    gram = np.zeros((K, p + q + 1, p + q + 1))
+    add_outer(np.column_stack([X, Z, y]), d.combination, gram)
+    upper = np.triu_indices(gram.shape[1], 1)
+    gram[:, upper[1], upper[0]] = gram[:, upper[0], upper[1]]
+    total = gram.sum(axis=0, keepdims=True)
+    x, z, of_y = slice(p), slice(p, p + q), slice(p + q, None)
+    XX, XY, YY = (np.ascontiguousarray(total[:, a, b]) for a, b in [(x, x), (x, of_y), (of_y, of_y)])
+    ZZ, ZX, ZY = (np.ascontiguousarray(gram[:, z, b]) for b in (z, x, of_y))
+    m = Moments(
+        np.ones((1, 1), dtype=bool), np.array([len(y)], dtype=np.int64), XX, XY, YY, np.arange(K + 1, dtype=np.int64),
+        np.zeros(K, np.int64), ZZ, ZX, ZY,
+    )  # fmt: skip
+    of_leaves = [
+        (
+            np.add.reduceat(ZZ[:, columns[:, None], columns][order], starts).ravel(),
+            np.add.reduceat(ZX[:, columns][order], starts).ravel(),
+        )
+        for columns, order, starts in zip(d.columns, d.order, d.starts, strict=True)
+    ]
+    zz, zx = ([sums[k] for sums in of_leaves] for k in (0, 1))
+    zz_at, zx_at = (np.cumsum([0, *map(len, sums)]).astype(np.int64) for sums in (zz, zx))
+    return m, d.chains._replace(zz_at=zz_at, ZZ=np.concatenate(zz), zx_at=zx_at, ZX=np.concatenate(zx))
