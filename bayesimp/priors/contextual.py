@@ -176,8 +176,7 @@ class PartlyFlat(Normal, registered=False):
         ]
         return f"flat, contextual effects normal, mean 0, sd of {listing(each)}"
 
-    # type: ignore[override]
-    def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> None:
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...], size: int) -> None:  # type: ignore[override]
         """None: a flat prior has no draws."""
         return None
 

@@ -37,8 +37,8 @@ def read_predictors(
 ) -> dict[str, Given]:
     """Block -> formula; that of ``default`` if ``given`` does not mention the block.
 
-    analyses: responses whose formula is an analysis, returned by `default`; the user must not give another. factors: for a block, the
-    cluster columns besides the primary one for which a list of predictors gets random intercepts.
+    analyses: responses whose formula is an analysis, returned by `default`; the user must not give another. factors: for
+    a block, the cluster columns besides the primary one for which a list of predictors gets random intercepts.
 
     Raises
     ------

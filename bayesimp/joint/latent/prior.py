@@ -87,8 +87,7 @@ def residual_prior(
 def _with_elements() -> str:
     """Names of the priors that have element-wise steps, and of those that need none, for a message."""
     base, kinds = CovariancePrior, [REGISTRY[name] for name in names_of(CovariancePrior)]
-    # type: ignore[attr-defined]
-    has = [k for k in kinds if k.elements is not base.elements or k.known_value is not base.known_value]
+    has = [k for k in kinds if k.elements is not base.elements or k.known_value is not base.known_value]  # type: ignore[attr-defined]
     *names, last = [k.__name__ for k in has]
     return f"{', '.join(names)} and {last}"
 
