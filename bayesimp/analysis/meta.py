@@ -187,7 +187,9 @@ def pool_studies(
         raise SpecificationError(f"{len(rows)} studies have an estimate; a meta-analysis takes two.")
     table = pd.concat(rows, ignore_index=True)
     if unknown := [term for term in terms or () if term not in set(table["term"])]:
-        raise SpecificationError(f"No study has the term {unknown[0]!r}; there are {listing(table['term'].unique())}.")
+        raise SpecificationError(
+            f"No study has the term {unknown[0]!r}; there are {listing(table['term'].unique())}."
+        )
     return _combined(table, terms, {}, method, interval, level)
 
 

@@ -127,7 +127,9 @@ def withhold(
                 _enlarge(min(too_small, key=lambda a: (len(cells[a]), a)), cells, after, need, scarce, rng)
                 continue
             alone = [
-                _in_small_groups(of, groups, [*covariates[of].T, *responses[of][:, (a & bits) > 0].T], minimum)
+                _in_small_groups(
+                    of, groups, [*covariates[of].T, *responses[of][:, (a & bits) > 0].T], minimum
+                )
                 for a, of in cells.items()
             ]
             if not any(len(of) for of in alone):

@@ -107,9 +107,7 @@ def _minimum(minimum: Any) -> int:
 def distinct_columns(matrices: SiteMatrices) -> tuple[tuple[str, ...], Array]:
     """Names (v,) and values (n, v) of the different columns of X and Z without the constant."""
     columns = dict(zip(matrices.fixed, matrices.X.T, strict=True))
-    columns |= {
-        n: z for n, z in zip(matrices.random, matrices.Z.T, strict=True) if n not in columns
-    }
+    columns |= {n: z for n, z in zip(matrices.random, matrices.Z.T, strict=True) if n not in columns}
     names = tuple(name for name in columns if name != INTERCEPT)
     values = [columns[name] for name in names]
     return names, np.column_stack(values) if values else np.empty((len(matrices.X), 0))

@@ -144,7 +144,9 @@ def working_input(releases: Sequence[SiteRelease]) -> Working:
 
 def _columns(release: SiteRelease) -> _Columns:
     place = {INTERCEPT: 0} | {name: k for k, name in enumerate(release.covariates, 1)}
-    x, z = (np.array([place[name] for name in names], dtype=np.int64) for names in (release.fixed, release.random))
+    x, z = (
+        np.array([place[name] for name in names], dtype=np.int64) for names in (release.fixed, release.random)
+    )
     return _Columns(x, z, INTERCEPT in release.fixed, INTERCEPT in release.random)
 
 

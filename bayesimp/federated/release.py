@@ -24,7 +24,9 @@ __all__ = ["FORMAT", "SiteRelease", "read_json", "read_release"]
 FORMAT = "bayesimp site release"
 VERSION = 1
 COUNTS = ("rows", "released", "empty", "dropped", "small groups")
-NEGATIVE = 1e-9  # of the largest eigenvalue of a cell's cross products: how far below 0 rounding takes the least
+NEGATIVE = (
+    1e-9  # of the largest eigenvalue of a cell's cross products: how far below 0 rounding takes the least
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,9 @@ class SiteRelease:
             at = _observed_columns(len(self.covariates), pattern)
             upper = np.triu_indices(len(at))
             own = G[np.ix_(at, at)][upper]
-            cells.append({"cluster": int(i), "observed": np.flatnonzero(pattern).tolist(), "products": own.tolist()})
+            cells.append(
+                {"cluster": int(i), "observed": np.flatnonzero(pattern).tolist(), "products": own.tolist()}
+            )
         return {
             "format": FORMAT, "version": VERSION, "bayesimp": version("bayesimp"), "site": self.site,
             "agreement": self.agreement.record(), "minimum": self.minimum, "fixed": list(self.fixed),
@@ -181,7 +185,9 @@ def read_release(path: str | os.PathLike[str]) -> SiteRelease:
     try:
         made = _from_record(record, agreement)
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):
-        raise DataError(f"{path} lacks parts of a release, or has parts that do not fit each other.") from None
+        raise DataError(
+            f"{path} lacks parts of a release, or has parts that do not fit each other."
+        ) from None
     _check_cells(made, str(path))
     return made
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bayesimp.errors import DataError, SpecificationError, instead_of
 from bayesimp.events import Event
 from bayesimp.federated.agreement import Agreement
+from bayesimp.federated.disclosure import LEAST, rows_needed
 from bayesimp.formulas.design import design
 from bayesimp.messages import listing, suggestion
 from bayesimp.notation import Array
@@ -54,9 +55,7 @@ class SiteRows(IncompleteData):
         self.frame = self.frame.assign(**{name: np.full(len(self.frame), np.nan) for name in empty})
         self.grouping = Clusters.of(self.frame[self.cluster], least=1)
         self.groupings = {self.cluster: self.grouping}
-        self.families = {
-            name: "normal" if name in agreement.responses else "none" for name in self.variables
-        }
+        self.families = {name: "normal" if name in agreement.responses else "none" for name in self.variables}
         self._levels: dict[str, tuple] = {}
         self._made: dict[str, Variable] = {}
         for name in agreement.responses:
@@ -73,8 +72,9 @@ class SiteRows(IncompleteData):
         return [Event("absent", "columns", text, len(self.absent))]
 
     def _check_response(self, name: str) -> None:
-        values = np.unique(self.numeric(name)[~self.missing(name)])
-        if len(values) == 2:
+        seen = self.numeric(name)[~self.missing(name)]
+        values = np.unique(seen)
+        if len(values) == 2 and len(seen) >= rows_needed(1, LEAST):  # of fewer nothing is released
             raise DataError(
                 f"'{name}' has two values only, {values[0]:g} and {values[1]:g}, in {len(self):,} rows: it is no normal "
                 "variable, and its cross products would be sums over the rows that have one of them. Put it to the "

@@ -218,9 +218,7 @@ def _working_priors(
     return made, events
 
 
-def _information(
-    st: SufficientStatistics, responses: tuple[str, ...], psi_is_known: bool
-) -> list[Event]:
+def _information(st: SufficientStatistics, responses: tuple[str, ...], psi_is_known: bool) -> list[Event]:
     """What the cells say about the model, as joint/information.py asks of rows.
 
     Raises
@@ -240,4 +238,8 @@ def _information(
         events += few_clusters(name, seen[:, k], f"Psi[{name}]", "clusters")
     observed = st.patterns[st.cell_pattern]
     events += never_together(responses, observed, "Sigma", "row", "residual")
-    return events if psi_is_known else events + never_together(responses, seen > 0, "Psi", "cluster", "cluster-effect")
+    return (
+        events
+        if psi_is_known
+        else events + never_together(responses, seen > 0, "Psi", "cluster", "cluster-effect")
+    )

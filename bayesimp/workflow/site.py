@@ -89,12 +89,20 @@ def site_table(plan: Plan, file: Path | None) -> pd.DataFrame:
     frame = with_types(frame, {name: kind for name, kind in of_responses.items() if name in frame}, path.name)
     wanted = plan.data.columns
     if unknown := [name for name in wanted if name not in frame and name not in responses]:
-        raise SpecificationError(f"{path.name} has no column '{unknown[0]}'. {suggestion(unknown[0], frame.columns)}")
+        raise SpecificationError(
+            f"{path.name} has no column '{unknown[0]}'. {suggestion(unknown[0], frame.columns)}"
+        )
     return frame[[name for name in wanted if name in frame]] if wanted else frame
 
 
 def export_rows(
-    plan_path: Path, site: str, out: Path, file: Path | None, minimum: int, log: Path | None, again: str | None
+    plan_path: Path,
+    site: str,
+    out: Path,
+    file: Path | None,
+    minimum: int,
+    log: Path | None,
+    again: str | None,
 ) -> SiteRelease:
     """Write the release of a site, and enter it into the log of the folder of its table.
 
@@ -125,7 +133,9 @@ def export_rows(
         )
     if earlier:
         text = f"released before, as other numbers, {len(earlier):,} times; released again for the reason: {again}"
-        release = replace(release, events=(*release.events, Event("released again", site, text, len(earlier))))
+        release = replace(
+            release, events=(*release.events, Event("released again", site, text, len(earlier)))
+        )
     try:  # entered first, so that nothing leaves without its line
         append(
             place, EXPORTED, {"plan": checksum(plan_path), "table": checksum(source)}, {}, site=release.site,
@@ -175,7 +185,9 @@ def combine_sites(
             unfinished.write_bytes(bytes(made.tree.to_netcdf(engine="h5netcdf")))  # type: ignore[arg-type]
         folder.table("summary.csv", made.summary().parameters.rename_axis("parameter").reset_index())
         folder.table("events.csv", made.events)
-        folder.record({"bayesimp": "site combine", "command": "site combine", "status": "combined", **made.attrs})
+        folder.record(
+            {"bayesimp": "site combine", "command": "site combine", "status": "combined", **made.attrs}
+        )
         log_end(folder, "combined")
     return made
 
@@ -194,7 +206,9 @@ def complete_rows(
     parameters = read_parameters(root / PARAMETERS)
     plan = read_plan(root / PLAN, with_table=False)
     if checksum(root / PLAN) != parameters.agreement.plan:
-        raise DataError(f"{root / PLAN} is not the plan of {PARAMETERS}: take both from the coordinator again.")
+        raise DataError(
+            f"{root / PLAN} is not the plan of {PARAMETERS}: take both from the coordinator again."
+        )
     source = plan.data.file if file is None else file
     done = complete_site(parameters, site_table(plan, file), site)
     with one_writer(out):
@@ -209,5 +223,7 @@ def complete_rows(
                 folder.table(f"pooled_{analysis.name}.csv", pooled.to_frame())
             except BayesimpError as error:
                 say(f"Note: analysis '{analysis.name}' is not possible with the rows of this site: {error}")
-        folder.record({"bayesimp": "site complete", "command": "site complete", "status": "completed", **done.attrs})
+        folder.record(
+            {"bayesimp": "site complete", "command": "site complete", "status": "completed", **done.attrs}
+        )
     return done

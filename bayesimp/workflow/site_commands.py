@@ -62,7 +62,9 @@ def _say(text: str) -> None:
 
 def add_site_commands(commands: Any) -> None:
     """Add them to the parser of `bayesimp`."""
-    site = commands.add_parser("site", help="impute with sites that do not share rows: export, combine, complete")
+    site = commands.add_parser(
+        "site", help="impute with sites that do not share rows: export, combine, complete"
+    )
     own = site.add_subparsers(title="commands", required=True, metavar="{export,show,combine,complete}")
 
     command = own.add_parser("export", help="at a site: write counts and cross products of its rows")
@@ -81,7 +83,9 @@ def add_site_commands(commands: Any) -> None:
     command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="files of sites")
     command.set_defaults(command=show)
 
-    command = own.add_parser("combine", help="at the coordinator: draw the parameters given the files of all sites")
+    command = own.add_parser(
+        "combine", help="at the coordinator: draw the parameters given the files of all sites"
+    )
     command.add_argument("plan", type=Path, help="plan file (.toml), the same as at the sites")
     command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="files of all sites")
     _add_out(command)
