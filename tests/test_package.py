@@ -90,6 +90,17 @@ BELOW = {  # what each room may import, besides BASE and itself
         "diagnostics",
         "plots",  # inside methods
     },
+    "federated": {
+        "kernels",
+        "table",
+        "formulas",
+        "priors",
+        "scale",
+        "sampling",
+        "joint",
+        "imputation",
+        "diagnostics",
+    },
     "report": {"formulas", "imputation", "analysis", "diagnostics", "plots"},
     "plots": {
         "kernels",

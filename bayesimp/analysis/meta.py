@@ -160,8 +160,8 @@ def pool_studies(
     Parameters
     ----------
     pooled
-        By study, ``fits.pool()`` of the study's own completed tables, or its table ``.to_frame()``, of which columns term,
-        estimate and std.error are used; others are kept.
+        By study, ``fits.pool()`` of the study's own completed tables, or its table ``.to_frame()``, of which the columns
+        term, estimate and std.error are used; others are kept.
     terms, method, interval, level
         As for `pool_by_study`, which gives the same numbers from the completed tables.
 

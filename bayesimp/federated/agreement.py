@@ -29,8 +29,8 @@ class Agreement:
         As of `bayesimp.JointNormal`, with one grouping factor: ``"y1 + y2 ~ x + arm + (1 | study)"``. A cluster belongs
         to one site.
     levels
-        Of every covariate that is no number, its levels in order, the first being the reference. A site that lacks a level
-        has its column all the same.
+        Of every covariate that is no number, its levels in order, the first being the reference. A site that lacks a
+        level has its column all the same.
     priors
         As of `bayesimp.JointNormal`. None: the default.
     plan

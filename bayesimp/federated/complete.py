@@ -50,8 +50,8 @@ class CompletedSite(Imputations):
     def save(self, path: Any) -> NoReturn:
         """Refused: `export` keeps the tables, and the shared parameters give them again."""
         raise SpecificationError(
-            "Tables of a site have no run to save; export('tables.parquet') keeps them, and complete_site gives them again "
-            "from the same parameters."
+            "Tables of a site have no run to save; export('tables.parquet') keeps them, and complete_site gives them "
+            "again from the same parameters."
         )
 
     def __repr__(self) -> str:
@@ -103,8 +103,8 @@ def complete_site(parameters: SharedParameters, frame: Any, site: str) -> Comple
     matrices = site_matrices(rows)
     if (matrices.fixed, matrices.random) != (parameters.fixed, parameters.random):
         raise SpecificationError(
-            f"The table of site '{site}' gives columns {list(matrices.fixed)} and {list(matrices.random)}, and the shared "
-            f"parameters are of {list(parameters.fixed)} and {list(parameters.random)}."
+            f"The table of site '{site}' gives columns {list(matrices.fixed)} and {list(matrices.random)}, and the "
+            f"shared parameters are of {list(parameters.fixed)} and {list(parameters.random)}."
         )
     working = _working(rows, matrices, parameters.scale)
     values = _values(parameters, working, names.index(site))

@@ -15,7 +15,7 @@ from its most frequent value: zero but for one row, it is such an indicator.
 
 What is done about a cell that is too small, in the order of the observed values that are lost:
 
-    top up    values of rows, chosen at random, of a cell that has more variables are set missing, so that the rows join it
+    top up    rows of a cell that has more variables, chosen at random, have these set missing, so that they join it
     join      two cells are both reduced to the responses that they share
     shorten   the cell itself is reduced to fewer responses, those that are observed least often being kept
     drop      its rows are left out; only if nothing else is possible
@@ -33,7 +33,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEAST", "Kept", "numbers_released", "rows_needed", "withhold"]
+__all__ = ["LEAST", "Disclosed", "numbers_released", "rows_needed", "withhold"]
 
 LEAST = 3  # rows of a group: DataSHIELD's nfilter.tab
 Bools = NDArray[np.bool_]
@@ -52,7 +52,7 @@ def rows_needed(variables: int, minimum: int) -> int:
 
 
 @dataclass(frozen=True)
-class Kept:
+class Disclosed:
     """What a release is made of.
 
     Attributes
@@ -86,7 +86,7 @@ def withhold(
     discrete: Sequence[Ints],
     minimum: int,
     rng: np.random.Generator,
-) -> Kept:
+) -> Disclosed:
     """Choose what is released.
 
     Parameters
@@ -140,7 +140,7 @@ def withhold(
     there = after != 0
     masked = (observed & ~kept)[there].sum(axis=0)
     dropped = int(((before != 0) & ~there & ~small).sum())
-    return Kept(kept, N, int((before == 0).sum()), dropped, int(small.sum()), masked)
+    return Disclosed(kept, N, int((before == 0).sum()), dropped, int(small.sum()), masked)
 
 
 def _pairs(a: Ints, b: Ints) -> Ints:

@@ -13,7 +13,7 @@ from bayesimp.arguments import numbers, whole
 from bayesimp.errors import DataError, SpecificationError, must_be
 from bayesimp.events import Event
 from bayesimp.federated.agreement import Agreement
-from bayesimp.federated.disclosure import LEAST, Kept, rows_needed, withhold
+from bayesimp.federated.disclosure import LEAST, Disclosed, rows_needed, withhold
 from bayesimp.federated.release import SiteRelease
 from bayesimp.federated.rows import SiteMatrices, SiteRows, site_matrices
 from bayesimp.formulas.columns import INTERCEPT
@@ -44,8 +44,8 @@ def export_site(
     minimum
         Least number of rows of a group within a cell, 3 or more. Cells need more rows (`bayesimp.federated.disclosure`).
     centre
-        (v + r,) numbers that are subtracted from covariates and responses, so that their cross products keep digits. None:
-        their means over the rows that are released. Anything else must not be a function of the rows.
+        (v + r,) numbers that are subtracted from covariates and responses, so that their cross products keep digits.
+        None: their means over the rows that are released. Anything else must not be a function of the rows.
 
     Returns
     -------
@@ -98,8 +98,8 @@ def export_site(
 def _minimum(minimum: Any) -> int:
     if isinstance(minimum, int) and minimum < LEAST:
         raise SpecificationError(
-            f"minimum = {minimum}: a group of fewer than {LEAST} rows is not released, whatever is asked for. Give {LEAST} "
-            "or more."
+            f"minimum = {minimum}: a group of fewer than {LEAST} rows is not released, whatever is asked for. Give "
+            f"{LEAST} or more."
         )
     return whole(minimum, "minimum", LEAST)
 
@@ -138,7 +138,7 @@ def _statistics(
     return st, centre
 
 
-def _events(site: str, kept: Kept, responses: Sequence[str], minimum: int) -> list[Event]:
+def _events(site: str, kept: Disclosed, responses: Sequence[str], minimum: int) -> list[Event]:
     events = []
     if count := int(kept.masked.sum()):
         parts = [f"{n:,} of {name}" for name, n in zip(responses, kept.masked, strict=True) if n]
@@ -155,8 +155,8 @@ def _events(site: str, kept: Kept, responses: Sequence[str], minimum: int) -> li
         events.append(Event("dropped", site, text, kept.dropped))
     if kept.of_small_groups:
         text = (
-            f"{kept.of_small_groups:,} rows in groups of fewer than {minimum} rows of their cell, by covariates: left out. "
-            "They are a selection by covariates and by what is missing"
+            f"{kept.of_small_groups:,} rows in groups of fewer than {minimum} rows of their cell, by covariates: left "
+            "out. They are a selection by covariates and by what is missing"
         )
         events.append(Event("small groups", site, text, kept.of_small_groups))
     return events

@@ -1,14 +1,14 @@
 """Releases of all sites as one sampler's input.
 
-Sites centre their columns at numbers of their own. With D_s = [1 | x - c_s | y - c_s] the columns of site s, and c common,
+Sites centre their columns at numbers of their own. With D_s = [1 | x - c_s | y - c_s] the columns of site s, c common,
 
     D = D_s L_s,   L_s = I + e_0 (c_s - c)',       G = L_s' G_s L_s                          one centre for all sites
 
     D_w = D M_a,   X_w = X T,   Z_w = Z C / u,   Y_w = Y / s - X_w offset,   G_w = M_a' G M_a           (joint/scale.py)
 
-with M_a zero at responses that pattern a lacks. T, offset, s, C and u come from the sum of all G (joint/merged.py), and are
-turned into those of columns that are not centred, so that draws are in the units of the data. A part of the formula without
-an intercept is not centred: its columns should not be far from 0.
+with M_a zero at responses that pattern a lacks. T, offset, s, C and u come from the sum of all G (joint/merged.py), and
+are turned into those of columns that are not centred, so that draws are in the units of the data. A part of the formula
+without an intercept is not centred: its columns should not be far from 0.
 """
 
 from __future__ import annotations

@@ -102,16 +102,21 @@ def read_parameters(path: str | os.PathLike[str]) -> SharedParameters:
         p, q, r = len(fixed), len(random), len(agreement.responses)
         draws = {name: np.asarray(record["draws"][name], dtype=float) for name in ("beta", "Sigma", "Psi")}
         m = len(draws["beta"])
-        shapes = {"beta": (m, p, r), "Sigma": (m, r, r), "Psi": (m, r * q, r * q)}
-        scale = {name: np.asarray(value, dtype=float) for name, value in record["scale"].items()}
-        shapes |= {"T": (p, p), "offset": (p, r), "s": (r,), "u": (q,), "C": (q, q)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "beta": (m, p, r), "Sigma": (m, r, r), "Psi": (m, r * q, r * q),
+            "T": (p, p), "offset": (p, r), "s": (r,), "u": (q,), "C": (q, q),
+        }  # fmt: skip
+        scale = {
+            name: np.asarray(record["scale"][name], dtype=float) for name in ("T", "offset", "s", "u", "C")
+        }
         if m < 1 or any(array.shape != shapes[name] for name, array in (draws | scale).items()):
             raise ValueError
         sites = {str(name): str(value) for name, value in record["sites"].items()}
         events = tuple(Event(**event) for event in record["events"])
         return SharedParameters(
-            agreement, sites, fixed, random, *draws.values(), Scale(**scale), int(record["seed"]), events
-        )
+            agreement, sites, fixed, random, draws["beta"], draws["Sigma"], draws["Psi"], Scale(**scale),
+            int(record["seed"]), events,
+        )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise DataError(
             f"{path} lacks parts of shared parameters, or has parts that do not fit each other."

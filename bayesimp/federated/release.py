@@ -52,8 +52,8 @@ class SiteRelease:
     patterns
         (C, r) which responses are observed in each cell.
     products
-        (C, d, d) cross products of [1 | covariates | responses], d = 1 + v + r, of the centred columns; zero where a response
-        is missing. The first element is the number of rows.
+        (C, d, d) cross products of [1 | covariates | responses], d = 1 + v + r, of the centred columns; zero where a
+        response is missing. The first element is the number of rows.
     counts
         Rows of the site: all, released, empty (no response observed), dropped, in small groups; "masked" by response.
     events
@@ -121,10 +121,10 @@ class SiteRelease:
         numbers = sum(len(cell["products"]) for cell in self.record()["cells"])
         return "\n".join([
             f"SiteRelease '{self.site}': {self.agreement.formula}",
-            f"  {n['released']:,} of {n['rows']:,} rows in {self.clusters:,} clusters and {cells:,} cells of {least:,} rows "
-            f"or more, as {numbers:,} numbers",
-            f"  left out: {n['empty']:,} rows without an observed response, {n['dropped']:,} of cells that are too small, "
-            f"{n['small groups']:,} of groups of fewer than {self.minimum} rows",
+            f"  {n['released']:,} of {n['rows']:,} rows in {self.clusters:,} clusters and {cells:,} cells of {least:,} "
+            f"rows or more, as {numbers:,} numbers",
+            f"  left out: {n['empty']:,} rows without an observed response, {n['dropped']:,} of cells that are too "
+            f"small, {n['small groups']:,} of groups of fewer than {self.minimum} rows",
             f"  values set missing so that cells are large enough: {masked}",
             *(f"  {event.kind}: {event.message}" for event in self.events),
         ])  # fmt: skip
@@ -157,13 +157,13 @@ def read_json(path: str | os.PathLike[str], form: str, version_: int) -> dict[st
         raise DataError(f"{path} is no '{form}': it was written by something else, or is damaged.")
     if record.get("version") != version_:
         raise DataError(
-            f"{path} has version {record.get('version')!r} of its format, and this bayesimp reads version {version_}: use "
-            "the same bayesimp at all sites."
+            f"{path} has version {record.get('version')!r} of its format, and this bayesimp reads version {version_}: "
+            "use the same bayesimp at all sites."
         )
     if record.get("sha256") != digest(record):
         raise DataError(
-            f"{path} does not have the SHA-256 that it says: it was damaged or altered after it was written. Take it from "
-            "the site again."
+            f"{path} does not have the SHA-256 that it says: it was damaged or altered after it was written. Take it "
+            "from the site again."
         )
     return record
 

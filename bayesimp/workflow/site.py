@@ -14,13 +14,13 @@ import pandas as pd
 
 from bayesimp.durable import checksum, one_writer, replacing
 from bayesimp.errors import BayesimpError, DataError, SpecificationError
+from bayesimp.events import Event
 from bayesimp.federated.agreement import Agreement
 from bayesimp.federated.complete import CompletedSite, complete_site
 from bayesimp.federated.export import export_site
 from bayesimp.federated.parameters import read_parameters
 from bayesimp.federated.release import SiteRelease, read_release
 from bayesimp.federated.run import FederatedRun, combine
-from bayesimp.events import Event
 from bayesimp.messages import suggestion
 from bayesimp.progress import progress_bar
 from bayesimp.runlog import BEGUN, LOG, append, read_log
@@ -84,8 +84,8 @@ def site_table(plan: Plan, file: Path | None) -> pd.DataFrame:
     assert plan.model.formula is not None
     types, responses = dict(plan.data.types or {}), plan.model.formula.responses
     of_responses = {name: types.pop(name) for name in responses if name in types}
-    reading = {"missing": plan.data.missing, "separator": plan.data.separator, "decimal": plan.data.decimal}
-    frame = read_table(path, types, **reading)
+    own = plan.data
+    frame = read_table(path, types, missing=own.missing, separator=own.separator, decimal=own.decimal)
     frame = with_types(frame, {name: kind for name, kind in of_responses.items() if name in frame}, path.name)
     wanted = plan.data.columns
     if unknown := [name for name in wanted if name not in frame and name not in responses]:
@@ -143,8 +143,8 @@ def export_rows(
         )  # fmt: skip
     except OSError as error:
         raise SpecificationError(
-            f"{place} cannot be written ({error.strerror}), where the log of releases is kept: give a folder of this site, "
-            "always the same, --log DIR."
+            f"{place} cannot be written ({error.strerror}), where the log of releases is kept: give a folder of this "
+            "site, always the same, --log DIR."
         ) from None
     release.save(out)
     return release

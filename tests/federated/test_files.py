@@ -83,7 +83,7 @@ def test_parameters_are_read_back_exactly(run, tmp_path):
         (lambda r: r.update(covariates=[1, 2, 3]), "lacks parts"),
         (lambda r: r.pop("counts"), "lacks parts"),
         (
-            lambda r: r["agreement"].update(formula="y ~ __import__('os').system('x') + (1 | g)"),
+            lambda r: r["agreement"].update(formula="y ~ __import__('os') + (1 | g)"),
             "agreement cannot be read",
         ),
         (

@@ -215,7 +215,7 @@ def test_completed_tables_keep_what_is_observed_and_follow_their_draws(frame, ru
     assert not np.array_equal(done.values("y")[0][:20], other.values("y")[0][:20])
     assert done.analyse("y ~ x + (1 | g)").pool().to_frame()["estimate"].notna().all()
     for call in (done.summary, lambda: done.save("x.nc")):
-        with pytest.raises(SpecificationError, match="chains|no run"):
+        with pytest.raises(SpecificationError, match=r"chains|no run"):
             call()
     with pytest.raises(SpecificationError, match="Site 'E' is none of those"):
         fed.complete_site(run.parameters, own, "E")
