@@ -101,6 +101,18 @@ BELOW = {  # what each room may import, besides BASE and itself
         "imputation",
         "diagnostics",
     },
+    "verification": {
+        "table",
+        "priors",
+        "joint",
+        "fcs",
+        "imputation",
+        "analysis",
+        "diagnostics",
+        "studies",
+        "federated",
+        "report",
+    },
     "report": {"formulas", "imputation", "analysis", "diagnostics", "plots"},
     "plots": {
         "kernels",

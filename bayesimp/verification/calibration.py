@@ -33,11 +33,13 @@ def _ranks(seed: int, spoiled: bool) -> dict[str, int]:
     g = np.repeat(np.arange(8), 6)
     x = np.tile(np.linspace(-1, 1, 6), 8)
     beta = rng.normal(0.0, 1.0, (2, 2))
-    Sigma, Psi = (
-        invwishart(nu, np.linalg.inv(V)).rvs(random_state=rng) for nu in (NU_SIGMA, NU_PSI)
-    )
+    Sigma, Psi = (invwishart(nu, np.linalg.inv(V)).rvs(random_state=rng) for nu in (NU_SIGMA, NU_PSI))
     effects = rng.multivariate_normal(np.zeros(2), Psi, 8) * (0.5 if spoiled else 1.0)
-    Y = np.column_stack([np.ones(48), x]) @ beta + effects[g] + rng.multivariate_normal(np.zeros(2), Sigma, 48)
+    Y = (
+        np.column_stack([np.ones(48), x]) @ beta
+        + effects[g]
+        + rng.multivariate_normal(np.zeros(2), Sigma, 48)
+    )
     seen = np.where(rng.random((48, 2)) < 0.25, np.nan, Y)
     seen[g == 2, 1] = np.nan
     table = pd.DataFrame({"g": g, "x": x, "y": seen[:, 0], "z": seen[:, 1]})
@@ -72,6 +74,8 @@ def joint_normal_ranks(full: bool) -> Sequence[Outcome]:
 
     right, wrong = smallest(False), smallest(True)
     return [
-        Outcome(f"13 quantities over {n:,} tables: smallest p-value times 13", right, ACCEPTED, at_least=True),
+        Outcome(
+            f"13 quantities over {n:,} tables: smallest p-value times 13", right, ACCEPTED, at_least=True
+        ),
         Outcome("wrong variant: effects of clusters half as large, the same p-value", wrong, REJECTED),
     ]

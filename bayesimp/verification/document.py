@@ -13,14 +13,15 @@ __all__ = ["as_page"]
 
 SAYS = (
     "Each requirement was checked by the installed package itself, on this machine. Outcomes marked as wrong variants "
-    "compare with something that is wrong on purpose; they must miss the limit that the right one keeps, which shows that "
-    "the check can fail.",
-    "This supports installation and operational qualification: that the package computes here what it computes where it is "
-    "made. It is no certification of anything. Whether the package suits an intended use, and who may change what, remains "
-    "with whoever runs it.",
+    "compare with something that is wrong on purpose; they must miss the limit that the right one keeps, which shows "
+    "that the check can fail.",
+    "This supports installation and operational qualification: that the package computes here what it computes where it "
+    "is made. It is no certification of anything. Whether the package suits an intended use, and who may change what, "
+    "remains with whoever runs it.",
 )
 UNCHECKED = (
-    "Engines and methods other than those named: the tests of the repository check them, and do not come with the package.",
+    "Engines and methods other than those named: the tests of the repository check them, and do not come with the "
+    "package.",
     "That values are missing at random, or that a model fits a table: no check of software can say so.",
     "Timing, and tables that do not fit into memory.",
 )
@@ -54,7 +55,7 @@ def _section(each: Checked) -> ReportSection:
         "comparison": [outcome.what for outcome in each.outcomes],
         "found": [shown(outcome.statistic) or "not a number" for outcome in each.outcomes],
         "limit": [f"{'at least' if o.at_least else 'at most'} {shown(o.limit)}" for o in each.outcomes],
-        "result": ["kept" if outcome.passed else "NOT KEPT" for outcome in each.outcomes],
+        "result": ["passed" if outcome.passed else "FAILED" for outcome in each.outcomes],
     })  # fmt: skip
     result = "Met" if each.passed else "NOT MET"
     ended = (Paragraph(f"The check was ended by {each.error}"),) if each.error else ()

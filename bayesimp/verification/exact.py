@@ -1,7 +1,7 @@
 """Draws against laws that are known: posteriors by quadrature, imputed values by one dense normal.
 
-Differences are in Monte Carlo standard errors. With k comparisons at level 1e-6 together, the limit is the normal quantile
-of 1e-6 / (2 k): a right sampler fails once in a million machines.
+Differences are in Monte Carlo standard errors. With k comparisons at level 1e-6 together, the limit is the normal
+quantile of 1e-6 / (2 k): a right sampler fails with one seed in a million.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def _normal_grid(table: pd.DataFrame, V_Psi: float) -> dict[str, float]:
     s, t = np.meshgrid(np.linspace(-2.5, 2.5, 240), np.linspace(-7.0, 5.0, 320), indexing="ij")
     s2, psi = np.exp(s), np.exp(t)
     seen = table.dropna().groupby("g")["y"]
-    n, mean, squares = (seen.agg(f).to_numpy(float) for f in ("size", "mean", lambda y: ((y - y.mean()) ** 2).sum()))
+    n, mean, squares = (
+        seen.agg(f).to_numpy(float) for f in ("size", "mean", lambda y: ((y - y.mean()) ** 2).sum())
+    )
     w = 1 / (psi[..., None] + s2[..., None] / n)
     W = w.sum(axis=-1)
     mu = (w * mean).sum(axis=-1) / W
@@ -81,12 +83,15 @@ def normal_posterior(full: bool) -> Sequence[Outcome]:
     imp = model.impute(m=4, seed=1, draws=40_000 if full else 6_000, progress=False)
     post = imp.tree["posterior"].to_dataset()
     drawn = {
-        "mu": post["beta"][..., 0, 0], "log sigma2": np.log(post["Sigma"][..., 0, 0]), "log psi": np.log(post["Psi"][..., 0, 0])
+        "mu": post["beta"][..., 0, 0], "log sigma2": np.log(post["Sigma"][..., 0, 0]),
+        "log psi": np.log(post["Psi"][..., 0, 0]),
     }  # fmt: skip
     stats = imp.tree["imputed_stats"]["mean"]
     drawn |= {f"imputed mean, cluster {i}": stats[:, :, 0, i] for i in range(9)}
     found = {name: _mean(np.asarray(values)) for name, values in drawn.items()}
-    found = {name: pair for name, pair in found.items() if np.isfinite(pair[0])}  # clusters without missing values
+    found = {
+        name: pair for name, pair in found.items() if np.isfinite(pair[0])
+    }  # clusters without missing values
 
     def worst(expected: dict[str, float]) -> float:
         return max(abs(mean - expected[name]) / error for name, (mean, error) in found.items())
@@ -95,7 +100,9 @@ def normal_posterior(full: bool) -> Sequence[Outcome]:
     what = f"{len(found)} posterior means against quadrature, largest difference in standard errors"
     return [
         Outcome(what, right, limit(len(found))),
-        Outcome("wrong variant: the quadrature has another prior of psi", wrong, limit(len(found)), at_least=True),
+        Outcome(
+            "wrong variant: the quadrature has another prior of psi", wrong, limit(len(found)), at_least=True
+        ),
     ]
 
 
@@ -135,7 +142,9 @@ def completed_law(full: bool) -> Sequence[Outcome]:
     rng = np.random.default_rng(7)
     g = np.repeat(np.arange(6), 5)
     x = rng.normal(size=30)
-    table = pd.DataFrame({"g": g, "x": x, "y": x + rng.normal(size=6)[g] + rng.normal(size=30), "z": rng.normal(size=30)})
+    table = pd.DataFrame(
+        {"g": g, "x": x, "y": x + rng.normal(size=6)[g] + rng.normal(size=30), "z": rng.normal(size=30)}
+    )
     for name in ("y", "z"):
         table.loc[rng.random(30) < 0.25, name] = np.nan
     table.loc[g == 3, "z"] = np.nan
@@ -157,7 +166,12 @@ def completed_law(full: bool) -> Sequence[Outcome]:
     what = f"{comparisons} moments of {k} cells in {m:,} tables against one dense normal, in standard errors"
     return [
         Outcome(what, worst(PSI), limit(comparisons)),
-        Outcome("wrong variant: the normal has no cluster effects", worst(1e-6 * PSI), limit(comparisons), at_least=True),
+        Outcome(
+            "wrong variant: the normal has no cluster effects",
+            worst(1e-6 * PSI),
+            limit(comparisons),
+            at_least=True,
+        ),
     ]
 
 

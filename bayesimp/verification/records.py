@@ -167,7 +167,7 @@ def verify(
     Parameters
     ----------
     full
-        Whether checks are thorough, which takes about an hour, instead of minutes.
+        Whether checks are thorough, which takes about ten times as long.
     environment
         Of this process, as `bayesimp.workflow.environment` has it.
     report

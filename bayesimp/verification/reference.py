@@ -24,7 +24,15 @@ from bayesimp.joint.normal import JointNormal
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.verification.records import Outcome
 
-__all__ = ["ROUNDING", "frozen_runs", "lme4_fits", "metafor_fits", "mice_pooling", "numbers_of_short_runs", "stored"]
+__all__ = [
+    "ROUNDING",
+    "frozen_runs",
+    "lme4_fits",
+    "metafor_fits",
+    "mice_pooling",
+    "numbers_of_short_runs",
+    "stored",
+]
 
 ROUNDING = 1e-6  # what differences in the last bits grow to in a few cycles, at the most
 
@@ -37,7 +45,11 @@ def stored() -> dict[str, Any]:
 
 def _relative(ours: Any, theirs: Any) -> float:
     ours, theirs = np.ravel(np.asarray(ours, dtype=float)), np.ravel(np.asarray(theirs, dtype=float))
-    return float(np.abs(ours - theirs).max() / np.abs(theirs).max()) if theirs.any() else float(np.abs(ours).max())
+    return (
+        float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+        if theirs.any()
+        else float(np.abs(ours).max())
+    )
 
 
 def mice_pooling(full: bool) -> Sequence[Outcome]:
@@ -69,7 +81,8 @@ def lme4_fits(full: bool) -> Sequence[Outcome]:
             Outcome(f"{kind}: fixed effects, largest difference in their standard errors", float(apart.max()), 1e-4),
             Outcome(f"{kind}: standard errors, largest relative difference",
                     _relative(np.sqrt(np.diag(fit.covariances[0])), se), 1e-3),
-            Outcome(f"{kind}: standard deviations, largest relative difference", _relative(np.sort(sd), np.sort(theirs)), 1e-3),
+            Outcome(f"{kind}: standard deviations, largest relative difference",
+                    _relative(np.sort(sd), np.sort(theirs)), 1e-3),
             Outcome(f"{kind}: log-likelihood below lme4's", case["loglik"] - float(fit.loglik[0]), 1e-5),
         ]  # fmt: skip
     other = fit_each([table], "y ~ x1 + (1 | g)").estimates[0][1]
@@ -98,7 +111,15 @@ def numbers_of_short_runs() -> dict[str, list[float]]:
     g = np.repeat(np.arange(8), 9)
     x, u = rng.normal(size=72), rng.normal(size=8)[g]
     y = 0.5 * x + u + rng.normal(size=72)
-    table = pd.DataFrame({"g": g, "x": x, "y": y, "w": y + rng.normal(size=72), "b": (y + rng.normal(size=72) > 0).astype(float)})
+    table = pd.DataFrame(
+        {
+            "g": g,
+            "x": x,
+            "y": y,
+            "w": y + rng.normal(size=72),
+            "b": (y + rng.normal(size=72) > 0).astype(float),
+        }
+    )
     for name in ("y", "w", "b"):
         table.loc[rng.random(72) < 0.2, name] = np.nan
     table.loc[g == 2, "w"] = np.nan
@@ -118,4 +139,7 @@ def frozen_runs(full: bool) -> Sequence[Outcome]:
     then, now = stored()["short runs"], numbers_of_short_runs()
     if then.keys() != now.keys():
         return [Outcome("runs that give other variables", float(len(then.keys() ^ now.keys())), 0.0)]
-    return [Outcome(f"{name}, largest relative difference", _relative(now[name], then[name]), ROUNDING) for name in then]
+    return [
+        Outcome(f"{name}, largest relative difference", _relative(now[name], then[name]), ROUNDING)
+        for name in then
+    ]

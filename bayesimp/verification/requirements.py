@@ -18,11 +18,11 @@ def _with(package: str) -> str:
 
 REQUIREMENTS: tuple[Requirement, ...] = (
     Requirement(
-        "V-01", "The joint normal model is sampled from its posterior, missing values and cluster effects integrated out.",
+        "V-01", "The joint normal model is sampled from its posterior, missing values and effects integrated out.",
         "Schafer & Yucel 2002; docs/mathematics.md, sec. 1", normal_posterior,
     ),
     Requirement(
-        "V-02", "Values are imputed from their distribution given all observed values, as they reach the completed tables.",
+        "V-02", "Values are imputed from their distribution given all observed values, up to the completed tables.",
         "docs/mathematics.md, sec. 1: conditional normal of the missing cells", completed_law,
     ),
     Requirement(

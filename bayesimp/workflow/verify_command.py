@@ -65,5 +65,7 @@ def add_verify_command(commands: Any) -> None:
     text = "folder for verification.html and verification.json (default: verification)"
     command.add_argument("--out", type=Path, default=Path("verification"), metavar="DIR", help=text)
     command.add_argument("--full", action="store_true", help="thorough checks, which take much longer")
-    command.add_argument("--only", nargs="*", default=[], metavar="ID", help="ids of requirements, such as V-05")
+    command.add_argument(
+        "--only", nargs="*", default=[], metavar="ID", help="ids of requirements, such as V-05"
+    )
     command.set_defaults(command=verify_command)

@@ -2,8 +2,9 @@
 
     python -m tests.reference.make_verification
 
-They are taken from the frozen output of the scripts in this folder: pooling.R (mice), lme4_fits.R (lme4), meta/ (metafor).
-The numbers of short runs are those of this package on the machine where this is run; they change with a random stream.
+They are taken from the frozen output of the scripts in this folder: pooling.R (mice), lme4_fits.R (lme4), meta/
+(metafor). The numbers of short runs are those of this package on the machine where this is run; they change with a
+random stream.
 """
 
 import json
@@ -27,7 +28,10 @@ def of_r() -> dict:
     table = pd.read_csv(HERE / "lme4_balanced.csv")
     return {
         "mice": pooling["scalars"][:4],
-        "lme4": [{key: fits[name][key] for key in ("reml", "beta", "Psi", "sigma", "se", "loglik")} for name in FITS],
+        "lme4": [
+            {key: fits[name][key] for key in ("reml", "beta", "Psi", "sigma", "se", "loglik")}
+            for name in FITS
+        ],
         "lme4 table": {name: table[name].tolist() for name in table},
         "metafor": meta["cases"][:4],
         "R": {"mice": pooling["session"], "lme4": fits["session"], "metafor": meta["session"]},
