@@ -86,7 +86,7 @@ def normal_posterior(full: bool) -> Sequence[Outcome]:
         "mu": post["beta"][..., 0, 0], "log sigma2": np.log(post["Sigma"][..., 0, 0]),
         "log psi": np.log(post["Psi"][..., 0, 0]),
     }  # fmt: skip
-    stats = imp.tree["imputed_stats"]["mean"]
+    stats = imp.tree["imputed_stats"].to_dataset()["mean"]
     drawn |= {f"imputed mean, cluster {i}": stats[:, :, 0, i] for i in range(9)}
     found = {name: _mean(np.asarray(values)) for name, values in drawn.items()}
     found = {
