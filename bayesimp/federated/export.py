@@ -77,7 +77,7 @@ def export_site(
         raise DataError(
             f"Nothing can be released of the {len(rows):,} rows of {len(rows.clusters):,} clusters: with "
             f"{len(names)} columns of covariates and one response a cell (a cluster, and which responses are observed) "
-            f"needs {least} rows, in groups of {minimum}. Agree on fewer covariates, or on larger clusters."
+            f"needs {least} rows or more, in groups of {minimum}. Agree on fewer covariates, or on larger clusters."
         )
     Y = np.where(kept.observed, matrices.Y, np.nan)
     given = None if centre is None else numbers(centre, "centre", (len(names) + Y.shape[1],))

@@ -3,7 +3,8 @@
 Each attack is made first on cross products that nothing protects, where it gives the row, and then on a release.
 """
 
-from itertools import combinations
+from itertools import combinations, combinations_with_replacement
+from math import comb, log2
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import pytest
 from bayesimp import federated as fed
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.federated import disclosure
-from bayesimp.federated.disclosure import numbers_released, rows_needed, withhold
+from bayesimp.federated.disclosure import numbers_released, resolution, rows_needed, withhold
 from bayesimp.kernels.normal.statistics import collect
 from tests.federated.tables import AGREED, pooled, releases
 
@@ -72,7 +73,7 @@ def site(sizes, seed=0, columns=("y", "z"), x=True):
     """A table whose clusters have `sizes` rows, all observed."""
     rng = np.random.default_rng(seed)
     g = np.repeat(np.arange(len(sizes)), sizes)
-    frame = pd.DataFrame({"g": g, **{name: rng.integers(20, 90, len(g)).astype(float) for name in columns}})
+    frame = pd.DataFrame({"g": g, **{name: rng.normal(50, 10, len(g)) for name in columns}})
     return frame.assign(x=rng.normal(size=len(g))) if x else frame
 
 
@@ -86,8 +87,56 @@ def test_cells_of_one_two_and_three_rows_are_not_released(rows):
     own = frame.loc[frame.g == 1, "y"]
     assert release.centre[0] == pytest.approx(own.mean(), rel=1e-14)
     assert abs(release.centre[0] - frame["y"].mean()) > 1e-3  # from which the sum of the others would follow
-    with pytest.raises(DataError, match=r"Nothing can be released of the .* needs 4 rows, in groups of 3"):
+    with pytest.raises(
+        DataError, match=r"Nothing can be released of the .* needs 4 rows or more, in groups of 3"
+    ):
         fed.export_site(frame[frame.g == 0], agreed, "A")
+
+
+def fitting(n, total, squares, most):
+    """All sets of n whole numbers from 0 to most with this sum and sum of squares."""
+    some = combinations_with_replacement(range(most + 1), n)
+    return [x for x in some if sum(x) == total and sum(k * k for k in x) == squares]
+
+
+def test_few_whole_numbers_are_found_by_trying_and_are_not_released():
+    """Of four marks there are more than the three numbers that are released, and few sets of marks fit these."""
+    rng = np.random.default_rng(1)
+    fours = rng.integers(0, 41, (12, 4)).tolist()
+    counts = [len(fitting(4, sum(four), sum(k * k for k in four), 40)) for four in fours]
+    assert min(counts) == 1 and max(counts) < 20
+    frame = site([4, 60], columns=("y",), x=False)
+    frame["y"] = [*map(float, fours[counts.index(1)]), *rng.integers(0, 41, 60)]
+    release = fed.export_site(frame, fed.Agreement("y ~ 1 + (1 | g)"), "A")
+    assert list(release.rows) == [60] and release.counts["dropped"] == 4
+    assert resolution(frame["y"].to_numpy()) == pytest.approx(np.log2(41), abs=0.1) and not resolution(
+        np.zeros(3)
+    )
+    need, counted = rows_needed(1, 3, np.log2(13)), sets_of_marks(17, 12)
+    assert need == 17 and counted.sum() == comb(17 + 12, 12)
+    some = rng.integers(0, 13, (40, 17))
+    assert counted[some.sum(axis=1), (some**2).sum(axis=1)].min() > 100
+
+
+def sets_of_marks(n, most):
+    """How many sets of n whole numbers from 0 to most there are, by their sum and sum of squares."""
+    counts = np.zeros((n + 1, n * most + 1, n * most**2 + 1), dtype=np.int64)
+    counts[0, 0, 0] = 1
+    for x in range(most + 1):
+        for k in range(1, n + 1):
+            counts[k, x:, x * x :] += counts[k - 1, : n * most + 1 - x, : n * most**2 + 1 - x * x]
+    return counts[n]
+
+
+def test_the_number_of_sets_of_rows_is_counted_exactly():
+    for n, bits in [(4, 5.0), (9, 3.0), (2, 0.0)]:
+        assert disclosure._sets_of_rows(n, bits) == pytest.approx(
+            log2(comb(n + 2 ** int(bits) - 1, n)), abs=1e-9
+        )
+    below, above = (disclosure._sets_of_rows(20, disclosure.MOST_BITS + e) for e in (0.0, 1e-6))
+    assert above == pytest.approx(below, rel=1e-5)
+    needed = [rows_needed(2, 3, bits) for bits in (3.0, 5.0, 8.0, 12.0, 30.0)]
+    assert needed == sorted(needed, reverse=True) and needed[-1] == 7 and needed[0] > 50
 
 
 @pytest.mark.parametrize("v", [1, 2, 3, 6])
@@ -95,10 +144,10 @@ def test_a_cell_has_more_rows_than_numbers(v):
     """And so each cell has other rows with the same cross products: rotations of the centred rows."""
     agreed = fed.Agreement(" + ".join(f"y{k}" for k in range(v)) + " ~ 1 + (1 | g)")
     need = numbers_released(v) + 1
-    frame = site([need, need - 1, need + 5], columns=[f"y{k}" for k in range(v)], x=False)
+    frame = site([need, need - 1, need + 5, 300], columns=[f"y{k}" for k in range(v)], x=False)
     release = fed.export_site(frame, agreed, "A")
     whole = release.patterns.all(axis=1)
-    assert set(release.rows[whole]) == {need, need + 5}  # the other cluster has fewer variables, or rows
+    assert set(release.rows[whole]) == {need, need + 5, 300}  # the other cluster has fewer variables, or rows
     assert (release.rows > [numbers_released(int(pattern.sum())) for pattern in release.patterns]).all()
     rng = np.random.default_rng(1)
     rows = frame.loc[frame.g == 0, agreed.responses].to_numpy()
@@ -272,5 +321,7 @@ def test_every_released_cell_keeps_the_rule_whatever_is_missing():
 
 def test_a_table_of_which_nothing_can_be_released_is_told_how_many_rows_it_needs():
     frame = pooled(rows=8)
-    with pytest.raises(DataError, match=r"released of the 32 rows of 4 clusters: with 3 columns .* 16 rows"):
+    with pytest.raises(
+        DataError, match=r"released of the 32 rows of 4 clusters: with 3 columns .* 16 rows or more"
+    ):
         fed.export_site(frame[frame.site == "A"].drop(columns="site"), AGREED, "A")
