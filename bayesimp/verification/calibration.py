@@ -65,7 +65,7 @@ def _ranks(seed: int, spoiled: bool) -> dict[str, int]:
 
 def joint_normal_ranks(full: bool) -> Sequence[Outcome]:
     """`JointNormal`: parameters, imputed cells and their means."""
-    n = 2_000 if full else 120
+    n = 1_000 if full else 120
 
     def smallest(spoiled: bool) -> float:
         with one_thread(48):

@@ -10,7 +10,7 @@ import bayesimp as bi
 from bayesimp import federated as fed
 from bayesimp.diagnostics.convergence import diagnose
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.federated import complete
+from bayesimp.federated import complete, export
 from bayesimp.federated.merge import check_together, working_input
 from bayesimp.kernels.normal.statistics import collect
 from tests.calibration.montecarlo import bonferroni
@@ -294,3 +294,25 @@ def test_tables_that_do_not_keep_the_agreement_are_refused(frame):
     with pytest.raises(SpecificationError, match="site is the name"):
         fed.export_site(own, AGREED, "")
     assert SITES[0] in repr(fed.export_site(own, AGREED, "A"))
+
+
+def test_what_is_released_is_the_cross_products_of_what_is_kept(monkeypatch):
+    """With small cells: JointNormal on the table without the values that are withheld has the same statistics."""
+    frame, kept = pooled(rows=60), {}
+    right = export.withhold
+
+    def watched(observed, codes, *rest):
+        kept[len(kept)] = made = right(observed, codes, *rest)
+        return made
+
+    monkeypatch.setattr(export, "withhold", watched)
+    all_releases = releases(frame)
+    masked = frame.copy()
+    for k, site in enumerate(SITES):
+        rows = np.flatnonzero(frame["site"] == site)
+        for j, name in enumerate(("y", "z")):
+            masked.loc[rows[~kept[k].observed[:, j]], name] = np.nan
+    assert masked["y"].notna().sum() < frame["y"].notna().sum()
+    assert sum(release.counts["dropped"] + sum(release.masked.values()) for release in all_releases) > 20
+    own = working_input(check_together(all_releases))
+    assert distance(masked, own) < 1e-8 and not distance(frame, own) < 1e-3
