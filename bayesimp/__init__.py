@@ -43,6 +43,7 @@ _HOME = {
     "pool_components": "bayesimp.analysis.pooled_components",
     "complete_cases": "bayesimp.analysis.side_by_side",
     "pool_by_study": "bayesimp.analysis.meta",
+    "pool_studies": "bayesimp.analysis.meta",
     "stack_posteriors": "bayesimp.analysis.posteriors",
     "side_by_side": "bayesimp.analysis.side_by_side",
     "compare": "bayesimp.analysis.compare",
@@ -65,7 +66,7 @@ _HOME = {
     "plot_trace": "bayesimp.plots.trace",
 }
 __version__ = version("bayesimp")
-_MODULES = ("analysis", "compatibility", "methods", "models", "plots", "priors", "studies")
+_MODULES = ("analysis", "compatibility", "federated", "methods", "models", "plots", "priors", "studies")
 
 __all__ = [*_HOME, *_MODULES]
 

@@ -21,6 +21,9 @@ MADE_BY = {
     "PowerScaling": "result = bi.power_scaling(imp, analysis='y ~ x + (1 | cluster)')",
     "NotAtRandom": "result = bi.mnar(model, {'y': [0, -1, -2]}, analysis='y ~ x + (1 | cluster)')",
     "Diagnosis": "diagnosis = bi.compatibility.diagnose(imp)",
+    "Agreement": "agreement = bi.federated.Agreement('y1 + y2 ~ x + (1 | study)')",
+    "SiteRelease": "release = bi.federated.export_site(table, agreement, 'A')",
+    "SharedParameters": "parameters = bi.federated.combine(releases, m=20, seed=1).parameters",
     "ImpliedPrior": "prior = bi.compatibility.implied_prior(joint, fcs)",
 }
 # where an object that was given instead of a table, or of a completed table, has one

@@ -56,6 +56,7 @@ FUNCTIONS = {
     "pool_components": (bi.pool_components, "fits", r"imp\.analyse\(.*\)\.pool_components\(\)"),
     "complete_cases": (lambda o: bi.complete_cases(o, QUESTION), "table, data", r"pandas|no column 'y'"),
     "pool_by_study": (lambda o: bi.pool_by_study(o, "y ~ x", "g"), "imp", r"imp = model\.impute\(|pandas"),
+    "pool_studies": (lambda o: bi.pool_studies(o), "", r"\{'A': fits\.pool\(\), |give fits\.pool\(\)"),
     "stack_posteriors": (bi.stack_posteriors, "", r"a DataTree with a group 'posterior' for each"),
     "side_by_side": (lambda o: bi.side_by_side(QUESTION, {"a": o}), "table, data, imp, fits",
                      r"imputations|pandas|no column 'y'"),
@@ -98,7 +99,7 @@ OTHERS = {
                        "default_grid"],
     "not made by hand": ["Imputations"],
     "records of options, refused by the model that takes them": ["ReferenceBased"],
-    "modules": ["analysis", "compatibility", "methods", "models", "plots", "priors", "studies"],
+    "modules": ["analysis", "compatibility", "federated", "methods", "models", "plots", "priors", "studies"],
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ Rubin's rules, and the studies are then combined once:
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,13 +30,13 @@ from scipy import stats
 from scipy.optimize import brentq, minimize_scalar
 
 from bayesimp.analysis.fit import Fits, completed_tables, fit_each
-from bayesimp.analysis.pool import pool
+from bayesimp.analysis.pool import Pooled, pool
 from bayesimp.errors import BayesimpError, DataError, SpecificationError, StatisticalWarning
 from bayesimp.kernels.laplace.fit import EVENTS, SEPARATED
 from bayesimp.markup import Printed
 from bayesimp.messages import listing
 
-__all__ = ["MetaAnalysis", "StudyPooling", "meta_analyse", "pool_by_study", "tau2_dl", "tau2_limits",
+__all__ = ["MetaAnalysis", "StudyPooling", "meta_analyse", "pool_by_study", "pool_studies", "tau2_dl", "tau2_limits",
            "tau2_reml"]  # fmt: skip
 
 
@@ -154,8 +154,58 @@ def pool_by_study(
         raise SpecificationError(
             f"{len(rows)} of {len(places)} studies have an estimate; a meta-analysis needs at least two."
         )
+    return _combined(pd.concat(rows, ignore_index=True), terms, left_out, method, interval, level)
+
+
+def pool_studies(
+    pooled: Mapping[Any, pd.DataFrame | Pooled], *, terms: Sequence[str] | None = None, method: str = "REML",
+    interval: str = "HK", level: float = 0.95,
+) -> StudyPooling:  # fmt: skip
+    """Meta-analyse what studies have pooled by themselves, where their rows cannot be brought together.
+
+    Parameters
+    ----------
+    pooled
+        By study, ``fits.pool()`` of the study's own completed tables, or its table ``.to_frame()``, of which the columns
+        term, estimate and std.error are used; others are kept.
+    terms, method, interval, level
+        As for `pool_by_study`, which gives the same numbers from the completed tables.
+
+    Raises
+    ------
+    SpecificationError
+        Fewer than two studies; tables without these columns; a term that no study has.
+    """
+    if not isinstance(pooled, Mapping):
+        raise SpecificationError(
+            f"pool_studies takes pooled results by study, {{'A': fits.pool(), 'B': ...}}; got {type(pooled).__name__}."
+        )
+    rows = []
+    for study, each in pooled.items():
+        frame = each.to_frame(level) if isinstance(each, Pooled) else each
+        if not isinstance(frame, pd.DataFrame) or not {"term", "estimate", "std.error"} <= set(frame.columns):
+            raise SpecificationError(
+                f"study {study!r}: give fits.pool(), or a table with columns term, estimate and std.error; got "
+                f"{type(each).__name__}."
+            )
+        rows.append(frame.assign(study=study))
+    if len(rows) < 2:
+        raise SpecificationError(f"{len(rows)} studies have an estimate; a meta-analysis takes two.")
+    table = pd.concat(rows, ignore_index=True)
+    if unknown := [term for term in terms or () if term not in set(table["term"])]:
+        raise SpecificationError(
+            f"No study has the term {unknown[0]!r}; there are {listing(table['term'].unique())}."
+        )
+    return _combined(table, terms, {}, method, interval, level)
+
+
+def _combined(
+    table: pd.DataFrame, terms: Sequence[str] | None, left_out: dict[Any, str], method: str, interval: str,
+    level: float,
+) -> StudyPooling:  # fmt: skip
+    """Estimates of studies with their random-effects means, term by term."""
     columns = ["term", "study", "estimate", "std.error", "conf.low", "conf.high", "df", "fmi"]
-    table = pd.concat(rows, ignore_index=True)[columns]
+    table = table.reindex(columns=columns)
     table = table[table["term"].isin(table["term"].unique() if terms is None else terms)]
     table = table.sort_values("term", key=lambda t: pd.factorize(t)[0], kind="stable", ignore_index=True)
     overall, weights = [], pd.Series(index=table.index, dtype=float)

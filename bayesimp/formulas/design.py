@@ -63,6 +63,7 @@ def design(
     clusters: Clusters | None = None,
     codes: NDArray[np.integer] | None = None,
     counted: NDArray[np.bool_] | None = None,
+    independent: bool = True,
 ) -> DesignMatrices:
     """Design matrices of a formula with at most one random term.
 
@@ -78,6 +79,8 @@ def design(
         (n,) cluster of each row, from 0, for `cluster_mean` and the like, if the rows come from several tables.
     counted
         (n,) rows over which `cluster_mean` and the like are taken (all rows in clusters without such rows); None: all.
+    independent
+        Whether columns must be linearly independent. False for a part of a table, in which a column may be constant.
 
     Raises
     ------
@@ -114,7 +117,8 @@ def design(
     for matrix, names, part in ((X, labels_X, "fixed part"), (Z, labels_Z, "random part")):
         _check_labels(names, formula)
         _check_finite(matrix, names, formula, place)
-        check_rank(matrix, names, f"{part} of {formula.text!r}")
+        if independent:
+            check_rank(matrix, names, f"{part} of {formula.text!r}")
     terms_X, terms_Z = (tuple(product_text(node) for node in part) for part in (fixed, random))
     return DesignMatrices(X, Z, labels_X, labels_Z, terms_X, terms_Z)
 

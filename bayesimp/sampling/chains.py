@@ -1,7 +1,7 @@
 """Running chains in parallel: threads, progress, interruption. Results do not depend on the number of workers.
 
-There is a single seed. Chain c draws from SeedSequence(seed, spawn_key=(0, c)), imputation k from (1, k), and that of new
-rows from (6, k).
+There is a single seed. Chain c draws from SeedSequence(seed, spawn_key=(0, c)), imputation k from (1, k), that of new rows
+from (6, k), and that of site s from (7, s, k).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import numpy as np
 
-__all__ = ["chain_rng", "imputation_rng", "new_rows_rng", "run_chains"]
+__all__ = ["chain_rng", "imputation_rng", "new_rows_rng", "run_chains", "site_rng"]
 
 Report = Callable[[str, int, int], None]
 
@@ -37,6 +37,12 @@ def imputation_rng(seed: int, imputation: int) -> np.random.Generator:
 def new_rows_rng(seed: int, imputation: int) -> np.random.Generator:
     """The generator of one imputation of new rows."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(6, imputation))))
+
+
+def site_rng(seed: int, site: int, imputation: int) -> np.random.Generator:
+    """The generator of an imputation of the rows of one site, whose others are completed elsewhere."""
+    key = (7, site, imputation)
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
 def run_chains(

@@ -1,4 +1,4 @@
-"""The command `bayesimp`: demo, check, lock, run, report, verify-log, replay, reproduce.
+"""The command `bayesimp`: demo, check, lock, run, report, verify-log, replay, verify, site, reproduce.
 
 Exit status: 0 done; 1 the data or the plan cannot be used, as a message explains; 2 wrong usage; 130 interrupted, after
 writing the results so far.
@@ -183,7 +183,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bayesimp {version('bayesimp')}")
     commands = parser.add_subparsers(
-        title="commands", required=True, metavar="{demo,check,lock,run,report,verify-log,replay,reproduce}"
+        title="commands",
+        required=True,
+        metavar="{demo,check,lock,run,report,verify-log,replay,verify,site,reproduce}",
     )
 
     command = commands.add_parser("demo", help="impute and analyse real examination marks, step by step")
@@ -213,6 +215,11 @@ def _parser() -> argparse.ArgumentParser:
     from bayesimp.workflow.audit_commands import add_audit_commands
 
     add_audit_commands(commands)
+    from bayesimp.workflow.site_commands import add_site_commands
+    from bayesimp.workflow.verify_command import add_verify_command
+
+    add_verify_command(commands)
+    add_site_commands(commands)
     command = commands.add_parser(
         "reproduce", help="run the simulations of a paper: its numbers next to ours"
     )

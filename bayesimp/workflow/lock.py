@@ -30,7 +30,7 @@ from bayesimp.workflow.plan import read_plan
 from bayesimp.workflow.plan_records import Plan
 from bayesimp.workflow.prepare import Prepared, prepare
 
-__all__ = ["LockCheck", "check_lock", "lock_path", "lock_plan", "table_digest", "table_record"]
+__all__ = ["LockCheck", "check_lock", "check_plan", "lock_path", "lock_plan", "table_digest", "table_record"]
 
 FORMAT = 1
 UNREAD = "not read"
@@ -160,6 +160,27 @@ def check_lock(ready: Prepared, reason: str | None) -> LockCheck | None:
         path, checksum(path), lock["locked"], lock["table"]["state"], tuple(changes), (reason or "").strip(),
         tuple(differs),
     )  # fmt: skip
+
+
+def check_plan(path: Path) -> None:
+    """Refuse a plan that differs from its lock, if there is one; the table is not looked at.
+
+    Raises
+    ------
+    SpecificationError
+        The plan differs; the message has the lines.
+    DataError
+        The lock cannot be read.
+    """
+    lock = lock_path(path)
+    if not lock.is_file():
+        return
+    locked = _read(lock)
+    if changes := _plan_changes(locked["plan"], path):
+        shown = "\n".join(f"  {line}" for line in changes[:MOST_LINES])
+        raise SpecificationError(
+            f"{path} was locked at {locked['locked']}, and differs from {lock.name}:\n{shown}\nRestore what was locked."
+        )
 
 
 def table_record(ready: Prepared) -> dict[str, Any]:

@@ -30,6 +30,7 @@ GROUPS = {  # page: title, what it is for
     "plots": ("Figures", "Each returns a Matplotlib figure, or draws into axes that are given."),
     "compatibility": ("Joint or conditional?", ""),
     "studies": ("Simulation studies", ""),
+    "federated": ("Sites that do not share rows", ""),
     "errors": ("Errors and warnings", "Grouped by who can do something about them."),
     "contract": ("Writing an engine", ""),
 }  # fmt: skip
@@ -37,7 +38,8 @@ PAGE_OF_ROOM = {
     "table": "data", "datasets": "data", "workflow": "engines", "joint": "engines", "fcs": "engines",
     "imputation": "results", "diagnostics": "results", "sensitivity_analysis": "assumptions",
 }  # fmt: skip
-OWN_PAGES = ("compatibility", "methods", "plots", "priors", "studies", "contract")  # modules with a page each
+# modules with a page each
+OWN_PAGES = ("compatibility", "methods", "plots", "priors", "studies", "federated", "contract")
 RECORDS = {
     "table",
     "imputation",

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from statsmodels.stats.meta_analysis import combine_effects
 
 from bayesimp.analysis.fit import fit_each
-from bayesimp.analysis.meta import meta_analyse, pool_by_study, tau2_dl, tau2_limits, tau2_reml
+from bayesimp.analysis.meta import meta_analyse, pool_by_study, pool_studies, tau2_dl, tau2_limits, tau2_reml
 from bayesimp.errors import SpecificationError, StatisticalWarning
 
 
@@ -119,6 +119,37 @@ def test_rubin_within_study_first():
     other = np.mean([meta_analyse([e.estimates[k, 1] for e in each], [e.covariances[k, 1, 1] for e in each],
                                   method="DL").estimate for k in range(5)])  # fmt: skip
     assert abs(other - row.estimate) > 1e-5
+
+
+def test_studies_that_pool_by_themselves_give_the_same_numbers():
+    """Results, or their tables as files hold them; a column of the wrong name, one study, no such term are refused."""
+    frames = completed()
+    whole = pool_by_study(frames, "y ~ x", "study", terms=["x"])
+    own = {
+        s: fit_each([f[f.study == s] for f in frames], "y ~ x").pool()
+        for s in sorted(frames[0].study.unique())
+    }
+    for pooled in (own, {s: p.to_frame() for s, p in own.items()}):
+        again = pool_studies(pooled, terms=["x"])
+        pd.testing.assert_frame_equal(again.overall, whole.overall)
+        pd.testing.assert_frame_equal(again.studies, whole.studies)
+    named = pool_studies({s: p.to_frame()[["term", "estimate", "std.error"]] for s, p in own.items()})
+    pd.testing.assert_frame_equal(
+        named.overall[named.overall.term == "x"].reset_index(drop=True), whole.overall
+    )
+    for pooled, words in [
+        ({"S0": own["S0"]}, "1 studies"),
+        (
+            {s: p.to_frame().rename(columns={"estimate": "b"}) for s, p in own.items()},
+            "columns term, estimate",
+        ),
+        ({"S0": own["S0"], "S1": 3}, "study 'S1'.*got int"),
+        ([own["S0"]], "by study.*got list"),
+    ]:
+        with pytest.raises(SpecificationError, match=words):
+            pool_studies(pooled)
+    with pytest.raises(SpecificationError, match="No study has the term 'z'"):
+        pool_studies(own, terms=["z"])
 
 
 def test_a_study_that_cannot_be_fitted_is_named():

@@ -1,0 +1,144 @@
+"""What all sites agree on before any of them reads its rows, and the hash by which their files are compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from bayesimp import priors as pr
+from bayesimp.contract import plain
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.formulas.formula import Formula, parse
+from bayesimp.messages import listing
+from bayesimp.priors.records import priors_from_dict, priors_to_dict
+
+__all__ = ["Agreement", "digest"]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The model of all sites.
+
+    Attributes
+    ----------
+    formula
+        As of `bayesimp.JointNormal`, with one grouping factor: ``"y1 + y2 ~ x + arm + (1 | study)"``. A cluster belongs
+        to one site.
+    levels
+        Of every covariate that is no number, its levels in order, the first being the reference. A site that lacks a
+        level has its column all the same.
+    priors
+        As of `bayesimp.JointNormal`. None: the default.
+    plan
+        SHA-256 of the plan file that the agreement is from; "" without one.
+
+    Raises
+    ------
+    SpecificationError
+        A formula that the joint model does not take, or whose columns depend on the rows of all sites at once; levels of
+        columns that are no covariates; priors that the Gibbs sampler does not take.
+    """
+
+    formula: str
+    levels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    priors: pr.Priors | str | None = None
+    plan: str = ""
+
+    def __post_init__(self) -> None:
+        formula = self.parsed
+        if formula.stateful:
+            raise SpecificationError(
+                f"Formula {formula.text!r}: functions whose columns depend on all rows (scale, center, poly, splines) "
+                "would give other columns at every site. Make these columns in the tables, with numbers agreed on."
+            )
+        levels = {name: tuple(str(level) for level in each) for name, each in self.levels.items()}
+        for name, each in levels.items():
+            if name not in formula.variables:
+                raise SpecificationError(
+                    f"levels: '{name}' is no covariate of {formula.text!r}. {listing(formula.variables, 20)} are."
+                )
+            if len(set(each)) < 2 or len(set(each)) < len(each):
+                raise SpecificationError(
+                    f"levels: '{name}' needs two different levels or more, got {list(each)!r}."
+                )
+        read = pr.default() if self.priors is None else pr.read(self.priors)
+        object.__setattr__(self, "levels", levels)
+        object.__setattr__(self, "priors", read.without_contextual())
+
+    @cached_property
+    def parsed(self) -> Formula:
+        """The formula, taken apart."""
+        if not isinstance(self.formula, str):
+            raise SpecificationError(
+                f"The formula of an agreement is text, such as 'y1 + y2 ~ x + (1 | study)'; got {self.formula!r}."
+            )
+        formula = parse(self.formula)
+        if not formula.responses or not formula.single_grouping or formula.independent:
+            raise SpecificationError(
+                f"'{formula}': sites impute by one joint model of normal variables, 'y1 + y2 ~ x + (1 | study)', with "
+                "one random part of one column, and without ||."
+            )
+        return formula
+
+    @property
+    def cluster(self) -> str:
+        """The column of the clusters."""
+        return self.parsed.groups[0]
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        """The variables to impute."""
+        return self.parsed.responses
+
+    def record(self) -> dict[str, Any]:
+        """As files hold it."""
+        priors = json.loads(json.dumps(priors_to_dict(self.checked_priors), default=plain))
+        levels = {name: list(each) for name, each in sorted(self.levels.items())}
+        return {"formula": self.formula, "levels": levels, "priors": priors, "plan": self.plan}
+
+    @property
+    def checked_priors(self) -> pr.Priors:
+        """The priors, as records."""
+        assert isinstance(self.priors, pr.Priors)
+        return self.priors
+
+    @classmethod
+    def from_record(cls, record: Any, where: str) -> Agreement:
+        """The agreement that a file holds; where: the file, for messages.
+
+        Raises
+        ------
+        DataError
+            It is none.
+        """
+        try:
+            texts = isinstance(record["formula"], str) and isinstance(record["plan"], str)
+            if not texts or not isinstance(record["levels"], dict):
+                raise TypeError
+            return cls(
+                record["formula"], record["levels"], priors_from_dict(record["priors"]), record["plan"]
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, SpecificationError) as error:
+            reason = f" ({error})" if isinstance(error, SpecificationError) else ""
+            raise DataError(f"{where}: its agreement cannot be read{reason}.") from None
+
+    def differences(self, other: Agreement) -> list[str]:
+        """In words, what of the other is different."""
+        mine, theirs = self.record(), other.record()
+        names = {"plan": "SHA-256 of the plan"}
+        return [
+            f"{names.get(key, key)} {theirs[key]!r} instead of {mine[key]!r}"
+            for key in mine
+            if mine[key] != theirs[key]
+        ]
+
+
+def digest(record: Mapping[str, Any]) -> str:
+    """SHA-256 of a record without its ``sha256``, as JSON with sorted keys."""
+    kept = {key: value for key, value in record.items() if key != "sha256"}
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
