@@ -1,7 +1,7 @@
 """Running chains in parallel: threads, progress, interruption. Results do not depend on the number of workers.
 
-There is a single seed. Chain c draws from SeedSequence(seed, spawn_key=(0, c)), imputation k from (1, k), that of new rows
-from (6, k), and that of site s from (7, s, k).
+There is a single seed. Chain c draws from SeedSequence(seed, spawn_key=(0, c)), imputation k from (1, k), that of new
+rows from (6, k), and that of site s from (7, s, k).
 """
 
 from __future__ import annotations
