@@ -214,7 +214,7 @@ def test_with_one_incomplete_covariate_it_is_the_joint_model(binary):
 def test_wrong_draws_of_a_normal_covariate_are_told_apart(spoil, monkeypatch):
     expected = of_joint(False)
     spoil(monkeypatch)
-    assert p_of_means(of_fcs(False, 350), expected) < REJECTED
+    assert p_of_means(of_fcs(False, 150), expected) < REJECTED
 
 
 # -- an incomplete response alone: its conditional model ------------------------------------------------------------
