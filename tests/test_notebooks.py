@@ -31,8 +31,13 @@ FEWER = {
         "impute(10, seed=seed, cycles=30": "impute(3, seed=seed, cycles=10",
     },
     "05_categorical": {"TUNE = 20, 20, 5": "TUNE = 4, 8, 2", "m=10, cycles=15": "m=3, cycles=8"},
-    "08_congenial": {"m=20": "m=5", "impute(20": "impute(5"},
-    "09_mixed_types": {'"m": 20': '"m": 4', "cycles=60": "cycles=10", "tune=150, draws=350": "tune=30, draws=60"},
+    "08_congenial": {
+        "m=20": "m=5", "impute(20": "impute(5", "model.impute(m=5, seed=1": "model.impute(m=4, seed=1, cycles=8",
+    },
+    "09_mixed_types": {
+        '"m": 20': '"m": 4', "cycles=60": "cycles=10", "tune=150, draws=350": "tune=30, draws=60",
+        "latent.impute(**short)": "latent.impute(tune=20, draws=60, **short)",
+    },
     "10_missing_not_at_random": {"m=60": "m=10", "m=30": "m=6", "m=20": "m=4"},
 }  # fmt: skip
 
