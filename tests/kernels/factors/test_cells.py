@@ -261,7 +261,7 @@ def test_whole_numbers(name):
     kind = cell.cells.kind[cell.k]
     assert kind == (COUNT if given.target in ("k", "nb", "zk", "zb", "hk", "hb") else ENUMERATE)
     most = levels if given.target != "t" else int(cell.arrays.trials[cell.rows[0], cell.k]) + 1
-    assert cell.p_of_levels(cell.draws(2000, thin(kind)), most) > LEVEL
+    assert cell.p_of_levels(cell.draws(3000, thin(kind)), most) > LEVEL
 
 
 @pytest.mark.parametrize("name", ["zk", "zb", "hk", "hb"])
