@@ -17,7 +17,13 @@ os.environ["PYTENSOR_FLAGS"] = ",".join(
 )
 
 # The first worker begins with generalised models, which call most kernels; the second with these, which call others.
-BEGIN = "fcs/test_wiring_families.py", "joint/levels/", "joint/latent/", "kernels/latent/", "analysis/test_crossed.py"
+BEGIN = (
+    "fcs/test_wiring_families.py",
+    "joint/levels/",
+    "joint/latent/",
+    "kernels/latent/",
+    "analysis/test_crossed.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
