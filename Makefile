@@ -8,7 +8,7 @@ demo: $(VENV)/.installed
 	$(BIN)/bayesimp demo --out demo_output
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n auto --dist loadfile --durations=20 $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=20 $(ARGS)
 
 slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow $(ARGS)

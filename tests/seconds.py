@@ -1,7 +1,8 @@
 """CPU seconds of every test file, largest first: ``make test ARGS="-p tests.seconds"``, or pytest with this option.
 
-Processes that a test starts are counted, and so are fixtures, for the test that makes them. Numba's compilation time
-is also shown; only a first run has it, because kernels are kept in ``__pycache__``, or in the folder ``NUMBA_CACHE_DIR``.
+Processes that a test starts are counted, and so are fixtures, where they are made. Of these seconds numba's compilation
+is also given, which only a first run has: kernels are kept in ``__pycache__``, or in the folder ``NUMBA_CACHE_DIR``; and
+of it what two workers compiled at the same time, because neither had saved it yet.
 """
 
 from __future__ import annotations
@@ -17,20 +18,24 @@ from numba.core import event
 
 
 class Compilation(event.Listener):
-    """Seconds of this process in compilations, those inside others counted once."""
+    """Seconds of this process in the compilation of every function, less those of the functions that it calls."""
 
-    seconds = began = 0.0
-    depth = 0
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.of: dict[str, float] = defaultdict(float)  # since it was last asked
+        self.under_way: list[list[float]] = []  # [begin, seconds of functions inside]
 
     def on_start(self, event: Any) -> None:
-        if not self.depth:
-            self.began = time.process_time()
-        self.depth += 1
+        self.under_way.append([time.process_time(), 0.0])
 
     def on_end(self, event: Any) -> None:
-        self.depth -= 1
-        if not self.depth:
-            self.seconds += time.process_time() - self.began
+        begin, inside = self.under_way.pop()
+        seconds = time.process_time() - begin
+        if self.under_way:
+            self.under_way[-1][1] += seconds
+        f = event.data["dispatcher"].py_func
+        self.of[f"{f.__module__}.{f.__qualname__}{event.data.get('args')}"] += seconds - inside
+        self.seconds += seconds - inside
 
 
 COMPILATION = Compilation()
@@ -54,22 +59,28 @@ class Clock:
 
 CLOCK = Clock()
 FILES: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0, 0.0])
+KERNELS: dict[str, dict[str, float]] = defaultdict(dict)  # function and types -> worker -> seconds
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, Any, Any]:
     """Send the seconds of a phase with its report, which may go to another process."""
     report = yield
-    report.user_properties = [*report.user_properties, ("seconds", CLOCK.read())]
+    report.user_properties = [
+        *report.user_properties, ("seconds", CLOCK.read()), ("compiled", (os.getpid(), dict(COMPILATION.of))),
+    ]  # fmt: skip
+    COMPILATION.of.clear()
     return report
 
 
 def pytest_runtest_logreport(report: Any) -> None:
     """Add them up by file."""
-    of_file = FILES[report.nodeid.partition("::")[0]]
-    seconds = dict(report.user_properties)["seconds"]
-    for k, value in enumerate([*seconds, float(report.when == "call")]):
+    of_file, told = FILES[report.nodeid.partition("::")[0]], dict(report.user_properties)
+    for k, value in enumerate([*told["seconds"], float(report.when == "call")]):
         of_file[k] += value
+    worker, compiled = told["compiled"]
+    for kernel, seconds in compiled.items():
+        KERNELS[kernel][worker] = KERNELS[kernel].get(worker, 0.0) + seconds
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -81,3 +92,5 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(
             f"{own + children:8.1f} {children:7.1f} {compiling:7.1f} {tests:6.0f}  {name}"
         )
+    again = sum(sum(by.values()) - max(by.values()) for by in KERNELS.values())
+    terminalreporter.write_line(f"{again:8.1f} of compilation, of what another worker compiled too")

@@ -18,12 +18,26 @@ sys.path.insert(0, str(FOLDER))
 # Text of the cells -> what it is replaced by.
 FEWER = {
     "01_first_imputation": {"m=60": "m=8", "m=20": "m=8"},
-    "02_joint_or_conditional": {"draws=4000": "draws=400", "seed in range(10)": "seed in range(2)"},
+    "02_joint_or_conditional": {
+        "draws=4000": "draws=400", "seed in range(10)": "seed in range(2)", "m=20": "m=4",
+        "implied_prior(n=n)": "implied_prior(n=n, draws=2_000)",
+        "plot_predictive_qq()": "plot_predictive_qq(draws=1_000)",
+    },
     "03_simulated_brain_injury": {"M = 60": "M = 8", "draws=4000": "draws=800", "iterate(100": "iterate(10"},
-    "04_prior_sensitivity": {"m=60": "m=6", "cycles=60": "cycles=20", "{1: 24, 7: 8}": "{1: 3, 7: 2}"},
+    "04_prior_sensitivity": {
+        "m=60": "m=6", "cycles=60": "cycles=20", "{1: 24, 7: 8}": "{1: 3, 7: 2}", "impute(1000": "impute(100",
+        "impute(400, seed=2, draws=400": "impute(50, seed=2, draws=50",
+        "impute(10, seed=seed, draws=500": "impute(3, seed=seed, draws=50",
+        "impute(10, seed=seed, cycles=30": "impute(3, seed=seed, cycles=10",
+    },
     "05_categorical": {"TUNE = 20, 20, 5": "TUNE = 4, 8, 2", "m=10, cycles=15": "m=3, cycles=8"},
-    "08_congenial": {"m=20": "m=5", "impute(20": "impute(5"},
-    "09_mixed_types": {'"m": 20': '"m": 4', "cycles=60": "cycles=10", "tune=150, draws=350": "tune=30, draws=60"},
+    "08_congenial": {
+        "m=20": "m=5", "impute(20": "impute(5", "model.impute(m=5, seed=1": "model.impute(m=4, seed=1, chains=4, tune=40, draws=60",
+    },
+    "09_mixed_types": {
+        '"m": 20': '"m": 4', "cycles=60": "cycles=10", "tune=150, draws=350": "tune=30, draws=60",
+        "latent.impute(**short)": "latent.impute(tune=20, draws=60, **short)",
+    },
     "10_missing_not_at_random": {"m=60": "m=10", "m=30": "m=6", "m=20": "m=4"},
 }  # fmt: skip
 

@@ -40,10 +40,7 @@ def read_contents(path: Path) -> tuple[dict[str, Any], dict[str, xr.Dataset]]:
         hold.
     """
     try:
-        _refuse_code(path)
-        with xr.open_datatree(path, engine="zarr" if path.suffix == ".zarr" else "h5netcdf") as opened:
-            attrs = dict(opened.attrs)
-            groups = {str(name): group.to_dataset().load() for name, group in opened.children.items()}
+        attrs, groups = _of_zarr(path) if path.suffix == ".zarr" else _of_netcdf(path)
     except (DataError, MemoryError):
         raise
     except Exception as error:  # any error of HDF5, zarr or a codec about unreadable bytes
@@ -109,21 +106,30 @@ def _record(path: Path, text: str, groups: Mapping[str, xr.Dataset]) -> dict[str
     return record
 
 
-def _refuse_code(path: Path) -> None:
-    """Refuse, before anything is decoded, what a result never holds."""
-    if path.suffix == ".zarr":
-        for file in path.rglob("*"):
-            if file.is_symlink():
-                raise DataError(
-                    f"{path}: '{file.relative_to(path)}' is a link to another file, which results never have."
-                )
-            if file.name in ("zarr.json", ".zarray", ".zmetadata"):
-                _check_metadata(path, json.loads(file.read_bytes()))
-        return
+def _of_netcdf(path: Path) -> tuple[dict[str, Any], dict[str, xr.Dataset]]:
+    """Attributes and groups, provided that nothing is in the file that a result never holds."""
     import h5py
+
+    from bayesimp.imputation.netcdf import read_attrs, read_group
 
     with h5py.File(path, "r") as file:
         _check_group(path, file)
+        groups = {name: read_group(item) for name, item in file.items() if isinstance(item, h5py.Group)}
+        return read_attrs(file), groups
+
+
+def _of_zarr(path: Path) -> tuple[dict[str, Any], dict[str, xr.Dataset]]:
+    """The same of a zarr store."""
+    for file in path.rglob("*"):
+        if file.is_symlink():
+            raise DataError(
+                f"{path}: '{file.relative_to(path)}' is a link to another file, which no result has."
+            )
+        if file.name in ("zarr.json", ".zarray", ".zmetadata"):
+            _check_metadata(path, json.loads(file.read_bytes()))
+    with xr.open_datatree(path, engine="zarr") as opened:
+        groups = {str(name): group.to_dataset().load() for name, group in opened.children.items()}
+        return {str(key): value for key, value in opened.attrs.items()}, groups
 
 
 def _check_group(path: Path, group: Any) -> None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -22,6 +22,7 @@ from bayesimp.durable import replacing
 from bayesimp.errors import BayesimpError, DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.imputation.file_contents import contents_digest, read_contents
+from bayesimp.imputation.netcdf import netcdf_bytes
 from bayesimp.imputation.result import Imputations
 from bayesimp.runlog import check_file
 from bayesimp.sections import possible
@@ -46,8 +47,9 @@ def save(imputations: Imputations, path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{path}: give a path that ends in .nc (netCDF) or .zarr")
     tree = to_tree(imputations)
     with replacing(path) as unfinished:
-        if path.suffix == ".nc":  # built in memory, because HDF5 ends the process if the disk is full
-            unfinished.write_bytes(cast(bytes, tree.to_netcdf(engine="h5netcdf")))
+        if path.suffix == ".nc":
+            groups = {str(name): group.to_dataset() for name, group in tree.children.items()}
+            unfinished.write_bytes(netcdf_bytes(tree.attrs, groups))
         else:
             tree.to_zarr(unfinished, mode="w")
 

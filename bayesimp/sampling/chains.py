@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from heapq import heappop, heappush
+from itertools import count
 
 import numpy as np
 
@@ -87,11 +89,12 @@ def run_chains(
     with ThreadPoolExecutor(max_workers=workers) as pool:
         futures: list[Future] = []
         try:
-            with turns.lock:  # none starts before all are submitted
-                for chain in range(chains):  # one by one, because an interrupt may arrive here too
-                    futures.append(pool.submit(turns.work))
+            with turns.lock:  # none begins before all are there
+                for chain in range(chains):  # one by one: an interruption may come here too
+                    if chain < workers:
+                        futures.append(pool.submit(turns.work))
                     if iterations:
-                        turns.waiting[chain] = multiple
+                        turns.line_up(chain, multiple)
             _watch(futures, show)
         except KeyboardInterrupt:
             stop.set()
@@ -118,8 +121,9 @@ def _watch(futures: list[Future], report: Callable[[], None]) -> None:
 class _Turns:
     """The choice of the chain that a worker advances next: the one furthest behind, which keeps chains about level.
 
-    done: iterations of each chain. waiting: chains that no worker is advancing -> iterations in their next chunk, which
-    lasts about ``seconds``.
+    done: iterations of each chain. waiting: a heap of the chains that no worker is advancing, as (iterations done, place
+    in line, chain, iterations of its next chunk, of about `seconds`). A worker that finds none may go: each of the others
+    has a chain, and there are no more.
     """
 
     def __init__(
@@ -134,8 +138,13 @@ class _Turns:
         self.advance, self.iterations, self.multiple = advance, iterations, multiple
         self.seconds, self.stop = seconds, stop
         self.done = [0] * chains
-        self.waiting: dict[int, int] = {}
+        self.waiting: list[tuple[int, int, int, int]] = []
+        self.places = count()
         self.lock = threading.Lock()
+
+    def line_up(self, chain: int, step: int) -> None:
+        """Let a chain wait for its next chunk."""
+        heappush(self.waiting, (self.done[chain], next(self.places), chain, step))
 
     def work(self) -> None:
         """Advance chunk by chunk until no chain is waiting or the run is stopped."""
@@ -143,8 +152,7 @@ class _Turns:
             with self.lock:
                 if not self.waiting:
                     return
-                chain = min(self.waiting, key=lambda c: self.done[c])
-                step = self.waiting.pop(chain)
+                _, _, chain, step = heappop(self.waiting)
             start = self.done[chain]
             end = min(start + step, self.iterations)
             began = time.perf_counter()
@@ -157,4 +165,4 @@ class _Turns:
             rate = (end - start) / max(time.perf_counter() - began, 1e-6)
             if end < self.iterations:
                 with self.lock:
-                    self.waiting[chain] = max(int(rate * self.seconds) // self.multiple, 1) * self.multiple
+                    self.line_up(chain, max(int(rate * self.seconds) // self.multiple, 1) * self.multiple)

@@ -214,7 +214,7 @@ def test_with_one_incomplete_covariate_it_is_the_joint_model(binary):
 def test_wrong_draws_of_a_normal_covariate_are_told_apart(spoil, monkeypatch):
     expected = of_joint(False)
     spoil(monkeypatch)
-    assert p_of_means(of_fcs(False, 350), expected) < REJECTED
+    assert p_of_means(of_fcs(False, 150), expected) < REJECTED
 
 
 # -- an incomplete response alone: its conditional model ------------------------------------------------------------
@@ -289,7 +289,7 @@ def test_where_all_is_linear_and_normal_plain_chained_equations_are_the_same():
     a, b = imputed(bi.FCS(data, analysis=analysis), 90), imputed(bi.FCS(data), 90)
     assert p_of_chains(a, b) > LEVEL
     without = bi.FCS(data, analysis="y ~ x + (1 | g)")  # not what plain chained equations have
-    assert p_of_chains(imputed(without, 60), b) < REJECTED
+    assert p_of_chains(imputed(without, 30), b) < REJECTED
 
 
 def p_of_chains(a, b) -> float:

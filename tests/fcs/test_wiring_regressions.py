@@ -56,7 +56,7 @@ def test_regressions(family, method):
     mean = np.vstack([np.tile(middle, (p - 1, 1)), 0 * middle])
     law = about_the_mode(family, rows, X, mean=mean, sd=np.r_[np.full(p - 1, 5.0), 2.5], levels=levels)
     record = bi.methods.SingleLevel if method == "glm" else bi.methods.Stratified
-    values = impute(family, data, record(link="probit" if family == "probit" else "logit"), 600, 2, random="")
+    values = impute(family, data, record(link="probit" if family == "probit" else "logit"), 600, 1, random="")
     z, limit = compare(family, law, cells, values, candidates(family, rows.y))
     assert z < limit
 
@@ -77,7 +77,7 @@ def test_norm():
     law = Law(
         one[:, 0] / count, [(beta @ at)[:, None, None] for at in X], [one] * len(X), sigma2[:, None], count
     )
-    values = impute("normal", data, "norm", 1000, 2, random="")
+    values = impute("normal", data, "norm", 1000, 1, random="")
     z, limit = compare("normal", law, cells, values, np.linspace(100, 500, 200))
     assert z < limit
 

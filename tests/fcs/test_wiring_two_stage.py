@@ -67,7 +67,7 @@ def completed(family, data, method, m, formula):
         bi.IncompleteData(frame, "g", families={"y": "binomial(n)" if family == "binomial" else family}),
         methods={"y": method, "other": "norm"},
         predictors={"y": formula, "other": "~ 1"},
-    ).impute(m, cycles=3, seed=3, progress=False)
+    ).impute(m, cycles=1, seed=3, progress=False)
     assert "cluster not fitted" in set(imp.events["kind"])
     values = imp.values("y")
     Psi = imp.tree["posterior"]["Psi_y"].to_numpy()[:, -1]
@@ -112,6 +112,6 @@ def test_mlmi_published(family):
     beta, effects = published(np.random.default_rng(3), family, rows, [0, 1, 2, 3], [5, 6], count)
     law = no_effects(beta[:, None], np.full(count, 1 / count), X, np.zeros((count, 0)), count)
     law = law._replace(eta=[e + effects[c][:, None, None] for e, (c, _) in zip(law.eta, CELLS, strict=True)])
-    values = impute(family, data, "mlmi-published", 600, 2)
+    values = impute(family, data, "mlmi-published", 600, 1)
     z, limit = compare(family, law, cells, values, candidates(family, rows.y))
     assert z < limit

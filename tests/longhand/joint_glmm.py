@@ -54,49 +54,51 @@ def log_density(
     zi=None,
     hu=None,
     power=None,
-) -> float:
-    """Of one response; eta (r,)."""
-    p = ndtr(eta[0]) if law.link == "probit" else expit(eta[0])
+) -> np.ndarray:
+    """Of responses y (n,) or one; eta (n, r) or (r,)."""
+    first = eta[..., 0]
+    p = ndtr(first) if law.link == "probit" else expit(first)
     with np.errstate(over="ignore"):
-        mu = np.exp(eta[0])
+        mu = np.exp(first)
     match law.family:
         case "normal":
-            return stats.norm(eta[0], np.sqrt(sigma2)).logpdf(y)
+            return stats.norm.logpdf(y, first, np.sqrt(sigma2))
         case "zero_inflated_poisson":
-            return np.log(zi * (y == 0) + (1 - zi) * stats.poisson(mu).pmf(y))
+            return np.log(zi * (y == 0) + (1 - zi) * stats.poisson.pmf(y, mu))
         case "zero_inflated_negative_binomial":
-            return np.log(zi * (y == 0) + (1 - zi) * stats.nbinom(shape, shape / (shape + mu)).pmf(y))
+            return np.log(zi * (y == 0) + (1 - zi) * stats.nbinom.pmf(y, shape, shape / (shape + mu)))
         case "hurdle_poisson" | "hurdle_negative_binomial":
             poisson = law.family == "hurdle_poisson"
             count = stats.poisson(mu) if poisson else stats.nbinom(shape, shape / (shape + mu))
-            return np.log(hu) if y == 0 else np.log(1 - hu) + count.logpmf(y) - np.log(count.sf(0))
+            return np.where(y == 0, np.log(hu), np.log(1 - hu) + count.logpmf(y) - np.log(count.sf(0)))
         case "lognormal":
-            return stats.lognorm(sigma, scale=mu).logpdf(y)
+            return stats.lognorm.logpdf(y, sigma, scale=mu)
         case "student":
-            return stats.t(nu, eta[0], sigma).logpdf(y)
+            return stats.t.logpdf(y, nu, first, sigma)
         case "yeo_johnson":
-            of_one = (y - law.center) / law.unit, (eta[0] - law.center) / law.unit, sigma / law.unit
-            return float(yeo_johnson.log_density(*of_one, power)) - np.log(law.unit)
+            of_one = (y - law.center) / law.unit, (first - law.center) / law.unit, sigma / law.unit
+            return yeo_johnson.log_density(*of_one, power) - np.log(law.unit)
         case "bernoulli":
-            return stats.bernoulli(p).logpmf(y)
+            return stats.bernoulli.logpmf(y, p)
         case "binomial":
-            return stats.binom(trials, p).logpmf(y)
+            return stats.binom.logpmf(y, trials, p)
         case "poisson":
-            return stats.poisson(mu).logpmf(y)
+            return stats.poisson.logpmf(y, mu)
         case "negative_binomial":
-            return stats.nbinom(shape, shape / (shape + mu)).logpmf(y)
+            return stats.nbinom.logpmf(y, shape, shape / (shape + mu))
         case "gamma":
-            return stats.gamma(shape, scale=mu / shape).logpdf(y)
+            return stats.gamma.logpdf(y, shape, scale=mu / shape)
         case "beta":
-            return stats.beta(shape * p, shape * (1 - p)).logpdf(y)
+            return stats.beta.logpdf(y, shape * p, shape * (1 - p))
         case "inverse_gaussian":
-            return stats.invgauss(mu / shape, scale=shape).logpdf(y)
+            return stats.invgauss.logpdf(y, mu / shape, scale=shape)
         case "ordinal":
-            ends = np.r_[-np.inf, cuts, np.inf]
-            return np.log(expit(ends[int(y) + 1] - eta[0]) - expit(ends[int(y)] - eta[0]))
+            ends, level = np.r_[-np.inf, cuts, np.inf], np.asarray(y).astype(int)
+            return np.log(expit(ends[level + 1] - first) - expit(ends[level] - first))
         case "categorical":
-            weights = np.exp(np.r_[0.0, eta])
-            return np.log(weights[int(y)] / weights.sum())
+            logits = np.concatenate([np.zeros_like(eta[..., :1]), eta], axis=-1)
+            at = np.asarray(y).astype(int)[..., None]
+            return np.take_along_axis(logits, at, -1)[..., 0] - logsumexp(logits, axis=-1)
     raise AssertionError(law.family)
 
 
@@ -188,9 +190,7 @@ def _complete(columns, laws, theta, b) -> float:
             "nu": theta.get(f"nu_{law.response}"), "zi": theta.get(f"zi_{law.response}"),
             "hu": theta.get(f"hu_{law.response}"), "power": theta.get(f"lambda_{law.response}"),
         }  # fmt: skip
-        for j in range(1 if law.at_cluster else n):
-            if np.isnan(y[j]):
-                continue
-            trials = columns[law.trials][j] if law.trials else 1
-            total += log_density(law, y[j], eta[j], trials=trials, **extra)
+        seen = ~np.isnan(y) & (np.arange(n) < (1 if law.at_cluster else n))
+        trials = columns[law.trials][seen] if law.trials else 1
+        total += log_density(law, y[seen], eta[seen], trials=trials, **extra).sum()
     return total

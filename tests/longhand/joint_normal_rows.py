@@ -82,7 +82,8 @@ def _huang_wand(S, nu, scale):
 
         def integrand(t, k=k, c=c):
             log_p = n / 2 * (np.log(2 * nu) - t) - nu * K[k, k] * np.exp(-t)
-            return np.exp(log_p + t + stats.invgamma(0.5, scale=c**-2).logpdf(np.exp(t)))
+            inverse_gamma = -np.log(c) - gammaln(0.5) - 1.5 * t - c**-2 * np.exp(-t)  # of a_k, (1/2, c^-2)
+            return np.exp(log_p + t + inverse_gamma)
 
         value += np.log(quad(integrand, centre - 8, centre + 40, limit=400, epsabs=0, epsrel=1e-12)[0])
     return value

@@ -79,5 +79,5 @@ def test_interruption_while_chains_are_handed_out_is_not_raised(monkeypatch):
         return submit(pool, work, *given)
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
-    done = run_chains(lambda chain, start, stop: None, 3, 5, workers=1)
+    done = run_chains(lambda chain, start, stop: None, 3, 5, workers=3)
     assert begun == [0, 1] and done[2] == 0

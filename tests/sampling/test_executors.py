@@ -1,7 +1,6 @@
 """Executors: the same numbers wherever chains run, chains that stop at the same cycle, errors that say what to do."""
 
 import pickle
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -20,28 +19,7 @@ from bayesimp.sampling.executors import (
     run_task,
 )
 from tests.frozen import table
-
-
-@dataclass(frozen=True)
-class Walk:
-    """A random walk; `fails` ends it at that iteration of chain 1."""
-
-    fails: int = -1
-
-    def room(self, chains, iterations):
-        return np.zeros((len(chains), iterations))
-
-    def advance(self, chain, number, into, place, start, stop):
-        for t in range(start, stop):
-            if number == 1 and chain["steps"] == self.fails:
-                raise SamplingError("chain 1 failed")
-            chain["at"] += chain["rng"].normal()
-            chain["steps"] += 1
-            if into is not None:
-                into[place, t] = chain["at"]
-
-    def put(self, into, place, start, piece):
-        into[place, start : start + piece.shape[1]] = piece[0]
+from tests.sampling.walk import Walk
 
 
 def chains(n=3):
@@ -63,15 +41,23 @@ every = pytest.mark.parametrize("executor", EXECUTORS, ids=["threads", "one", "s
 
 
 @every
-@pytest.mark.parametrize("multiple", [1, 9])
-def test_the_same_numbers_and_states(executor, multiple):
-    own, into, level = walked(executor, multiple=multiple)
+def test_the_same_numbers_and_states_and_progress_to_the_end(executor):
+    """Chunks of any number, and of a multiple of 9, one after the other in one session."""
+    own, into = chains(), Walk().room(chains(), 800)
+    told: list = []
+    report = lambda *each: told.append(each)  # noqa: E731
+    with executor.session(Walk()) as session:
+        assert session.run(own, None, 0, 7, stage="warm-up") == [7] * 3
+        for half, multiple in ((into[:, :400], 1), (into[:, 400:], 9)):
+            told.clear()
+            assert run_level(session, own, half, 400, report=report, multiple=multiple) == 400
+            done = [each[1] for each in told]
+            assert done == sorted(done) and told[-1] == ("sampling", 1200, 1200)
     for k, chain in enumerate(chains()):
         run_task(Walk(), chain, k, 7, keep=False)
-        chain, piece = run_task(Walk(), chain, k, 400)
+        chain, piece = run_task(Walk(), chain, k, 800)
         np.testing.assert_array_equal(into[k], piece[0])
-        assert own[k]["steps"] == 407 and own[k]["rng"].random() == chain["rng"].random()
-    assert level == 400
+        assert own[k]["steps"] == 807 and own[k]["rng"].random() == chain["rng"].random()
 
 
 @every
@@ -87,14 +73,6 @@ def test_an_interruption_leaves_all_chains_level(executor):
     assert struck and 0 < level < 10**6 and {chain["steps"] for chain in own} == {7 + level}
     _, whole, _ = walked(SerialExecutor(), level)
     np.testing.assert_array_equal(into, whole)
-
-
-@every
-def test_progress_ends_with_all(executor):
-    told = []
-    walked(executor, report=lambda *each: told.append(each))
-    done = [each[1] for each in told]
-    assert done == sorted(done) and told[-1] == ("sampling", 1200, 1200)
 
 
 @every

@@ -6,7 +6,7 @@ The model is evaluated in plain Python, where a wrong shape or index is an error
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -48,20 +48,15 @@ def build(
         raise SpecificationError(f"{where} must return a pymc.Model, not {type(model).__name__}.")
     _check_nodes(model, variables, where)
     probe = _probe(data)
-    shapes = []
-    for rows in (data, probe):
-        for key, value in rows.arrays().items():
-            getattr(variables, key).set_value(value)
-        shapes.append(_try(model, where))
-    for variable, ours, others in zip(model.free_RVs, *shapes, strict=True):
+    (here, terms), (there, _) = _try(model, where, variables, (data, probe))
+    for variable, ours, others in zip(model.free_RVs, here, there, strict=True):
         if ours != others:
             raise SpecificationError(
                 f"{where}: '{variable.name}' has a value for each row (shape {ours} with {len(data.X)} rows, {others} "
                 f"with {len(probe.X)}). Rows change between cycles, so it must be integrated out."
             )
-    for key, value in data.arrays().items():
-        getattr(variables, key).set_value(value)
-    _check_density(model, where)
+    _fill(variables, data)
+    _check_density(terms, where)
     return model, probe
 
 
@@ -154,34 +149,39 @@ def _probe(data: ConditionalData) -> ConditionalData:
     return replace(data, **columns | {"cluster": cluster})
 
 
-def _try(model: pm.Model, where: str) -> list[tuple[int, ...]]:
-    """Shapes of the free variables for the current rows; also checks that the density can be evaluated."""
-    free = model.free_RVs
+def _fill(variables: Any, rows: ConditionalData) -> None:
+    for key, value in rows.arrays().items():
+        getattr(variables, key).set_value(value)
+
+
+def _try(
+    model: pm.Model, where: str, variables: Any, tables: Sequence[ConditionalData]
+) -> list[tuple[list[tuple[int, ...]], dict[str, float]]]:
+    """For each table: shapes of the free variables, and the log density at the initial point, by variable."""
+    free, found = model.free_RVs, []
+    names = [v.name for v in [*free, *model.observed_RVs, *model.potentials]]
     try:
-        shapes = pytensor.function([], [v.shape for v in free], **PLAIN)()
-        _terms(model)
+        shapes = pytensor.function([], [v.shape for v in free], **PLAIN)
+        values, terms = [model.rvs_to_values[v] for v in free], model.logp(sum=False)
+        density = pytensor.function(values, [t.sum() for t in terms], **PLAIN)
+        for rows in tables:
+            _fill(variables, rows)
+            own = [tuple(int(n) for n in shape) for shape in shapes()]
+            with pytensor.config.change_flags(mode="FAST_COMPILE"):
+                point = model.initial_point(0)
+            logs = density(*(point[v.name] for v in values))
+            found.append((own, {name: float(x) for name, x in zip(names, logs, strict=True)}))
     except (IndexError, ValueError, TypeError) as error:
         raise SpecificationError(
             f"{where} works only with the rows of the table for which it was written. Everything that has one "
             "value per row must come from data (data.y, data.X, data.Z, data.cluster), and whatever is indexed by "
             f"data.cluster must have length data.clusters. PyMC says: {str(error).splitlines()[0]}"
         ) from error
-    return [tuple(int(n) for n in shape) for shape in shapes]
+    return found
 
 
-def _terms(model: pm.Model) -> dict[str, float]:
-    """Log density of each variable at the initial point."""
-    with pytensor.config.change_flags(mode="FAST_COMPILE"):
-        point = model.initial_point(0)
-    values = [model.rvs_to_values[v] for v in model.free_RVs]
-    terms = model.logp(sum=False)
-    names = [v.name for v in [*model.free_RVs, *model.observed_RVs, *model.potentials]]
-    out = pytensor.function(values, [t.sum() for t in terms], **PLAIN)(*(point[v.name] for v in values))
-    return {name: float(x) for name, x in zip(names, out, strict=True)}
-
-
-def _check_density(model: pm.Model, where: str) -> None:
-    bad = [f"'{name}' ({x:g})" for name, x in _terms(model).items() if not np.isfinite(x)]
+def _check_density(terms: dict[str, float], where: str) -> None:
+    bad = [f"'{name}' ({x:g})" for name, x in terms.items() if not np.isfinite(x)]
     if bad:
         raise SpecificationError(
             f"{where}: the log density at the initial point is not finite, because of {', '.join(bad)}. Do the data "

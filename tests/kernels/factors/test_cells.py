@@ -272,7 +272,7 @@ def test_a_mode_at_zero_and_one_far_away(name):
     first = cell.arrays.coefficient[cell.k]
     cell.state.beta[first], cell.state.shape[cell.k] = 3.7, 0.3 if name in ("zk", "hk") else 40.0
     cell.state.beta[-1] = 0.05
-    draws = cell.draws(3000, 12)
+    draws = cell.draws(2000, 12)
     assert 0.02 < (draws == 0).mean() < 0.98 and ((draws > 2) & (draws < 12)).mean() < 0.01
     assert cell.p_of_levels(draws, 200) > LEVEL
 
@@ -282,7 +282,7 @@ def test_numbers(name):
     given, kind = NUMBERS[name]
     cell = OneCell(given)
     assert cell.cells.kind[cell.k] == kind
-    assert cell.p_of_numbers(cell.draws(3000, thin(kind))) > LEVEL
+    assert cell.p_of_numbers(cell.draws(2000, thin(kind))) > LEVEL
 
 
 @pytest.mark.parametrize("name", [name for name, (_, kind) in NUMBERS.items() if kind == GAUSSIAN])
