@@ -131,6 +131,19 @@ def slope(rng):
     return pd.DataFrame({"g": g, "x": x, "y": y}), truth
 
 
+def binary_slope(rng):
+    """A random slope of an incomplete binary covariate, which another incomplete variable says something about."""
+    Psi, b = effects(rng, HALF_T, 4)
+    beta_w, beta_x, beta_y = coefficients(rng, 1), coefficients(rng, 2), coefficients(rng, 2)
+    s_x, e_x = noise(rng)
+    w = (rng.random(len(g)) < expit(beta_w[0] + b[:, 0])).astype(float)
+    x = beta_x[0] + beta_x[1] * w + b[:, 1] + e_x
+    eta = beta_y[0] + b[:, 2] + (beta_y[1] + b[:, 3]) * w
+    y = (rng.random(len(g)) < expit(eta)).astype(float)
+    truth = {"beta_w": beta_w, "beta_x": beta_x, "beta_y": beta_y, "sigma2_x": s_x, "Psi": Psi}
+    return pd.DataFrame({"g": g, "w": w, "x": x, "y": y}), truth
+
+
 def levels(rng):
     """Ordinal and nominal covariates of a binary response."""
     Psi, b = effects(rng, HALF_T, 4)
@@ -252,6 +265,10 @@ DESIGNS = {
         {"x": 1, "w": 2, "y": 3}, {"w": "bernoulli"},
     ),
     "random slope": Design("y ~ x + (1 + x | g)", {}, WISHART, slope, {"x": 1, "y": 3}),
+    "binary slope": Design(
+        "y ~ w + (1 + w | g)", {"w": "w ~ 1 + (1 | g)", "x": "x ~ w + (1 | g)"}, HUANG, binary_slope,
+        {"w": 1, "x": 3, "y": 5}, {"w": "bernoulli", "y": "bernoulli"},
+    ),
     "levels": Design(
         "y ~ o + c + (1 | g)", {"o": "o ~ 1 + (1 | g)", "c": "c ~ o + (1 | g)"}, HUANG, levels, {"o": 1, "c": 2},
         {"y": "bernoulli"},

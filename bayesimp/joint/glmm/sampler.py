@@ -19,6 +19,7 @@ from scipy.linalg import solve_triangular
 from bayesimp.errors import SamplingError
 from bayesimp.joint.glmm.chain import ChainState
 from bayesimp.joint.glmm.prior import FactorPriors
+from bayesimp.joint.glmm.summed import Summed, merged, summed_out
 from bayesimp.joint.glmm.table import FactorTable
 from bayesimp.kernels.covariance.update import FIXED
 from bayesimp.kernels.factors.arrays import State, Work, workspace
@@ -27,11 +28,13 @@ from bayesimp.kernels.factors.columns import all_columns, all_means
 from bayesimp.kernels.factors.effects import conditional_law, draw_covariance
 from bayesimp.kernels.factors.glmm import glmm_factor_step
 from bayesimp.kernels.factors.normal import normal_step
+from bayesimp.kernels.factors.summed import draw_effects_summed, read_values
 from bayesimp.kernels.factors.together import coupled_responses, follow_columns, later_factors
 from bayesimp.kernels.families.codes import CATEGORICAL, NORMAL, ORDINAL
 from bayesimp.kernels.families.responses import EXTRA_ZEROS, draw_rows
 from bayesimp.kernels.families.shape import counts_above
 from bayesimp.kernels.glmm.gibbs import FAILURES, OVERDISPERSED, RARE, rare_events
+from bayesimp.kernels.glmm.merge import SUMMED, Alike, rows_alike, summed_rows
 from bayesimp.kernels.glmm.rows import GlmmRows
 
 __all__ = ["Sampler"]
@@ -66,10 +69,12 @@ class Sampler:
             np.ones(K), np.zeros((K, most)),
         )  # fmt: skip
         self.still: dict[int, tuple[Array, Array]] = {}  # columns in which nothing is imputed, by factor
+        self.merged: dict[int, Alike | None] = {}  # rows alike in these
         self.moving = (
             table.cells.active.any(axis=0) if len(table.cells.active) else np.zeros(a.column[-1], bool)
         )
         self.work = [workspace(a, table.cells, k) for k in range(K)] if work is None else list(work)
+        self.summed = [summed_out(table, k) for k in range(K)]
         for k in range(K):
             self._refresh(k)
 
@@ -102,6 +107,8 @@ class Sampler:
         table, chain = self.table, self.chain
         if table.cells.start[k] == table.cells.start[k + 1]:
             return
+        for group in self.summed[k]:
+            self._summed_out(k, group)
         if table.factors[k].code in EXTRA_ZEROS:
             propose_counts(chain.rng, np.int64(k), table.arrays, table.cells, self.state, self.work[k])
         chain.failed += draw_cells(
@@ -117,6 +124,25 @@ class Sampler:
         if prior.kind == FIXED or not len(Psi):
             return True
         return bool(draw_covariance(self.chain.rng, prior, np.int64(0), np.int64(len(Psi)), B, Psi))
+
+    def _summed_out(self, k: int, group: Summed) -> None:
+        """Effects of a later factor in a cluster that mostly lacks y_k, whose cells there are drawn next."""
+        table, chain, l = self.table, self.chain, group.of
+        factor, (block, at) = table.factors[l], self.priors.place[l]
+        B, stop, C = chain.B[block], at + factor.effects, table.scales[l].random
+        mean, L, fine = conditional_law(chain.Psi[block], B, np.int64(at), np.int64(stop))
+        if not fine:
+            raise SamplingError(f"{self.label}: {FAILURES[1]}.")
+        i, b, work = group.cluster, B[group.cluster, at:stop].copy(), self.work[k]
+        mixture = group.mixture(table, self.state, mean[i], L)
+        read_values(
+            np.int64(k), group.child, i, table.arrays, table.cells, table.programs, self.state, work, group.missing,
+            group.rows, C, b, mixture,
+        )  # fmt: skip
+        draw_effects_summed(chain.rng, merged(mixture), work.search, work.weight, b)
+        B[i, at:stop] = b
+        first, q = table.arrays.effect[l], len(factor.random)
+        self.state.B[i, first : first + factor.effects] = (b.reshape(-1, q) @ C.T).ravel()
 
     def _together(self, k: int, tune: bool) -> None:
         """Effects and cells of factor k in clusters where it is never observed."""
@@ -182,16 +208,50 @@ class Sampler:
 
     def _design(self, k: int, rows: NDArray[np.int64]) -> tuple[Array, Array]:
         """Working columns X_w (n, p), Z_w (n, q) of the rows of factor k; made once where nothing imputed is in them."""
-        if k in self.still:
-            return self.still[k]
-        fixed, random = self.table.columns_of(k)
-        scale, X = self.table.scales[k], self.state.X
+        if k not in self.still:
+            made = self._working(k, rows)
+            if self._moves(k):
+                return made
+            self.still[k] = made
+        return self.still[k]
+
+    def _moves(self, k: int) -> bool:
+        """Whether an imputed value is in a column of factor k."""
+        a = self.table.arrays
+        return bool(self.moving[a.column[k] : a.column[k + 1]].any())
+
+    def _working(self, k: int, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Working columns of some rows."""
+        (fixed, random), scale, X = self.table.columns_of(k), self.table.scales[k], self.state.X
         every = len(rows) == len(X)
         X_k, Z_k = (X[:, fixed], X[:, random]) if every else (X[rows, fixed], X[rows, random])
-        made = np.ascontiguousarray(X_k @ scale.T), np.ascontiguousarray(Z_k @ scale.random)
-        if not self.moving[fixed.start : random.stop].any():
-            self.still[k] = made
-        return made
+        return np.ascontiguousarray(X_k @ scale.T), np.ascontiguousarray(Z_k @ scale.random)
+
+    def _alike(self, k: int, rows: NDArray[np.int64], offset: Array) -> Alike | None:
+        """Rows of factor k with equal columns, for families that are summed over them; found once where nothing moves."""
+        if k in self.merged:
+            return self.merged[k]
+        found = None
+        if self.table.factors[k].code in SUMMED:
+            a = self.table.arrays
+            columns = self.state.X[rows, a.column[k] : a.column[k + 1]]
+            columns = np.column_stack([columns, offset]) if offset.any() else columns
+            found = rows_alike(columns, self.table.starts[k])
+        if not self._moves(k):
+            self.merged[k] = found
+        return found
+
+    def _rows(self, k: int) -> GlmmRows:
+        """Rows of a factor that is not normal, merged where that leaves fewer."""
+        rows, a, code = self.table.rows[k], self.table.arrays, self.table.factors[k].code
+        y, trials = np.ascontiguousarray(self.chain.Y[rows, k]), np.ascontiguousarray(a.trials[rows, k])
+        offset = np.ascontiguousarray(a.offset[rows, k])
+        alike = self._alike(k, rows, offset)
+        if alike is not None:
+            X, Z = self._design(k, rows[alike.one])
+            return summed_rows(code, alike, y, trials, offset, X, Z)
+        X, Z = self._design(k, rows)
+        return GlmmRows(code, y, trials, np.ones(len(rows)), offset, X, Z, self.table.starts[k])
 
     def _normal(self, k: int) -> int:
         table, chain, rows = self.table, self.chain, self.table.rows[k]
@@ -207,19 +267,13 @@ class Sampler:
         return int(failed)
 
     def _generalised(self, k: int) -> int:
-        table, chain, rows = self.table, self.chain, self.table.rows[k]
-        X, Z = self._design(k, rows)
-        factor, a = table.factors[k], table.arrays
-        y = np.ascontiguousarray(chain.Y[rows, k])
-        glmm = GlmmRows(
-            factor.code, y, np.ascontiguousarray(a.trials[rows, k]), np.ones(len(rows)),
-            np.ascontiguousarray(a.offset[rows, k]), X, Z, table.starts[k],
-        )  # fmt: skip
+        table, chain = self.table, self.chain
+        factor, glmm = table.factors[k], self._rows(k)
         levels = len(factor.levels) if factor.code in (ORDINAL, CATEGORICAL) else 1
         counts = (
-            np.bincount(y.astype(np.int64), minlength=levels).astype(float) if levels > 1 else np.zeros(1)
+            np.bincount(glmm.y.astype(np.int64), minlength=levels).astype(float) if levels > 1 else np.zeros(1)
         )
-        above = counts_above(y) if factor.code in OVERDISPERSED else np.zeros(0)
+        above = counts_above(glmm.y) if factor.code in OVERDISPERSED else np.zeros(0)
         p, r = chain.beta[k].shape
         slices = 1 + p * r // 4 if rare_events(glmm, counts) < 10 * p else 0
         if factor.code == ORDINAL:
