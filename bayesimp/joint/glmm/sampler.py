@@ -21,6 +21,7 @@ from bayesimp.joint.glmm.chain import ChainState
 from bayesimp.joint.glmm.prior import FactorPriors
 from bayesimp.joint.glmm.summed import Summed, merged, summed_out
 from bayesimp.joint.glmm.table import FactorTable
+from bayesimp.joint.glmm.working import WorkingRows
 from bayesimp.kernels.covariance.update import FIXED
 from bayesimp.kernels.factors.arrays import State, Work, workspace
 from bayesimp.kernels.factors.cells import draw_cells, propose_counts
@@ -34,8 +35,6 @@ from bayesimp.kernels.families.codes import CATEGORICAL, NORMAL, ORDINAL
 from bayesimp.kernels.families.responses import EXTRA_ZEROS, draw_rows
 from bayesimp.kernels.families.shape import counts_above
 from bayesimp.kernels.glmm.gibbs import FAILURES, OVERDISPERSED, RARE, rare_events
-from bayesimp.kernels.glmm.merge import SUMMED, Alike, rows_alike, summed_rows
-from bayesimp.kernels.glmm.rows import GlmmRows
 
 __all__ = ["Sampler"]
 
@@ -68,13 +67,9 @@ class Sampler:
             chain.V, chain.Y, M, X, np.zeros(a.coefficient[-1]), np.zeros((table.clusters, a.effect[-1])),
             np.ones(K), np.zeros((K, most)),
         )  # fmt: skip
-        self.still: dict[int, tuple[Array, Array]] = {}  # columns in which nothing is imputed, by factor
-        self.merged: dict[int, Alike | None] = {}  # rows alike in these
-        self.moving = (
-            table.cells.active.any(axis=0) if len(table.cells.active) else np.zeros(a.column[-1], bool)
-        )
+        self.rows = WorkingRows(table, self.state)
         self.work = [workspace(a, table.cells, k) for k in range(K)] if work is None else list(work)
-        self.summed = [summed_out(table, k) for k in range(K)]
+        self.summed: dict[int, list[Summed]] = {}
         for k in range(K):
             self._refresh(k)
 
@@ -107,7 +102,7 @@ class Sampler:
         table, chain = self.table, self.chain
         if table.cells.start[k] == table.cells.start[k + 1]:
             return
-        for group in self.summed[k]:
+        for group in self.groups(k):
             self._summed_out(k, group)
         if table.factors[k].code in EXTRA_ZEROS:
             propose_counts(chain.rng, np.int64(k), table.arrays, table.cells, self.state, self.work[k])
@@ -124,6 +119,12 @@ class Sampler:
         if prior.kind == FIXED or not len(Psi):
             return True
         return bool(draw_covariance(self.chain.rng, prior, np.int64(0), np.int64(len(Psi)), B, Psi))
+
+    def groups(self, k: int) -> list[Summed]:
+        """Where the missing values of factor k are summed out for effects of later factors."""
+        if k not in self.summed:
+            self.summed[k] = summed_out(self.table, k)
+        return self.summed[k]
 
     def _summed_out(self, k: int, group: Summed) -> None:
         """Effects of a later factor in a cluster that mostly lacks y_k, whose cells there are drawn next."""
@@ -206,56 +207,9 @@ class Sampler:
             out.append(drawn if len(drawn) == len(rows) else self.chain.Y[rows, k])
         return out
 
-    def _design(self, k: int, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-        """Working columns X_w (n, p), Z_w (n, q) of the rows of factor k; made once where nothing imputed is in them."""
-        if k not in self.still:
-            made = self._working(k, rows)
-            if self._moves(k):
-                return made
-            self.still[k] = made
-        return self.still[k]
-
-    def _moves(self, k: int) -> bool:
-        """Whether an imputed value is in a column of factor k."""
-        a = self.table.arrays
-        return bool(self.moving[a.column[k] : a.column[k + 1]].any())
-
-    def _working(self, k: int, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-        """Working columns of some rows."""
-        (fixed, random), scale, X = self.table.columns_of(k), self.table.scales[k], self.state.X
-        every = len(rows) == len(X)
-        X_k, Z_k = (X[:, fixed], X[:, random]) if every else (X[rows, fixed], X[rows, random])
-        return np.ascontiguousarray(X_k @ scale.T), np.ascontiguousarray(Z_k @ scale.random)
-
-    def _alike(self, k: int, rows: NDArray[np.int64], offset: Array) -> Alike | None:
-        """Rows of factor k with equal columns, for families that are summed over them; found once where nothing moves."""
-        if k in self.merged:
-            return self.merged[k]
-        found = None
-        if self.table.factors[k].code in SUMMED:
-            a = self.table.arrays
-            columns = self.state.X[rows, a.column[k] : a.column[k + 1]]
-            columns = np.column_stack([columns, offset]) if offset.any() else columns
-            found = rows_alike(columns, self.table.starts[k])
-        if not self._moves(k):
-            self.merged[k] = found
-        return found
-
-    def _rows(self, k: int) -> GlmmRows:
-        """Rows of a factor that is not normal, merged where that leaves fewer."""
-        rows, a, code = self.table.rows[k], self.table.arrays, self.table.factors[k].code
-        y, trials = np.ascontiguousarray(self.chain.Y[rows, k]), np.ascontiguousarray(a.trials[rows, k])
-        offset = np.ascontiguousarray(a.offset[rows, k])
-        alike = self._alike(k, rows, offset)
-        if alike is not None:
-            X, Z = self._design(k, rows[alike.one])
-            return summed_rows(code, alike, y, trials, offset, X, Z)
-        X, Z = self._design(k, rows)
-        return GlmmRows(code, y, trials, np.ones(len(rows)), offset, X, Z, self.table.starts[k])
-
     def _normal(self, k: int) -> int:
         table, chain, rows = self.table, self.chain, self.table.rows[k]
-        X, Z = self._design(k, rows)
+        X, Z = self.rows.design(k, rows)
         y = chain.Y[rows, k] - table.arrays.offset[rows, k]
         block, at = self.priors.place[k]
         beta = np.ascontiguousarray(chain.beta[k][:, 0])
@@ -268,10 +222,12 @@ class Sampler:
 
     def _generalised(self, k: int) -> int:
         table, chain = self.table, self.chain
-        factor, glmm = table.factors[k], self._rows(k)
+        factor, glmm = table.factors[k], self.rows.merged(k)
         levels = len(factor.levels) if factor.code in (ORDINAL, CATEGORICAL) else 1
         counts = (
-            np.bincount(glmm.y.astype(np.int64), minlength=levels).astype(float) if levels > 1 else np.zeros(1)
+            np.bincount(glmm.y.astype(np.int64), minlength=levels).astype(float)
+            if levels > 1
+            else np.zeros(1)
         )
         above = counts_above(glmm.y) if factor.code in OVERDISPERSED else np.zeros(0)
         p, r = chain.beta[k].shape

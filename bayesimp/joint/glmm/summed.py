@@ -89,7 +89,13 @@ def merged(m: Mixture) -> Mixture:
     values = len(m.weight) // n
     if not (np.diff(m.first) == values).all():
         return m
-    parts = [m.y[:, None], m.trials[:, None], m.weight.reshape(n, -1), m.base.reshape(n, -1), m.Z.reshape(n, -1)]
+    parts = [
+        m.y[:, None],
+        m.trials[:, None],
+        m.weight.reshape(n, -1),
+        m.base.reshape(n, -1),
+        m.Z.reshape(n, -1),
+    ]
     alike = rows_alike(np.hstack(parts), np.array([0, n]))
     if alike is None:
         return m

@@ -327,7 +327,9 @@ def draw_cells(
                 _put(arrays, cells, state, means, divisor, k, j, i, y, work.stack)
                 if work.search[PHASE] == DONE:
                     break
-                of_children = child_density(arrays, cells, state, programs, k, j, i, False, work, np.int64(-1))
+                of_children = child_density(
+                    arrays, cells, state, programs, k, j, i, False, work, np.int64(-1)
+                )
                 value = of_children + log_density(
                     family, y, arrays.trials[j, k], work.own, r, shape, state.cuts, k, last, True
                 )

@@ -7,8 +7,8 @@ b_li and the missing cells of y_k in cluster i, these summed out,
     p(b_li | .)  ~  N(b_li; mu, Q^-1)  prod_j sum_v w_jv p_l(y_lj | e_jv + z_jv' b_li)
     w_jv  =  p_k(v | eta_kj)  prod_{l' != l} p_l'(y_l'j | eta_l'j(v))
 
-v over the values that the cell may have, over one if it is observed; e_jv + z_jv' b: the linear predictor at v; mu and Q of
-the other effects (kernels/factors/effects.py). b_li is drawn by slices (Neal 2003), and then the cells from their full
+v over the values that the cell may have, over one if it is observed; e_jv + z_jv' b: the linear predictor at v; mu and Q
+of the other effects (kernels/factors/effects.py). b_li is drawn by slices (Neal 2003), and then the cells from their full
 conditionals (kernels/factors/cells.py), which together is a draw from the joint distribution of both.
 
 The slices are along the columns of L^-T, L L' = Q + sum_j g_j g_j', g_j the gradient of row j at a point that does not
@@ -222,7 +222,9 @@ def read_values(
 
 
 @kernel(nogil=True, _nrt=False)
-def draw_effects_summed(rng: np.random.Generator, m: Mixture, search: Vector, weight: Vector, b: Vector) -> bool:
+def draw_effects_summed(
+    rng: np.random.Generator, m: Mixture, search: Vector, weight: Vector, b: Vector
+) -> bool:
     """b (d,) moved along each direction of the module, in place.
 
     search, weight: as in `Work`. Returns whether the density was finite, without which nothing is done.

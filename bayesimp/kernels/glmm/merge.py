@@ -73,8 +73,8 @@ def _number_rows(bits: IntMatrix, first: IntVector, number: IntVector, starts: I
 
 
 class Alike(NamedTuple):
-    """Which rows are alike: number (n,) of the merged row that each is in; one (k,) row of each of these; first (m + 1,): as
-    of `GlmmRows`, of the merged rows."""
+    """Which rows are alike: number (n,) of the merged row that each is in; one (k,) row of each of these; first (m + 1,):
+    as of `GlmmRows`, of the merged rows."""
 
     number: np.ndarray
     one: np.ndarray
