@@ -29,7 +29,7 @@ from numba.core.typed_passes import NativeLowering
 
 from bayesimp.kernels.ahead import KernelCache
 
-__all__ = ["STAMP", "inner", "kernel", "merged", "reduction", "stamp"]
+__all__ = ["STAMP", "inner", "kernel", "lean", "merged", "reduction", "stamp"]
 
 _ROOT = Path(__file__).parent
 _PACKAGE = __name__.rpartition(".")[0]
@@ -164,3 +164,6 @@ merged = njit(inline="always", error_model="numpy")
 
 # Sums over rows may be taken in any order, so that four rows are added at a time.
 reduction = kernel(**_INNER, fastmath={"reassoc", "contract", "nsz"})
+
+# Functions that allocate nothing: numba need not count references, which in loops over rows takes most of the time.
+lean = kernel(**_INNER, _nrt=False)

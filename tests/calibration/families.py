@@ -220,6 +220,8 @@ def main() -> None:
     parser.add_argument("--datasets", type=int, default=120)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--only", nargs="*", default=[], choices=list(DESIGNS))
+    parser.add_argument("--tune", type=int, default=150, help="sweeps before the first draw")
+    parser.add_argument("--thin", type=int, default=6, help="sweeps from one draw to the next")
     parser.add_argument("--power", action="store_true", help="print what so many data sets can see, and stop")
     options = parser.parse_args()
     if options.power:
@@ -228,11 +230,12 @@ def main() -> None:
     began, lines, found = time.perf_counter(), [], {}
     commit = run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     command = f"python -m tests.calibration.families --datasets {options.datasets} --seed {options.seed}"
+    command += f" --tune {options.tune} --thin {options.thin}"
     command += f" --only {' '.join(options.only)}" if options.only else ""
     path = Path(__file__).with_name("FAMILIES_RESULTS.md")
     before = path.read_text().splitlines() if options.only and path.exists() else TITLE
     for name in options.only or DESIGNS:
-        ranked = joint_glmm.ranks(DESIGNS[name], options.datasets, options.seed)
+        ranked = joint_glmm.ranks(DESIGNS[name], options.datasets, options.seed, options.tune, options.thin)
         found[name] = sbc.overall(ranked)
         lines.append(row(name, ranked))
         print(lines[-1], flush=True)

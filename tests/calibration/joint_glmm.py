@@ -92,6 +92,7 @@ SIGMA = pr.InverseWishart(6.0, 1 / 6.0)
 HALF_T = pr.HuangWand(nu=4.0, scale=0.7)
 SMALL = pr.HuangWand(nu=8.0, scale=0.3)
 HUANG = pr.Priors(SIGMA, HALF_T, BETA)
+SLOPES = pr.InverseWishart(8.0, 0.3, centred=False)
 WISHART = pr.Priors(SIGMA, pr.InverseWishart(7.0, 0.3, centred=False), BETA)
 
 
@@ -129,6 +130,19 @@ def slope(rng):
     y = beta_y[0] + b[:, 1] + (beta_y[1] + b[:, 2]) * x + e_y
     truth = {"beta_x": beta_x, "beta_y": beta_y, "sigma2_x": s_x, "sigma2_y": s_y, "Psi": Psi}
     return pd.DataFrame({"g": g, "x": x, "y": y}), truth
+
+
+def binary_slope(rng):
+    """A random slope of an incomplete binary covariate, of which another incomplete variable says something."""
+    Psi, b = effects(rng, SLOPES, 4)  # of w, y, y and x: the analysis comes before what no factor needs
+    beta_w, beta_y, beta_x = coefficients(rng, 1), coefficients(rng, 2), coefficients(rng, 2)
+    s_x, e_x = noise(rng)
+    w = (rng.random(len(g)) < expit(beta_w[0] + b[:, 0])).astype(float)
+    eta = beta_y[0] + b[:, 1] + (beta_y[1] + b[:, 2]) * w
+    y = (rng.random(len(g)) < expit(eta)).astype(float)
+    x = beta_x[0] + beta_x[1] * w + b[:, 3] + e_x
+    truth = {"beta_w": beta_w, "beta_x": beta_x, "beta_y": beta_y, "sigma2_x": s_x, "Psi": Psi}
+    return pd.DataFrame({"g": g, "w": w, "x": x, "y": y}), truth
 
 
 def levels(rng):
@@ -252,6 +266,10 @@ DESIGNS = {
         {"x": 1, "w": 2, "y": 3}, {"w": "bernoulli"},
     ),
     "random slope": Design("y ~ x + (1 + x | g)", {}, WISHART, slope, {"x": 1, "y": 3}),
+    "binary slope": Design(
+        "y ~ w + (1 + w | g)", {"w": "w ~ 1 + (1 | g)", "x": "x ~ w + (1 | g)"},
+        pr.Priors(SIGMA, SLOPES, BETA), binary_slope, {"w": 1, "x": 3, "y": 5}, {"w": "bernoulli", "y": "bernoulli"},
+    ),
     "levels": Design(
         "y ~ o + c + (1 | g)", {"o": "o ~ 1 + (1 | g)", "c": "c ~ o + (1 | g)"}, HUANG, levels, {"o": 1, "c": 2},
         {"y": "bernoulli"},
@@ -396,6 +414,8 @@ def usable(design: Design, frame: pd.DataFrame) -> bool:
         if name in design.limits and len(seen) < FEW:
             return False
         if seen.nunique() < 2 or (name in design.holes and len(seen) == len(frame)):
+            return False
+        if name not in design.whole and seen.groupby(frame["g"]).nunique().max() < 2:  # as of cluster level
             return False
         if isinstance(seen.dtype, pd.CategoricalDtype):
             if seen.nunique() < len(seen.cat.categories):

@@ -47,7 +47,7 @@ class GivenSampler(Sampler):
 
     def _normal(self, k: int) -> int:
         table, chain, rows = self.table, self.chain, self.table.rows[k]
-        X, Z = self._design(k, rows)
+        X, Z = self.rows.design(k, rows)
         block, at = self.priors.place[k]
         return int(normal_effects(
             chain.rng, X, Z, chain.Y[rows, k] - table.arrays.offset[rows, k], table.starts[k],
@@ -57,7 +57,7 @@ class GivenSampler(Sampler):
 
     def _generalised(self, k: int) -> int:
         table, chain, rows = self.table, self.chain, self.table.rows[k]
-        X, Z = self._design(k, rows)
+        X, Z = self.rows.design(k, rows)
         factor, a = table.factors[k], table.arrays
         glmm = GlmmRows(
             factor.code, np.ascontiguousarray(chain.Y[rows, k]), np.ascontiguousarray(a.trials[rows, k]),

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import DataError
 from bayesimp.formulas.base_columns import BaseColumns
+from bayesimp.formulas.columns import INTERCEPT, Column, cluster_column
+from bayesimp.formulas.terms import WITHIN
 from bayesimp.joint.glmm.factors import Factor
 from bayesimp.joint.glmm.scale import FactorScale, factor_scale
 from bayesimp.kernels.factors.arrays import FactorArrays
@@ -73,7 +75,7 @@ def factor_scales(
         if rows.sum() < LEAST_ROWS:
             rows = used[:, k]
         fixed, random = (
-            [_written(column.name, base) for column in part] for part in (factor.fixed, factor.random)
+            [_written(column, base) for column in part] for part in (factor.fixed, factor.random)
         )
         s, c = np.ones(factor.predictors), np.zeros(factor.predictors)
         if factor.family.is_standardised:
@@ -88,6 +90,16 @@ def factor_scales(
     return tuple(out)
 
 
-def _written(name: str, base: BaseColumns) -> str:
-    """A column as a formula spells it."""
-    return base.written.get(name, name)
+def _written(column: Column, base: BaseColumns) -> str:
+    """A column as a formula spells it, with backticks where its names need them."""
+
+    def spelled(name: str) -> str:
+        return base.written.get(name, name)
+
+    if column.within:
+        return f"{WITHIN}({spelled(column.base)})"
+    if column.over is None:
+        return spelled(column.base)
+    first, second = column.over
+    mean = cluster_column(INTERCEPT, (spelled(first), spelled(second)), column.sum).name
+    return mean if column.base == INTERCEPT else f"{spelled(column.base)}:{mean}"

@@ -19,7 +19,9 @@ from scipy.linalg import solve_triangular
 from bayesimp.errors import SamplingError
 from bayesimp.joint.glmm.chain import ChainState
 from bayesimp.joint.glmm.prior import FactorPriors
+from bayesimp.joint.glmm.summed import Summed, merged, summed_out
 from bayesimp.joint.glmm.table import FactorTable
+from bayesimp.joint.glmm.working import WorkingRows
 from bayesimp.kernels.covariance.update import FIXED
 from bayesimp.kernels.factors.arrays import State, Work, workspace
 from bayesimp.kernels.factors.cells import draw_cells, propose_counts
@@ -27,12 +29,12 @@ from bayesimp.kernels.factors.columns import all_columns, all_means
 from bayesimp.kernels.factors.effects import conditional_law, draw_covariance
 from bayesimp.kernels.factors.glmm import glmm_factor_step
 from bayesimp.kernels.factors.normal import normal_step
+from bayesimp.kernels.factors.summed import draw_effects_summed, read_values
 from bayesimp.kernels.factors.together import coupled_responses, follow_columns, later_factors
 from bayesimp.kernels.families.codes import CATEGORICAL, NORMAL, ORDINAL
 from bayesimp.kernels.families.responses import EXTRA_ZEROS, draw_rows
 from bayesimp.kernels.families.shape import counts_above
 from bayesimp.kernels.glmm.gibbs import FAILURES, OVERDISPERSED, RARE, rare_events
-from bayesimp.kernels.glmm.rows import GlmmRows
 
 __all__ = ["Sampler"]
 
@@ -65,11 +67,9 @@ class Sampler:
             chain.V, chain.Y, M, X, np.zeros(a.coefficient[-1]), np.zeros((table.clusters, a.effect[-1])),
             np.ones(K), np.zeros((K, most)),
         )  # fmt: skip
-        self.still: dict[int, tuple[Array, Array]] = {}  # columns without imputed values, by factor
-        self.moving = (
-            table.cells.active.any(axis=0) if len(table.cells.active) else np.zeros(a.column[-1], bool)
-        )
+        self.rows = WorkingRows(table, self.state)
         self.work = [workspace(a, table.cells, k) for k in range(K)] if work is None else list(work)
+        self.summed: dict[int, list[Summed]] = {}
         for k in range(K):
             self._refresh(k)
 
@@ -102,6 +102,8 @@ class Sampler:
         table, chain = self.table, self.chain
         if table.cells.start[k] == table.cells.start[k + 1]:
             return
+        for group in self.groups(k):
+            self._summed_out(k, group)
         if table.factors[k].code in EXTRA_ZEROS:
             propose_counts(chain.rng, np.int64(k), table.arrays, table.cells, self.state, self.work[k])
         chain.failed += draw_cells(
@@ -117,6 +119,31 @@ class Sampler:
         if prior.kind == FIXED or not len(Psi):
             return True
         return bool(draw_covariance(self.chain.rng, prior, np.int64(0), np.int64(len(Psi)), B, Psi))
+
+    def groups(self, k: int) -> list[Summed]:
+        """Where the missing values of factor k are summed out for effects of later factors."""
+        if k not in self.summed:
+            self.summed[k] = summed_out(self.table, k)
+        return self.summed[k]
+
+    def _summed_out(self, k: int, group: Summed) -> None:
+        """Effects of a later factor in a cluster that mostly lacks y_k, whose cells there are drawn next."""
+        table, chain, l = self.table, self.chain, group.of
+        factor, (block, at) = table.factors[l], self.priors.place[l]
+        B, stop, C = chain.B[block], at + factor.effects, table.scales[l].random
+        mean, L, fine = conditional_law(chain.Psi[block], B, np.int64(at), np.int64(stop))
+        if not fine:
+            raise SamplingError(f"{self.label}: {FAILURES[1]}.")
+        i, b, work = group.cluster, B[group.cluster, at:stop].copy(), self.work[k]
+        mixture = group.mixture(table, self.state, mean[i], L)
+        read_values(
+            np.int64(k), group.child, i, table.arrays, table.cells, table.programs, self.state, work, group.missing,
+            group.rows, C, b, mixture,
+        )  # fmt: skip
+        draw_effects_summed(chain.rng, merged(mixture), work.search, work.weight, b)
+        B[i, at:stop] = b
+        first, q = table.arrays.effect[l], len(factor.random)
+        self.state.B[i, first : first + factor.effects] = (b.reshape(-1, q) @ C.T).ravel()
 
     def _together(self, k: int, tune: bool) -> None:
         """Update effects and cells of factor k together in clusters in which it is never observed."""
@@ -180,22 +207,9 @@ class Sampler:
             out.append(drawn if len(drawn) == len(rows) else self.chain.Y[rows, k])
         return out
 
-    def _design(self, k: int, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-        """Working columns X_w (n, p), Z_w (n, q) of the rows of factor k; made once if they contain no imputed values."""
-        if k in self.still:
-            return self.still[k]
-        fixed, random = self.table.columns_of(k)
-        scale, X = self.table.scales[k], self.state.X
-        every = len(rows) == len(X)
-        X_k, Z_k = (X[:, fixed], X[:, random]) if every else (X[rows, fixed], X[rows, random])
-        made = np.ascontiguousarray(X_k @ scale.T), np.ascontiguousarray(Z_k @ scale.random)
-        if not self.moving[fixed.start : random.stop].any():
-            self.still[k] = made
-        return made
-
     def _normal(self, k: int) -> int:
         table, chain, rows = self.table, self.chain, self.table.rows[k]
-        X, Z = self._design(k, rows)
+        X, Z = self.rows.design(k, rows)
         y = chain.Y[rows, k] - table.arrays.offset[rows, k]
         block, at = self.priors.place[k]
         beta = np.ascontiguousarray(chain.beta[k][:, 0])
@@ -207,19 +221,15 @@ class Sampler:
         return int(failed)
 
     def _generalised(self, k: int) -> int:
-        table, chain, rows = self.table, self.chain, self.table.rows[k]
-        X, Z = self._design(k, rows)
-        factor, a = table.factors[k], table.arrays
-        y = np.ascontiguousarray(chain.Y[rows, k])
-        glmm = GlmmRows(
-            factor.code, y, np.ascontiguousarray(a.trials[rows, k]), np.ones(len(rows)),
-            np.ascontiguousarray(a.offset[rows, k]), X, Z, table.starts[k],
-        )  # fmt: skip
+        table, chain = self.table, self.chain
+        factor, glmm = table.factors[k], self.rows.merged(k)
         levels = len(factor.levels) if factor.code in (ORDINAL, CATEGORICAL) else 1
         counts = (
-            np.bincount(y.astype(np.int64), minlength=levels).astype(float) if levels > 1 else np.zeros(1)
+            np.bincount(glmm.y.astype(np.int64), minlength=levels).astype(float)
+            if levels > 1
+            else np.zeros(1)
         )
-        above = counts_above(y) if factor.code in OVERDISPERSED else np.zeros(0)
+        above = counts_above(glmm.y) if factor.code in OVERDISPERSED else np.zeros(0)
         p, r = chain.beta[k].shape
         slices = 1 + p * r // 4 if rare_events(glmm, counts) < 10 * p else 0
         if factor.code == ORDINAL:

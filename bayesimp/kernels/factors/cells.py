@@ -167,10 +167,13 @@ def child_density(
     i: Integer,
     whole: bool,
     work: Work,
+    without: Integer,
 ) -> float:
-    """sum_l sum_j' log p_l(y_lj' | eta_lj') at the present value of the cell."""
+    """sum_l sum_j' log p_l(y_lj' | eta_lj') at the present value of the cell; `without` this child, or -1."""
     total = 0.0
     for a in range(cells.child[k + 1] - cells.child[k]):
+        if a == without:
+            continue
         child = cells.child[k] + a
         l = cells.of[child]
         family, r, shape = arrays.family[l], arrays.predictors[l], state.shape[l]
@@ -324,7 +327,9 @@ def draw_cells(
                 _put(arrays, cells, state, means, divisor, k, j, i, y, work.stack)
                 if work.search[PHASE] == DONE:
                     break
-                of_children = child_density(arrays, cells, state, programs, k, j, i, False, work)
+                of_children = child_density(
+                    arrays, cells, state, programs, k, j, i, False, work, np.int64(-1)
+                )
                 value = of_children + log_density(
                     family, y, arrays.trials[j, k], work.own, r, shape, state.cuts, k, last, True
                 )

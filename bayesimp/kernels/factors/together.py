@@ -181,7 +181,7 @@ def later_factors(
     for e in range(cells.mean[k], cells.mean[k + 1]):
         mean = cells.mean_of[e]
         state.M[i, mean] = cluster_mean(means, divisor, mean, state.V, state.M, start, stop, i, work.stack)
-    return child_density(arrays, cells, state, programs, k, start, i, True, work)
+    return child_density(arrays, cells, state, programs, k, start, i, True, work, np.int64(-1))
 
 
 @kernel(nogil=True, _nrt=False)

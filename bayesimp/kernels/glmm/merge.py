@@ -11,14 +11,18 @@ and an update costs as much as these.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from bayesimp.kernels.compiled import kernel
 from bayesimp.kernels.families.codes import LOGIT, POISSON, PROBIT
 from bayesimp.kernels.glmm.rows import GlmmRows
-from bayesimp.notation import IntMatrix, IntVector
+from bayesimp.notation import IntMatrix, IntVector, Matrix, Vector
 
-__all__ = ["merge_rows"]
+__all__ = ["SUMMED", "Alike", "merge_rows", "rows_alike", "summed_rows"]
+
+SUMMED = LOGIT, PROBIT, POISSON  # families that merge
 
 FEW = 256  # rows after which the search is given up, if most are different
 MOST = 0.75  # share of different rows above which nothing is merged
@@ -68,6 +72,42 @@ def _number_rows(bits: IntMatrix, first: IntVector, number: IntVector, starts: I
     return count if count <= MOST * first[m] else -1
 
 
+class Alike(NamedTuple):
+    """Which rows are alike: number (n,) of the merged row that each is in; one (k,) row of each of these; first (m + 1,):
+    as of `GlmmRows`, of the merged rows."""
+
+    number: np.ndarray
+    one: np.ndarray
+    first: np.ndarray
+
+
+def rows_alike(columns: Matrix, first: IntVector) -> Alike | None:
+    """The rows of each cluster with equal columns (n, c), or None where more than `MOST` of the rows are different."""
+    if not len(columns):
+        return None
+    number, starts = np.empty(len(columns), np.int64), np.empty_like(first)
+    count = _number_rows(np.ascontiguousarray(columns).view(np.int64), first, number, starts)
+    if count < 0:
+        return None
+    one = np.empty(count, np.int64)
+    one[number[::-1]] = np.arange(len(number) - 1, -1, -1)
+    return Alike(number, one, starts)
+
+
+def summed_rows(
+    family: int, alike: Alike, y: Vector, trials: Vector, offset: Vector, X: Matrix, Z: Matrix
+) -> GlmmRows:
+    """The merged rows. y, trials, offset (n,): of all rows; X (k, p), Z (k, q): of `alike.one`."""
+    count = len(alike.one)
+    sums, offset = np.bincount(alike.number, y, count), offset[alike.one]
+    if family == POISSON:
+        offset = offset + np.log(np.bincount(alike.number, minlength=count))
+        summed = np.ones(count)
+    else:
+        summed = np.bincount(alike.number, trials, count)
+    return GlmmRows(family, sums, summed, np.ones(count), offset, X, Z, alike.first)
+
+
 def merge_rows(rows: GlmmRows) -> GlmmRows:
     """The rows with those of one cluster and the same columns as one, for families that allow it.
 
@@ -81,18 +121,11 @@ def merge_rows(rows: GlmmRows) -> GlmmRows:
     Rows of the same likelihood in beta and b_i, up to a constant; `rows` itself if the family allows no sums, or if more
     than `MOST` of the rows are different.
     """
-    if rows.family not in (LOGIT, PROBIT, POISSON) or not len(rows.y):
+    if rows.family not in SUMMED:
         return rows
     columns = np.column_stack([rows.X, rows.Z, *([rows.offset] if rows.offset.any() else [])])
-    number, starts = np.empty(len(rows.y), np.int64), np.empty_like(rows.first)
-    count = _number_rows(columns.view(np.int64), rows.first, number, starts)
-    if count < 0:
+    alike = rows_alike(columns, rows.first)
+    if alike is None:
         return rows
-    one_of = np.empty(count, np.int64)
-    one_of[number[::-1]] = np.arange(len(number) - 1, -1, -1)
-    sums = np.bincount(number, rows.y, count)
-    if rows.family == POISSON:
-        trials, offset = np.ones(count), rows.offset[one_of] + np.log(np.bincount(number, minlength=count))
-    else:
-        trials, offset = np.bincount(number, rows.trials, count), rows.offset[one_of]
-    return GlmmRows(rows.family, sums, trials, np.ones(count), offset, rows.X[one_of], rows.Z[one_of], starts)
+    X, Z = rows.X[alike.one], rows.Z[alike.one]
+    return summed_rows(rows.family, alike, rows.y, rows.trials, rows.offset, X, Z)

@@ -216,6 +216,27 @@ def test_names_with_spaces_and_odd_labels():
         assert factor.formula in repr(made)
 
 
+@pytest.mark.parametrize(
+    "terms",
+    [
+        "x + cluster_mean(x) + (1 + within(x) | g)",
+        "x * w + cluster_sum(x) + (1 | g)",
+        "x:cluster_mean(x) + x + (1 | g)",
+        "x + w + cluster_mean(x * w) + (1 | g)",
+        "x + cluster_mean(x:w) + cluster_mean(I(x**2)) + (1 | g)",
+    ],
+)
+def test_means_of_names_with_spaces_are_the_same_columns(terms):
+    frame = only("x", "w", "y")[["g", "x", "w", "y"]]
+    plain = model(f"y ~ {terms}", frame=frame)
+    spaced = model(
+        f"y ~ {re.sub('(?<![a-z_])x', '`dose mg`', terms)}", frame=frame.rename(columns={"x": "dose mg"})
+    )
+    for a, b in zip(plain.table.scales, spaced.table.scales, strict=True):
+        np.testing.assert_array_equal(a.T, b.T)
+        np.testing.assert_array_equal(a.C, b.C)
+
+
 def test_dtypes_of_levels():
     frame = only("y")[["g", "x", "y"]]
     rng = np.random.default_rng(2)

@@ -1,0 +1,73 @@
+"""Rows and columns of a factor on the scale of its sampler, made again only where something imputed is in them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesimp.joint.glmm.table import FactorTable
+from bayesimp.kernels.factors.arrays import State
+from bayesimp.kernels.glmm.merge import SUMMED, Alike, rows_alike, summed_rows
+from bayesimp.kernels.glmm.rows import GlmmRows
+
+__all__ = ["WorkingRows"]
+
+Array = NDArray[np.float64]
+
+
+class WorkingRows:
+    """Of the factors of a table, at a state that changes."""
+
+    def __init__(self, table: FactorTable, state: State) -> None:
+        self.table, self.state = table, state
+        active = table.cells.active
+        self.moving = active.any(axis=0) if len(active) else np.zeros(table.arrays.column[-1], bool)
+        self.still: dict[int, tuple[Array, Array]] = {}  # columns in which nothing is imputed, by factor
+        self.alike: dict[int, Alike | None] = {}  # rows with these columns equal
+
+    def moves(self, k: int) -> bool:
+        """Whether an imputed value is in a column of factor k."""
+        a = self.table.arrays
+        return bool(self.moving[a.column[k] : a.column[k + 1]].any())
+
+    def design(self, k: int, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Working columns X_w (n, p), Z_w (n, q) of rows of factor k, always the same rows where nothing moves."""
+        if k not in self.still:
+            made = self.columns(k, rows)
+            if self.moves(k):
+                return made
+            self.still[k] = made
+        return self.still[k]
+
+    def columns(self, k: int, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Working columns of any rows."""
+        (fixed, random), scale, X = self.table.columns_of(k), self.table.scales[k], self.state.X
+        every = len(rows) == len(X)
+        X_k, Z_k = (X[:, fixed], X[:, random]) if every else (X[rows, fixed], X[rows, random])
+        return np.ascontiguousarray(X_k @ scale.T), np.ascontiguousarray(Z_k @ scale.random)
+
+    def merged(self, k: int) -> GlmmRows:
+        """Rows of a factor that is not normal; those of a cluster with equal columns are one, where that leaves fewer."""
+        rows, a, code = self.table.rows[k], self.table.arrays, self.table.factors[k].code
+        y, trials = np.ascontiguousarray(self.state.Y[rows, k]), np.ascontiguousarray(a.trials[rows, k])
+        offset = np.ascontiguousarray(a.offset[rows, k])
+        alike = self._alike(k, rows, offset)
+        if alike is not None:
+            X, Z = self.design(k, rows[alike.one])
+            return summed_rows(code, alike, y, trials, offset, X, Z)
+        X, Z = self.design(k, rows)
+        return GlmmRows(code, y, trials, np.ones(len(rows)), offset, X, Z, self.table.starts[k])
+
+    def _alike(self, k: int, rows: NDArray[np.int64], offset: Array) -> Alike | None:
+        """Rows of factor k with equal columns, of families that can be summed; found once where nothing moves."""
+        if k in self.alike:
+            return self.alike[k]
+        found = None
+        if self.table.factors[k].code in SUMMED:
+            a = self.table.arrays
+            columns = self.state.X[rows, a.column[k] : a.column[k + 1]]
+            columns = np.column_stack([columns, offset]) if offset.any() else columns
+            found = rows_alike(columns, self.table.starts[k])
+        if not self.moves(k):
+            self.alike[k] = found
+        return found
