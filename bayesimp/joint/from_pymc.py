@@ -200,8 +200,8 @@ class FromPyMC(ImputationModel):
         SpecificationError
             m, chains, ... are out of range.
         SamplingError
-            The log density is not finite at the start; interrupted before there was a draw to keep. Later, the draws there
-            are come back, with an event.
+            The log density is not finite at the start; interrupted before there was a draw to keep. Later,
+            the draws there are come back, with an event.
         """
         spacing = draws_per_imputation(m, chains, 1, draws, tune)
         if tune < 1:
