@@ -29,6 +29,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from bayesimp.errors import SpecificationError, StatisticalWarning
+from bayesimp.kinds import checks_arguments
 from bayesimp.notation import Array
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["MultiTest", "compare", "d1", "d2", "d3"]
 
 
+@checks_arguments
 @dataclass(frozen=True)
 class MultiTest:
     """An F test of k parameters: statistic, its degrees of freedom, p; ``riv`` the relative increase r."""

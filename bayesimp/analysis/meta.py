@@ -33,6 +33,7 @@ from bayesimp.analysis.fit import Fits, completed_tables, fit_each
 from bayesimp.analysis.pool import pool
 from bayesimp.errors import BayesimpError, DataError, SpecificationError, StatisticalWarning
 from bayesimp.kernels.laplace.fit import EVENTS, SEPARATED
+from bayesimp.kinds import checks_arguments
 from bayesimp.markup import Printed
 from bayesimp.messages import listing
 
@@ -62,6 +63,7 @@ class MetaAnalysis:
     tau2_high: float = np.nan
 
 
+@checks_arguments
 @dataclass(frozen=True)
 class StudyPooling(Printed):
     """Result of `pool_by_study`.

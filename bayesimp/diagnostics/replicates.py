@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from bayesimp import notation as nt
 from bayesimp.errors import SpecificationError
+from bayesimp.kinds import checks_arguments
 from bayesimp.markup import Printed
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ EXTREME = 0.025  # of p, at each end
 LEAST = 3  # observed cells of a cluster, for a standard deviation
 
 
+@checks_arguments
 @dataclass(frozen=True)
 class Replicates(Printed):
     """Observed statistics next to replicated ones.

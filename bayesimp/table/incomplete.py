@@ -14,6 +14,7 @@ from bayesimp.errors import DataError, SpecificationError
 from bayesimp.families.censored import check_censoring
 from bayesimp.families.columns import infer
 from bayesimp.families.registry import censoring, family_of, read_name, trials
+from bayesimp.kinds import checks_arguments
 from bayesimp.messages import listing, suggestion
 from bayesimp.table import describe
 from bayesimp.table.clusters import Clusters
@@ -24,6 +25,7 @@ from bayesimp.table.variables import Variable, check_finite
 __all__ = ["IncompleteData"]
 
 
+@checks_arguments
 class IncompleteData:
     """A table with missing cells whose rows belong to clusters.
 
