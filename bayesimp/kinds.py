@@ -16,8 +16,8 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from functools import cache, wraps
-from inspect import Parameter, isfunction, signature
+from functools import wraps
+from inspect import Parameter, Signature, isfunction, signature
 from numbers import Integral, Real
 from types import FunctionType
 from typing import Any
@@ -34,6 +34,7 @@ NAMED = {  # classes: they, and what is derived from them
     "Shift": "a Shift", "DataFrame": "a pandas table", "Overimputation": "what imp.overimpute(...) gives",
     "Replicates": "what imp.replicates(...) gives", "Line": "one of the `lines` of the result",
 }  # fmt: skip
+OWN = {"combinations", "hypotheses", "texts", "variables"}  # arguments of which their methods say more
 LONGEST = 60  # characters of a value in a message
 
 
@@ -41,16 +42,17 @@ def checks_arguments[C: type](cls: C) -> C:
     """Class decorator: public methods defined in the class check their arguments first."""
     for name, member in list(vars(cls).items()):
         if isfunction(member) and not name.startswith("_"):
-            setattr(cls, name, _checked(member))
+            shape, kinds = _kinds(member)
+            if kinds:
+                setattr(cls, name, _checked(member, shape, kinds))
     return cls
 
 
-def _checked(method: FunctionType) -> Callable:
+def _checked(method: FunctionType, shape: Signature, kinds: dict[str, ast.expr]) -> Callable:
     """The method, which looks at its arguments first."""
 
     @wraps(method)
     def checked(*args: Any, **options: Any) -> Any:
-        shape, kinds = _kinds(method)
         try:
             given = shape.bind(*args, **options)
         except (
@@ -72,14 +74,13 @@ def _checked(method: FunctionType) -> Callable:
     return checked
 
 
-@cache
-def _kinds(method: FunctionType) -> tuple[Any, dict[str, ast.expr]]:
+def _kinds(method: FunctionType) -> tuple[Signature, dict[str, ast.expr]]:
     """The signature, and the annotations of the arguments that it has one for, as trees."""
     shape = signature(method)
     kinds = {
         p.name: ast.parse(p.annotation, mode="eval").body
         for p in shape.parameters.values()
-        if p.kind is not Parameter.VAR_KEYWORD and isinstance(p.annotation, str)
+        if p.kind is not Parameter.VAR_KEYWORD and isinstance(p.annotation, str) and p.name not in OWN
     }
     return shape, {name: kind for name, kind in kinds.items() if all(map(_words, _alternatives(kind)))}
 

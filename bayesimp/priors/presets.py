@@ -75,11 +75,7 @@ class Priors:
     def __post_init__(self) -> None:
         for part in ("Sigma", "Psi"):
             _require_covariance(getattr(self, part), part)
-        if not isinstance(self.Psi_of, Mapping):
-            raise SpecificationError(
-                f"Psi_of must be a dict, grouping factor -> prior of a covariance matrix; got {self.Psi_of!r}."
-            )
-        for label, prior in self.Psi_of.items():
+        for label, prior in _by_factor(self.Psi_of).items():
             _require_covariance(prior, f"Psi of '{label}'")
         if not isinstance(self.beta, CoefficientPrior):
             raise SpecificationError(
@@ -199,6 +195,14 @@ def rescale(prior: CovariancePrior, d: Array) -> CovariancePrior:
     """Prior of D^-1 S D^-1, D = diag(d), d (d,), for a resolved prior of S."""
     _require_covariance(prior, "prior")
     return prior.rescale(as_numbers(d, "d"))
+
+
+def _by_factor(value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise SpecificationError(
+            f"Psi_of must be a dict, grouping factor -> prior of a covariance matrix; got {value!r}."
+        )
+    return value
 
 
 def _require_covariance(prior: object, where: str) -> None:
