@@ -182,6 +182,13 @@ def test_words_and_whole_numbers(objects):
     assert pooled.interval.__doc__ and "level" in inspect.signature(pooled.interval).parameters
 
 
+def test_warnings_are_those_of_the_line_of_the_user(objects):
+    with pytest.warns(bi.StatisticalWarning) as caught:
+        objects["Imputations"].analyse("y ~ x + I(x**2) + (1 | g)")
+        objects["Imputations"].extend_until(mc_error=1e-9, analysis=QUESTION, seconds=0.01)
+    assert len(caught) > 1 and {w.filename for w in caught} == {__file__}
+
+
 def test_predictor_matrices(objects):
     for matrix in (*WRONG.values(), {"y": 3}):
         if matrix is not FRAME:

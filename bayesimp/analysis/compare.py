@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from bayesimp.errors import SpecificationError, StatisticalWarning
+from bayesimp.errors import PACKAGE, SpecificationError, StatisticalWarning
 from bayesimp.kinds import checks_arguments
 from bayesimp.notation import Array
 
@@ -100,7 +100,7 @@ def d3(own: ArrayLike, average: ArrayLike, k: int) -> MultiTest:
         warnings.warn(
             f"D3: the relative increase in variance is {r:.3g}, below zero, and 0 is used; use D1.",
             StatisticalWarning,
-            stacklevel=2,
+            skip_file_prefixes=PACKAGE,
         )
     r = max(r, 0.0)
     return _result("D3", average.mean() / (k * (1 + r)), k, _df_li(r, k, M), r)
@@ -233,7 +233,7 @@ def _warn_of_boundary(larger: Fits, smaller: Fits) -> None:
             "a variance of 0, or a correlation of 1, is at the boundary of its values, where the statistic is smaller "
             "than its chi-squared distribution implies (Self & Liang 1987), so the p-value is too large.",
             StatisticalWarning,
-            stacklevel=4,
+            skip_file_prefixes=PACKAGE,
         )
 
 

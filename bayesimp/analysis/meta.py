@@ -31,7 +31,7 @@ from scipy.optimize import brentq, minimize_scalar
 
 from bayesimp.analysis.fit import Fits, completed_tables, fit_each
 from bayesimp.analysis.pool import pool
-from bayesimp.errors import BayesimpError, DataError, SpecificationError, StatisticalWarning
+from bayesimp.errors import PACKAGE, BayesimpError, DataError, SpecificationError, StatisticalWarning
 from bayesimp.kernels.laplace.fit import EVENTS, SEPARATED
 from bayesimp.kinds import checks_arguments
 from bayesimp.markup import Printed
@@ -144,7 +144,7 @@ def pool_by_study(
         warnings.warn(
             f"{len(left_out)} of {len(places)} studies are left out of the meta-analysis; {listing([first])}: {why}",
             StatisticalWarning,
-            stacklevel=2,
+            skip_file_prefixes=PACKAGE,
         )
     if len(rows) < 2:
         raise SpecificationError(
@@ -182,7 +182,7 @@ def _fits_of_study(
     if separated:
         raise DataError(f"in {separated} of {len(fits)} tables {EVENTS[SEPARATED][1]}.")
     for warning in caught:
-        warnings.warn(f"study {study!r}: {warning.message}", warning.category, stacklevel=3)
+        warnings.warn(f"study {study!r}: {warning.message}", warning.category, skip_file_prefixes=PACKAGE)
     return fits
 
 

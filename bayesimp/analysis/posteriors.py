@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from bayesimp.errors import PACKAGE, DataError, SpecificationError, StatisticalWarning
 from bayesimp.notation import CHAIN, DRAW, IMPUTATION
 
 __all__ = ["Posteriors", "is_tree", "stack_posteriors"]
@@ -193,7 +193,7 @@ def stack_posteriors(
             f"{row['imputation']}), above {HIGH} for {len(high)} of {len(made.terms)} parameters; run these longer "
             "before mixing.",
             StatisticalWarning,
-            stacklevel=2,
+            skip_file_prefixes=PACKAGE,
         )
     return made
 

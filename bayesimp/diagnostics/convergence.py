@@ -22,7 +22,7 @@ import xarray as xr
 
 from bayesimp import notation as nt
 from bayesimp.diagnostics.mixing import R_HAT_LIMIT, r_hat_limit
-from bayesimp.errors import SpecificationError, StatisticalWarning
+from bayesimp.errors import PACKAGE, SpecificationError, StatisticalWarning
 from bayesimp.events import WIDTH, listed
 from bayesimp.kinds import checks_arguments
 from bayesimp.markup import folded, framed, paragraph, table
@@ -201,7 +201,7 @@ def summarise(imputations: Imputations, var_names: list[str] | None = None) -> S
         imputations, diagnose(tree["posterior"].to_dataset(), var_names), tree["imputed_stats"].to_dataset()
     )
     if not summary.converged:
-        warnings.warn(summary.verdict, StatisticalWarning, stacklevel=3)
+        warnings.warn(summary.verdict, StatisticalWarning, skip_file_prefixes=PACKAGE)
     return summary
 
 

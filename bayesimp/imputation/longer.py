@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesimp.errors import SamplingError, SpecificationError, StatisticalWarning
+from bayesimp.errors import PACKAGE, SamplingError, SpecificationError, StatisticalWarning
 from bayesimp.events import Event
 
 if TYPE_CHECKING:
@@ -259,5 +259,7 @@ def _events(
             "mix, look at the trace (plot_trace, az.plot_rank(imp.tree)) and at the model first"
         )
         out.append(Event(MISSED, "extend_until", text))
-        warnings.warn(f"extend_until: target not reached: {text}.", StatisticalWarning, stacklevel=4)
+        warnings.warn(
+            f"extend_until: target not reached: {text}.", StatisticalWarning, skip_file_prefixes=PACKAGE
+        )
     return out
