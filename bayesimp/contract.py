@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from bayesimp.errors import SpecificationError, must_be
 from bayesimp.events import Event
+from bayesimp.kinds import checks_arguments
 from bayesimp.markup import Printed
 from bayesimp.shift import Shift
 
@@ -219,6 +220,7 @@ class Run(ABC):
         """
 
 
+@checks_arguments
 class ImputationModel(Printed, ABC):
     """A model that imputes incomplete data.
 

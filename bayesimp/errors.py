@@ -5,11 +5,15 @@ Every message says what is wrong, where (variable, cluster, how many rows) and w
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 __all__ = [
-    "BayesimpError", "DataError", "SamplingError", "SpecificationError", "StatisticalWarning", "instead_of", "must_be",
+    "PACKAGE", "BayesimpError", "DataError", "SamplingError", "SpecificationError", "StatisticalWarning", "instead_of",
+    "must_be",
 ]  # fmt: skip
+
+PACKAGE = (os.path.dirname(__file__) + os.sep,)  # warnings are shown at the line outside it, that of the user
 
 # how to make the objects of this package, for messages about a wrong argument
 MADE_BY = {

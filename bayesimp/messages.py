@@ -10,8 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["closest", "listing", "shortened", "suggestion", "where"]
+__all__ = ["NOTHING_KEPT", "closest", "listing", "shortened", "suggestion", "where"]
 
+NOTHING_KEPT = (  # after an interruption
+    "The run was interrupted before its first imputation, so there is nothing to keep. Run it again, or with smaller "
+    "tune= and draws=."
+)
 ALIKE = 0.6  # least similarity (difflib's ratio) of a suggested name
 ELLIPSIS = "\u2026"
 LONGEST = 28  # characters of a label at an axis

@@ -228,12 +228,12 @@ def joint_glmm_nuts(draws: int = 1000, tune: int = 300) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     rates = []
-    for sampler, own in (("gibbs", dict(tune=300, draws=1500)), ("nuts", dict(tune=tune, draws=draws))):
-        imp, seconds = _cpu(lambda s=sampler, own=own: model.impute(m=2, seed=1, chains=2, sampler=s, **own))
+    for kind, own in (("gibbs", dict(tune=300, draws=1500)), ("nuts", dict(tune=tune, draws=draws))):
+        imp, seconds = _cpu(lambda s=kind, own=own: model.impute(m=2, seed=1, chains=2, sampler=s, **own))
         ess = _smallest(_analysis_draws(imp, "Psi"))
         rates.append(ess / seconds)
         lines.append(
-            f"| {sampler} | 2 x ({own['tune']} + {own['draws']}) | {seconds:.0f} | {ess:.0f} | {ess / seconds:.2f} | "
+            f"| {kind} | 2 x ({own['tune']} + {own['draws']}) | {seconds:.0f} | {ess:.0f} | {ess / seconds:.2f} | "
             f"{1000 * seconds / ess:.0f} |"
         )
     return [

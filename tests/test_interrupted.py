@@ -12,6 +12,7 @@ import bayesimp as bi
 from bayesimp import progress
 from bayesimp.joint import gibbs as joint_gibbs
 from bayesimp.sampling import chains, density
+from bayesimp.sampling import nuts as nuts_of_pymc
 
 CHAINS, TUNE, DRAWS, THIN, M = 3, 3, 12, 2, 6
 
@@ -185,6 +186,36 @@ def test_nuts_without_a_draw(stage, monkeypatch):
     reports(monkeypatch, strike)
     same = first.extend(30)
     assert same.m == 6 and {"interrupted", "fewer imputations"} <= set(same.events["kind"])
+
+
+def test_nuts_of_the_joint_glmm(monkeypatch):
+    """In warm-up there is nothing to keep, and it is said in words; later there are draws; an extension loses nothing."""
+    monkeypatch.setattr(nuts_of_pymc, "evaluation", lambda *_: "python")  # nothing is compiled
+    engine = bi.JointGLMM(model().data, "y ~ x + (1 | g)")
+    options = {"sampler": "nuts", "seed": 1, "chains": 2, "tune": 20, "workers": 1}
+
+    def struck(at, run, *args, **kwargs):
+        """A run stopped once `at` iterations of all chains are done."""
+
+        def strike(self, stage, done, total):
+            if stage == "sampling" and at <= done < total:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(progress.Report, "__call__", strike)
+            return run(*args, **kwargs)
+
+    with pytest.raises(bi.SamplingError, match="interrupted before its first imputation"):
+        struck(0, engine.impute, 4, draws=10, **options | {"tune": 100_000})
+    part = struck(30, engine.impute, 4, draws=200_000, **options)
+    draws = part.tree["posterior"].sizes["draw"]
+    (text,) = part.events.query("kind == 'interrupted'")["message"]
+    assert f"{draws} of 200000 draws per chain kept of 1 of 2 chains" in text and 4 <= draws < 200_000
+    assert part.m == 4 and not any(frame["y"].isna().any() for frame in part)
+    first = engine.impute(4, draws=10, **options)
+    same = struck(0, first.extend, 50_000)
+    same_tables(same, first, 4)
+    assert same.m == 4 and {"interrupted", "fewer imputations"} <= set(same.events["kind"])
 
 
 @pytest.mark.parametrize(

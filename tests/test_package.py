@@ -23,6 +23,7 @@ BASE = {
     "events",
     "progress",
     "runlog",
+    "kinds",
     "messages",
     "markup",
     "sections",

@@ -161,9 +161,19 @@ def test_a_shift_of_one_group_leaves_the_others(method):
     np.testing.assert_allclose(moved, as_it_is + C * inside, rtol=1e-9, atol=1e-9)
 
 
+def crossed(data):
+    """The table with a second grouping factor."""
+    h = np.arange(len(data.frame)) % 4
+    return bi.IncompleteData(data.frame.assign(h=[f"h{i}" for i in h]), cluster=["g", "h"])
+
+
 ENGINES = {
     "JointNormal": (
         lambda data, s: bi.JointNormal(data, "y + w ~ x + (1 | g)", shift=s),
+        {"tune": 4, "draws": 6},
+    ),
+    "JointNormal, several factors": (
+        lambda data, s: bi.JointNormal(crossed(data), "y + w ~ x + (1 | g) + (1 | h)", shift=s),
         {"tune": 4, "draws": 6},
     ),
     "JointLatent": (
@@ -187,6 +197,19 @@ def test_every_engine_takes_a_shift_by_group(engine):
     data = bi.IncompleteData(two_groups(), cluster="g")
     as_it_is, moved, inside = moved_by_group(lambda shift: make(data, shift), **options)
     np.testing.assert_allclose(moved, as_it_is + C * inside, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_means_by_cluster_along_the_chains_are_shifted_too(engine):
+    make, options = ENGINES[engine]
+    data = bi.IncompleteData(table(), cluster="g")
+    means = []
+    for shift in (None, Shift({"y": C})):
+        imp = make(data, shift).impute(m=2, seed=5, progress=False, **options)
+        means.append(imp.tree["imputed_stats"]["mean"].sel(response="y").to_numpy())
+    there = np.isfinite(means[0])
+    assert there.any()
+    np.testing.assert_allclose((means[1] - means[0])[there], C, rtol=1e-9)
 
 
 @pytest.mark.parametrize("where", ["systematic", "sporadic"])

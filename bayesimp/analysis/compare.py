@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from bayesimp.errors import SpecificationError, StatisticalWarning
+from bayesimp.errors import PACKAGE, SpecificationError, StatisticalWarning
+from bayesimp.kinds import checks_arguments
 from bayesimp.notation import Array
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["MultiTest", "compare", "d1", "d2", "d3"]
 
 
+@checks_arguments
 @dataclass(frozen=True)
 class MultiTest:
     """An F test of k parameters: statistic, degrees of freedom and p-value; ``riv`` is the relative increase r."""
@@ -97,7 +99,7 @@ def d3(own: ArrayLike, average: ArrayLike, k: int) -> MultiTest:
         warnings.warn(
             f"D3: the relative increase in variance is {r:.3g}, below zero; 0 is used instead. Use D1.",
             StatisticalWarning,
-            stacklevel=2,
+            skip_file_prefixes=PACKAGE,
         )
     r = max(r, 0.0)
     return _result("D3", average.mean() / (k * (1 + r)), k, _df_li(r, k, M), r)
@@ -231,7 +233,7 @@ def _warn_of_boundary(larger: Fits, smaller: Fits) -> None:
             "a variance of 0 or a correlation of 1 lies on the boundary of the parameter space, where the statistic "
             "is smaller than its chi-squared distribution implies (Self & Liang 1987), so the p-value is too large.",
             StatisticalWarning,
-            stacklevel=4,
+            skip_file_prefixes=PACKAGE,
         )
 
 

@@ -18,6 +18,7 @@ from bayesimp.analysis.hypotheses import as_texts
 from bayesimp.analysis.links import SCALES_OF_POOLING
 from bayesimp.analysis.question import Question, effect, joined, names_given
 from bayesimp.errors import SpecificationError
+from bayesimp.kinds import checks_arguments
 from bayesimp.notation import Matrix
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Estimands"]
 
 
+@checks_arguments
 class Estimands:
     """Methods of `bayesimp.analysis.fits.Fits` for estimands beyond coefficients.
 

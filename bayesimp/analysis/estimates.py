@@ -29,6 +29,7 @@ from bayesimp.analysis.pool import Pooled, pool
 from bayesimp.analysis.pooled_text import as_text
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
+from bayesimp.kinds import checks_arguments
 from bayesimp.notation import Array, Matrix, Vector
 
 __all__ = ["COMPARISONS", "Estimates"]
@@ -37,6 +38,7 @@ COMPARISONS = ("difference", "ratio", "odds ratio")
 WITH_COVARIANCE = 400  # estimates up to which covariances between them are kept
 
 
+@checks_arguments
 @dataclass(frozen=True)
 class Estimates:
     """Estimates from every completed table, and their pooled values.

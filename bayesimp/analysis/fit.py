@@ -29,7 +29,7 @@ from bayesimp.analysis.linear import fit_linear
 from bayesimp.analysis.posteriors import Posteriors
 from bayesimp.analysis.row_model import FormulaRows
 from bayesimp.contract import ImputationModel
-from bayesimp.errors import DataError, SpecificationError, StatisticalWarning, instead_of
+from bayesimp.errors import PACKAGE, DataError, SpecificationError, StatisticalWarning, instead_of
 from bayesimp.events import Event
 from bayesimp.families.registry import analysis_names, family_of
 from bayesimp.formulas.formula import Formula, parse
@@ -160,7 +160,7 @@ def _warn_not_converged(fits: Fits, analysis: str) -> None:
             f"(imputations {', '.join(str(k + 1) for k in np.flatnonzero(astray)[:10])}); "
             "simplify the model.",
             StatisticalWarning,
-            stacklevel=3,
+            skip_file_prefixes=PACKAGE,
         )
 
 
@@ -180,7 +180,7 @@ def _compare(imputed: Any, formula: Formula, offset: str | None) -> tuple[Event,
     verdict = congeniality(model, formula, cells, imputed.frame(0), offset)
     text = verdict.warning()
     if text is not None:
-        warnings.warn(text, StatisticalWarning, stacklevel=3)
+        warnings.warn(text, StatisticalWarning, skip_file_prefixes=PACKAGE)
     return verdict.events(cells)
 
 
@@ -194,7 +194,7 @@ def _warn_of_codes(fits: Fits) -> None:
                 f"{fits.analysis!r}: in {len(tables)} of {len(fits)} tables (imputations "
                 f"{', '.join(str(k + 1) for k in tables[:10])}) {EVENTS[bit][1]}.",
                 StatisticalWarning,
-                stacklevel=3,
+                skip_file_prefixes=PACKAGE,
             )
 
 
@@ -254,5 +254,5 @@ def _mentions_cluster(formula: Formula, cluster: str | None) -> None:
             f"{formula.text!r} does not mention {cluster!r}, the cluster of the imputation model, so its "
             f"standard errors assume independent rows. Add (1 | {cluster}), or {cluster} as a factor.",
             StatisticalWarning,
-            stacklevel=3,
+            skip_file_prefixes=PACKAGE,
         )

@@ -24,6 +24,7 @@ from bayesimp.analysis.pooled_text import as_text
 from bayesimp.analysis.row_model import RowModel
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, EventTable
+from bayesimp.kinds import checks_arguments
 from bayesimp.markup import Printed
 
 __all__ = ["Fit", "Fits"]
@@ -48,6 +49,7 @@ class Fit(NamedTuple):
         return pd.DataFrame({**columns, "conf.low": e - half, "conf.high": e + half})
 
 
+@checks_arguments
 @dataclass(frozen=True)
 class Fits(Printed, Estimands):
     """Fits of one analysis to M completed tables.

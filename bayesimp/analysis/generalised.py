@@ -19,7 +19,7 @@ import pandas as pd
 from bayesimp.analysis.generalised_tables import GlmmStack, check_same, stack_tables
 from bayesimp.analysis.laplace_check import MOST, cure, doubt, how_it_moves
 from bayesimp.analysis.linear import component_names, stacks
-from bayesimp.errors import SpecificationError, StatisticalWarning
+from bayesimp.errors import PACKAGE, SpecificationError, StatisticalWarning
 from bayesimp.families.registry import family_of
 from bayesimp.formulas.design import check_rank
 from bayesimp.formulas.formula import Formula
@@ -200,7 +200,7 @@ def _warn_of_doubts(
         f"{formula.text!r}: {what}{where}: with {better} nodes "
         f"{how_it_moves(rows, fit, nodes, names, component)}{here}. {advice}",
         StatisticalWarning,
-        stacklevel=5,
+        skip_file_prefixes=PACKAGE,
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.analysis.groups import crossed_events, groupings, several_groups, term_codes
-from bayesimp.errors import SpecificationError, StatisticalWarning
+from bayesimp.errors import PACKAGE, SpecificationError, StatisticalWarning
 from bayesimp.families.registry import FAMILIES
 from bayesimp.formulas.computed import Computed
 from bayesimp.formulas.design import design
@@ -87,7 +87,9 @@ def fit_by_glmm(tables: Tables, formula: Formula, family: str) -> dict:
         said = [_as_called(str(w.message), names) for w in caught]
         notes += [f"imputation {k + 1}: {message}" for message in said if "ingular" not in message]
     if notes:
-        warnings.warn(f"glmm: {len(notes)} notes, the first: {notes[0]}", StatisticalWarning, stacklevel=4)
+        warnings.warn(
+            f"glmm: {len(notes)} notes, the first: {notes[0]}", StatisticalWarning, skip_file_prefixes=PACKAGE
+        )
     fields = _fields(fits, names)
     if several_groups(formula):
         fields |= {

@@ -31,8 +31,9 @@ from scipy.optimize import brentq, minimize_scalar
 
 from bayesimp.analysis.fit import Fits, completed_tables, fit_each
 from bayesimp.analysis.pool import Pooled, pool
-from bayesimp.errors import BayesimpError, DataError, SpecificationError, StatisticalWarning
+from bayesimp.errors import PACKAGE, BayesimpError, DataError, SpecificationError, StatisticalWarning
 from bayesimp.kernels.laplace.fit import EVENTS, SEPARATED
+from bayesimp.kinds import checks_arguments
 from bayesimp.markup import Printed
 from bayesimp.messages import listing
 
@@ -65,6 +66,7 @@ class MetaAnalysis:
     tau2_high: float = np.nan
 
 
+@checks_arguments
 @dataclass(frozen=True)
 class StudyPooling(Printed):
     """Result of `pool_by_study`.
@@ -148,7 +150,7 @@ def pool_by_study(
         warnings.warn(
             f"{len(left_out)} of {len(places)} studies are left out of the meta-analysis; {listing([first])}: {why}",
             StatisticalWarning,
-            stacklevel=2,
+            skip_file_prefixes=PACKAGE,
         )
     if len(rows) < 2:
         raise SpecificationError(
@@ -236,7 +238,7 @@ def _fits_of_study(
     if separated:
         raise DataError(f"in {separated} of {len(fits)} tables {EVENTS[SEPARATED][1]}.")
     for warning in caught:
-        warnings.warn(f"study {study!r}: {warning.message}", warning.category, stacklevel=3)
+        warnings.warn(f"study {study!r}: {warning.message}", warning.category, skip_file_prefixes=PACKAGE)
     return fits
 
 

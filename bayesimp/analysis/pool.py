@@ -29,6 +29,7 @@ from bayesimp.analysis.gaps import NOT_CONGENIAL
 from bayesimp.analysis.pooled_text import as_text, shown_columns
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import WIDTH, Event, EventTable
+from bayesimp.kinds import checks_arguments
 from bayesimp.markup import framed, paragraph
 from bayesimp.markup import table as as_html
 
@@ -37,6 +38,7 @@ __all__ = ["Pooled", "barnard_rubin", "pool", "pool_scalars"]
 Array = NDArray[np.float64]
 
 
+@checks_arguments
 @dataclass(frozen=True)
 class Pooled:
     """Pooled estimates, with the symbols of the module docstring, (k,) each.
@@ -278,7 +280,12 @@ def pool(
             f"{M} imputation has no variance between imputations; pooling needs at least two. For one table print the "
             "fits, or use fits[0].to_frame()."
         )
-    dfcom = np.broadcast_to(np.asarray(df_complete, dtype=float), (k,)).copy()
+    dfcom = np.asarray(df_complete, dtype=float)
+    if dfcom.shape not in ((), (1,), (k,)):
+        raise SpecificationError(
+            f"df_complete must be a number, or one for each of {k}; got shape {dfcom.shape}."
+        )
+    dfcom = np.broadcast_to(dfcom, (k,)).copy()
     if not np.all(dfcom > 0):
         raise SpecificationError(f"df_complete must be positive, got {df_complete!r}.")
     if U.ndim == 2:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.analysis.pool import Pooled, pool
-from bayesimp.errors import SpecificationError, StatisticalWarning
+from bayesimp.errors import PACKAGE, SpecificationError, StatisticalWarning
 
 __all__ = ["pool_components"]
 
@@ -86,7 +86,9 @@ def pool_components(
     notes = _gaps(phi, V, terms, rho, scale)
     if notes:
         warnings.warn(
-            "; ".join(f"{term}: {why}" for term, why in notes.items()) + ".", StatisticalWarning, stacklevel=3
+            "; ".join(f"{term}: {why}" for term, why in notes.items()) + ".",
+            StatisticalWarning,
+            skip_file_prefixes=PACKAGE,
         )
     for term, is_rho, low in zip(terms, rho, pooled.interval()[:, 0], strict=True):
         if power and not is_rho and low < 0:

@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from bayesimp.errors import PACKAGE, DataError, SpecificationError, StatisticalWarning
 from bayesimp.notation import CHAIN, DRAW, IMPUTATION
 
 __all__ = ["Posteriors", "is_tree", "stack_posteriors"]
@@ -198,7 +198,7 @@ def stack_posteriors(
             f"{row['imputation']}), and above {HIGH} for {len(high)} of {len(made.terms)} parameters. Run longer "
             "chains before mixing.",
             StatisticalWarning,
-            stacklevel=2,
+            skip_file_prefixes=PACKAGE,
         )
     return made
 

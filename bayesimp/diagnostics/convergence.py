@@ -22,9 +22,11 @@ import xarray as xr
 
 from bayesimp import notation as nt
 from bayesimp.diagnostics.mixing import R_HAT_LIMIT, r_hat_limit
-from bayesimp.errors import StatisticalWarning
+from bayesimp.errors import PACKAGE, SpecificationError, StatisticalWarning
 from bayesimp.events import WIDTH, listed
+from bayesimp.kinds import checks_arguments
 from bayesimp.markup import folded, framed, paragraph, table
+from bayesimp.messages import suggestion
 
 if TYPE_CHECKING:
     from bayesimp.imputation.result import Imputations
@@ -41,6 +43,7 @@ HTML_ROWS = 60  # most rows of a table in a notebook
 GLANCED = 400  # `glance` checks at most this many quantities by cluster one by one
 
 
+@checks_arguments
 @dataclass(frozen=True)
 class Summary:
     """Diagnostics to check before imputations are used.
@@ -198,7 +201,7 @@ def summarise(imputations: Imputations, var_names: list[str] | None = None) -> S
         imputations, diagnose(tree["posterior"].to_dataset(), var_names), tree["imputed_stats"].to_dataset()
     )
     if not summary.converged:
-        warnings.warn(summary.verdict, StatisticalWarning, stacklevel=3)
+        warnings.warn(summary.verdict, StatisticalWarning, skip_file_prefixes=PACKAGE)
     return summary
 
 
@@ -242,7 +245,12 @@ def diagnose(dataset: xr.Dataset, var_names: list[str] | None = None) -> pd.Data
     For a symmetric matrix (last two dims ``a``, ``a_2``) only the lower triangle is included.
     """
     labels, columns = [], []
-    for name in var_names or [str(v) for v in dataset.data_vars]:
+    there = [str(v) for v in dataset.data_vars]
+    for name in var_names or there:
+        if name not in there:
+            raise SpecificationError(
+                f"var_names: no parameter is called {name!r}. {suggestion(str(name), there)}"
+            )
         array = dataset[name].transpose("chain", "draw", ...)
         values = array.values.reshape(*array.shape[:2], -1)
         for k, index in enumerate(np.ndindex(array.shape[2:])):

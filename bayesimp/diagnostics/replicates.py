@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from bayesimp import notation as nt
 from bayesimp.errors import SpecificationError
+from bayesimp.kinds import checks_arguments
 from bayesimp.markup import Printed
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ EXTREME = 0.025  # p below this, or above 1 minus this, is extreme
 LEAST = 3  # fewest observed cells in a cluster for a standard deviation
 
 
+@checks_arguments
 @dataclass(frozen=True)
 class Replicates(Printed):
     """Observed statistics compared with replicated ones.

@@ -39,6 +39,7 @@ from bayesimp.fcs.storage import specification_of
 from bayesimp.fcs.table import ChainedTable, chained_table
 from bayesimp.fcs.tree import block_names
 from bayesimp.imputation.result import Imputations
+from bayesimp.kinds import checks_arguments
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.table.incomplete import IncompleteData
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["FCS"]
 
 
+@checks_arguments
 @register
 class FCS(ImputationModel):
     """Imputation by chained equations, with a conditional model for each incomplete variable.

@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayesimp.errors import DataError
+from bayesimp.errors import DataError, SpecificationError
 from bayesimp.families.record import Family
 from bayesimp.families.registry import family_of
 from bayesimp.imputation.columns import filled_column, floats
+from bayesimp.kinds import checks_arguments
+from bayesimp.messages import suggestion
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["CompletedTables", "check_long_names"]
 
 
+@checks_arguments
 class CompletedTables:
     """m completed tables of one incomplete table, created on request.
 
@@ -152,11 +155,25 @@ class CompletedTables:
 
     def rows(self, name: str) -> np.ndarray:
         """Row positions of the imputed cells of a response."""
-        return self._cells[name][0]
+        return self._cells_of(name)[0]
 
     def values(self, name: str) -> np.ndarray:
         """Imputed values (m, cells) of a response; for one with levels, positions in ``data.levels(name)``."""
-        return self._cells[name][1]
+        return self._cells_of(name)[1]
+
+    def _cells_of(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and values of the imputed cells of a response.
+
+        Raises
+        ------
+        SpecificationError
+            No imputed variable has this name.
+        """
+        if name not in self._cells:
+            raise SpecificationError(
+                f"No variable with imputed cells is called {name!r}. {suggestion(name, self._cells)}"
+            )
+        return self._cells[name]
 
     def to_long(self, include_original: bool = False) -> pd.DataFrame:
         """All completed tables, one below the other, as mice's ``complete(action="long")``.

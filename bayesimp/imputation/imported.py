@@ -24,6 +24,7 @@ from bayesimp.events import Event
 from bayesimp.imputation.export import SPSS, STATA
 from bayesimp.imputation.result import Imputations
 from bayesimp.imputation.tree import cells_and_observed
+from bayesimp.kinds import checks_arguments
 from bayesimp.messages import listing, where
 from bayesimp.table.files import Type, read_table
 from bayesimp.table.incomplete import IncompleteData
@@ -37,6 +38,7 @@ FURTHER = ("_mi_miss",)  # columns that Stata adds, without new information
 EXACT = 1e-12  # relative difference between numbers that text files may cause
 
 
+@checks_arguments
 class ImportedImputations(Imputations):
     """Imputations made by other software: completed tables without a model and chains.
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesimp.errors import SamplingError, SpecificationError, StatisticalWarning
+from bayesimp.errors import PACKAGE, SamplingError, SpecificationError, StatisticalWarning
 from bayesimp.events import Event
 
 if TYPE_CHECKING:
@@ -261,5 +261,7 @@ def _events(
             "chains do not mix, inspect the trace (plot_trace, az.plot_rank(imp.tree)) and the model first"
         )
         out.append(Event(MISSED, "extend_until", text))
-        warnings.warn(f"extend_until: target not reached: {text}.", StatisticalWarning, stacklevel=4)
+        warnings.warn(
+            f"extend_until: target not reached: {text}.", StatisticalWarning, skip_file_prefixes=PACKAGE
+        )
     return out

@@ -14,6 +14,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations
 from bayesimp.imputation.tree import cells_and_observed
+from bayesimp.kinds import checks_arguments
 from bayesimp.table.new_rows import NewRows
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["ImputedNewRows", "transform"]
 
 
+@checks_arguments
 class ImputedNewRows(Imputations):
     """Completed tables of new rows, created by `Imputations.transform`.
 

@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bayesimp.arguments import whole
 from bayesimp.contract import ImputationModel, Run, TreeRequest, model_type
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, EventTable
 from bayesimp.imputation.completed import CompletedTables
+from bayesimp.kinds import checks_arguments
 from bayesimp.markup import block, folded, framed, table
 from bayesimp.table.incomplete import IncompleteData
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Imputations"]
 
 
+@checks_arguments
 class Imputations(CompletedTables):
     """Completed tables and the posterior from which they were drawn, created by ``model.impute``.
 
@@ -131,6 +134,7 @@ class Imputations(CompletedTables):
             raise SpecificationError(
                 "These imputations do not carry the model that made them, so its priors are unknown."
             )
+        size = whole(size, "size")
         prior, events = prior_group(self.model, self.tree["posterior"].to_dataset(), size, seed)
         tree = self.tree.copy()
         tree["prior"] = xr.DataTree(prior)
@@ -334,8 +338,8 @@ class Imputations(CompletedTables):
         title: str = "Multiple imputation: report",
         sensitivity: Any = None,
         mnar: Any = None,
-        overimputation: Any = None,
-        replicates: Any = None,
+        overimputation: Overimputation | None = None,
+        replicates: Replicates | None = None,
         stated: Mapping[str, str] | None = None,
         plan: str | None = None,
         level: float = 0.95,

@@ -44,7 +44,7 @@ def save(imputations: Imputations, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     if path.suffix not in (".nc", ".zarr"):
-        raise ValueError(f"{path}: give a path that ends in .nc (netCDF) or .zarr")
+        raise SpecificationError(f"{path}: give a path that ends in .nc (netCDF) or .zarr.")
     tree = to_tree(imputations)
     with replacing(path) as unfinished:
         if path.suffix == ".nc":

@@ -10,6 +10,7 @@ from bayesimp.contract import CodeNotInFile, ImputationModel, Shift
 from bayesimp.errors import SpecificationError, must_be
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.joint.contents import call_with
+from bayesimp.kinds import checks_arguments
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.table.incomplete import IncompleteData
 
@@ -18,6 +19,7 @@ __all__ = ["FormulaModel"]
 MOST_RESPONSES = 62  # a pattern of missing values is one integer of 64 bits
 
 
+@checks_arguments
 class FormulaModel(ImputationModel):
     """A joint model of all variables on the left-hand side of one formula.
 

@@ -21,6 +21,7 @@ from bayesimp.imputation.result import Imputations
 from bayesimp.joint.options import draws_per_imputation
 from bayesimp.joint.pymc_cells import CellsOfColumn, cells_of_columns
 from bayesimp.joint.pymc_run import PyMCRun
+from bayesimp.kinds import checks_arguments
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.table.incomplete import IncompleteData
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["FromPyMC"]
 
 
+@checks_arguments
 @register
 class FromPyMC(ImputationModel):
     """A user's own PyMC model, whose missing cells are free variables, as an imputation model.
@@ -202,9 +204,8 @@ class FromPyMC(ImputationModel):
         SpecificationError
             m, chains, ... are out of range.
         SamplingError
-            The log density is not finite at the start.
-        KeyboardInterrupt
-            Interrupted before there was a draw to keep. Later, the draws so far are returned, with an event.
+            The log density is not finite at the start, or the run was interrupted before there was a draw to keep.
+            After a later interruption the draws so far are returned, with an event.
         """
         spacing = draws_per_imputation(m, chains, 1, draws, tune)
         if tune < 1:

@@ -26,6 +26,7 @@ from bayesimp.joint.options import draws_per_imputation
 from bayesimp.joint.reference import ReferenceBased
 from bayesimp.joint.run import JointRun
 from bayesimp.joint.storage import specification_of
+from bayesimp.kinds import checks_arguments
 from bayesimp.notation import effect_names
 from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.table.incomplete import IncompleteData
@@ -37,9 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["JointNormal"]
 
-Sampler = Literal["auto", "gibbs", "nuts"]
 
-
+@checks_arguments
 @register
 class JointNormal(FormulaModel):
     """Joint multilevel normal model of all variables on the left-hand side of a formula.
@@ -180,7 +180,7 @@ class JointNormal(FormulaModel):
         tune: int | None = None,
         draws: int = 1000,
         thin: int = 1,
-        sampler: Sampler = "auto",
+        sampler: Literal["auto", "gibbs", "nuts"] = "auto",
         workers: int | None = None,
         executor: str | Executor | None = None,
         progress: bool | None = None,

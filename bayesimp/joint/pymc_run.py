@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from bayesimp import notation as nt
 from bayesimp.contract import Run
+from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations
 from bayesimp.imputation.tree import build_tree
+from bayesimp.messages import NOTHING_KEPT
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.chains import Report
 from bayesimp.table.incomplete import IncompleteData
@@ -60,17 +62,23 @@ class PyMCRun(Run):
 
         Raises
         ------
-        KeyboardInterrupt
+        SamplingError
             Interrupted before there was a draw to keep.
         """
         from bayesimp.sampling.nuts import sample_nuts
 
         began = time.perf_counter()
-        result = sample_nuts(
-            self.model.model, chains=self.chains, tune=self.tune, draws=draws, seed=self.seed % 2**31, report=report,
-            target_accept=self.target_accept, evaluate=self.evaluate, cores=self.workers,
-            all_chains=self.kept is not None,
-        )  # fmt: skip
+        try:
+            result = sample_nuts(
+                self.model.model, chains=self.chains, tune=self.tune, draws=draws, seed=self.seed % 2**31, report=report,
+                target_accept=self.target_accept, evaluate=self.evaluate, cores=self.workers,
+                all_chains=self.kept is not None,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            if self.kept is None:
+                raise SamplingError(NOTHING_KEPT) from None
+            self._stopped()
+            return
         self.seconds += time.perf_counter() - began
         events = [Event(**e) for e in result.events if e["kind"] != "interrupted"]
         chains, done = result.stats["diverging"].shape
@@ -93,12 +101,7 @@ class PyMCRun(Run):
         longer, needed = replace(self), -(-m // self.chains) * self.spacing
         with progress_bar(progress) as report:
             if needed > self.draws:
-                try:
-                    longer.sample(needed, report)
-                except KeyboardInterrupt:
-                    if longer.kept is None:
-                        raise
-                    longer._stopped()
+                longer.sample(needed, report)
             return longer.imputations(m)
 
     def imputations(self, m: int) -> Imputations:

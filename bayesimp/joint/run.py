@@ -24,6 +24,7 @@ from bayesimp.joint.reference import reference_moves
 from bayesimp.joint.rows import impute_rows
 from bayesimp.joint.storage import chain_states, draws_of, joint_state
 from bayesimp.kernels.normal.effects import moments
+from bayesimp.messages import NOTHING_KEPT
 from bayesimp.priors.records import priors_to_dict
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.chains import imputation_rng
@@ -100,10 +101,7 @@ class JointRun(contract.Run):
         if new is not None and kept:
             self.kept = new if self.kept is None else self.kept + new
         if self.kept is None:
-            raise SamplingError(
-                "The run was interrupted before its first imputation, so there is nothing to keep. Run it again, or with "
-                "smaller tune= and draws=."
-            )
+            raise SamplingError(NOTHING_KEPT)
         if kept < draws or self.draws.chains < chains:
             which = "" if self.draws.chains == chains else f" of {self.draws.chains} of {chains} chains"
             text = f"stopped by the user: {kept} of {draws} draws per chain kept{which}"

@@ -20,6 +20,7 @@ from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations
+from bayesimp.messages import NOTHING_KEPT
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.executors import Executor, read_executor, run_level
 
@@ -110,10 +111,7 @@ class StridedRun(contract.Run):
             self.kept = new if self.kept is None else self.kept + new
             self.chains = states
         if self.kept is None:
-            raise SamplingError(
-                "The run was interrupted before its first imputation, so there is nothing to keep. Run it again, or with "
-                "smaller tune= and draws=."
-            )
+            raise SamplingError(NOTHING_KEPT)
         if done < draws:
             text = f"stopped by the user: {done} of {draws} draws per chain kept"
             self.events += (Event("interrupted", "sampler", text),)

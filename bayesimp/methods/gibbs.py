@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.arguments import number
 from bayesimp.errors import SpecificationError
 from bayesimp.families.registry import family_of
 from bayesimp.methods.base import OPTIONS, Method, censored_families, compiled_families
@@ -187,6 +188,7 @@ def IW(
         V = v I, in units of 1 / variance, which is sensible for standardised variables only. Simulation 5 of the paper
         compares nu = 1, 1.6 and 5 with v = 1.
     """
+    v = number(v, "IW: v")
     priors = Priors(
         InverseWishart(1.0, 1.0),
         InverseWishart(nu, v),

@@ -44,9 +44,15 @@ def from_mice(matrix: Any, data: Any) -> dict[str, str]:
         A name is not a column, a code is unknown, the cluster differs from that of the data, or a variable predicts
         itself.
     """
+    given = list(matrix.iterrows() if hasattr(matrix, "iterrows") else getattr(matrix, "items", list)())
+    if not given or not all(hasattr(row, "items") for _, row in given):
+        raise SpecificationError(
+            "A predictor matrix is a table with the names of variables as index and columns, or a dict of dicts, "
+            f"variable -> predictor -> code; got {type(matrix).__name__}."
+        )
     rows = {
         str(name): {str(column): _code(code, name, column) for column, code in row.items()}
-        for name, row in (matrix.iterrows() if hasattr(matrix, "iterrows") else matrix.items())
+        for name, row in given
     }
     columns = set(data.variables) | {data.cluster}
     for name, row in rows.items():

@@ -16,7 +16,7 @@ from bayesimp.methods.pymc import PyMC
 from bayesimp.methods.single_level import PMM, Norm, SingleLevel
 from bayesimp.methods.stratified import Stratified
 from bayesimp.methods.two_stage import TwoStage
-from bayesimp.priors import Priors, jomo
+from bayesimp.priors import Priors, jomo, presets
 
 __all__ = ["LATER", "METHODS", "NAMES", "ignores_clusters", "markdown", "read", "table", "with_priors"]
 
@@ -50,7 +50,7 @@ LATER = {
 
 def ignores_clusters(method: Method) -> bool:
     """Whether the method's formula may have no random part."""
-    return method.random != "required"
+    return read(method).random != "required"
 
 
 def read(value: str | Method | Callable[[], Method]) -> Method:
@@ -97,7 +97,7 @@ def with_priors(method: Method, priors: Priors) -> Method:
     SpecificationError
         The method has no priors.
     """
-    return method.with_priors(priors)
+    return read(method).with_priors(presets.read(priors))
 
 
 def table() -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ Link = Literal["logit", "probit"]
 
 def check_compatible(value: Any, where: str) -> None:
     """Refuse a ``compatible`` that is not True, False or None."""
-    if value not in (True, False, None):
+    if not (value is None or isinstance(value, bool)):
         raise SpecificationError(f"{where}: compatible must be True, False or None, got {value!r}.")
 
 
@@ -24,7 +24,7 @@ def check_link(value: Any) -> None:
 
 def check_choice(value: Any, what: str, choices: tuple[str, ...]) -> None:
     """Refuse a value that is not among the choices; ``what`` names the option."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise SpecificationError(f"{what} must be {' or '.join(map(repr, choices))}, got {value!r}.")
 
 

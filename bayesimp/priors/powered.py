@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.arguments import number
 from bayesimp.errors import SpecificationError
 from bayesimp.priors.base import CovariancePrior, Prior
 from bayesimp.priors.density import CovarianceDensity, MatrixDensity
@@ -61,7 +62,7 @@ def powered(priors: Priors | str, power: float) -> Priors:
     >>> bi.sensitivity(model, [bi.priors.default(), half], analysis=..., seed=1)        # doctest: +SKIP
     """
     made = read(priors, tuple(priors.Psi_of) if isinstance(priors, Priors) else ())
-    positive(power, "powered: power")
+    power = number(power, "powered: power", 0.0)
     if power == 1:
         return made
     return replace(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bayesimp.arguments import number
 from bayesimp.errors import SpecificationError
 from bayesimp.markup import framed, table
 from bayesimp.messages import closest
@@ -16,6 +17,7 @@ from bayesimp.priors.coefficients import CoefficientPrior, Flat
 from bayesimp.priors.contextual import Contextual
 from bayesimp.priors.huang_wand import HuangWand
 from bayesimp.priors.inverse_wishart import InverseWishart
+from bayesimp.priors.values import as_numbers
 
 __all__ = ["PRESETS", "Priors", "default", "iw", "jomo", "mice", "pan", "read", "rescale", "resolve"]
 
@@ -73,7 +75,7 @@ class Priors:
     def __post_init__(self) -> None:
         for part in ("Sigma", "Psi"):
             _require_covariance(getattr(self, part), part)
-        for label, prior in self.Psi_of.items():
+        for label, prior in _by_factor(self.Psi_of).items():
             _require_covariance(prior, f"Psi of '{label}'")
         if not isinstance(self.beta, CoefficientPrior):
             raise SpecificationError(
@@ -158,6 +160,7 @@ def iw(nu: float, v: float = 1.0) -> Priors:
     as in a conditional model with one effect. Sigma keeps the IW(1, 1) of R mice, interpreted in the same way.
     `iw(1)` is `pan()`.
     """
+    nu, v = number(nu, "iw: nu"), number(v, "iw: v")
     Sigma, Psi = InverseWishart(1.0, 1.0, marginal=True), InverseWishart(nu, v, marginal=True)
     return Priors(Sigma, Psi, Flat(), name=f"IW({nu:g}, {v:g})")
 
@@ -185,12 +188,21 @@ def resolve(prior: CovariancePrior, sds: ArrayLike, where: str) -> CovariancePri
         The shape does not fit, V or value is not positive definite, or nu <= d - 1 (improper).
     """
     _require_covariance(prior, where)
-    return prior.resolve(np.asarray(sds, dtype=float), where)
+    return prior.resolve(as_numbers(sds, "sds"), where)
 
 
 def rescale(prior: CovariancePrior, d: Array) -> CovariancePrior:
     """Prior of D^-1 S D^-1, D = diag(d), d (d,), for a resolved prior of S."""
-    return prior.rescale(d)
+    _require_covariance(prior, "prior")
+    return prior.rescale(as_numbers(d, "d"))
+
+
+def _by_factor(value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise SpecificationError(
+            f"Psi_of must be a dict, grouping factor -> prior of a covariance matrix; got {value!r}."
+        )
+    return value
 
 
 def _require_covariance(prior: object, where: str) -> None:

@@ -70,7 +70,11 @@ class Scaled(Prior, registered=False):
         return replace(self, scale=vector(self.scale, len(sds), type(self).__name__), times_sd=None)
 
     def over(self, d: Array) -> Self:
-        """The prior of standard deviations divided by d (d,)."""
+        """The prior of standard deviations divided by d (d,); of a resolved prior."""
+        if self.scale is None:
+            raise SpecificationError(
+                f"{self!r} has no scale yet: rescale what priors.resolve(prior, sds, where) gives."
+            )
         return replace(self, scale=np.asarray(self.scale) / d)
 
 

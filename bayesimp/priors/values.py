@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.errors import SpecificationError
 
-__all__ = ["degrees_to_power", "positive", "positive_definite", "symmetric", "vector"]
+__all__ = ["as_numbers", "degrees_to_power", "positive", "positive_definite", "symmetric", "vector"]
 
 Array = NDArray[np.float64]
 
@@ -27,9 +29,17 @@ def positive(value: ArrayLike, what: str) -> None:
     SpecificationError
         A number is zero, negative, infinite or NaN.
     """
-    array = np.asarray(value, dtype=float)
+    array = as_numbers(value, what)
     if not (np.all(np.isfinite(array)) and np.all(array > 0)):
         raise SpecificationError(f"{what} must be positive and finite, got {value!r}.")
+
+
+def as_numbers(value: Any, what: str) -> Array:
+    """The value as an array; refused, by name, where it is no numbers."""
+    try:
+        return np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise SpecificationError(f"{what} must be a number, or numbers; got {value!r}.") from None
 
 
 def vector(value: ArrayLike, d: int, what: str) -> Array:
@@ -40,7 +50,7 @@ def vector(value: ArrayLike, d: int, what: str) -> Array:
     SpecificationError
         The number of values is wrong; `what` names them in the message.
     """
-    array = np.asarray(value, dtype=float)
+    array = as_numbers(value, what)
     if array.ndim > 1 or (array.ndim == 1 and len(array) != d):
         raise SpecificationError(f"{what}: expected a number or {d} numbers, got shape {array.shape}.")
     return np.broadcast_to(array, (d,)).copy()

@@ -14,6 +14,7 @@ from bayesimp.arguments import chosen, number
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, EventTable
 from bayesimp.imputation.result import Imputations
+from bayesimp.kinds import checks_arguments
 from bayesimp.markup import folded, framed, paragraph, table
 from bayesimp.messages import suggestion
 from bayesimp.sensitivity_analysis.deltas import AT_RANDOM, Axis, DeltaScenario, scenario_name
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["NotAtRandom"]
 
 
+@checks_arguments
 @dataclass(frozen=True, eq=False)
 class NotAtRandom:
     """Results by scenario. ``print(result)`` says which estimates move most.

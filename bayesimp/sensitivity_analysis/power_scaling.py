@@ -17,6 +17,7 @@ from bayesimp.contract import TreeRequest
 from bayesimp.errors import SpecificationError, must_be
 from bayesimp.events import Event, EventTable
 from bayesimp.imputation.result import Imputations
+from bayesimp.kinds import checks_arguments
 from bayesimp.markup import folded, framed, paragraph, table
 from bayesimp.sensitivity_analysis.power import FEWEST, pareto_limit
 from bayesimp.sensitivity_analysis.power_tables import (
@@ -43,6 +44,7 @@ REFITS = (
 )
 
 
+@checks_arguments
 @dataclass(frozen=True, eq=False)
 class PowerScaling:
     """Sensitivity to the power of the prior and of the likelihood. ``print(result)`` says in words what moves.

@@ -12,6 +12,7 @@ import xarray as xr
 
 from bayesimp.analysis.fit import Fits
 from bayesimp.imputation.result import Imputations
+from bayesimp.kinds import checks_arguments
 from bayesimp.markup import folded, framed, paragraph, table
 from bayesimp.sensitivity_analysis.verdict import conclusions, most, on_prior, values_moved
 
@@ -42,6 +43,7 @@ class ReadOnly[V](Mapping[str, V]):
         return repr(self._of)
 
 
+@checks_arguments
 @dataclass(frozen=True, eq=False)
 class Sensitivity:
     """Results by prior. ``print(result)`` says in words what depends on the prior, and how much.

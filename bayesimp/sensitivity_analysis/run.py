@@ -14,7 +14,7 @@ from bayesimp import priors as pr
 from bayesimp.analysis.fit import Fits, fit_each
 from bayesimp.arguments import new_seed
 from bayesimp.contract import ImputationModel, must_be_model
-from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from bayesimp.errors import PACKAGE, DataError, SpecificationError, StatisticalWarning
 from bayesimp.events import Event, EventTable
 from bayesimp.imputation.result import Imputations
 from bayesimp.sensitivity_analysis.checks import (
@@ -203,7 +203,7 @@ def _models(
 
 
 def _left_out(name: str, error: Exception) -> tuple[str, Event]:
-    warnings.warn(f"prior {name!r} is left out: {error}", StatisticalWarning, stacklevel=4)
+    warnings.warn(f"prior {name!r} is left out: {error}", StatisticalWarning, skip_file_prefixes=PACKAGE)
     return name, Event("prior left out", "priors", str(error))
 
 

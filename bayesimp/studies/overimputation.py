@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
+from bayesimp.kinds import checks_arguments
 from bayesimp.markup import Printed
 from bayesimp.progress import progress_bar
 from bayesimp.studies.deletion import with_holes
@@ -24,6 +25,7 @@ from bayesimp.table.incomplete import IncompleteData
 __all__ = ["Overimputation", "overimpute"]
 
 
+@checks_arguments
 @dataclass(frozen=True)
 class Overimputation(Printed):
     """Observed values next to what was imputed for them.

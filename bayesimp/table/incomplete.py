@@ -144,8 +144,8 @@ class IncompleteData:
         SpecificationError
             Not a variable of the table.
         """
-        if name not in self._made:
-            if name not in self.families:
+        if not isinstance(name, str) or name not in self._made:
+            if not isinstance(name, str) or name not in self.families:
                 raise SpecificationError(f"'{name}' is not a variable. {suggestion(name, self.variables)}")
             known = self._levels.get(name)
             flags = self.frame.get(censoring(self.families[name]) or None)
@@ -233,7 +233,11 @@ class IncompleteData:
         -------
         One row for each pattern: a bool column for each variable, True where missing, and ``rows``.
         """
-        names = list(self.variables if variables is None else variables)
+        names = self.variables if variables is None else variables
+        if isinstance(names, str) or not isinstance(names, Sequence):
+            raise SpecificationError(
+                f"variables must be names, such as ['age', 'sex'], got {type(names).__name__}."
+            )
         missing = np.column_stack([np.zeros(len(self.frame), bool), *(self.missing(name) for name in names)])
         key = np.zeros(len(missing), dtype=np.int64)
         for start in range(

@@ -8,7 +8,7 @@ from typing import Any
 
 from bayesimp.contract import ImputationModel
 from bayesimp.diagnostics.convergence import glance
-from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from bayesimp.errors import PACKAGE, DataError, SpecificationError, StatisticalWarning
 from bayesimp.events import Event
 from bayesimp.formulas.formula import parse
 from bayesimp.imputation.result import Imputations
@@ -107,7 +107,7 @@ def impute(
     if show:
         print(seen.verdict)
     if seen.judged and not seen.mixes:
-        warnings.warn(seen.verdict, StatisticalWarning, stacklevel=2)
+        warnings.warn(seen.verdict, StatisticalWarning, skip_file_prefixes=PACKAGE)
     return imputations
 
 

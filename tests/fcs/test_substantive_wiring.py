@@ -126,3 +126,32 @@ def test_values_of_clusters_are_what_the_analysis_says():
     for k in range(2):
         error = np.abs(imp.frame(k)["c"].to_numpy() - true)
         assert error.max() < 0.2 and (error[~lacks[order]] == 0).all()
+
+
+def test_levels_that_are_numbers_in_another_order_keep_their_places():
+    """3, 1, 2: formulas compute with the numbers, the model of the variable with places 0, 1, 2."""
+    rng = np.random.default_rng(3)
+    n = 60
+    c = pd.Categorical.from_codes(rng.integers(0, 3, n), categories=[3, 1, 2])
+    frame = pd.DataFrame({"g": np.arange(n) % 6, "c": c, "y": rng.normal(size=n)})
+    frame.loc[::4, "c"] = np.nan
+    data = bi.IncompleteData(frame, "g")
+    block = next(b for b in bi.FCS(data, analysis="y ~ c + (1 | g)").conditionals(1) if b.name == "c")
+    k, levels = block.k, data.level_values("c")
+    np.testing.assert_array_equal(block._response(k, np.asarray(levels)), [0, 1, 2])
+
+
+def test_auxiliary_parameters_of_an_analysis_are_in_the_units_of_the_data():
+    rng = np.random.default_rng(4)
+    n, unit = 48, 50.0
+    frame = pd.DataFrame({"g": np.arange(n) % 6, "x": rng.normal(size=n), "y": rng.standard_t(4, size=n)})
+    frame.loc[::5, "x"] = np.nan
+    sigma = []
+    for scale in (1.0, unit):
+        data = bi.IncompleteData(frame.assign(y=scale * frame["y"]), "g", families={"y": "student"})
+        imp = bi.FCS(data, analysis="y ~ x + (1 | g)").impute(2, cycles=4, seed=1, progress=False)
+        names = [
+            name for name in imp.tree["posterior"].data_vars if "sigma" in str(name) and "y" in str(name)
+        ]
+        sigma.append(imp.tree["posterior"][names[0]].to_numpy())
+    np.testing.assert_allclose(sigma[1], unit * sigma[0], rtol=1e-6)

@@ -32,6 +32,7 @@ from bayesimp.joint.glmm.request import read_request
 from bayesimp.joint.glmm.run import GLMMRun
 from bayesimp.joint.glmm.table import FactorTable, factor_table
 from bayesimp.joint.options import draws_per_imputation
+from bayesimp.kinds import checks_arguments
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.table.incomplete import IncompleteData
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["JointGLMM"]
 
 
+@checks_arguments
 @register
 class JointGLMM(ImputationModel):
     """Joint multilevel GLMM of all incomplete variables, in which each analysis is a factor.

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.joint.glmm.chain import ChainState
 from bayesimp.joint.glmm.definition import pymc_model
@@ -32,6 +33,7 @@ from bayesimp.joint.glmm.sampler import Sampler
 from bayesimp.joint.glmm.table import FactorTable
 from bayesimp.joint.strided_run import MOST_CELLS
 from bayesimp.kernels.glmm.gibbs import TALLIES
+from bayesimp.messages import NOTHING_KEPT
 from bayesimp.sampling.chains import Report, chain_rng
 
 if TYPE_CHECKING:
@@ -248,30 +250,47 @@ class GLMMNutsRun(GLMMRun):
         self._sample(len(self.chains), tune, draws, report)
 
     def _sample(self, chains: int, tune: int, draws: int, report: Callable | None) -> None:
-        began, tune = time.perf_counter(), tune or WARM_UP
+        """Further draws; an interrupted run keeps those that it has.
+
+        Raises
+        ------
+        SamplingError
+            There are no draws at all.
+        """
+        began, tune, whole = time.perf_counter(), tune or WARM_UP, 0
         done = 0 if self.kept is None else self.kept.draws
-        new, ends, stats, events = sample_joint_glmm_nuts(
-            self.model, chains=chains, tune=tune, draws=draws, seed=self.seed, earlier=copy.deepcopy(self.chains) or None,
-            done=done, spacing=self.stride, effects=self.effects, report=report, workers=self.workers,
-        )  # fmt: skip
-        if done:
-            text = f"NUTS was continued with a new warm-up of {tune} draws"
-            events.append(Event("warmed up again", "sampler", text))
-        whole = new.draws // self.stride * self.stride
-        new, stats = new.truncated(whole, self.stride), {name: x[:, :whole] for name, x in stats.items()}
+        try:
+            new, ends, stats, events = sample_joint_glmm_nuts(
+                self.model, chains=chains, tune=tune, draws=draws, seed=self.seed,
+                earlier=copy.deepcopy(self.chains) or None, done=done, spacing=self.stride, effects=self.effects,
+                report=report, workers=self.workers,
+            )  # fmt: skip
+            whole = new.draws // self.stride * self.stride
+        except KeyboardInterrupt:
+            pass  # and nothing is new
+        self.seconds += time.perf_counter() - began
+        if whole:
+            if done:
+                text = f"NUTS was continued with a new warm-up of {tune} draws"
+                events.append(Event("warmed up again", "sampler", text))
+            self._keep(new.truncated(whole, self.stride), {name: x[:, :whole] for name, x in stats.items()})
+            self.chains, self.events = ends, self.events + tuple(events)
+        if self.kept is None:
+            raise SamplingError(NOTHING_KEPT)
+        if whole < draws or len(self.chains) < chains:
+            which = "" if len(self.chains) == chains else f" of {len(self.chains)} of {chains} chains"
+            text = f"stopped by the user: {whole} of {draws} draws per chain kept{which}"
+            self.events += (Event("interrupted", "sampler", text),)
+            if self.stride == 1:
+                self.spacing = min(self.spacing, max(self.history.draws, 1))
+
+    def _keep(self, new: JointHistory, stats: dict[str, Array]) -> None:
+        """Put new draws, and what NUTS says of them, behind those there are."""
         before = self.sample_stats
         self.sample_stats = (
             stats if before is None else {k: np.concatenate([before[k], stats[k]], axis=1) for k in before}
         )
         self.kept = new if self.kept is None else self.kept + new
-        self.chains, self.seconds = ends, self.seconds + time.perf_counter() - began
-        self.events += tuple(events)
-        if whole < draws or len(ends) < chains:
-            which = "" if len(ends) == chains else f" of {len(ends)} of {chains} chains"
-            text = f"stopped by the user: {whole} of {draws} draws per chain kept{which}"
-            self.events += (Event("interrupted", "sampler", text),)
-            if self.stride == 1:
-                self.spacing = min(self.spacing, max(self.history.draws, 1))
 
     def _chain_events(self) -> list[Event]:
         return []

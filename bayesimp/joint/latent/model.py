@@ -42,6 +42,7 @@ from bayesimp.joint.latent.variables import (
 from bayesimp.joint.latent.working_priors import working_priors
 from bayesimp.joint.options import draws_per_imputation
 from bayesimp.kernels.latent.records import NUMBER, THRESHOLD, UTILITY
+from bayesimp.kinds import checks_arguments
 from bayesimp.notation import effect_names
 from bayesimp.priors.describe import describe
 from bayesimp.sampling.executors import Executor, read_executor
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 __all__ = ["JointLatent"]
 
 
+@checks_arguments
 @register
 class JointLatent(FormulaModel):
     """Joint model of normal, binary, ordinal and nominal variables, on latent normals.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
 import bayesimp as bi
 from bayesimp import priors as pr
@@ -114,6 +115,57 @@ def test_priors_by_factor_are_stored(tmp_path):
     assert priors_from_dict(priors_to_dict(own)) == own
     with pytest.raises(bi.SpecificationError, match=r"priors.Psi_of.class.type: 'Nonsense' is not known"):
         priors_from_dict({"Psi_of": {"class": {"type": "Nonsense"}}})
+
+
+def test_units_change_nothing_but_units():
+    """Responses and the predictor of a slope in other units: parameters, cells and means by cluster follow."""
+    rng = np.random.default_rng(5)
+    n, c, k = 60, 40.0, 0.05
+    frame = pd.DataFrame(
+        {"g": np.arange(n) % 6, "h": [f"h{i // 6 % 5}" for i in range(n)], "x": rng.normal(size=n)}
+    )
+    frame["y"] = np.where(rng.random(n) < 0.2, np.nan, frame["x"] + rng.normal(size=n))
+    imps = []
+    for table in (frame, frame.assign(y=c * frame["y"], x=k * frame["x"])):
+        model = bi.JointNormal(bi.IncompleteData(table, ["g", "h"]), "y ~ x + (1 + x | g) + (1 | h)")
+        imps.append(model.impute(m=2, chains=2, tune=5, draws=8, seed=1, progress=False))
+    one, two = (imp.tree["posterior"] for imp in imps)
+    slope = np.array([1.0, 1 / k])
+    np.testing.assert_allclose(two["Sigma"], one["Sigma"] * c**2)
+    np.testing.assert_allclose(two["beta"][..., 0], one["beta"][..., 0] * c * slope)
+    np.testing.assert_allclose(two["Psi_g"], one["Psi_g"] * c**2 * np.outer(slope, slope))
+    np.testing.assert_allclose(two["Psi_h"], one["Psi_h"] * c**2)
+    np.testing.assert_allclose(imps[1].values("y"), imps[0].values("y") * c)
+    for what in ("mean", "sd"):
+        stats = [imp.tree["imputed_stats"][what].to_numpy() for imp in imps]
+        np.testing.assert_allclose(stats[1], stats[0] * c)
+
+
+def test_log_prior_of_coefficients_is_that_of_their_units():
+    priors = pr.Priors(beta=pr.Normal(0.0, 7.0))
+    frame = table()
+    imp = model(frame=frame.assign(y=30 * frame["y"], x=frame["x"] / 20), priors=priors).impute(**RUN)
+    tree = imp.tree_with("log_prior")
+    beta = tree["posterior"]["beta"].to_numpy()
+    expected = norm(0, 7).logpdf(beta).sum((2, 3))
+    found = tree["log_prior"]["beta"].to_numpy()
+    np.testing.assert_allclose(found - found[0, 0], expected - expected[0, 0], rtol=1e-8, atol=1e-8)
+
+
+def test_a_known_covariance_stays():
+    value = np.array([[4.0, 1.0], [1.0, 9.0]])
+    priors = pr.Priors(Psi_of={"class": pr.Fixed(value)})
+    psi = model(priors=priors).impute(**RUN).tree["posterior"]["Psi_class"].to_numpy()
+    np.testing.assert_allclose(psi, np.broadcast_to(value, psi.shape))
+
+
+def test_the_order_of_rows_alike_but_for_a_group_does_not_matter():
+    frame = table()[["school", "hood", "y"]]
+    values = []
+    for order in (np.arange(96), np.random.default_rng(3).permutation(96)):
+        made = model("y ~ 1 + (1 | school) + (1 | hood)", ("school", "hood"), frame.iloc[order])
+        values.append(made.impute(**RUN).frame(0)["y"].sort_index())
+    pd.testing.assert_series_equal(*values)
 
 
 def test_slopes_do_not_depend_on_the_origin():

@@ -1,0 +1,177 @@
+"""Arguments of public methods: what is not of the kind that its annotation says is refused by the name of the argument.
+
+    @checks_arguments
+    class Pooled:
+        def interval(self, level: float = 0.95) -> pd.DataFrame: ...
+
+    fits.pool().interval("abc")        SpecificationError: level must be a number, got 'abc'.
+
+Annotations that are read: `int`, `float`, `bool`, `str`, paths, literals, sequences of names, mappings, functions, arrays
+of numbers, some classes by name (`NAMED`), None, and unions of these. An argument of any other annotation is left to the
+method, and so is what a number or a text may be, such as a level below 1; only a seed is never negative.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import wraps
+from inspect import Parameter, Signature, isfunction, signature
+from numbers import Integral, Real
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayesimp.errors import SpecificationError
+
+__all__ = ["checks_arguments"]
+
+SEQUENCES = {"Sequence", "Iterable", "Collection", "list", "tuple"}
+NAMED = {  # classes: they, and what is derived from them
+    "Shift": "a Shift", "DataFrame": "a pandas table", "Overimputation": "what imp.overimpute(...) gives",
+    "Replicates": "what imp.replicates(...) gives", "Line": "one of the `lines` of the result",
+}  # fmt: skip
+OWN = {"combinations", "hypotheses", "texts", "variables"}  # arguments of which their methods say more
+LONGEST = 60  # characters of a value in a message
+
+
+def checks_arguments[C: type](cls: C) -> C:
+    """Class decorator: public methods defined in the class check their arguments first."""
+    for name, member in list(vars(cls).items()):
+        if isfunction(member) and not name.startswith("_"):
+            shape, kinds = _kinds(member)
+            if kinds:
+                setattr(cls, name, _checked(member, shape, kinds))
+    return cls
+
+
+def _checked(method: FunctionType, shape: Signature, kinds: dict[str, ast.expr]) -> Callable:
+    """The method, which looks at its arguments first."""
+
+    @wraps(method)
+    def checked(*args: Any, **options: Any) -> Any:
+        try:
+            given = shape.bind(*args, **options)
+        except (
+            TypeError
+        ):  # arguments that there are not, or too few: Python says so with the name of the method
+            return method(*args, **options)
+        for name, kind in kinds.items():
+            if name not in given.arguments:
+                continue
+            value = given.arguments[name]
+            several = shape.parameters[name].kind is Parameter.VAR_POSITIONAL
+            given.arguments[name] = (
+                tuple(_read(v, kind, name, method) for v in value)
+                if several
+                else _read(value, kind, name, method)
+            )
+        return method(*given.args, **given.kwargs)
+
+    return checked
+
+
+def _kinds(method: FunctionType) -> tuple[Signature, dict[str, ast.expr]]:
+    """The signature, and the annotations of the arguments that it has one for, as trees."""
+    shape = signature(method)
+    kinds = {
+        p.name: ast.parse(p.annotation, mode="eval").body
+        for p in shape.parameters.values()
+        if p.kind is not Parameter.VAR_KEYWORD and isinstance(p.annotation, str) and p.name not in OWN
+    }
+    return shape, {name: kind for name, kind in kinds.items() if all(map(_words, _alternatives(kind)))}
+
+
+def _alternatives(kind: ast.expr) -> list[ast.expr]:
+    """The members of a union."""
+    if isinstance(kind, ast.BinOp):
+        return _alternatives(kind.left) + _alternatives(kind.right)
+    return [kind]
+
+
+def _name(kind: ast.expr) -> str:
+    """The class that an annotation names, without its module and parameters."""
+    return ast.unparse(kind.value if isinstance(kind, ast.Subscript) else kind).rpartition(".")[2]
+
+
+def _words(kind: ast.expr) -> str:
+    """What an argument of the kind is; empty where the kind is not read."""
+    name = _name(kind)
+    if name in SEQUENCES and isinstance(kind, ast.Subscript):
+        return "names, such as ['a', 'b']" if ast.unparse(kind.slice).startswith("str") else ""
+    if name == "Literal" and isinstance(kind, ast.Subscript):
+        options = kind.slice.elts if isinstance(kind.slice, ast.Tuple) else [kind.slice]
+        return " or ".join(map(ast.unparse, options))
+    known = {
+        "int": "a whole number", "float": "a number", "bool": "True or False", "str": "a text", "None": "None",
+        "PathLike": "a path", "Mapping": "a dict", "dict": "a dict", "Callable": "a function",
+        "ArrayLike": "numbers", **NAMED,
+    }  # fmt: skip
+    return known.get(name, "")
+
+
+def _is(value: Any, kind: ast.expr) -> bool:
+    """Whether a value is of one kind."""
+    name = _name(kind)
+    flag = isinstance(value, bool | np.bool_)
+    if name == "int":
+        whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
+        return whole and not flag
+    if name == "float":
+        return isinstance(value, Real) and not flag
+    if name == "bool":
+        return flag or (isinstance(value, Integral) and value in (0, 1))
+    if name == "ArrayLike":
+        return _are_numbers(value)
+    if name in SEQUENCES:
+        return _is_names(value)
+    if name in NAMED:
+        return any(c.__name__ == name for c in type(value).__mro__)
+    tests: dict[str, Callable[[Any], bool]] = {
+        "None": lambda v: v is None, "str": lambda v: isinstance(v, str), "Literal": lambda v: isinstance(v, str),
+        "PathLike": lambda v: isinstance(v, os.PathLike), "Callable": callable,
+    }  # fmt: skip
+    return tests.get(name, lambda v: isinstance(v, Mapping))(value)
+
+
+def _are_numbers(value: Any) -> bool:
+    """Whether a value is numbers, in any nesting."""
+    try:
+        return np.asarray(value, dtype=float).dtype == float
+    except (TypeError, ValueError):
+        return False
+
+
+def _is_names(value: Any) -> bool:
+    """Whether a value is a text, or a sequence of what may be names."""
+    if isinstance(value, pd.DataFrame | Mapping) or not isinstance(value, Iterable):
+        return False
+    if isinstance(value, str | range):
+        return isinstance(value, str)
+    return (
+        np.ndim(value) <= 1 if isinstance(value, np.ndarray) else all(isinstance(v, Hashable) for v in value)
+    )
+
+
+def _read(value: Any, kind: ast.expr, what: str, method: FunctionType) -> Any:
+    """The value; 3.0 as 3 where a whole number is wanted.
+
+    Raises
+    ------
+    SpecificationError
+        It is of no kind that the annotation names.
+    """
+    for one in _alternatives(kind):
+        if _is(value, one):
+            if what == "seed" and _name(one) == "int" and value < 0:
+                raise SpecificationError(f"seed must be a whole number of at least 0, got {value!r}.")
+            return int(value) if _name(one) == "int" else value
+    wanted = [_words(one) for one in _alternatives(kind)]
+    wanted = [w for w in wanted if w != "None"] + ["None"] * ("None" in wanted)
+    shown = repr(value)
+    shown = shown if len(shown) <= LONGEST and "\n" not in shown else f"a {type(value).__name__}"
+    call = method.__qualname__
+    raise SpecificationError(f"{what} must be {' or '.join(dict.fromkeys(wanted))}, got {shown} ({call}).")
