@@ -39,8 +39,8 @@ class Agreement:
     Raises
     ------
     SpecificationError
-        A formula that the joint model does not take, or whose columns depend on the rows of all sites at once; levels of
-        columns that are no covariates; priors that the Gibbs sampler does not take.
+        A formula that the joint model does not take, whose columns depend on the rows of all sites at once, or on rows
+        that are not released; levels of columns that are no covariates.
     """
 
     formula: str
@@ -54,6 +54,12 @@ class Agreement:
             raise SpecificationError(
                 f"Formula {formula.text!r}: functions whose columns depend on all rows (scale, center, poly, splines) "
                 "would give other columns at every site. Make these columns in the tables, with numbers agreed on."
+            )
+        if formula.over_clusters:
+            raise SpecificationError(
+                f"Formula {formula.text!r}: means, sums and sizes of clusters are over all rows of a cluster, also those "
+                "that are not released, so that their difference from what is released would tell of these. Leave them "
+                "out."
             )
         levels = {name: tuple(str(level) for level in each) for name, each in self.levels.items()}
         for name, each in levels.items():

@@ -269,6 +269,8 @@ def test_releases_that_do_not_belong_together_are_refused_by_name(frame):
     ("formula", "levels", "words"),
     [
         ("y ~ scale(x) + (1 | g)", {}, "depend on all rows"),
+        ("y ~ x + cluster_mean(x) + (1 | g)", {}, "would tell of these"),
+        ("y ~ x + cluster_size() + (1 | g)", {}, "would tell of these"),
         ("y ~ x", {}, "one random part"),
         ("y ~ x + (1 | g) + (1 | h)", {}, "one random part"),
         ("y ~ x + (1 | g)", {"arm": ("a", "b")}, "'arm' is no covariate"),
