@@ -212,9 +212,9 @@ def neighbouring_groups() -> Iterator[None]:
         yield
 
 
-# Not here, because ranks of so few data sets see little of them: a shift that moves one of two nested factors alone (p = 1
-# in 12), factors of a binary variable drawn as if each were the only one (p = .07 in 80), the prior of another factor
-# (p = 4e-4 in 80). They are told apart from exact laws in tests/fcs/levels/test_posterior.py.
+# Not here, because ranks of so few data sets see little of them: a shift that moves one of two nested factors alone
+# (p = 1 in 12), factors of a binary variable drawn as if each were the only one (p = .07 in 80), the prior of another
+# factor (p = 4e-4 in 80). They are told apart from exact laws in tests/fcs/levels/test_posterior.py.
 VARIANTS = {
     "effects left out of imputed values": ("normal, nested", effects_left_out),
     "effects of the next group": ("normal, nested", neighbouring_groups),
