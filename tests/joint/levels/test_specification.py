@@ -216,7 +216,7 @@ REFUSED = [
      r"several grouping factors is sampled by Gibbs steps.*pymc_model"),
     ("NUTS", lambda: model().impute(sampler="nuts"), r"sampled by Gibbs steps only; its pymc_model"),
     ("another joint model", lambda: bi.JointLatent(bi.IncompleteData(table(), ["school", "class"]), CROSSED),
-     r"a single level of clusters; JointNormal takes crossed and nested ones"),
+     r"one level of clusters, without crossed or nested ones: these are in bi.JointNormal"),
     ("new rows", lambda: model().impute(**RUN).transform(table()), r"Append the new rows to the table"),
     ("the likelihood", lambda: model().impute(**RUN).tree_with("log_likelihood"),
      r"depend on each other through 'class'"),
