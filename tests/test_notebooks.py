@@ -32,7 +32,8 @@ FEWER = {
     },
     "05_categorical": {"TUNE = 20, 20, 5": "TUNE = 4, 8, 2", "m=10, cycles=15": "m=3, cycles=8"},
     "08_congenial": {
-        "m=20": "m=5", "impute(20": "impute(5", "model.impute(m=5, seed=1": "model.impute(m=4, seed=1, chains=4, tune=40, draws=60",
+        "m=20": "m=5", "impute(20": "impute(5",
+        "model.impute(m=5, seed=1": "model.impute(m=4, seed=1, chains=4, tune=40, draws=60",
     },
     "09_mixed_types": {
         '"m": 20': '"m": 4', "cycles=60": "cycles=10", "tune=150, draws=350": "tune=30, draws=60",
