@@ -107,7 +107,7 @@ def test_statistics_by_cluster_are_those_of_the_imputed_cells(engine):
 
 @pytest.mark.parametrize("family", ["normal", "gamma"])
 def test_values_of_a_last_response_have_its_own_spread(family):
-    """About their predictor, in units far from one; gamma responses do not have the shape of the covariate before them."""
+    """About their predictor, in units far from one; gamma responses have not the shape of the covariate before them."""
     rng = np.random.default_rng(8)
     n = 160
     x = rng.gamma(1.0, 1.0, n)
