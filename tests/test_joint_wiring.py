@@ -103,3 +103,25 @@ def test_statistics_by_cluster_are_those_of_the_imputed_cells(engine):
             np.testing.assert_allclose(
                 [mean, sd], [own.mean(), own.std(ddof=1) if len(own) > 1 else np.nan], rtol=1e-9
             )
+
+
+@pytest.mark.parametrize("family", ["normal", "gamma"])
+def test_values_of_a_last_response_have_its_own_spread(family):
+    """About their predictor, in units far from one; gamma responses have not the shape of the covariate before them."""
+    rng = np.random.default_rng(8)
+    n = 160
+    x = rng.gamma(1.0, 1.0, n)
+    mean = 30 * x if family == "normal" else np.exp(1 + 0.3 * x)
+    y = mean + 2.0 * rng.normal(size=n) if family == "normal" else mean * rng.gamma(25.0, 1 / 25.0, n)
+    hole = rng.random(n) < 0.3
+    frame = pd.DataFrame(
+        {"g": np.arange(n) % 8, "x": np.where(rng.random(n) < 0.1, np.nan, x), "y": np.where(hole, np.nan, y)}
+    )
+    frame.loc[hole, "x"] = x[hole]
+    data = bi.IncompleteData(frame, "g", families={"x": "gamma", "y": family})
+    imp = bi.JointGLMM(data, "y ~ x + (1 | g)").impute(
+        m=20, chains=2, tune=100, draws=200, seed=2, progress=False
+    )
+    rows = imp.rows("y")
+    off = imp.values("y") - mean[rows] if family == "normal" else 10 * np.log(imp.values("y") / mean[rows])
+    assert len(rows) > 30 and 1.6 < off.std() < 2.5  # a fifth of a standard deviation is ten standard errors

@@ -17,6 +17,7 @@ import bayesimp as bi
 from bayesimp import priors as pr
 from bayesimp.contract import Shift
 from bayesimp.families import family_of
+from bayesimp.families.censored import censored_cells
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.joint.glmm.run import GLMMRun
 from bayesimp.methods import Bayes
@@ -360,3 +361,8 @@ def test_options_that_do_not_know_limits_are_refused():
     for make in (bi.FCS, MODELS["joint, a product"]):
         with pytest.raises(bi.SpecificationError, match=r"one value in each cluster[;:] limits of"):
             make(biomarker_data(one))
+
+
+def test_missing_cells_are_no_limits_whatever_the_word_beside_them():
+    left, right = censored_cells(pd.Series([1.0, np.nan, np.nan]), pd.Series(["left", "left", "right"]))
+    assert left.tolist() == [True, False, False] and not right.any()

@@ -155,3 +155,15 @@ def test_auxiliary_parameters_of_an_analysis_are_in_the_units_of_the_data():
         ]
         sigma.append(imp.tree["posterior"][names[0]].to_numpy())
     np.testing.assert_allclose(sigma[1], unit * sigma[0], rtol=1e-6)
+
+
+def test_a_known_covariance_of_effects_stays():
+    rng = np.random.default_rng(6)
+    n = 48
+    frame = pd.DataFrame({"g": np.arange(n) % 6, "x": 3 * rng.normal(size=n), "y": rng.normal(size=n)})
+    frame.loc[::5, "x"] = np.nan
+    known = bi.methods.Bayes(priors=bi.priors.Priors(Psi=bi.priors.Fixed([[2.0]])))
+    model = bi.FCS(bi.IncompleteData(frame, "g"), analysis="y ~ x + (1 | g)", methods={"x": known})
+    posterior = model.impute(2, cycles=3, seed=1, progress=False).tree["posterior"]
+    psi = posterior["Psi_x"].to_numpy()
+    np.testing.assert_allclose(psi, np.broadcast_to(2.0, psi.shape))
