@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 import bayesimp as bi
-from bayesimp.joint.glmm import sampler
+from bayesimp.joint.glmm import sampler as sampling
 from bayesimp.joint.glmm.model import JointGLMM
 from benchmarks.r_side import HAVE_R, r_script
 
@@ -38,7 +38,7 @@ def without_joint_move(model: JointGLMM):
 @contextmanager
 def without_sums(model: JointGLMM):
     """The sampler without effects drawn with missing levels summed out."""
-    with patch.object(sampler, "summed_out", lambda *given: []):
+    with patch.object(sampling, "summed_out", lambda *given: []):
         yield model
 
 

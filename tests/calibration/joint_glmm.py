@@ -39,6 +39,7 @@ class Design:
     simulate: rng -> complete table, name of a posterior variable -> its true value, in the units of the data.
     holes: variable -> the cluster in which it is never observed (None: none), besides a quarter of its other cells.
     limits: variable -> lower and upper limit of detection; the column ``<variable>_is`` says where one stands.
+    order: of the factors, where the numbers of missing values would decide between several; Psi is in it.
     """
 
     analysis: str
@@ -49,11 +50,14 @@ class Design:
     families: dict[str, str] = field(default_factory=dict)
     whole: tuple[str, ...] = ()  # cluster-level variables, deleted by clusters
     limits: dict[str, tuple[float, float]] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
 
     def model(self, frame: pd.DataFrame) -> bi.JointGLMM:
         data = bi.IncompleteData(frame, "g", self.families)
         with units_of_the_data():
-            return bi.JointGLMM(data, self.analysis, self.factors, priors=self.priors)
+            return bi.JointGLMM(
+                data, self.analysis, self.factors, priors=self.priors, order=self.order or None
+            )
 
     @property
     def options(self) -> dict[str, int]:
@@ -134,7 +138,7 @@ def slope(rng):
 
 def binary_slope(rng):
     """A random slope of an incomplete binary covariate, of which another incomplete variable says something."""
-    Psi, b = effects(rng, SLOPES, 4)  # of w, y, y and x: the analysis comes before what no factor needs
+    Psi, b = effects(rng, SLOPES, 4)  # of w, y, y and x, the order of the design
     beta_w, beta_y, beta_x = coefficients(rng, 1), coefficients(rng, 2), coefficients(rng, 2)
     s_x, e_x = noise(rng)
     w = (rng.random(len(g)) < expit(beta_w[0] + b[:, 0])).astype(float)
@@ -269,6 +273,7 @@ DESIGNS = {
     "binary slope": Design(
         "y ~ w + (1 + w | g)", {"w": "w ~ 1 + (1 | g)", "x": "x ~ w + (1 | g)"},
         pr.Priors(SIGMA, SLOPES, BETA), binary_slope, {"w": 1, "x": 3, "y": 5}, {"w": "bernoulli", "y": "bernoulli"},
+        order=("w", "y", "x"),
     ),
     "levels": Design(
         "y ~ o + c + (1 | g)", {"o": "o ~ 1 + (1 | g)", "c": "c ~ o + (1 | g)"}, HUANG, levels, {"o": 1, "c": 2},

@@ -19,7 +19,7 @@ from scipy.linalg import solve_triangular
 from bayesimp.errors import SamplingError
 from bayesimp.joint.glmm.chain import ChainState
 from bayesimp.joint.glmm.prior import FactorPriors
-from bayesimp.joint.glmm.summed import Summed, merged, summed_out
+from bayesimp.joint.glmm.summed import Summed, summed_out
 from bayesimp.joint.glmm.table import FactorTable
 from bayesimp.joint.glmm.working import WorkingRows
 from bayesimp.kernels.covariance.update import FIXED
@@ -135,12 +135,13 @@ class Sampler:
         if not fine:
             raise SamplingError(f"{self.label}: {FAILURES[1]}.")
         i, b, work = group.cluster, B[group.cluster, at:stop].copy(), self.work[k]
-        mixture = group.mixture(table, self.state, mean[i], L)
+        rows, times = group.alike(table, self.state, k)
+        mixture = group.mixture(table, self.state, rows, times, mean[i], L)
         read_values(
             np.int64(k), group.child, i, table.arrays, table.cells, table.programs, self.state, work, group.missing,
-            group.rows, C, b, mixture,
+            rows, C, b, mixture,
         )  # fmt: skip
-        draw_effects_summed(chain.rng, merged(mixture), work.search, work.weight, b)
+        draw_effects_summed(chain.rng, mixture, work.search, work.weight, b)
         B[i, at:stop] = b
         first, q = table.arrays.effect[l], len(factor.random)
         self.state.B[i, first : first + factor.effects] = (b.reshape(-1, q) @ C.T).ravel()

@@ -17,7 +17,7 @@ from bayesimp.kernels.factors.arrays import ENUMERATE, State
 from bayesimp.kernels.factors.summed import Mixture
 from bayesimp.kernels.glmm.merge import rows_alike
 
-__all__ = ["MOSTLY", "Summed", "merged", "summed_out"]
+__all__ = ["MOSTLY", "Summed", "summed_out"]
 
 Array = NDArray[np.float64]
 MOSTLY = 0.5  # share of missing values in a cluster
@@ -35,8 +35,8 @@ class Summed:
         Its place.
     rows
         Those of the cluster in which the later factor is used.
-    first
-        (rows + 1,) where the values of each row begin: one value if it is observed.
+    values
+        (n,) how many values the variable may have in a row: one if it is observed.
     missing
         (n,) whether the variable is to be imputed.
     """
@@ -45,17 +45,34 @@ class Summed:
     of: int
     cluster: np.int64
     rows: NDArray[np.int64]
-    first: NDArray[np.int64]
+    values: NDArray[np.int64]
     missing: NDArray[np.bool_]
 
-    def mixture(self, table: FactorTable, state: State, mean: Array, L: Array) -> Mixture:
-        """The later factor in these rows, without the values that are summed over."""
+    def alike(self, table: FactorTable, state: State, k: int) -> tuple[NDArray[np.int64], Array]:
+        """Rows of which no two are alike in all that the move reads, and how many are like each."""
+        a, rows, children = table.arrays, self.rows, slice(table.cells.child[k], table.cells.child[k + 1])
+        of = np.append(table.cells.of[children], k)
+        others = np.arange(state.V.shape[1]) != a.variable[k]
+        missing = self.missing[rows]
+        own = np.where(missing, 0.0, state.V[rows, a.variable[k]])
+        parts = [state.V[rows][:, others], np.column_stack([missing, own])]
+        parts += [x[np.ix_(rows, of)] for x in (a.trials, a.offset, a.used)]
+        parts += [np.where(a.used[rows, l], state.Y[rows, l], 0.0)[:, None] for l in of[:-1]]
+        found = rows_alike(np.hstack(parts), np.array([0, len(rows)]))
+        if found is None:
+            return rows, np.ones(len(rows))
+        return rows[found.one], np.bincount(found.number).astype(float)
+
+    def mixture(
+        self, table: FactorTable, state: State, rows: NDArray[np.int64], times: Array, mean: Array, L: Array
+    ) -> Mixture:
+        """The later factor in some rows, without the values that are summed over."""
         a, l = table.arrays, self.of
-        factor, entries, rows = table.factors[l], self.first[-1], self.rows
-        r, q, d = factor.predictors, len(factor.random), factor.effects
+        factor, first = table.factors[l], np.concatenate([[0], np.cumsum(self.values[rows])]).astype(np.int64)
+        r, q, d, entries = factor.predictors, len(factor.random), factor.effects, first[-1]
         return Mixture(
-            state.Y[rows, l], a.trials[rows, l], np.ones(len(rows)), self.first, np.empty(entries),
-            np.empty((entries, r)), np.empty((entries, q)), a.family[l], state.shape[l], state.cuts, np.int64(l),
+            state.Y[rows, l], a.trials[rows, l], times, first, np.empty(entries), np.empty((entries, r)),
+            np.empty((entries, q)), a.family[l], state.shape[l], state.cuts, np.int64(l),
             a.level[l + 1] - a.level[l] - 1, mean, L, np.empty(r), np.empty((4, d)), np.empty((d, d)),
         )  # fmt: skip
 
@@ -78,30 +95,5 @@ def summed_out(table: FactorTable, k: int) -> list[Summed]:
             rows = np.arange(a.first[i], a.first[i + 1])
             rows = rows[a.used[rows, l]]
             if cells.active[child, table.columns_of(l)[1]].any() and len(rows):
-                first = np.concatenate([[0], np.cumsum(values[rows])]).astype(np.int64)
-                out.append(Summed(np.int64(child - cells.child[k]), l, np.int64(i), rows, first, missing))
+                out.append(Summed(np.int64(child - cells.child[k]), l, np.int64(i), rows, values, missing))
     return out
-
-
-def merged(m: Mixture) -> Mixture:
-    """Rows that are alike in everything as one, where each has as many values as the others."""
-    n = len(m.y)
-    values = len(m.weight) // n
-    if not (np.diff(m.first) == values).all():
-        return m
-    parts = [
-        m.y[:, None],
-        m.trials[:, None],
-        m.weight.reshape(n, -1),
-        m.base.reshape(n, -1),
-        m.Z.reshape(n, -1),
-    ]
-    alike = rows_alike(np.hstack(parts), np.array([0, n]))
-    if alike is None:
-        return m
-    one = alike.one
-    entries = (m.first[one][:, None] + np.arange(values)).ravel()
-    return m._replace(
-        y=m.y[one], trials=m.trials[one], times=np.bincount(alike.number).astype(float),
-        first=values * np.arange(len(one) + 1), weight=m.weight[entries], base=m.base[entries], Z=m.Z[entries],
-    )  # fmt: skip

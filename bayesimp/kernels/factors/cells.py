@@ -47,7 +47,9 @@ from bayesimp.kernels.families.mixtures import has_extra_zeros, propose_count
 from bayesimp.notation import Integer, Matrix, Vector
 
 __all__ = ["child_density", "draw_cells", "formula_value", "linear_predictors", "propose_counts", "set_columns",
-           "set_rest"]  # fmt: skip
+           "NONE", "set_rest"]  # fmt: skip
+
+NONE = np.int64(-1)  # no child
 
 
 @merged
@@ -169,7 +171,7 @@ def child_density(
     work: Work,
     without: Integer,
 ) -> float:
-    """sum_l sum_j' log p_l(y_lj' | eta_lj') at the present value of the cell; `without` this child, or -1."""
+    """sum_l sum_j' log p_l(y_lj' | eta_lj') at the present value of the cell; `without` this child, or NONE."""
     total = 0.0
     for a in range(cells.child[k + 1] - cells.child[k]):
         if a == without:
@@ -327,9 +329,7 @@ def draw_cells(
                 _put(arrays, cells, state, means, divisor, k, j, i, y, work.stack)
                 if work.search[PHASE] == DONE:
                     break
-                of_children = child_density(
-                    arrays, cells, state, programs, k, j, i, False, work, np.int64(-1)
-                )
+                of_children = child_density(arrays, cells, state, programs, k, j, i, False, work, NONE)
                 value = of_children + log_density(
                     family, y, arrays.trials[j, k], work.own, r, shape, state.cuts, k, last, True
                 )

@@ -28,7 +28,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.factors.arrays import Cells, FactorArrays, State, Work
-from bayesimp.kernels.factors.cells import child_density, formula_value, set_columns, set_rest
+from bayesimp.kernels.factors.cells import NONE, child_density, formula_value, set_columns, set_rest
 from bayesimp.kernels.factors.columns import Programs, cluster_mean
 from bayesimp.kernels.families.codes import (
     BETA,
@@ -181,7 +181,7 @@ def later_factors(
     for e in range(cells.mean[k], cells.mean[k + 1]):
         mean = cells.mean_of[e]
         state.M[i, mean] = cluster_mean(means, divisor, mean, state.V, state.M, start, stop, i, work.stack)
-    return child_density(arrays, cells, state, programs, k, start, i, True, work, np.int64(-1))
+    return child_density(arrays, cells, state, programs, k, start, i, True, work, NONE)
 
 
 @kernel(nogil=True, _nrt=False)

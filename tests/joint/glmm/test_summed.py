@@ -20,6 +20,7 @@ import bayesimp as bi
 from bayesimp.joint.glmm import sampler as module
 from bayesimp.joint.glmm.chain import start_chain
 from bayesimp.joint.glmm.prior import factor_priors
+from bayesimp.joint.glmm.summed import Summed
 from bayesimp.kernels.factors.arrays import workspace
 from bayesimp.kernels.factors.cells import draw_cells
 from bayesimp.kernels.families.codes import POISSON
@@ -64,8 +65,8 @@ class Setting:
         if name == "partly observed":
             missing = self.group.missing.copy()
             missing[self.rows[0]] = False
-            first = np.concatenate([[0], np.cumsum(np.where(missing[self.rows], 2, 1))]).astype(np.int64)
-            self.group = replace(self.group, missing=missing, first=first)
+            values = np.where(missing, self.group.values, 1)
+            self.group = replace(self.group, missing=missing, values=values)
         self.open = self.rows[self.group.missing[self.rows]]
 
     def _is_bare(self, group) -> bool:
@@ -161,8 +162,8 @@ def test_present_effects_counted_twice_are_noticed(monkeypatch):
 
 
 def test_rows_alike_that_count_once_are_noticed(monkeypatch):
-    right = module.merged
-    monkeypatch.setattr(module, "merged", lambda m: right(m)._replace(times=np.ones(len(right(m).y))))
+    right = Summed.alike
+    monkeypatch.setattr(Summed, "alike", lambda *given: (right(*given)[0], np.ones(len(right(*given)[1]))))
     assert Setting("rows alike").p_value() < REJECTED
 
 
