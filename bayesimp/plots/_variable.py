@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Statistic", "PlottedVariable", "second_level", "statistics", "variable"]
 
-SKEWED = 20  # positive values get a logarithmic axis if their 99 % quantile is so many times their 1 % quantile
+SKEWED = (
+    20  # positive values get a logarithmic axis if their 99 % quantile is so many times their 1 % quantile
+)
 
 
 @dataclass(frozen=True)

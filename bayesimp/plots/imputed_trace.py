@@ -54,7 +54,9 @@ def plot_imputed_trace(
     must_be(imp, "Imputations", "plot_imputed_trace")
     from matplotlib.ticker import MaxNLocator
 
-    drawn = [name for name in imp.imputed_columns if name in imp.responses]  # columns computed from others are left out
+    drawn = [
+        name for name in imp.imputed_columns if name in imp.responses
+    ]  # columns computed from others are left out
     names = chosen(responses, drawn, "an imputed response")
     stats = imp.tree["imputed_stats"].to_dataset()
     labels = [str(c) for c in stats["cluster"].values]

@@ -63,7 +63,9 @@ class MnarRequest:
         events: list[tuple[str, Event]] = []
         for name, model in models.items():
             if interrupted(imputations):
-                events.append((name, Event("scenario left out", "run", "the run was interrupted before this scenario")))
+                events.append(
+                    (name, Event("scenario left out", "run", "the run was interrupted before this scenario"))
+                )
                 continue
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", StatisticalWarning)

@@ -212,9 +212,7 @@ def _log_densities(imp: Imputations) -> tuple[dict[str, xr.DataArray], list[Even
         else:
             if source == "prior":
                 raise SpecificationError(f"power_scaling: {why} {REFITS}")
-            events.append(
-                Event("not scaled", source, f"The power of the likelihood was not varied: {why}")
-            )
+            events.append(Event("not scaled", source, f"The power of the likelihood was not varied: {why}"))
     return found, events
 
 
@@ -249,9 +247,7 @@ def _moves(pooled: pd.DataFrame, source: str, analysis: str, m: int) -> str:
     error = rows["mc.error"].max()
     if 2 * error > NOTABLE:
         needed = int(np.ceil(m * (2 * error / NOTABLE) ** 2 / 100) * 100)
-        text += (
-            f" With {m} imputations a move of {NOTABLE:g} cannot be told from chance; about {needed:,} would be needed."
-        )
+        text += f" With {m} imputations a move of {NOTABLE:g} cannot be told from chance; about {needed:,} would be needed."
     return text
 
 

@@ -273,7 +273,9 @@ def _check(frame: pd.DataFrame, cluster: str, names: Sequence[str], hows: Sequen
                 f"The table has no column {name!r}. {suggestion(name, list(frame.columns))}"
             )
     if cluster in names:
-        raise SpecificationError(f"{cluster!r} is the column of the clusters, which cannot have missing values.")
+        raise SpecificationError(
+            f"{cluster!r} is the column of the clusters, which cannot have missing values."
+        )
     used = [n for how in hows for n in driver_names(how.on) if n is not None and n in frame.columns]
     for name in dict.fromkeys([cluster, *names, *used]):
         holes = int(frame[name].isna().sum())

@@ -101,9 +101,7 @@ class Systematic:
         if self.clusters is not None:
             object.__setattr__(self, "clusters", tuple(self.clusters))
             if self.on:
-                raise SpecificationError(
-                    "Systematic: named clusters cannot depend on drivers; omit on."
-                )
+                raise SpecificationError("Systematic: named clusters cannot depend on drivers; omit on.")
 
 
 def check_share(share: float, what: str) -> None:

@@ -124,7 +124,9 @@ def method(name: str, **options: Any) -> Any:
     """
     if name in ALONE:
         if options:
-            raise SpecificationError(f"{name} imputes nothing, so it has no options; got {', '.join(options)}.")
+            raise SpecificationError(
+                f"{name} imputes nothing, so it has no options; got {', '.join(options)}."
+            )
         return ALONE[name]()
     if name != "joint" and name not in CHAINED:
         raise SpecificationError(f"There is no method {name!r}. {suggestion(name, names())}")
