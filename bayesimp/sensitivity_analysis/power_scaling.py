@@ -247,7 +247,8 @@ def _moves(pooled: pd.DataFrame, source: str, analysis: str, m: int) -> str:
     error = rows["mc.error"].max()
     if 2 * error > NOTABLE:
         needed = int(np.ceil(m * (2 * error / NOTABLE) ** 2 / 100) * 100)
-        text += f" With {m} imputations a move of {NOTABLE:g} cannot be told from chance; about {needed:,} would be needed."
+        text += f" With {m} imputations a move of {NOTABLE:g} cannot be told from chance; "
+        text += f"about {needed:,} would be needed."
     return text
 
 
