@@ -102,7 +102,7 @@ class Shift:
         varies = np.unique(data.codes[first[data.codes] != column])
         if len(varies):
             raise SpecificationError(
-                f"shift of '{name}' by '{self.group}': '{name}' has one value in each cluster, but '{self.group}' "
+                f"shift of '{name}' by '{self.group}': '{name}' has a single value in each cluster, but '{self.group}' "
                 f"varies within {len(varies)} of {len(data.clusters)} clusters ({listing(data.clusters[varies])}). "
                 "Take a column that is constant within clusters."
             )

@@ -62,11 +62,11 @@ def measured(model: JointGLMM, draws: int = 1500, tune: int = 300) -> dict[str, 
 
 
 def joint_glmm() -> list[str]:
-    """Jolani's design, 10 x 300, binary outcome with a random slope, a binary covariate and a count incomplete: two
+    """Jolani's design, 10 x 300, binary outcome with a random slope, a binary covariate and an incomplete count: two
     chains x (300 + 1,500) sweeps, two workers, kernels compiled; processor seconds of both. Smallest effective sample
     sizes of the analysis' own parameters (beta and Psi of y), of all parameters, of imputed means and standard deviations
     by study; seconds on two cores (half of the processor seconds) for 1,000 effective draws of every parameter of the
-    analysis (goal: 20). Below, the same without the move of effects and values together, and without effects drawn with
+    analysis (goal: 20). The other rows omit the move of effects and values together, and the effects drawn with
     missing levels summed out."""
     model = bi.JointGLMM(jolani(), ANALYSIS)
     lines = [

@@ -1,1 +1,1 @@
-"""PyMC models: plain functions (data, priors) -> pm.Model, equations first, code in the same order."""
+"""PyMC models as plain functions (data, priors) -> pm.Model, with the equations first and the code in the same order."""

@@ -1,7 +1,7 @@
-"""Columns of a joint GLMM on PyTensor variables: the programs that kernels run, run symbolically.
+"""Columns of a joint GLMM on PyTensor variables: symbolic execution of the programs that kernels run.
 
 Both samplers read one definition of the columns, `bayesimp.kernels.factors.columns`. A column of complete variables
-stays an array of numbers, so that it costs no node of the graph.
+stays an array of numbers and adds no node to the graph.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bayesimp.kernels.factors.columns import CONSTANT, FUNCTIONS, MEAN, OPERATOR
 
 __all__ = ["Column", "column"]
 
-Column = Any  # (n,) numbers: an array where they are known, a variable where they are of the model
+Column = Any  # (n,) numbers: an array if they are known, a variable if they belong to the model
 
 
 def column(
@@ -30,9 +30,9 @@ def column(
     programs
         In reverse Polish notation; see `bayesimp.kernels.factors.columns`.
     t
-        Its number.
+        Number of the column.
     variable, mean
-        Number of a variable, or of a mean over clusters, -> its values (n,) in these rows.
+        Functions from the number of a variable, or of a mean over clusters, to its values (n,) in these rows.
     """
     stack: list = []
     for at in range(programs.start[t], programs.start[t + 1]):
@@ -52,7 +52,7 @@ def column(
 
 
 def _applied(pair: tuple[Any, Any], *arguments: Column) -> Column:
-    """A function of arrays, or of variables as soon as one argument is one."""
+    """A function of arrays, or of PyTensor variables if at least one argument is a variable."""
     of_numbers, of_variables = pair
     if any(isinstance(a, Variable) for a in arguments):
         return of_variables(*(pt.as_tensor_variable(a) for a in arguments))

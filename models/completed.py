@@ -1,4 +1,4 @@
-"""The table of a joint GLMM, completed factor by factor: known values, missing numbers of the model, columns."""
+"""The table of a joint GLMM, completed factor by factor: known values, the model's missing numbers, columns."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Completed:
     data
         The table.
     places
-        Its rows, expanded over missing levels.
+        Rows of the table, expanded over missing levels.
     B
-        By block: effects (m, d) on the working scale.
+        Effects (m, d) of each block on the working scale.
 
     Attributes
     ----------
@@ -44,14 +44,14 @@ class Completed:
         self.cells: dict[int, Ints] = {}
         self._response: dict[
             int, TensorVariable
-        ] = {}  # of a factor: its missing numbers, as its model sees them
+        ] = {}  # factor -> its missing numbers, as its model uses them
         self._free: dict[
             int, tuple[Ints, TensorVariable]
-        ] = {}  # of a variable: cell of each row or -1, its numbers
+        ] = {}  # variable -> cell of each row or -1, its numbers
         self._means: dict[int, Column] = {}
 
     def fill(self, k: int, f: GLMMFactor, rows: Ints, y: TensorVariable, v: TensorVariable) -> None:
-        """The missing numbers of factor k are y, as its model sees them, and v, as formulas do."""
+        """Set the missing numbers of factor k to y, as its model uses them, and to v, as formulas do."""
         cell = np.full(len(f.used), -1)
         cell[rows] = np.arange(len(rows))
         if f.at_cluster:
@@ -63,7 +63,7 @@ class Completed:
         self._response[k], self.cells[k] = y, rows
 
     def responses(self, k: int, at: Ints) -> Column:
-        """Responses of factor k at some places."""
+        """The responses of factor k at some places."""
         known = self.places.Y[at, k]
         if k not in self._response:
             return known
@@ -71,7 +71,7 @@ class Completed:
         return _filled(known, cell[self.places.row[at]], self._response[k])
 
     def predictors(self, f: GLMMFactor, beta: TensorVariable, at: Ints) -> list[TensorVariable]:
-        """r linear predictors of a factor at some places; beta (p, r)."""
+        """The r linear predictors of a factor at some places; beta (p, r)."""
         p, q = len(f.fixed), len(f.random)
         columns = [
             column(
@@ -108,7 +108,7 @@ class Completed:
         return _filled(known, cell[self.places.row[at]], values)
 
     def _mean(self, e: int, at: Ints) -> Column:
-        """Mean e over the clusters of some places, for the levels that hold there."""
+        """Mean e over the clusters of some places, given the levels at these places."""
         if e not in self._means:
             base, G = self.places.base, len(self.places.cluster)
             inner = column(self.data.means, e, lambda v: self._variable(v, base), lambda _: np.nan)
@@ -121,7 +121,7 @@ class Completed:
 
 
 def _filled(known: Array, cell: Ints, values: TensorVariable) -> Column:
-    """Known numbers, with values[cell] where cell is not -1."""
+    """The known numbers, with values[cell] inserted unless cell is -1."""
     if (cell < 0).all():
         return known
     if (cell >= 0).all():

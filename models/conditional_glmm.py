@@ -15,15 +15,15 @@
     student            y ~ t_nu(eta, sigma),             y less its mean, divided by its standard deviation
     yeo_johnson        psi(y) ~ N(eta, sigma^2),         likewise; psi: families/transformed.py
     ordinal            P(y <= l) = logistic(c_l - eta),   c_0 = 0, c_l = c_(l-1) + increment_l;   y = 0..K-1
-    categorical        P(y = l) ~ e^eta_l,                eta_0 = 0, eta_1..eta_(K-1) with effects of their own
+    categorical        P(y = l) ~ e^eta_l,                eta_0 = 0, eta_1..eta_(K-1) each with its own effects
 
     beta ~ flat or normal          (p, r)      r = K - 1 predictors in the categorical model, 1 elsewhere
     Psi ~ prior                    (r q, r q), effect k*q + l: column l of Z on predictor k
-    1 / sqrt(k) ~ half-t(3, 1)     the coefficient of variation of gamma variables, about
+    1 / sqrt(k) ~ half-t(3, 1)     roughly the coefficient of variation of gamma variables
     increments ~ exponential(1)
     sigma ~ half-t(3, 1),  nu - 2 ~ Gamma(2, 1/10),  lambda / 2 ~ Beta(2, 2),  zi, hu ~ Beta(1, 1)
 
-b_i = L u_i with L L' = Psi and u_i ~ N(0, I) (non-centred): Psi may be near zero, clusters small or without rows.
+b_i = L u_i with L L' = Psi and u_i ~ N(0, I) (non-centred), since Psi may be near zero, and clusters small or empty.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ WEAK = pr.Priors(beta=pr.Normal(0.0, 2.5), name="weak")  # proper, so that separ
 
 
 def conditional_glmm(data: ConditionalData, priors: pr.Priors | None = None) -> pm.Model:
-    """The model above, as `methods.PyMC(model=...)` takes it.
+    """The model above, in the form that `methods.PyMC(model=...)` accepts.
 
     Parameters
     ----------
     data
-        `family`, `link`, `levels` and `trials` say which model; y is 0 and 1, counts, positive numbers,
+        `family`, `link`, `levels` and `trials` select the model; y is 0 and 1, counts, positive numbers,
         proportions or 0..levels-1.
     priors
-        beta and Psi, on the scale of eta (Sigma is not used); ``times_sd`` is a multiple of 1. `WEAK` if left out.
+        Priors of beta and Psi on the scale of eta (Sigma is not used); ``times_sd`` is a multiple of 1. Default: `WEAK`.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def conditional_glmm(data: ConditionalData, priors: pr.Priors | None = None) -> 
     family = FAMILIES.get(data.family)
     if family is None or family.response is None or data.link not in family.links:
         raise SpecificationError(
-            f"'{data.name}': no model for family {data.family!r} with link {data.link!r}."
+            f"'{data.name}': there is no model for family {data.family!r} with link {data.link!r}."
         )
     r = family.predictors(data.levels)
     labels = {

@@ -6,11 +6,11 @@
     Sigma ~ prior                    (1, 1), the residual variance
     Psi ~ prior                      (q, q)
 
-The joint model with one response, over the rows in which y is observed. `conditional_normal` has the b_i integrated
-out, so that the likelihood is a function of cross products (`bayesimp.kernels.normal.marginal`) and its cost does not
-depend on the number of rows; beta and the b_i are drawn afterwards, exactly, given (Sigma, Psi).
+This is the joint model with one response, for the rows in which y is observed. `conditional_normal` has the b_i
+integrated out, so the likelihood is a function of cross products (`bayesimp.kernels.normal.marginal`) and its cost does
+not depend on the number of rows; beta and the b_i are drawn exactly afterwards, given (Sigma, Psi).
 
-A user's own submodel is a function ``(data, priors) -> pm.Model`` on rows, `data` being a `ConditionalData`.
+A user's own submodel is a function ``(data, priors) -> pm.Model`` of rows, where `data` is a `ConditionalData`.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ __all__ = ["ConditionalData", "conditional_normal"]
 def conditional_normal(
     data: MarginalData, priors: Priors, p: int, q: int, coords: dict | None = None
 ) -> pm.Model:
-    """The model above, cluster effects integrated out.
+    """The model above, with cluster effects integrated out.
 
     Parameters
     ----------
     data
-        Grams [1 | X | Z | y] by cluster of the rows with y observed; see `bayesimp.kernels.normal.marginal`.
+        Grams of [1 | X | Z | y] by cluster, over the rows with y observed; see `bayesimp.kernels.normal.marginal`.
     priors
-        Resolved: every number explicit (`bayesimp.priors.resolve`).
+        Resolved priors, in which every number is explicit (`bayesimp.priors.resolve`).
     coords
-        Labels of ``fixed`` (p), ``response`` (1) and ``effect`` (q); numbers where left out.
+        Labels of ``fixed`` (p), ``response`` (1) and ``effect`` (q); numbers if omitted.
 
     Returns
     -------
@@ -66,10 +66,10 @@ def conditional_normal(
 class ConditionalData:
     """What a submodel sees of the table: the rows of one variable.
 
-    In the function that you write these are PyMC's variables, to be used like arrays. In every cycle they are filled
-    with the rows in which the variable is observed, and with the rows in which it is missing when values are drawn.
-    Your function never sees this: it uses ``data.X`` and so on unchanged, and takes no numbers out of them.
-    Errors that are Student-t rather than normal, with cluster intercepts::
+    In the function that you write, these are PyMC variables, which can be used like arrays. In every cycle they are
+    filled with the rows in which the variable is observed, and, to draw values, with the rows in which it is missing.
+    Your function does not notice this: it uses ``data.X`` and so on unchanged, and must not read numbers from them.
+    For example, Student-t errors and random intercepts::
 
         def my_model(data, priors):
             with pm.Model(coords={"fixed": data.fixed, "cluster": range(data.clusters)}) as model:
@@ -83,36 +83,36 @@ class ConditionalData:
             return model
 
     A discrete variable is given as numbers, float64 like all others: 0 and 1, counts, or the codes 0..levels-1 of its
-    levels in their order; PyMC's discrete distributions take them as they are. With 0 and 1::
+    levels in their order; PyMC's discrete distributions accept them. For 0 and 1::
 
         pm.Bernoulli(data.name, logit_p=data.X @ beta + b[data.cluster], observed=data.y)
 
-    All free variables must be continuous. One that has a value for each row cannot be used, for rows come and go:
-    integrate it out. A cluster in which the variable is missing throughout has no row in ``data``, and its effect
-    the distribution that the model says.
+    All free variables must be continuous. None may have a value for each row, since the rows change; integrate such a
+    variable out. A cluster in which the variable is systematically missing has no row in ``data``, and its effect is
+    drawn from the distribution in the model.
 
     Attributes
     ----------
     name
-        Of the variable; the node with this name is what is imputed.
+        Name of the variable; the node with this name is imputed.
     y, X, Z
         (n,), (n, p), (n, q): the variable, fixed and random-effects columns of its formula, on the working scale.
     cluster
         (n,) integers 0..clusters-1.
     clusters
-        m, all of them, whether or not the variable is observed there. A number, as are the names:
+        m, the number of all clusters, whether or not the variable is observed there; not a PyMC variable.
     fixed, random
         Names of the columns of X and Z.
     family, link
         ``"normal"``, ``"identity"``; ``"bernoulli"``, ``"binomial"`` (``"logit"``, ``"probit"``); ``"poisson"``,
         ``"negative_binomial"``, the same after ``"zero_inflated_"`` or ``"hurdle_"``,
         ``"gamma"``, ``"inverse_gaussian"``, ``"lognormal"`` (``"log"``); ``"beta"``, ``"ordinal"``,
-        ``"categorical"`` (``"logit"``); ``"student"``, ``"yeo_johnson"`` (``"identity"``). What is observed and
-        what is drawn is held to the values of the family.
+        ``"categorical"`` (``"logit"``); ``"student"``, ``"yeo_johnson"`` (``"identity"``). Observed and drawn values
+        must be possible values of the family.
     levels
-        K of an ordinal or categorical variable, whether or not all of them are observed; a number.
+        K of an ordinal or categorical variable, whether or not all levels are observed; not a PyMC variable.
     trials
-        (n,), of a binomial variable, else None.
+        (n,) for a binomial variable, else None.
     """
 
     name: str
@@ -129,7 +129,7 @@ class ConditionalData:
     trials: Any = None
 
     def variables(self) -> ConditionalData:
-        """The same with shared variables of PyTensor in place of the arrays."""
+        """The same data with PyTensor shared variables instead of arrays."""
         columns = {
             "y": (None,),
             "trials": (None,),

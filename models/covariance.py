@@ -4,9 +4,9 @@
     HuangWandCovariance(nu, scale)    |S|^-(nu+2d)/2 prod_k (nu (S^-1)_kk + scale_k^-2)^-(nu+d)/2
     LKJCovariance(eta, sd)            S = diag(s) R diag(s), R ~ LKJ(eta), s_k ~ sd
 
-Densities with their constants, exact prior draws and the free parameters NUTS moves in, with the reason for
-them, are in `bayesimp.kernels.covariance`. They are our own because PyMC (6.4.0, checked) has no
-inverse-Wishart, its Wishart rounds nu down to an integer, and LKJCorr returns a Cholesky factor.
+Densities with their constants, exact prior draws, and the free parameters in which NUTS moves (with the reason for them)
+are in `bayesimp.kernels.covariance`. They are our own because PyMC (6.4.0, checked) has no inverse-Wishart, its Wishart
+rounds nu down to an integer, and LKJCorr returns a Cholesky factor.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = [
 
 
 class ScaleCorrelation(Transform):
-    """Free numbers (y_1..y_d, x_21, x_31, x_32, ...) to S, through its precision or directly."""
+    """Transform free numbers (y_1..y_d, x_21, x_31, x_32, ...) to S, through its precision or directly."""
 
     name = "free"
     ndim_supp = 1
@@ -67,7 +67,7 @@ class ScaleCorrelation(Transform):
 
 
 class InverseWishartRV(RandomVariable):
-    """Random variable behind `InverseWishartCovariance`."""
+    """The random variable of `InverseWishartCovariance`."""
 
     name = "inverse_wishart"
     signature = "(),(d,d)->(d,d)"
@@ -83,7 +83,7 @@ class InverseWishartRV(RandomVariable):
 
 
 class InverseWishartCovariance(Continuous):
-    """Inverse-Wishart with real degrees of freedom.
+    """Inverse-Wishart distribution with real degrees of freedom.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class InverseWishartCovariance(Continuous):
     V
         (d, d) in the convention of `bayesimp.priors.InverseWishart`: E S = V^-1 / (nu - d - 1).
     scale
-        (d, d) = V^-1 in its place: ``scipy.stats.invwishart(df=nu, scale=scale)``.
+        (d, d) = V^-1, to give instead of V: ``scipy.stats.invwishart(df=nu, scale=scale)``.
     """
 
     rv_op = InverseWishartRV()
@@ -125,7 +125,7 @@ class InverseWishartCovariance(Continuous):
 
 
 class _ScaleVectorRV(RandomVariable):
-    """(d, d) draws from parameters the last but none of which is a (d,) scale."""
+    """(d, d) draws from parameters, the second of which is a (d,) scale."""
 
     dtype = "floatX"
 
@@ -137,7 +137,7 @@ class _ScaleVectorRV(RandomVariable):
 
 
 class HuangWandRV(_ScaleVectorRV):
-    """Random variable behind `HuangWandCovariance`."""
+    """The random variable of `HuangWandCovariance`."""
 
     name = "huang_wand"
     signature = "(),(d)->(d,d)"
@@ -152,7 +152,7 @@ class HuangWandRV(_ScaleVectorRV):
 
 
 class HuangWandCovariance(Continuous):
-    """Half-t(nu, scale_k) standard deviations; at nu = 2 every correlation uniform (Huang & Wand 2013).
+    """Half-t(nu, scale_k) standard deviations; for nu = 2 every correlation is uniform (Huang & Wand 2013).
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ class HuangWandCovariance(Continuous):
 
 
 class LKJCovarianceRV(_ScaleVectorRV):
-    """Random variable behind `LKJCovariance`; the family of the standard deviations is part of it."""
+    """The random variable of `LKJCovariance`; the family of the standard deviations is part of it."""
 
     name = "lkj_covariance"
     signature = "(),(d),()->(d,d)"
@@ -205,11 +205,11 @@ class LKJCovariance(Continuous):
     Parameters
     ----------
     eta
-        Positive; 1: uniform over correlation matrices.
+        Positive; 1 means uniform over correlation matrices.
     sd
-        Prior on the s_k, a record with (d,) ``scale``: HalfT, HalfNormal or Exponential.
+        Prior on the s_k: a record with (d,) ``scale``, one of HalfT, HalfNormal and Exponential.
     scale
-        (d,) tensor in place of the one in `sd`.
+        (d,) tensor to use instead of the scale in `sd`.
     """
 
     rv_type = LKJCovarianceRV
@@ -271,28 +271,28 @@ def _on_diagonal(x: TensorVariable) -> TensorVariable:
 
 
 def covariance(name: str, prior: CovariancePrior, d: int, dims: tuple[str, str]) -> TensorVariable:
-    """Variable `name`, (d, d), in the model whose context is open.
+    """Add the variable `name`, (d, d), to the model whose context is open.
 
     Parameters
     ----------
     prior
-        Resolved: every number explicit (`bayesimp.priors.resolve`); of Psi with centred columns of Z a
-        `bayesimp.priors.centred.Centred`: then ``<name>_centred`` is the free variable.
+        Resolved prior, in which every number is explicit (`bayesimp.priors.resolve`). For Psi with centred columns of Z
+        it is a `bayesimp.priors.centred.Centred`, and ``<name>_centred`` is the free variable.
     dims
-        Names of its two dimensions.
+        Names of the two dimensions.
 
     Returns
     -------
-    A free variable, or for Diagonal and Fixed a Deterministic. Diagonal has the standard deviations as free
-    variables ``<name>_sd``, under an inverse-Wishart the variances ``<name>_variance``.
+    A free variable; for Diagonal and Fixed, a Deterministic. The free variables of Diagonal are the standard deviations
+    ``<name>_sd``, or under an inverse-Wishart the variances ``<name>_variance``.
     """
     return prior.distribution(name, d, dims)
 
 
 def scale_data(name: str, value: ArrayLike) -> TensorVariable:
-    """``<name>_scale`` as data of the open model.
+    """Add ``<name>_scale`` as data to the open model.
 
-    The scale of a prior follows the table, so it is data too: another table, no other compilation.
+    The scale of a prior depends on the table, so it is data too, and another table needs no new compilation.
     """
     value = np.asarray(value, dtype=float)
     return pm.Data(f"{name}_scale", value, shape=value.shape)
@@ -301,6 +301,6 @@ def scale_data(name: str, value: ArrayLike) -> TensorVariable:
 def float64(*values: Any) -> list[TensorVariable]:
     """Numbers and arrays in double precision.
 
-    PyTensor takes a bare 1.5 for single precision, and its log gamma function with it.
+    PyTensor takes a bare 1.5 to be in single precision, and then computes its log gamma function in single precision.
     """
     return [pt.as_tensor_variable(x, dtype="float64") for x in values]

@@ -1,4 +1,4 @@
-"""Log densities as PyTensor Ops: one node each, with the gradient.
+"""Log densities as PyTensor Ops: each is one node, with its gradient.
 
 marginal(beta, Sigma, Psi, data)                log p(y_obs | beta, Sigma, Psi)    kernels/normal/marginal.py
 inverse_wishart, huang_wand, lkj (S, numbers)   log p(S)                           kernels/covariance/density.py
@@ -29,7 +29,7 @@ __all__ = ["huang_wand", "inverse_wishart", "lkj", "marginal"]
 
 
 class DensityOp(Op):
-    """Scalar log density and its gradients with respect to the first `wrt` inputs; the rest are numbers."""
+    """A scalar log density and its gradients with respect to the first `wrt` inputs; the other inputs are numbers."""
 
     __props__: tuple[str, ...] = ()
     wrt = 1
@@ -42,7 +42,7 @@ class DensityOp(Op):
 
     def perform(self, node: Apply, inputs: Sequence[NDArray], outputs: list[list[NDArray | None]]) -> None:
         """Call the kernel."""
-        # numba kernels take numbers as numbers, not as arrays without dimensions
+        # numba kernels take numbers, not arrays without dimensions
         arguments = [x.item() if x.ndim == 0 else x for x in inputs]
         for store, x in zip(outputs, self.kernel(*arguments), strict=True):
             store[0] = np.asarray(x)
@@ -54,7 +54,7 @@ class DensityOp(Op):
     def pullback(
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], cotangents: Sequence[Variable]
     ) -> list[Variable]:
-        """The gradients times the cotangent of the density; hyperparameters have none."""
+        """The gradients times the cotangent of the density; hyperparameters have no gradient."""
         reason = "hyperparameters are numbers or data here, not random variables"
         slopes = [pt.mul(cotangents[0], gradient) for gradient in outputs[1:]]
         rest = list(enumerate(inputs))[self.wrt :]
@@ -62,25 +62,25 @@ class DensityOp(Op):
 
 
 class Marginal(DensityOp):
-    """log p(y_obs | beta, Sigma, Psi), with gradients by the three."""
+    """log p(y_obs | beta, Sigma, Psi), with its gradients in all three."""
 
     wrt, kernel = 3, staticmethod(log_likelihood)
 
 
 class InverseWishartDensity(DensityOp):
-    """Log density of an inverse-Wishart, with its gradient by S."""
+    """Log density of an inverse-Wishart, with its gradient in S."""
 
     kernel = staticmethod(kernels.inverse_wishart)
 
 
 class HuangWandDensity(DensityOp):
-    """Log density of a Huang-Wand prior, with its gradient by S."""
+    """Log density of a Huang-Wand prior, with its gradient in S."""
 
     kernel = staticmethod(kernels.huang_wand)
 
 
 class LKJDensity(DensityOp):
-    """The family of the standard deviations is part of the Op."""
+    """Log density of an LKJ prior; the family of the standard deviations is part of the Op."""
 
     __props__ = ("family",)
 
@@ -88,7 +88,7 @@ class LKJDensity(DensityOp):
         self.family = family
 
     def kernel(self, S: NDArray, eta: float, scale: NDArray, nu: float) -> tuple[float, NDArray]:
-        """Log density and gradient by S."""
+        """Log density and gradient in S."""
         return kernels.lkj(S, eta, scale, nu, self.family)
 
 
@@ -149,7 +149,7 @@ def marginal(
 
 
 def inverse_wishart(S: TensorLike, nu: TensorLike, scale: TensorLike) -> TensorVariable:
-    """Log density, a scalar; see `bayesimp.kernels.covariance.density`, as for all that follow."""
+    """Log density, a scalar; see `bayesimp.kernels.covariance.density`, also for the functions below."""
     return outputs_of(InverseWishartDensity(), S, nu, scale)[0]
 
 

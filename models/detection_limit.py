@@ -1,13 +1,13 @@
 """A biomarker below a limit of detection: missing cells with a known upper bound.
 
     y_ij = mu + x_ij' beta + b_i + e_ij,    b_i ~ N(0, tau^2),    e_ij ~ N(0, sigma^2)
-    y_ij < L_ij  where y_ij is missing
+    y_ij < L_ij  if y_ij is missing
 
     mu ~ N(c, (10 s)^2),    beta_k ~ N(0, (10 s / sd(x_k))^2),    tau, sigma ~ half-normal(s)
     c, s: mean and sd of observed y
 
-A missing cell is a free variable with the density of y, restricted to (-inf, L) and not normalised there: its integral,
-the probability of lying below L, is what the cell says about the parameters. (`pm.Truncated` would divide by it.)
+A missing cell is a free variable with the density of y, restricted to (-inf, L) and not normalised: its integral, the
+probability of a value below L, is what the cell says about the parameters. (`pm.Truncated` would divide by it.)
 y is usually the logarithm of a concentration, and L that of the limit.
 """
 
@@ -32,7 +32,7 @@ def detection_limit(
     Parameters
     ----------
     y
-        (n,) with NaN where the value is below the limit.
+        (n,) with NaN for values below the limit.
     limit
         (n,) or one number for all.
     cluster
@@ -43,7 +43,7 @@ def detection_limit(
     Raises
     ------
     DataError
-        A missing value without a finite limit; an observed one below its limit; fewer than two different values.
+        If a missing value has no finite limit, an observed value is below its limit, or fewer than two values differ.
     """
     y, cluster = np.asarray(y, dtype=float), np.asarray(cluster)
     L = np.broadcast_to(np.asarray(limit, dtype=float), y.shape)
@@ -75,6 +75,6 @@ def _check(y: np.ndarray, L: np.ndarray, missing: np.ndarray) -> None:
         raise DataError(f"{int((~np.isfinite(L[missing])).sum())} missing values have no finite limit.")
     if (y[~missing] < L[~missing]).any():
         count = int((y[~missing] < L[~missing]).sum())
-        raise DataError(f"{count} observed values are below their limit: make them missing.")
+        raise DataError(f"{count} observed values are below their limit; make them missing.")
     if len(np.unique(y[~missing])) < 2:
-        raise DataError("Fewer than two different values are above the limit: nothing says how y varies.")
+        raise DataError("Fewer than two different values are above the limit, so nothing says how y varies.")

@@ -27,7 +27,7 @@ __all__ = ["from_free", "to_free"]
 
 
 class FromFree(Op):
-    """Free parameters to S and the log Jacobian."""
+    """From free parameters to S and the log Jacobian."""
 
     __props__ = ("precision",)
 
@@ -80,7 +80,7 @@ class PullFree(Op):
 
 
 class ToFree(Op):
-    """S to its free parameters."""
+    """From S to its free parameters."""
 
     __props__ = ("precision",)
 

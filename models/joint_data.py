@@ -1,4 +1,4 @@
-"""What models/joint_glmm.py makes its model from: factors, blocks of effects, the table, all on the working scale."""
+"""Input of models/joint_glmm.py: factors, blocks of effects and the table, all on the working scale."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ class GLMMFactor:
     Attributes
     ----------
     name
-        Of the response, as the names of parameters end.
+        Name of the response, with which the names of parameters end.
     family, link, levels
-        Of the response; levels: labels of its values, or empty.
+        Family and link of the response; labels of its values, or empty.
     fixed, random
-        Names of the columns of x and z; their programs are ``first``, ``first + 1``, ..
+        Names of the columns of x and z, whose programs are ``first``, ``first + 1``, ...
     first
-        Number of its first column.
+        Number of the first column.
     T, s, c
         (p, p), (r,), (r,): beta = T beta_w diag(s), + c in the row `intercept` (-1: none).
     R
-        (q, q): effects of the columns z are R b_w.
+        (q, q): the effects of the columns z are R b_w.
     beta_mean, beta_precision
-        (r p,), (r p, r p) of vec(beta_w); precision 0: flat.
+        (r p,), (r p, r p) prior mean and precision of vec(beta_w); precision 0 is flat.
     variance
-        Prior of the residual variance on the working scale, of normal responses.
+        Prior of the residual variance of a normal response on the working scale.
     block, at
-        The block of its effects, and where they begin in it.
+        Block with the effects of the factor, and the position of the first one in it.
     variable
-        Its number among the variables.
+        Number of the response among the variables.
     center, unit
-        y = (v - center) / unit for a variable v of numbers.
+        y = (v - center) / unit for a numeric variable v.
     values
-        Numbers that formulas compute with, level by level.
+        Numbers that formulas use for each level.
     used
         (n,) whether a row counts in the factor.
     trials, offset
-        (n,) trials of binomials, else 1; known part of the linear predictor.
+        (n,) trials of binomial responses, else 1; known part of the linear predictor.
     lower, upper
-        (n,) limits of censored values on the scale of y, infinite where there is none.
+        (n,) limits of censored values on the scale of y; infinite if there is none.
     at_cluster
-        Whether the response has one value in a cluster; then the first row of each cluster counts.
+        Whether the response is at the cluster level, in which case only the first row of each cluster counts.
     """
 
     name: str
@@ -89,7 +89,7 @@ class GLMMFactor:
 
     @property
     def distribution(self) -> Family:
-        """The record of its family."""
+        """The record of the response's family."""
         return family_of(self.family)
 
     @property
@@ -99,7 +99,7 @@ class GLMMFactor:
 
     @property
     def is_summed(self) -> bool:
-        """Whether missing cells are summed out: of levels, and of successes out of trials."""
+        """Whether missing cells are summed out, as are levels and successes out of trials."""
         return self.distribution.is_coded or self.distribution.takes_trials
 
 
@@ -110,11 +110,11 @@ class EffectBlock:
     Attributes
     ----------
     end
-        How the names of its variables end; empty where there is one block.
+        Ending of the names of the block's variables; empty if there is only one block.
     labels
         (d,) names of the effects.
     prior
-        Of Psi_w, resolved.
+        Resolved prior of Psi_w.
     E
         (d, d): Psi = E Psi_w E', b = E b_w.
     """
@@ -127,22 +127,22 @@ class EffectBlock:
 
 @dataclass(frozen=True)
 class JointData:
-    """All that the model needs.
+    """Everything that the model needs.
 
     Attributes
     ----------
     factors, blocks
-        In order.
+        Factors and blocks, in order.
     V, Y
-        (n, v), (n, K) variables and responses, rows sorted by cluster, NaN where missing.
+        (n, v), (n, K) variables and responses, with rows sorted by cluster and NaN for missing values.
     cluster
-        (n,) from 0.
+        (n,) cluster of each row, from 0.
     programs, means, divisor
-        Columns, and means over clusters: their programs, and the numbers (m, e) by which sums over a cluster are divided.
+        Programs of columns, and means over clusters: their programs, and the divisors (m, e) of sums over a cluster.
     labels
-        (m,) of the clusters.
+        (m,) labels of the clusters.
     row
-        (n,) place of each row in the table, a label.
+        (n,) position of each row in the table, used as a label.
     """
 
     factors: Sequence[GLMMFactor]

@@ -2,22 +2,22 @@
 
     p(y_1 .. y_K, b)  =  prod_i N(b_i | 0, Psi)  prod_k prod_j p_k(y_kij | eta_kij)    factor k = 1..K, row j of cluster i
 
-    eta_kij = x_kij' beta_k + z_kij' b_ki,      x, z columns made of complete variables and of y_1 .. y_k-1
+    eta_kij = x_kij' beta_k + z_kij' b_ki,      x, z: columns made of complete variables and of y_1 .. y_k-1
     p_k as in models/conditional_glmm.py;       normal: y ~ N(eta, sigma2_k);    student: y ~ t_nu(eta, sigma_k)
                                                 as nodes: `Family.log_density` in families/
     b_i = (b_1i .. b_Ki) = L u_i,  L L' = Psi,  u_i ~ N(0, I)
 
     beta_k ~ flat or normal;    sigma2_k, Psi ~ prior;    shapes and cutpoints: families/auxiliary.py
 
-Missing cells, besides those of variables that are in no other factor, which integrate to 1:
+Missing cells are treated as follows, except those of variables that are in no other factor, which integrate to 1:
 
-    numbers             free: y = eta + sigma e, log y = eta + e of positive ones, logit y = eta + e of proportions;
-                        e flat, and the Jacobian; y = limit -+ sigma exp(e) where a limit stands in place of a value
+    numbers             free: y = eta + sigma e, log y = eta + e if positive, logit y = eta + e for proportions;
+                        e flat, with the Jacobian; y = limit -+ sigma exp(e) if only a limit is known
     levels, successes   summed out: prod_i sum_g prod_j sum_h prod_k p_k, over the values g of the missing variables of
                         cluster i and h of the missing cells of row j (models/levels.py)
 
-The cells of a cluster move along with its effects, and e is about N(0, 1) where later factors say little about y. Where
-eta itself depends on a missing level, its first value stands for it in the definition of e: another e, the same model.
+The cells of a cluster move with its effects, and e is about N(0, 1) if later factors say little about y. If eta itself
+depends on a missing level, the definition of e uses the first level, which changes e but not the model.
 
 Everything is on the working scale of `bayesimp.joint.glmm.scale`, on which variables and columns have a standard
 deviation of 1; beta_<y>, sigma2_<y>, Psi and B are functions of it, in the units of the data.
@@ -50,18 +50,18 @@ Ints = NDArray[np.int64]
 
 
 class JointModel(NamedTuple):
-    """The model, and what draws of the levels need.
+    """The model, and what is needed to draw the levels.
 
     Attributes
     ----------
     model
-        Free variables are continuous.
+        The model; its free variables are continuous.
     places
-        Over which levels are summed.
+        The places over which levels are summed.
     weights
-        (places.row.size - places.single,) sum_k log p_k at each place that is summed over; None: nothing is.
+        (places.row.size - places.single,) sum_k log p_k at each place in a sum; None if there are no sums.
     cells
-        Factor -> rows (c,) of its missing numbers, which are the variable ``imputed_<y>``.
+        Factor -> rows (c,) of its missing numbers, whose values are the variable ``imputed_<y>``.
     """
 
     model: pm.Model
@@ -76,7 +76,7 @@ def joint_glmm(data: JointData) -> JointModel:
     Raises
     ------
     SpecificationError
-        A missing cell that can neither be free nor summed out, or too many combinations of levels.
+        If a missing cell can neither be free nor summed out, or there are too many combinations of levels.
     """
     levels = _missing_levels(data)
     places = expand(data.V, data.Y, data.cluster, levels, [f.name for f in data.factors])
@@ -105,7 +105,7 @@ def _coords(data: JointData) -> dict[str, Sequence]:
 
 
 class _Parameters(NamedTuple):
-    """beta_w (p, r); the residual sd, scale or shape; a second parameter; cutpoints come with the density of levels."""
+    """beta_w (p, r); the residual sd, scale or shape; a second parameter. Cutpoints belong to the density of levels."""
 
     beta: TensorVariable
     scale: TensorVariable | None
@@ -161,9 +161,9 @@ def _effects(block: EffectBlock, m: int) -> TensorVariable | None:
 
 
 def _add(table: Completed, k: int, f: GLMMFactor, parameters: _Parameters) -> tuple[Ints, TensorVariable]:
-    """Factor k: its missing numbers become free, and its density is added where nothing is summed over.
+    """Make the missing numbers of factor k free, and add its density at places that are in no sum.
 
-    Returns places that are summed over, counted from the first of them, and log p_k there.
+    Returns the places that are in a sum, counted from the first of them, and log p_k there.
     """
     places, y, rows = table.places, table.data.Y[:, k], np.flatnonzero(f.used)
     if not f.is_summed and np.isnan(y[rows]).any():
@@ -177,9 +177,9 @@ def _add(table: Completed, k: int, f: GLMMFactor, parameters: _Parameters) -> tu
 
 
 def _free_numbers(table: Completed, k: int, f: GLMMFactor, parameters: _Parameters, rows: Ints) -> None:
-    """y = eta + sigma e, log y = eta + e or logit y = eta + e, for the missing numbers of factor k.
+    """Define the missing numbers of factor k by y = eta + sigma e, log y = eta + e or logit y = eta + e.
 
-    y = upper limit - sigma exp(e), or lower limit + sigma exp(e), where a limit stands in place of a value.
+    If only a limit is known, y = upper limit - sigma exp(e), or lower limit + sigma exp(e).
     """
     eta = table.predictors(f, parameters.beta, table.places.reference[rows])[0]
     e, sigma = pm.Flat(f"e_{f.name}", shape=(len(rows),)), parameters.scale
@@ -200,7 +200,7 @@ def _free_numbers(table: Completed, k: int, f: GLMMFactor, parameters: _Paramete
 
 
 def _weights(parts: Sequence[tuple[Ints, TensorVariable]], count: int) -> TensorVariable | None:
-    """sum_k log p_k at the places that are summed over."""
+    """sum_k log p_k at the places that are in a sum."""
     if not count:
         return None
     total = pt.zeros(count)
@@ -212,7 +212,7 @@ def _weights(parts: Sequence[tuple[Ints, TensorVariable]], count: int) -> Tensor
 def _log_density(
     f: GLMMFactor, y: Column, eta: list, trials: Array, parameters: _Parameters
 ) -> TensorVariable:
-    """log p_k(y | eta) of each place, which is the family's."""
+    """log p_k(y | eta) at each place, the log density of the family."""
     log_density = f.distribution.log_density
     if log_density is None:
         raise SpecificationError(
@@ -233,12 +233,12 @@ def _log_sum(weights: TensorVariable, places: ExpandedRows) -> TensorVariable:
 
 
 def _log_sum_rows(x: TensorVariable, index: Ints) -> TensorVariable:
-    """log sum_h exp x[index[:, h]] by row; a negative index counts for nothing."""
+    """log sum_h exp x[index[:, h]] by row; negative indices are ignored."""
     return pt.logsumexp(x[np.maximum(index, 0)] + np.where(index < 0, -np.inf, 0.0), axis=1)
 
 
 def _missing_levels(data: JointData) -> list[Levels]:
-    """What is summed out; missing cells that can neither be free nor summed out are refused."""
+    """What is summed out; refuses missing cells that can neither be free nor summed out."""
     averaged = {
         int(argument)
         for code, argument in zip(data.means.code, data.means.argument, strict=True)
@@ -253,12 +253,12 @@ def _missing_levels(data: JointData) -> list[Levels]:
             if f.distribution.is_count:
                 raise SpecificationError(
                     f"'{f.name}' is a count and a covariate with {len(rows):,} missing cells: NUTS cannot sum over "
-                    "numbers without an end. Use sampler='gibbs'."
+                    "infinitely many numbers. Use sampler='gibbs'."
                 )
             continue
         if f.variable in averaged and not f.at_cluster:
             raise SpecificationError(
-                f"'{f.name}' has {len(rows):,} missing cells of levels, and a mean of it over the cluster is a column: "
+                f"'{f.name}' has {len(rows):,} missing levels, and its mean over the cluster is a column: "
                 "NUTS cannot sum over all cells of a cluster at a time. Use sampler='gibbs'."
             )
         values = [f.values if len(f.values) else np.arange(f.trials[row] + 1.0) for row in rows]

@@ -10,17 +10,19 @@
     beta ~ flat or normal;   Psi ~ prior;   increment_l ~ exponential(1)
     Sigma ~ prior given its fixed entries: 1 on the diagonal of latent variables, 1/2 between utilities of one variable
 
-Missing values are integrated out: a row has the density of what is observed in it. Its numbers are normal. Given them its
-latent values are too, after a nominal variable's utilities d = A y* of level l are turned into l-th against the others,
+Missing values are integrated out: a row has the density of its observed values. Its numbers are normal. So are its latent
+values given the numbers; the utilities of a nominal variable at level l become contrasts d = A y* with the l-th utility,
 
     y = l > 0:  y*_l > 0,  y*_l - y*_k > 0;        y = 0:  -y*_k > 0
 
-and the levels have the probability of a box, one component after the other (Geweke, Hajivassiliou & Keane), t = m + C z:
+and the levels have the probability of a box, computed one component at a time (Geweke, Hajivassiliou & Keane),
+t = m + C z:
 
     p(levels | v_1 .. v_w-1) = prod_k [Phi(b_k) - Phi(a_k)],     z_k = Phi^-1(Phi(a_k) + v_k (Phi(b_k) - Phi(a_k)))
 
-a_k, b_k the bounds of component k given those before it, in its units, and v_k ~ uniform(0, 1) free. The integral over v
-is the probability, exactly; the last component of a row needs no v, so that a row with one latent value has none.
+where a_k, b_k are the bounds of component k given those before it, in its units, and v_k ~ uniform(0, 1) is free. The
+integral over v is exactly the probability; the last component of a row needs no v, so a row with one latent value has
+none.
 """
 
 from __future__ import annotations
@@ -48,25 +50,25 @@ DIMS = "latent", "latent_2"
 
 @dataclass(frozen=True)
 class LatentData:
-    """What the model needs, in the units of the data.
+    """The input of the model, in the units of the data.
 
     Attributes
     ----------
     X, Z, cluster
         (N, p), (N, q), (N,).
     Y
-        (N, r) numbers, NaN where missing or of a latent column.
+        (N, r) numbers; NaN if missing, and in latent columns.
     level
-        (N, r) observed level of the variable of a column, -1 where missing or a number.
+        (N, r) observed level of a column's variable; -1 if missing or a number.
     ordered, nominal
-        First columns of binary and ordinal variables, with their number of levels; columns of each nominal variable.
+        First columns of binary and ordinal variables, with the number of levels; columns of each nominal variable.
     names
         Name of each ordered variable with more than two levels, by its column.
     Q, t, working
         Precision of vec(beta_w), precision times mean, and (T^-1 (p, p), s (r,), offset (p, r)) of the working scale:
         beta_w = T^-1 beta / s - offset.
     Sigma, entries, Psi
-        Resolved priors, and the fixed entries of Sigma (nan where it is free).
+        Resolved priors, and the fixed entries of Sigma (nan for free entries).
     """
 
     X: Array
@@ -116,9 +118,9 @@ def _cutpoints(name: str | None, levels: int) -> TensorVariable:
 def restricted_covariance(
     name: str, prior: CovariancePrior, entries: Array, dims: tuple[str, str]
 ) -> TensorVariable:
-    """Sigma (r, r) from its free standard deviations and correlations, with the density of `prior` on them.
+    """Sigma (r, r) from its free standard deviations and correlations, to which `prior` gives the density.
 
-    entries (r, r): fixed entries, nan where Sigma is free.
+    entries (r, r): fixed entries; nan for free entries.
     """
     r = len(entries)
     if np.isnan(entries).all() or prior.is_known:
@@ -134,7 +136,7 @@ def restricted_covariance(
     if len(i):
         rho = pm.Uniform(f"{name}_correlation", -1.0, 1.0, shape=len(i))
         R = pt.set_subtensor(pt.set_subtensor(R[i, j], rho)[j, i], rho)
-    # a matrix that is not positive definite has density zero; the identity stands in, so that nothing else fails
+    # a matrix that is not positive definite has density zero; the identity replaces it so that nothing else fails
     inside = pt.all(pt.gt(pt.linalg.eigvalsh(R, None), 1e-10))
     R = pt.switch(inside, R, pt.eye(r))
     S = R * pt.exp(log_s)[:, None] * pt.exp(log_s)[None, :]
@@ -146,7 +148,7 @@ def restricted_covariance(
 
 
 def _groups(data: LatentData) -> list[NDArray[np.int64]]:
-    """Rows with the same things observed, and the same levels of nominal variables: one Cholesky factor each."""
+    """Groups of rows with the same observed cells and levels of nominal variables, which share a Cholesky factor."""
     seen = ~np.isnan(data.Y) | (data.level >= 0)
     nominal = [data.level[:, part.start] for part in data.nominal]
     key = np.column_stack([seen, *nominal])
@@ -156,7 +158,7 @@ def _groups(data: LatentData) -> list[NDArray[np.int64]]:
 
 
 def _components(data: LatentData, row: int) -> tuple[Array, list[int]]:
-    """A (w, r) of the latent components of a row like this, and by component its ordered column, or -1: above 0."""
+    """A (w, r) of the latent components of such a row, and the ordered column of each component, or -1: above 0."""
     r, A, column = data.Y.shape[1], [], []
     unit = np.eye(r)
     for k in data.ordered:
@@ -225,7 +227,7 @@ def _log_lower(x: TensorVariable) -> TensorVariable:
 
 
 def _log_between(a: TensorVariable, b: TensorVariable, below: Any, above: Any) -> TensorVariable:
-    """log(Phi(b) - Phi(a)), where there are bounds; not both are absent."""
+    """log(Phi(b) - Phi(a)) with the bounds that exist; at least one does."""
     both = below & above
     upper, lower = pt.switch(a > 0, -a, b), pt.switch(a > 0, -b, a)  # in the lower tail
     top = _log_lower(pt.switch(both, upper, 0.0))
@@ -237,7 +239,7 @@ def _log_between(a: TensorVariable, b: TensorVariable, below: Any, above: Any) -
 def _between(
     a: TensorVariable, b: TensorVariable, below: Any, above: Any, v: TensorVariable
 ) -> TensorVariable:
-    """z with (Phi(z) - Phi(a)) / (Phi(b) - Phi(a)) uniform, from v; read from the upper end where a > 0."""
+    """z with (Phi(z) - Phi(a)) / (Phi(b) - Phi(a)) uniform, from v; computed from the upper end if a > 0."""
     flip = pt.or_(~above, a > 0)
     low = pt.switch(
         flip, pt.switch(above, pt.exp(_log_lower(-b)), 0.0), pt.switch(below, pt.exp(_log_lower(a)), 0.0)

@@ -5,23 +5,23 @@
     beta ~ flat or normal            (p, r)
     Sigma ~ prior                    (r, r)
     Psi ~ prior                      (r q, r q), effect k*q + l: column l of Z on response k
-    or, with slopes, Psi = C Psi_c C' with Psi_c ~ prior, of the effects at centred columns (priors/centred.py)
+    or, with slopes, Psi = C Psi_c C', Psi_c ~ prior: covariance of the effects at centred columns (priors/centred.py)
 
-Missing values of Y and the random effects B_i are integrated out, so that the likelihood is the density of
-the observed values,
+Missing values of Y and the random effects B_i are integrated out, so the likelihood is the density of the
+observed values,
 
-    y_i,obs ~ N( vec(X_i beta),  kron(Sigma, I) + (I kron Z_i) Psi (I kron Z_i)' )  at the observed places,
+    y_i,obs ~ N( vec(X_i beta),  kron(Sigma, I) + (I kron Z_i) Psi (I kron Z_i)' )  for the observed cells,
 
-a function of the sufficient statistics of each cluster and missingness pattern: its cost does not depend on
-the number of rows (`bayesimp.kernels.normal.marginal`). Missing values and random effects are drawn afterwards,
-exactly, from their conditional given a draw of (beta, Sigma, Psi).
+a function of the sufficient statistics of each cluster and missingness pattern, whose cost does not depend on
+the number of rows (`bayesimp.kernels.normal.marginal`). Missing values and random effects are drawn exactly
+afterwards, from their conditional distribution given a draw of (beta, Sigma, Psi).
 
 With several grouping factors s = 1..S, nested or crossed (school, class), a row has effects of its group in each,
 
     Y = X beta + sum_s Z_s B_s + E,      vec(B_sg) ~ N(0, Psi_s) for every group g of factor s,      Psi_s ~ prior
 
-The effects of factor 1 are integrated out as above. Those of the others are variables, B_sg = u_sg L_s' with L_s L_s' =
-Psi_s and u_sg standard normal, so that given them their columns of Z count as further columns of X.
+The effects of factor 1 are integrated out as above. Those of the other factors are variables, B_sg = u_sg L_s' with
+L_s L_s' = Psi_s and u_sg standard normal; given them, their columns of Z act as further columns of X.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ class FurtherFactor:
     Attributes
     ----------
     label
-        As in ``Psi_<label>``.
+        The label in ``Psi_<label>``.
     Z
-        (N, q) its columns.
+        (N, q) columns of the factor.
     codes, groups
-        (N,) group of each row, and their number.
+        (N,) group of each row, and the number of groups.
     prior
-        Of Psi_s, resolved.
+        Resolved prior of Psi_s.
     effects
-        (r q,) names of its effects, effect k*q + l.
+        (r q,) names of the effects, effect k*q + l.
     """
 
     label: str
@@ -74,7 +74,7 @@ class FurtherFactor:
 
     @property
     def columns(self) -> Array:
-        """(N, groups q): the columns of Z in the rows of each group, 0 elsewhere; group by group."""
+        """(N, groups q): the columns of Z in the rows of each group and 0 elsewhere, group by group."""
         N, q = self.Z.shape
         out = np.zeros((N, self.groups, q))
         out[np.arange(N), self.codes] = self.Z
@@ -89,9 +89,9 @@ def joint_normal(statistics: SufficientStatistics, priors: Priors, coords: dict 
     statistics
         Grams of the cells of the table; see `bayesimp.kernels.normal.statistics.collect`.
     priors
-        Resolved: every number explicit (`bayesimp.priors.resolve`).
+        Resolved priors, in which every number is explicit (`bayesimp.priors.resolve`).
     coords
-        Labels of ``fixed`` (p), ``response`` (r) and ``effect`` (r q); numbers where left out.
+        Labels of ``fixed`` (p), ``response`` (r) and ``effect`` (r q); numbers if omitted.
 
     Returns
     -------
@@ -127,19 +127,19 @@ def joint_normal_several(
     Parameters
     ----------
     X, Z, Y, codes, clusters
-        Of the first factor: (N, p), (N, q), (N, r) with NaN where missing, (N,), number of groups.
+        Data with the first factor: (N, p), (N, q), (N, r) with NaN for missing values, (N,), number of groups.
     priors
-        Resolved; Psi is that of the first factor.
+        Resolved priors; Psi is that of the first factor.
     label
-        Of the first factor.
+        Label of the first factor.
     further
         The other factors; the model has the effects of their groups as free variables.
     coords
-        Labels of ``fixed``, ``response`` and ``effect_<label>`` of every factor, and of the second axes of these.
+        Labels of ``fixed``, ``response`` and ``effect_<label>`` of every factor, and of their second axes.
 
     Returns
     -------
-    pm.Model with beta, Sigma, ``Psi_<label>`` of every factor, and ``u_<label>`` of the further ones.
+    pm.Model with beta, Sigma, ``Psi_<label>`` of every factor, and ``u_<label>`` of the other factors.
     """
     p, q, r = X.shape[1], Z.shape[1], Y.shape[1]
     every = np.hstack([X, *(factor.columns for factor in further)])
@@ -162,5 +162,5 @@ def joint_normal_several(
 
 
 def fixed_effects(prior: CoefficientPrior, p: int, r: int) -> TensorVariable:
-    """Variable "beta" (p, r) in the model whose context is open."""
+    """Add the variable "beta" (p, r) to the model whose context is open."""
     return prior.distribution(p, r, (dim.FIXED, dim.RESPONSE))

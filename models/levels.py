@@ -1,9 +1,9 @@
-"""Rows of a joint GLMM expanded over the levels of their missing cells, so that the levels can be summed out.
+"""Rows of a joint GLMM, expanded over the levels of their missing cells so that the levels can be summed out.
 
     p(rows)  =  prod_i  sum_g  prod_j  sum_h  prod_k p_k(y_kj)
 
-g runs over the combinations of values that the incomplete variables with one value in cluster i can have, h over those of
-the missing cells of row j. Each (i, g, j, h) is a place. Of rows and clusters without missing levels there is one.
+g runs over the possible combinations of values of the incomplete cluster-level variables in cluster i, and h over those
+of the missing cells of row j. Each (i, g, j, h) is a place. Rows and clusters without missing levels have a single one.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["MOST_COMBINATIONS", "MOST_PLACES", "Levels", "ExpandedRows", "expand
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
-MOST_COMBINATIONS = 64  # of values of the missing cells of a row, or of the variables of a cluster
-MOST_PLACES = 100_000  # over which levels are summed
+MOST_COMBINATIONS = 64  # of values of the missing cells of a row, or of a cluster's cluster-level variables
+MOST_PLACES = 100_000  # places over which levels are summed
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Levels:
     Attributes
     ----------
     factor, variable
-        Its places among the factors and among the variables.
+        Number of the variable among the factors and among the variables.
     row
-        (c,) rows of the cells; of a variable with one value in a cluster the first row of each cluster.
+        (c,) rows of the cells; for a cluster-level variable, the first row of each cluster.
     values
-        By cell: the numbers that formulas compute with, level by level.
+        For each cell, the numbers that formulas use for each level.
     at_cluster
-        Whether the variable has one value in a cluster.
+        Whether the variable is at the cluster level.
     """
 
     factor: int
@@ -50,28 +50,28 @@ class Levels:
 
 @dataclass(frozen=True)
 class ExpandedRows:
-    """Places (i, g, j, h): first those of rows in which nothing is summed over, then the others, row by row.
+    """Places (i, g, j, h): first those of rows without a sum, then the others, row by row.
 
     Attributes
     ----------
     row, group
-        (E,) row j; number of the pair (i, g), the first m of which are (i, 0).
+        (E,) row j, and number of the pair (i, g); the first m pairs are (i, 0).
     V, Y
         (E, v), (E, K) variables and responses, with NaN for continuous missing cells.
     single
-        Number of places of rows in which nothing is summed over.
+        Number of places of rows without a sum.
     cluster
         (G,) cluster of each group.
     base
-        Places that hold every row of every group once.
+        Places that contain every row of every group once.
     reference
         (n,) a place of each row, in the group (i, 0).
     sums
-        (S, H) places over which a row is summed, -1 behind the last.
+        (S, H) places over which a row is summed, with -1 after the last.
     sum_group
         (S,) group of each sum.
     groups
-        (C, G) groups over which a cluster is summed, -1 behind the last.
+        (C, G) groups over which a cluster is summed, with -1 after the last.
     """
 
     row: Ints
@@ -88,23 +88,23 @@ class ExpandedRows:
 
 
 def expand(V: Array, Y: Array, cluster: Ints, levels: Sequence[Levels], names: Sequence[str]) -> ExpandedRows:
-    """All places.
+    """Find all places.
 
     Parameters
     ----------
     V, Y
-        (n, v), (n, K) variables and responses, rows sorted by cluster.
+        (n, v), (n, K) variables and responses, with rows sorted by cluster.
     cluster
-        (n,) from 0.
+        (n,) cluster of each row, from 0.
     levels
         Variables whose missing levels are summed out.
     names
-        Of the factors, for messages.
+        Names of the factors, for messages.
 
     Raises
     ------
     SpecificationError
-        There are too many combinations, in a row or in all.
+        If there are too many combinations, in one row or in total.
     """
     of_row: dict[int, list[tuple[Levels, Array]]] = {}
     of_cluster: dict[int, list[tuple[Levels, Array]]] = {}
@@ -132,13 +132,13 @@ def _check(cells: dict[int, list[tuple[Levels, Array]]], what: str, names: Seque
                 np.prod([len(values) for _, values in other]) > MOST_COMBINATIONS for other in cells.values()
             )
             raise SpecificationError(
-                f"NUTS sums over the values of missing cells of levels: in {total} of the {what}s they have more than "
+                f"NUTS sums over missing levels: in {total} of the {what}s they have more than "
                 f"{MOST_COMBINATIONS} combinations ({who}: {count}). Use sampler='gibbs', which draws them one by one."
             )
 
 
 class _Made:
-    """Places while they are being made."""
+    """Places under construction."""
 
     def __init__(self, V: Array, Y: Array, cluster: Ints, single: Ints) -> None:
         self.V, self.Y, self.cluster = V, Y, cluster
@@ -155,7 +155,7 @@ class _Made:
         self.groups: list[list[int]] = []
 
     def add_cluster(self, i: int, own: list, of_row: dict) -> None:
-        """The places of a cluster in which something is summed over."""
+        """Add the places of a cluster that has a sum."""
         groups = []
         for g, chosen in enumerate(_combinations(own)):
             group = i
@@ -187,7 +187,7 @@ class _Made:
             self.count += 1
             if self.count - len(self.single) > MOST_PLACES:
                 raise SpecificationError(
-                    f"NUTS sums over the values of missing cells of levels, here over more than {MOST_PLACES:,} "
+                    f"NUTS sums over missing levels, here over more than {MOST_PLACES:,} "
                     "combinations in all. Use sampler='gibbs', which draws them one by one."
                 )
         self.sums.append(places)
@@ -203,7 +203,7 @@ class _Made:
 
 
 def _combinations(cells: list) -> list[list[tuple[Levels, int, float]]]:
-    """Every choice of a level for each of these cells; one empty choice where there are none."""
+    """Every choice of a level for each of these cells; a single empty choice if there are no cells."""
     return [
         [(one, level, values[level]) for (one, values), level in zip(cells, chosen, strict=True)]
         for chosen in product(*(range(len(values)) for _, values in cells))

@@ -1,4 +1,4 @@
-"""What the Ops of models/density_ops.py, free_ops.py and product_ops.py share: types of inputs, outputs, the version."""
+"""What the Ops in models/density_ops.py, free_ops.py and product_ops.py share: input types, outputs, the version."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "TensorLike", "outputs_of"]
 
-type TensorLike = Variable | ArrayLike  # what becomes an input of a node
+type TensorLike = Variable | ArrayLike  # whatever can become an input of a node
 VERSION = int.from_bytes(
     STAMP[:4], "big"
 )  # of the kernels: PyTensor's cache of compiled functions asks for it

@@ -6,9 +6,8 @@
     effects(u, Psi)                                    u L', L L' = Psi                   product_ops.py
     MatrixProduct()(A, B)                              A B with few rows or columns       product_ops.py
 
-Compilation is the price of NUTS in PyMC, and it is paid by the node: every Op of linear algebra or indexing
-costs a second or more of LLVM, a kernel that numba keeps on disk costs none. So a density is one node and
-its gradient comes with it.
+NUTS in PyMC costs compilation time for every node: an Op of linear algebra or indexing takes a second or more of LLVM,
+whereas a kernel that numba keeps on disk takes none. Therefore a density is one node, which includes its gradient.
 """
 
 from bayesimp.models.density_ops import huang_wand, inverse_wishart, lkj, marginal

@@ -8,8 +8,8 @@
     c, s: mean and sd of observed y
 
 The data say nothing about delta: its posterior is its prior, and a sensitivity analysis varies (d, s_d). Missing values
-are y = mu + x' beta + b + delta + sigma z with z ~ N(0, 1): they carry no information, so that (theta, z) are sampled
-alike whatever delta.
+are y = mu + x' beta + b + delta + sigma z with z ~ N(0, 1). They carry no information, so the posterior of (theta, z)
+does not depend on delta.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def pattern_mixture(
     Parameters
     ----------
     y
-        (n,) with NaN where missing.
+        (n,) with NaN for missing values.
     cluster
         (n,) codes 0..m-1, as in ``data.codes``.
     x
@@ -48,7 +48,7 @@ def pattern_mixture(
     Raises
     ------
     DataError
-        Fewer than two different values of y, or no missing one.
+        If y has fewer than two different values, or none missing.
     """
     y, cluster = np.asarray(y, dtype=float), np.asarray(cluster)
     x = np.zeros((len(y), 0)) if x is None else np.asarray(x, dtype=float)

@@ -1,4 +1,4 @@
-"""Products as PyTensor Ops that compile in a second.
+"""Matrix products as PyTensor Ops that compile within a second.
 
 effects(u, Psi)          u L', L L' = Psi                 kernels/covariance/factor.py
 MatrixProduct()(A, B)    A B with few rows or columns     in loops
@@ -27,7 +27,7 @@ __all__ = ["MatrixProduct", "effects"]
 
 
 class MatrixProduct(Op):
-    """A B in loops: compiled in a second, where numba's product (PyTensor's Dot) takes fifteen."""
+    """A B in loops, which compiles in a second, whereas numba's product (PyTensor's Dot) takes fifteen."""
 
     __props__: tuple[str, ...] = ()
 
@@ -47,7 +47,7 @@ class MatrixProduct(Op):
 
 
 class Effects(Op):
-    """b = u L'; compiled in a second, where PyTensor's Cholesky factor and its gradient take minutes."""
+    """b = u L', which compiles in a second, whereas PyTensor's Cholesky factor and its gradient take minutes."""
 
     __props__: tuple[str, ...] = ()
 
@@ -75,7 +75,7 @@ class Effects(Op):
 
 
 class PullEffects(Op):
-    """Derivatives of `Effects` by u and Psi."""
+    """Derivatives of `Effects` in u and Psi."""
 
     __props__: tuple[str, ...] = ()
 
@@ -133,5 +133,5 @@ def _(op: MatrixProduct, node: Apply, **kwargs: Any) -> tuple[Callable, int]:
 
 
 def effects(u: TensorLike, Psi: TensorLike) -> TensorVariable:
-    """(m, d): rows of covariance Psi from rows u of covariance I."""
+    """(m, d) rows with covariance Psi, from rows u with covariance I."""
     return outputs_of(Effects(), u, Psi)[0]

@@ -603,9 +603,9 @@ def test_variables_of_clusters_have_one_value_a_cluster():
     data = bi.IncompleteData(frame, cluster="school")
     model = bi.FCS(data)
     assert [b.method.name for b in model.spec.blocks] == ["bayes", "2lonly", "2lonly"]
-    assert "size ~ 1 + cluster_mean(x) + kind[public]" in str(model) and "one value in each cluster" in str(
+    assert "size ~ 1 + cluster_mean(x) + kind[public]" in str(
         model
-    )
+    ) and "a single value in each cluster" in str(model)
     imp = model.impute(4, cycles=20, seed=1, progress=False)
     for k in range(4):
         after = imp.frame(k)

@@ -488,7 +488,7 @@ def test_variables_of_clusters_of_every_family_by_default(family):
     ):
         for other in ("sti", "2stage", "glm", "mlmi", "ml"):
             with pytest.raises(
-                bi.SpecificationError, match="use '2lonly', because it has one value in each cluster"
+                bi.SpecificationError, match="use '2lonly', because it has a single value in each cluster"
             ):
                 bi.FCS(data(frame, family), other)
 

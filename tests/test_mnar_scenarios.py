@@ -97,7 +97,7 @@ NOT_POSSIBLE = {
     "nothing": ({}, {}, "delta must name what to shift"),
     "not imputed": ({"x": [1]}, {}, "does not impute 'x'; it imputes 'y', 'w'"),
     "no number": ({"y": ["much"]}, {}, "delta of 'y'"),
-    "empty": ({"y": []}, {}, "an empty list"),
+    "empty": ({"y": []}, {}, "the list is empty"),
     "unit": ({"y": [1]}, {"unit": "miles"}, "unit of 'y' must be 'link', 'sd' or 'ratio'"),
     "ratio of a normal": (
         {"y": [2]},
@@ -132,10 +132,10 @@ def test_models_that_cannot_be_shifted_are_refused_before_sampling(monkeypatch):
     ):
         bi.mnar(bi.FCS(data, methods={"y": "pymc"}), {"y": [1]}, analysis="w ~ x")
     with pytest.raises(
-        SpecificationError, match="'sd' is that of observed numbers, and 'y' moves on the scale 'logit'"
+        SpecificationError, match="'sd' needs numbers that vary and an identity link; here it is 'logit'"
     ):
         bi.mnar(bi.FCS(data), {"y": [1]}, unit="sd", analysis="w ~ x")
-    with pytest.raises(SpecificationError, match="the model has a shift of its own"):
+    with pytest.raises(SpecificationError, match="the model already has a shift"):
         bi.mnar(bi.FCS(data, shift=Shift({"w": 1.0})), {"y": [1]}, analysis="w ~ x")
     with pytest.raises(SpecificationError, match="FromPyMC takes no shift of imputed values"):
         bi.FromPyMC.with_shift(object.__new__(bi.FromPyMC), Shift({"y": 1.0}))

@@ -291,7 +291,7 @@ def test_a_joint_glmm_has_both():
     result = bi.power_scaling(imp, analysis="written ~ course + gender + (1 | school)")
     assert set(result.pooled["source"]) == {"prior", "likelihood"}
     assert np.isfinite(result.pooled["moves"]).all()
-    assert "given cluster effects and missing cells as they were drawn" in str(result)
+    assert "given the drawn cluster effects and missing cells" in str(result)
 
 
 def test_engines_without_a_log_prior_say_what_to_do_instead():

@@ -248,11 +248,11 @@ def test_an_interrupted_run_keeps_what_there_is(monkeypatch):
         ({"analysis": "y3 ~ y1 +"}, "y3 ~ y1"),
         ({"priors": {}}, "empty"),
         ({"priors": []}, "empty"),
-        ({"priors": [pr.pan(), pr.pan()]}, "'pan': names must differ"),
+        ({"priors": [pr.pan(), pr.pan()]}, "'pan': names must be distinct"),
         ({"priors": {"a/b": pr.pan()}}, "'/'"),
         ({"priors": {"a": pr.LKJ(2.0)}}, "'a' is a LKJ; expected priors.Priors"),
         ({"priors": {"a": pr.Priors(Psi=pr.InverseWishart(0.5))}}, "prior 'a'.*Psi"),
-        ({"reference": "b"}, "'b' is not a prior here"),
+        ({"reference": "b"}, "'b' is not one of the priors"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_sampling(change, words, monkeypatch):

@@ -74,9 +74,9 @@ def test_tipping_points_in_words_and_in_the_unit_of_the_axis():
         f"delta = {row['shift']:+.3g} ({abs(row['sd']):.2f} sd of the observed values) would be needed"
         in text
     )
-    assert "the interval to reach 0; what is imputed of y then has mean" in text and "excludes 0" in text
+    assert "the interval to reach 0; the imputed values of y then have mean" in text and "excludes 0" in text
     assert "y, arm drug, up: the conclusion holds up to delta = +" in text
-    shown = float(re.search(r"then has mean (\S+) ", text)[1])
+    shown = float(re.search(r"then have mean (\S+) ", text)[1])
     of = result.imputed[(result.imputed["variable"] == "y") & (result.imputed["group"] == "drug")]
     at_random = of.set_index("scenario").loc[AT_RANDOM, "imputed"]
     assert shown == pytest.approx(at_random + row["shift"], rel=1e-3)

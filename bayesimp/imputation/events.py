@@ -142,19 +142,19 @@ def _negative(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) 
     if (seen == np.floor(seen)).all():
         declared = (
             f"The observed values are whole numbers: if they are counts, declare families={{{name!r}: 'poisson'}}. If "
-            "not, but it cannot be negative,"
+            "they are not counts but cannot be negative,"
         )
     elif seen.min() > 0 and seen.max() < 1:
         declared = (
             f"If it is a proportion, declare families={{{name!r}: 'beta'}}; if it only cannot be negative,"
         )
-        declared += f" families={{{name!r}: 'lognormal'}} or 'gamma',"
+        declared += f" families={{{name!r}: 'lognormal'}} or 'gamma', or"
     else:
         declared = f"If it cannot be negative, declare families={{{name!r}: 'lognormal'}} or 'gamma'"
-        declared += " (neither takes a 0)," if seen.min() == 0 else ","
+        declared += " (neither takes a 0), or" if seen.min() == 0 else ", or"
     text = (
         f"{share} of imputed values are negative (down to {drawn.min():.3g}), though none of the {len(seen):,} "
-        f"observed ones is (the smallest is {seen.min():.3g}). {declared} or in chained equations set "
+        f"observed ones is (the smallest is {seen.min():.3g}). {declared} in chained equations set "
         f"bounds={{{name!r}: (0, None)}} or use matching (pmm)"
     )
     return [Event("impossible values", name, text, below)]

@@ -1,9 +1,9 @@
-"""Kernels compiled ahead of the first run, which wheels bring (``make wheel``).
+"""Kernels compiled ahead of the first run and shipped in wheels (``make wheel``).
 
 numba's disk cache finds machine code by signature, processor and source. A wheel's code is made for a generation of
 processors (x86-64-v3, that is AVX2 and FMA) and runs on all later ones: it is looked up under the name of that
-generation, provided this processor has its features. Where anything differs (numba's version, Python's, the source) the
-kernel is compiled here, as it is from a clone.
+generation, provided that this processor has its features. If anything differs (the version of numba or Python, or the
+source), the kernel is compiled on this machine, as it would be from a clone.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ TARGET = "target.json"
 
 @cache
 def target() -> tuple[str, str, str] | None:
-    """System, processor and features for which the wheel's kernels were compiled; None where they cannot run."""
+    """System, processor and features for which the wheel's kernels were compiled; None if they cannot run here."""
     try:
         system, processor, features = json.loads((FOLDER / TARGET).read_text(encoding="utf-8"))
         here = llvm.get_host_cpu_features()
-    except (OSError, RuntimeError):  # not a wheel with kernels; a system whose features LLVM cannot tell
+    except (OSError, RuntimeError):  # no wheel with kernels, or a system whose features LLVM cannot report
         return None
     needed = [name[1:] for name in features.split(",") if name.startswith("+")]
     chosen = any(getattr(config, name) is not None for name in ("CPU_NAME", "CPU_FEATURES"))  # by the user
@@ -39,7 +39,7 @@ def target() -> tuple[str, str, str] | None:
 
 
 class KernelCache(FunctionCache):
-    """numba's disk cache of one kernel, and behind it what the wheel brings; valid while the source has this digest."""
+    """numba's disk cache of one kernel, then the wheel's code; valid as long as the source has this digest."""
 
     def __init__(self, function: Any, digest: bytes) -> None:
         super().__init__(function)
@@ -48,7 +48,7 @@ class KernelCache(FunctionCache):
         self.brought = self._index(self._place(FOLDER))
 
     def _index(self, path: str) -> IndexDataCacheFile:
-        """What is in one folder, provided that it was made from this source.
+        """The cache in one folder, provided that it was made from this source.
 
         numba compares its version before it unpickles the signatures in an index, but the stamp only afterwards: an
         index from before a type of ours was moved or renamed could not be read.
@@ -70,7 +70,7 @@ class KernelCache(FunctionCache):
         return found
 
     def copy(self, sig: Any, target_context: Any, folder: Path) -> None:
-        """Copy a kernel from the disk cache into a folder that is to become the wheel's, and note what it is made for."""
+        """Copy a kernel from the disk cache into the folder for the wheel, and record the processor that it is for."""
         key = self._index_key(sig, target_context.codegen())
         place = self._place(folder)
         Path(place).mkdir(parents=True, exist_ok=True)

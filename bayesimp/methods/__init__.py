@@ -4,7 +4,7 @@
 
 Non-normal variables have generalised models, g(E y) = X* beta + Z* b (Jolani 2025, sec. 2.4). `Bayes`, `IW`,
 `ML`, `PyMC` and `MLMI` are multilevel models; `TwoStage` fits each cluster separately; `ClusterLevel` is for variables
-that have one value in each cluster; `Stratified`, `Norm`, `SingleLevel` and `PMM` are there for comparison.
+that have a single value in each cluster; `Stratified`, `Norm`, `SingleLevel` and `PMM` are there for comparison.
 
 In a compatible model the columns of X* include cluster means of the other variables.
 """

@@ -20,7 +20,7 @@ CENTRAL = (0.005, 0.995)  # the part of the draws that densities show
 
 @dataclass(frozen=True)
 class Chains:
-    """Something drawn along the chains: values (chains, draws)."""
+    """A quantity shown along the chains: values (chains, draws)."""
 
     name: str
     values: Array
@@ -28,13 +28,13 @@ class Chains:
 
     @property
     def log(self) -> bool:
-        """Whether a logarithmic scale is needed: positive, over more than two orders of magnitude."""
+        """Whether a logarithmic scale is needed: all values positive, over more than two orders of magnitude."""
         low, high = np.quantile(self.values, CENTRAL)
         return bool(self.values.min() > 0 and high > 100 * low)
 
 
 def draw_course(ax: Axes, values: Array, log: bool = False) -> None:
-    """Values of each chain against the number of the draw."""
+    """Plot the values of each chain against the number of the draw."""
     for chain, x in enumerate(values):
         ax.plot(x, color=CYCLE[chain % len(CYCLE)], linewidth=0.5, alpha=0.7, rasterized=True)
     ax.margins(x=0.01)
@@ -45,7 +45,7 @@ def draw_course(ax: Axes, values: Array, log: bool = False) -> None:
 
 
 def draw_density(ax: Axes, values: Array, log: bool = False) -> None:
-    """Density (of the logarithm, if requested) of each chain within the central 99 % of all draws."""
+    """Plot the density of each chain (of its logarithm, if requested) within the central 99 % of all draws."""
     values = np.log(values) if log else values
     limits = tuple(np.quantile(values, CENTRAL))
     for chain, x in enumerate(values):
@@ -61,7 +61,7 @@ def draw_density(ax: Axes, values: Array, log: bool = False) -> None:
 
 
 def _few(axis: Axis) -> None:
-    """A logarithmic axis with few ticks."""
+    """Make the axis logarithmic, with few ticks."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     axis.set_major_locator(LogLocator(numticks=5))
@@ -77,7 +77,7 @@ def heading(item: Chains) -> str:
 
 
 def trace_figure(items: Sequence[Chains], title: str) -> Figure:
-    """A row for each item, with the density at the left and the trace at the right."""
+    """A figure with one row per item: the density on the left, the trace on the right."""
     figure, axes = subplots(
         len(items),
         2,

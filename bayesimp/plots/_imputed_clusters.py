@@ -1,4 +1,4 @@
-"""Observed and imputed values, cluster by cluster."""
+"""Observed and imputed values by cluster."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 __all__ = ["by_clusters"]
 
-COLUMNS = 4  # of panels
-PANEL = 2.6  # inches, without the names of clusters
-LEVELS = 6  # of one variable, at most
+COLUMNS = 4  # panels in a row
+PANEL = 2.6  # width in inches, without the names of clusters
+LEVELS = 6  # most levels shown of one variable
 OUTER, INNER = (0.05, 0.95), (0.25, 0.75)
 VALUES = "Median, quartiles, 5 and 95 % quantiles"
 SUMMARY = {
-    "share": "Shares observed; of those imputed: median, quartiles,\n5 and 95 % quantiles over the imputations",
-    "mean": "Means observed; of those imputed: median, quartiles,\n5 and 95 % quantiles over the imputations",
-    "both": "Shares and means observed; of those imputed: median, quartiles,\n5 and 95 % quantiles over the imputations",
+    "share": "Observed shares; imputed shares: median, quartiles,\n5 and 95 % quantiles over the imputations",
+    "mean": "Observed means; imputed means: median, quartiles,\n5 and 95 % quantiles over the imputations",
+    "both": "Observed shares and means; imputed ones: median, quartiles,\n5 and 95 % quantiles over the imputations",
 }
 
 
@@ -50,7 +50,7 @@ def by_clusters(
     at_most: int,
     labels: Mapping[str, str] | None,
 ) -> Figure:
-    """A panel for each variable (of several levels: for each level), a line for each cluster."""
+    """A figure with a panel for each variable, or for each of its levels if there are several, and a line per cluster."""
     every = [str(c) for c in imp.data.clusters]
     asked = set(chosen(None if clusters is None else [str(c) for c in clusters], every, "a cluster"))
     there = [c in asked for c in every]
@@ -89,7 +89,7 @@ def _title(panels: Sequence[tuple[str, Statistic]], shown: dict[str, PlottedVari
     kinds = {"mean" if each.title.endswith(": mean") else "share" for each in summaries}
     parts = [SUMMARY["both" if len(kinds) == 2 else kinds.pop()]] if kinds else []
     if len(summaries) < len(panels):
-        parts.append(("Of other values: " + VALUES.lower()) if parts else VALUES)
+        parts.append(("Other variables: " + VALUES.lower()) if parts else VALUES)
     for name, of in shown.items():
         if len(of.levels) > LEVELS:
             parts.append(f"{name}: the {LEVELS} most frequent of {len(of.levels)} levels")
@@ -121,9 +121,9 @@ def _how_many(shown: int, possible: int, named: bool) -> str:
 def _pick(
     imp: Imputations, name: str, asked: Sequence[bool], at_most: int, named: bool
 ) -> tuple[list[int], int]:
-    """Clusters to show in their own order, and how many there are to choose from.
+    """The clusters to show, in their own order, and the number of clusters to choose from.
 
-    Those with imputed values; all that the user named.
+    They are all that the user named, or else those with imputed values.
     """
     missing = np.bincount(imp.data.codes[imp.rows(name)], minlength=len(asked))
     possible = np.flatnonzero(((missing > 0) | named) & np.array(asked))
@@ -132,7 +132,7 @@ def _pick(
 
 
 def _lines(ax: Axes, of: PlottedVariable, each: Statistic, places: list[int], every: list[str]) -> bool:
-    """Intervals of the clusters, one below the other; returns whether one of them has no observed values."""
+    """Draw the intervals of the clusters, one below the other; return whether any cluster has no observed values."""
     systematic = False
     for line, place in enumerate(places):
         seen, drawn = np.flatnonzero(of.observed_at == place), np.flatnonzero(of.imputed_at == place)

@@ -1,4 +1,4 @@
-"""Parts that figures share: colours, densities, the choice of panels."""
+"""What the figures share: colours, densities, the choice of panels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-# Okabe & Ito: told apart with any colour vision
+# Okabe & Ito's palette, which can be told apart with any colour vision
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
     "#000000", "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7",
 )  # fmt: skip
@@ -26,13 +26,13 @@ CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, BLACK)
 OBSERVED, IMPUTED = BLACK, VERMILLION
 GREY = "#8c8c8c"
 SMALL = "small"
-PER_INCH = {"small": 13.5, "medium": 11.5}  # characters, on the safe side
-WIDEST = 15.0  # inches of a figure
+PER_INCH = {"small": 13.5, "medium": 11.5}  # characters per inch, a conservative estimate
+WIDEST = 15.0  # greatest width of a figure, in inches
 
 
 @cache
 def _figure_class() -> type:
-    """Figures that a notebook shows once.
+    """A figure that a notebook shows only once.
 
     The inline backend shows every open figure at the end of a cell, so one that is also the value of the cell would
     appear twice. A figure that has been shown is closed.
@@ -44,33 +44,33 @@ def _figure_class() -> type:
         def _ipython_display_(self) -> None:
             if "inline" in plt.get_backend():
                 plt.close(self)
-            raise NotImplementedError  # go on to IPython's own formatters
+            raise NotImplementedError  # IPython's own formatters take over
 
     return Drawing
 
 
 def subplots(*args: Any, **options: Any) -> tuple[Any, Any]:
-    """``plt.subplots`` with figures that notebooks show once."""
+    """``plt.subplots`` with a figure that notebooks show only once."""
     import matplotlib.pyplot as plt
 
     return plt.subplots(*args, FigureClass=_figure_class(), **options)
 
 
 def titled(figure: Figure, text: str) -> None:
-    """A title above the figure, in as many lines as its width needs."""
+    """Put a title above the figure, in as many lines as its width needs."""
     figure.suptitle(wrapped(text, figure.get_figwidth() - 0.3, "medium"), fontsize="medium")
 
 
 def wrapped(text: str, inches: float, size: str = SMALL) -> str:
-    """Lines that are no wider than so many inches; line breaks stay."""
+    """The text in lines no wider than so many inches; its own line breaks stay."""
     width = max(int(inches * PER_INCH[size]), 12)
     return "\n".join(textwrap.fill(line, width) for line in text.split("\n"))
 
 
 def density(x: Array, limits: tuple[float, float] | None = None) -> tuple[Array, Array]:
-    """Grid and kernel density, for draws within `limits` and scaled by their share; ends of the range kept.
+    """Grid and kernel density of the draws within `limits`, scaled by their share; the ends of the range are kept.
 
-    Of draws that do not move, an empty curve.
+    The curve is empty if the draws do not move.
     """
     from arviz_stats.base import array_stats
 
@@ -84,17 +84,17 @@ def density(x: Array, limits: tuple[float, float] | None = None) -> tuple[Array,
 
 
 def label(name: str, labels: Mapping[str, str] | None) -> str:
-    """What a variable is called in the figure: `labels` where given (with its unit), else its name."""
+    """What a variable is called in the figure: its entry in `labels` (with a unit) if there is one, else its name."""
     return name if labels is None else labels.get(name, name)
 
 
 def chosen(names: Sequence[str] | str | None, known: Sequence[str], what: str) -> list[str]:
-    """`names`, all of `known` by default.
+    """`names`, by default all of `known`.
 
     Raises
     ------
     SpecificationError
-        A name that is not known, or nothing to show.
+        If a name is not known, or there is nothing to show.
     """
     asked = list(known) if names is None else [names] if isinstance(names, str) else list(names)
     for name in asked:
@@ -108,7 +108,7 @@ def chosen(names: Sequence[str] | str | None, known: Sequence[str], what: str) -
 
 
 def spaced(ax: Axes) -> None:
-    """Without the box, and with few ticks."""
+    """Remove the upper and right frame, and keep few ticks."""
     from matplotlib.ticker import MaxNLocator
 
     ax.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""One variable as figures show it: its observed and imputed values, by family and level."""
+"""One variable as figures show it: its observed and imputed values, according to its family and level."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Statistic", "PlottedVariable", "second_level", "statistics", "variable"]
 
-SKEWED = 20  # positive values whose 99 % quantile is so many times their 1 % quantile: on a logarithmic axis
+SKEWED = (
+    20  # positive values get a logarithmic axis if their 99 % quantile is so many times their 1 % quantile
+)
 
 
 @dataclass(frozen=True)
 class PlottedVariable:
     """Observed and imputed values of one variable.
 
-    observed (n,), with the cluster of each in observed_at; imputed (m, c), in imputed_at (c,): rows, or clusters where
-    the variable has one value in each. Levels as numbers from 0, with their names in `levels`.
+    observed (n,) has the cluster of each value in observed_at, and imputed (m, c) in imputed_at (c,). The values are
+    those of rows, or of clusters if the variable is at the cluster level. Levels are numbers from 0, with their names in
+    `levels`.
     """
 
     name: str
@@ -38,16 +41,16 @@ class PlottedVariable:
     imputed_at: np.ndarray
     levels: tuple
     unit: str
-    out_of: Array | None = None  # binomial: trials of observed, then of imputed values
+    out_of: Array | None = None  # binomial: trials of the observed values, then of the imputed ones
 
     @property
     def distribution(self) -> Family:
-        """The record of its family."""
+        """The record of the variable's family."""
         return family_of(self.family)
 
     @property
     def log(self) -> bool:
-        """Whether its density is that of the logarithm."""
+        """Whether the figure shows the density of the logarithm."""
         if not self.distribution.support.is_positive or len(self.observed) == 0:
             return False
         low, high = np.quantile(self.observed, (0.01, 0.99))
@@ -55,7 +58,7 @@ class PlottedVariable:
 
 
 def variable(imp: Imputations, name: str) -> PlottedVariable:
-    """A variable of imputations."""
+    """Read a variable from imputations."""
     data, rows, imputed = imp.data, imp.rows(name), imp.values(name)
     values = data.numeric(name)
     there = np.flatnonzero(np.isfinite(values))
@@ -80,7 +83,7 @@ def variable(imp: Imputations, name: str) -> PlottedVariable:
 
 
 def _one_a_cluster(data: IncompleteData, values: Array, rows: np.ndarray, imputed: Array) -> bool:
-    """Whether the variable is constant in every cluster, as observed and as imputed."""
+    """Whether the variable is constant in every cluster, both as observed and as imputed."""
     if np.max(data.sizes) == 1 or varies_within(values, data.codes).any():
         return False
     for drawn in imputed:
@@ -93,19 +96,21 @@ def _one_a_cluster(data: IncompleteData, values: Array, rows: np.ndarray, impute
 
 @dataclass(frozen=True)
 class Statistic:
-    """The summary of a variable that is shown for each cluster.
+    """What is shown of a variable in each cluster.
 
-    of: (values (..., k), where (k,)) -> (m,) or (k,): the spread shown; `where` counts observed values first, then
-    imputed ones, as `Variable.out_of` does.
+    of: (values (..., k), where (k,)) -> (m,) or (k,), the numbers whose spread is shown; `where` counts the observed
+    values first, then the imputed ones, as `Variable.out_of` does.
     """
 
     title: str
-    summary: bool  # one number a table (a share, a mean) in place of the values themselves
+    summary: bool  # one number per table (a share, a mean) instead of the values themselves
     of: Callable[[Array, np.ndarray], Array]
 
 
 def statistics(shown: PlottedVariable, called: str, at_most: int) -> list[Statistic]:
-    """By family: the values; of counts the mean; the share of successes, of the second of two levels, of each level."""
+    """Depending on the family: the values, the mean of counts, or the share of successes, of the second of two levels or
+    of each level.
+    """
     if shown.unit == "clusters" and not shown.distribution.is_coded:
         return [Statistic(called, False, _values)]
     if shown.out_of is not None:
@@ -131,7 +136,7 @@ def _share_of(level: int) -> Callable[[Array, np.ndarray], Any]:
 
 
 def second_level(data: IncompleteData, name: str) -> tuple[str, float, float] | None:
-    """Of a variable with two levels: the name of the second, and what models compute with for the two; else None."""
+    """For a variable with two levels, the name of the second and the numbers that models use for both; else None."""
     two = name in data.families and data.variable(name).distribution.is_two_valued
     if not two or len(data.levels(name)) != 2:
         return None

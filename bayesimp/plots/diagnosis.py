@@ -1,4 +1,4 @@
-"""How far the conditional models behind a joint model vary over the clusters of the data."""
+"""How far the conditional models behind a joint model vary between the clusters of the data."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ __all__ = ["plot_diagnosis"]
 def plot_diagnosis(diagnosis: Diagnosis, *, at_most: int = 9) -> Figure:
     """What the conditional model of each variable needs in each cluster, compared with one value for all clusters.
 
-    Points: posterior medians by cluster; the one farthest off in vermillion, with its distance in posterior sds.
-    Grey: the one value that a homogeneous model would use, and the central 68 % of its posterior, two sds wide.
+    Points are posterior medians by cluster; the one farthest off is vermillion, with its distance in posterior sds.
+    Grey marks the one value that a homogeneous model would use, and the central 68 % of its posterior, two sds wide.
 
     Parameters
     ----------
     diagnosis
         From `bayesimp.compatibility.diagnose`.
     at_most
-        Panels. Where there are more parameters, those missed most are shown, and the title says so.
+        Number of panels. With more parameters, those missed most are shown, and the title says so.
     """
     must_be(diagnosis, "Diagnosis", "plots.plot_diagnosis")
     at_most = whole(at_most, "at_most")

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_forest"]
 
-LARGEST = 90.0  # square points of the marker of the heaviest study
-ROW = 0.24  # inches
-TALLEST = 20.0  # inches: of more studies the rows come closer
+LARGEST = 90.0  # area of the heaviest study's marker, in square points
+ROW = 0.24  # height of a row, in inches
+TALLEST = 20.0  # height of the figure, in inches; with more studies the rows are closer together
 
 
 def plot_forest(
@@ -31,28 +31,28 @@ def plot_forest(
     label: str | None = None,
     order: str = "study",
 ) -> Figure:
-    """Estimates of the studies, their mean and the interval for a new study.
+    """Plot the estimates of the studies, their mean and the interval for a new study.
 
-    Squares have areas in proportion to the weights; the diamond is the interval of the mean, the line below it that of
-    a new study. Text at the right: estimate and interval, weight.
+    The areas of the squares are proportional to the weights; the diamond is the interval of the mean, and the line below
+    it that of a new study. The text on the right gives estimate, interval and weight.
 
     Parameters
     ----------
     result
-        Of `bayesimp.pool_by_study`.
+        From `bayesimp.pool_by_study`.
     term
-        The coefficient; by default the last, that of the intercept being the first.
+        The coefficient; by default the last one (the intercept is the first).
     exponentiate
-        Whether to label the axis by exponentials (odds ratios, rate ratios), on a logarithmic scale.
+        Whether to label the axis with exponentials (odds ratios, rate ratios), on a logarithmic scale.
     label
-        Of the axis; the term by default.
+        Label of the axis; the term by default.
     order
         ``"study"``, as in the table, or ``"estimate"``.
 
     Raises
     ------
     SpecificationError
-        Something that is not such a result, or a term or order that is not known.
+        If `result` is not the result of `pool_by_study`, or a term or order is not known.
     """
     if not isinstance(result, StudyPooling):
         raise SpecificationError(
@@ -121,7 +121,7 @@ def _axis(ax: Axes, studies: pd.DataFrame, overall: pd.Series, exponentiate: boo
 
 
 def _round_ratios(low: float, high: float) -> list[float]:
-    """Round numbers between exp(low) and exp(high), three or more where there are so many."""
+    """Round numbers between exp(low) and exp(high), at least three if there are so many."""
     for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(np.arange(1, 10, 0.2).round(1))):
         ticks = [
             float(f"{d}e{e}")
@@ -135,7 +135,7 @@ def _round_ratios(low: float, high: float) -> list[float]:
 
 
 def _numbers(ax: Axes, studies: pd.DataFrame, overall: pd.Series, exponentiate: bool, level: float) -> None:
-    """Estimate and interval, and weight, at the right of every row."""
+    """Write estimate, interval and weight on the right of every row."""
     S = len(studies)
     ax.axis("off")
     back = np.exp if exponentiate else (lambda x: x)

@@ -29,9 +29,10 @@ def plot_implied_conditionals(
     sizes: tuple[int, int] = (1, 150),
     names: tuple[str, str] = ("y1", "y2"),
 ) -> Figure:
-    """Slopes on the cluster sum and mean of the second variable, and variance of the intercept, of the first.
+    """Plot the conditional model of the first variable: its slopes on the cluster sum and the cluster mean of the second
+    variable, and the variance of its intercept.
 
-    One curve for each correlation between clusters. A homogeneous conditional model needs flat ones. Without
+    There is one curve for each correlation between clusters; under a homogeneous conditional model all are flat. Without
     arguments this is Kunkel & Kaizar's figure 1, with the slope on the mean added.
 
     Parameters
@@ -43,14 +44,14 @@ def plot_implied_conditionals(
     correlations
         Correlations of the random intercepts.
     sizes
-        Smallest and largest number of rows.
+        Smallest and largest number of rows in a cluster.
     names
         Names of the variables, for the axes.
 
     Raises
     ------
     SpecificationError
-        Correlations that are not within (-1, 1); not two variables.
+        If correlations are outside (-1, 1), or there are not two variables.
     """
     import matplotlib.pyplot as plt
 

@@ -1,4 +1,4 @@
-"""The prior that a joint prior implies on a conditional model, compared with the FCS prior of the same parameters."""
+"""The prior that a joint prior implies for a conditional model, compared with the FCS prior of the same parameters."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["plot_implied_prior", "variance_density"]
 
 
 def plot_implied_prior(prior: ImpliedPrior) -> Figure:
-    """Density of each parameter of the conditional model under both priors; Kunkel & Kaizar's figure 2.
+    """Plot the density of each parameter of the conditional model under both priors (Kunkel & Kaizar's figure 2).
 
-    An axis shows the central 90 % of the implied prior (of a variance, its lower 80 %); the share beyond is written
+    An axis shows the central 90 % of the implied prior (the lower 80 % for a variance); the share beyond is written
     below it. Flat priors have no density to show, and the panel says so.
 
     Parameters
@@ -88,7 +88,7 @@ def _panel(ax: Axes, name: str, prior: ImpliedPrior) -> None:
 
 
 def variance_density(x: Array, limit: float) -> tuple[Array, Array]:
-    """Grid and density up to `limit` of draws of a variance, smoothed on the log scale: zero at zero, long tail."""
+    """Grid up to `limit` and density of draws of a variance, smoothed on the log scale: zero at zero, long tail."""
     grid, height = density(np.log(x))
     at = np.linspace(0, limit, 402)[1:]
     return at, np.interp(np.log(at), grid, height, left=0.0) / at

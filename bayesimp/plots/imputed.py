@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_imputed"]
 
-LINES = 20  # imputations drawn one by one
-LEAST = 20  # imputed cells for a density of each imputation
-FEW = 12  # values at most, for shares of each in place of a density
-BINS = 24  # distinct counts; with more, neighbouring ones are combined
-TAIL = 0.995  # quantile of counts from which on they are one bin
+LINES = 20  # imputations drawn separately
+LEAST = 20  # imputed cells from which each imputation has a density
+FEW = 12  # up to so many different values, their shares are shown instead of a density
+BINS = 24  # distinct counts shown; if there are more, neighbouring counts are combined
+TAIL = 0.995  # counts from this quantile on share one bin
 
 
 def plot_imputed(
@@ -48,7 +48,7 @@ def plot_imputed(
     at_most: int = 25,
     labels: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Distribution of observed and of imputed values, over all clusters or cluster by cluster.
+    """Plot the distributions of observed and imputed values, over all clusters or by cluster.
 
     They need not agree: rows with missing values may differ from the others, which is why they are imputed
     from a model. Look for impossible values, and for clusters about which the model knows nothing.
@@ -60,29 +60,30 @@ def plot_imputed(
     responses
         Names; all imputed ones by default.
     by_cluster
-        False: the observed values, and those of each imputation, of 20 at most (spread evenly over all): shares of
-        levels, of counts, and of any values that are few; densities of others (all imputations together where fewer
-        than 20 cells are imputed), of positive variables on a logarithmic axis where they are skewed.
-        True, by cluster: the share of the second of two levels or of each of several, the mean of counts, of the
-        observed cells and, as median, quartiles, and 5 and 95 % quantiles over the imputations, of the imputed ones. Of
-        other variables such quantiles of the values themselves (all imputations together). Clusters where nothing is
-        observed are shaded.
-        A variable with one value in each cluster is counted once per cluster.
+        If False, the observed values are compared with those of each imputation (of 20 at most, spread evenly over all
+        imputations). Levels, counts and variables with few different values are shown as shares, others as densities
+        (of all imputations together if fewer than 20 cells are imputed). Skewed positive variables have a logarithmic
+        axis.
+        If True, each cluster shows the share of the second of two levels or of each of several, or the mean of counts,
+        for the observed cells and for the imputed ones (median, quartiles, 5 and 95 % quantiles over the imputations);
+        for other variables it shows these quantiles of the values themselves (all imputations together). Clusters
+        without observed values are shaded.
+        Cluster-level variables are counted once per cluster.
     clusters
-        With by_cluster: labels of those to show, also where nothing is imputed. None: all with imputed values.
+        With by_cluster: labels of the clusters to show, even if nothing is imputed there. None: all with imputed values.
     at_most
-        With by_cluster: number of clusters by response. Where more have imputed values, all those without any
-        observed value come first, then those with the most imputed values; the title says so.
+        With by_cluster: number of clusters for each response. If more have imputed values, those without any observed
+        value are chosen first, then those with the most imputed values; the title says so.
     labels
-        What to call responses, with their unit: ``{"written": "written examination (points)"}``.
+        What to call the responses, with their units: ``{"written": "written examination (points)"}``.
 
     Raises
     ------
     SpecificationError
-        Names that are not imputed responses, or not clusters.
+        If a name is not an imputed response or not a cluster.
     """
     must_be(imp, "Imputations", "plot_imputed")
-    # not those that are computed from others
+    # columns computed from others are left out
     there = [name for name in imp.imputed_columns if name in imp.data.variables]
     names = chosen(responses, there, "an imputed response")
     if by_cluster:
@@ -117,7 +118,7 @@ def _densities(imp: Imputations, names: list[str], labels: Mapping[str, str] | N
 
 
 def _panel(ax: Axes, of: PlottedVariable, shown: np.ndarray, called: str) -> None:
-    """One variable: shares of its levels, of counts, of few values; or densities."""
+    """Draw one variable: shares of its levels, of counts or of few different values, or else densities."""
     imputed, together, scale = of.imputed[shown], "", ""
     different = np.unique(np.concatenate([of.observed, imputed.ravel()]))
     if of.distribution.is_coded:
@@ -151,7 +152,7 @@ def _curves(ax: Axes, observed: Array, imputed: Array, log: bool = False) -> Non
     else:
         for x in imputed:
             draw(x, color=IMPUTED, linewidth=0.7, alpha=0.45)
-    if len(observed) < LEAST:  # too few for a density: a stroke for each
+    if len(observed) < LEAST:  # too few for a density: each value is a tick
         ax.plot(observed, np.zeros(len(observed)), "|", color=OBSERVED, markersize=18, markeredgewidth=1.5)
     else:
         draw(observed, color=OBSERVED, linewidth=2)
@@ -164,7 +165,7 @@ def _curves(ax: Axes, observed: Array, imputed: Array, log: bool = False) -> Non
 
 
 def _bins(counts: Array) -> tuple[np.ndarray, list[str], str]:
-    """Smallest value and name of each bin: single counts, or equal ranges of them; the last one takes the tail."""
+    """Smallest value and name of each bin: single counts, or ranges of equal width; the last bin takes the tail."""
     low, high = int(counts.min()), int(counts.max())
     if high - low < BINS:
         lower = np.arange(low, high + 1)
@@ -182,7 +183,7 @@ def _bins(counts: Array) -> tuple[np.ndarray, list[str], str]:
 def _shares(
     ax: Axes, observed: np.ndarray, imputed: np.ndarray, values: np.ndarray, names: list[str]
 ) -> None:
-    """Bars of the shares of values among the observed, dashes among each imputation's."""
+    """Draw bars for the shares among the observed values, and dashes for those among each imputation's values."""
     place = np.arange(len(values))
     there = max(len(observed), 1)
     ax.bar(
@@ -198,7 +199,7 @@ def _shares(
 
 
 def _name(ax: Axes, names: list[str]) -> None:
-    """Ticks with names: of many numbers every second, third, ... and the last; long names turned."""
+    """Set named ticks: of many numbers, every second, third, ... and the last; long names are turned."""
     names = shortened(names, 20)
     crowded = -(-sum(len(name) + 2 for name in names) // 40)
     step = crowded if all(name[:1].isdigit() for name in names) else 1

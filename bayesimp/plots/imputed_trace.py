@@ -30,30 +30,33 @@ def plot_imputed_trace(
     *,
     at_most: int = 5,
 ) -> Figure:
-    """Mean and standard deviation of the imputed values along the chains, by response and cluster.
+    """Plot mean and standard deviation of the imputed values along the chains, by response and cluster.
 
-    A variable with two levels is shown by the share of the second; one with more levels by the mean and standard
-    deviation of the levels as models compute with them: numbers themselves, others as 0, 1, ... ("mean of level").
+    A variable with two levels is shown by the share of the second. One with more levels is shown by the mean and standard
+    deviation of the numbers that models use for the levels: numeric levels as they are, others as 0, 1, ... ("mean of
+    level").
 
     Parameters
     ----------
     imp
         Imputations.
     responses, clusters
-        Names and labels; all with something imputed by default.
+        Names and labels; by default all with imputed values.
     at_most
-        Rows. Where more pairs of response and cluster have imputed values, those with the largest R-hat (of
+        Number of rows. If more pairs of response and cluster have imputed values, those with the largest R-hat (of
         mean or sd) are shown, and the title says so.
 
     Raises
     ------
     SpecificationError
-        Names that are not imputed responses or clusters.
+        If a name is not an imputed response or a cluster.
     """
     must_be(imp, "Imputations", "plot_imputed_trace")
     from matplotlib.ticker import MaxNLocator
 
-    drawn = [name for name in imp.imputed_columns if name in imp.responses]  # not those computed from others
+    drawn = [
+        name for name in imp.imputed_columns if name in imp.responses
+    ]  # columns computed from others are left out
     names = chosen(responses, drawn, "an imputed response")
     stats = imp.tree["imputed_stats"].to_dataset()
     labels = [str(c) for c in stats["cluster"].values]
@@ -93,7 +96,7 @@ def plot_imputed_trace(
 
 
 def _course(imp: Imputations, name: str, what: str, values: Array) -> tuple[Array, str]:
-    """What is drawn, and its name; no name if the other panel says the same."""
+    """The values drawn and their name, which is empty if the other panel has the same values."""
     second = second_level(imp.data, name)
     if second is not None:
         level, low, high = second

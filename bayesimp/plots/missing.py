@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_missing"]
 
-# Blue against vermillion (Okabe & Ito): told apart with any colour vision, and in print by the hatching.
+# Blue and vermillion (Okabe & Ito) can be told apart with any colour vision, and in print by the hatching.
 COMPLETE, LIGHT, DARK, SYSTEMATIC = "#f2f2f2", "#c6dbef", "#08519c", "#d55e00"
 SIZES = "#8c8c8c"
-LABELS_AT_MOST = 60  # more clusters than this: their names are left out
+LABELS_AT_MOST = 60  # with more clusters, their names are left out
 
 
 def plot_missing(
     data: IncompleteData, *, variables: Sequence[str] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Missing cells by variable (rows) and cluster (columns), with the clusters' sizes on top.
+    """Plot the missing cells by variable (rows) and cluster (columns), with the clusters' sizes on top.
 
-    Grey: complete. Blue, darker with the share of rows missing: sporadically missing. Vermillion, hatched:
-    missing in all rows of the cluster (systematically).
+    Grey means complete. Blue means sporadically missing, and is darker the more rows are missing. Hatched vermillion
+    means missing in all rows of the cluster (systematically).
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def plot_missing(
     variables
         Names, top to bottom; all of the table's variables by default.
     ax
-        Where to draw; the sizes are put above it. A new figure of fitting size by default.
+        The axes of the map; the sizes are drawn above them. By default, a new figure of suitable size.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def plot_missing(
     Raises
     ------
     SpecificationError
-        Names that are not variables; no variables.
+        If a name is not a variable, or there are no variables.
     """
     must_be(data, "IncompleteData", "plot_missing")
     names = list(data.variables if variables is None else variables)
@@ -75,7 +75,7 @@ def plot_missing(
 
 
 def _colours(share: ArrayLike) -> np.ndarray:
-    """(..., 3) colours of shares of missing rows."""
+    """The colours (..., 3) for shares of missing rows."""
     from matplotlib.colors import to_rgb
 
     light, dark = np.array(to_rgb(LIGHT)), np.array(to_rgb(DARK))
@@ -86,9 +86,9 @@ def _colours(share: ArrayLike) -> np.ndarray:
 
 
 def _map(ax: Axes, share: np.ndarray) -> None:
-    """One rectangle for each variable and cluster."""
+    """Draw one rectangle for each variable and cluster."""
     rows, columns = share.shape
-    # lines between cells help the eye only as long as cells are wide
+    # lines between cells help the eye only if the cells are wide
     ax.pcolormesh(
         np.arange(columns + 1) - 0.5,
         np.arange(rows + 1) - 0.5,
@@ -127,7 +127,7 @@ def _cluster_axis(ax: Axes, data: IncompleteData) -> None:
 
 
 def _labels(data: IncompleteData) -> list[str]:
-    """Names of the clusters below the map; none where they are too many."""
+    """Write the names of the clusters below the map, unless there are too many."""
     every = [str(label) for label in data.clusters]
     return [] if len(every) > LABELS_AT_MOST else shortened(every)
 
@@ -137,7 +137,7 @@ def _upright(data: IncompleteData) -> bool:
 
 
 def _sizes(ax: Axes, sizes: np.ndarray) -> None:
-    """Bars of the clusters' sizes, above the map."""
+    """Draw bars for the clusters' sizes above the map."""
     from mpl_toolkits.axes_grid1 import make_axes_locatable
 
     bars = make_axes_locatable(ax).append_axes("top", size=0.6, pad=0.06, sharex=ax)
@@ -150,7 +150,7 @@ def _sizes(ax: Axes, sizes: np.ndarray) -> None:
 
 
 def _legend(ax: Axes, own: bool) -> None:
-    """Below a figure of our own, to the right of the user's axes."""
+    """Add the legend: below a figure of our own, to the right of the user's axes."""
     from matplotlib.patches import Patch
 
     handles = [Patch(facecolor=COMPLETE, edgecolor="#bdbdbd", label="complete")]

@@ -1,4 +1,4 @@
-"""Pooled estimates against the shift of what is imputed."""
+"""Pooled estimates against the shift of the imputed values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_mnar", "shift_label"]
 
-WIDTH, HEIGHT = 3.3, 2.3  # inches of a panel
+WIDTH, HEIGHT = 3.3, 2.3  # of a panel, in inches
 UNITS = {
     "identity": "", "matching": " (before matching)", "logit": " (log odds)", "probit": " (sd of the latent normal)",
     "log": " (log mean)", "utility": " (latent utility)",
@@ -46,10 +46,10 @@ def plot_mnar(
     threshold: float = 0.0,
     at_most: int = 9,
 ) -> Figure:
-    """Estimates with intervals against delta, a row of panels for each parameter and a panel for each delta.
+    """Plot estimates with intervals against delta: a row of panels for each parameter, a panel for each delta.
 
-    The open circle is the answer under values missing at random. The horizontal line is the threshold; a vertical line is
-    where the interval begins or ceases to cover it, the tipping point. Shifts are on the scale of the link.
+    The open circle is the answer if values are missing at random. The horizontal line is the threshold; a vertical line
+    marks the tipping point, where the interval begins or ceases to cover it. Shifts are on the scale of the link.
 
     Parameters
     ----------
@@ -58,16 +58,16 @@ def plot_mnar(
     terms
         Names; all fixed effects by default.
     analysis
-        Its name; the first by default.
+        Name of the analysis; the first by default.
     threshold
-        What intervals are held against.
+        The value with which intervals are compared.
     at_most
-        Panels. With more, the first are shown, and the title says so.
+        Number of panels. If there would be more, the first are shown, and the title says so.
 
     Raises
     ------
     SpecificationError
-        Terms or an analysis that are not there; nothing that varies.
+        If a term or the analysis is not known, or no delta varies.
     """
     must_be(result, "NotAtRandom", "plot_mnar")
     analysis = chosen(analysis, result.analyses, "an analysis")[0]
@@ -81,7 +81,7 @@ def plot_mnar(
         )
     drawn = lines[:at_most]
     shown = names[: max(at_most // len(drawn), 1)]
-    # many deltas of few terms go on in further rows
+    # many deltas of few terms continue in further rows
     columns = len(drawn) if len(shown) > 1 or len(drawn) <= 3 else 3
     rows = len(shown) if columns == len(drawn) else -(-len(drawn) // columns)
     figure, axes = subplots(
@@ -99,7 +99,7 @@ def plot_mnar(
         text = shift_label(result.axes[line.moves[0]], labels[drawn.index(line)])
         ax.set_xlabel(wrapped(text, figure.get_figwidth() / columns - 0.6), fontsize=SMALL)
     title = (
-        f"{analysis}\nestimate and {result.request.level:.0%} interval, by the shift of what is imputed; open circle: "
+        f"{analysis}\nestimate and {result.request.level:.0%} interval, by the shift of the imputed values; open circle: "
         "missing at random"
     )
     if len(panels) < len(names) * len(lines):
@@ -134,5 +134,5 @@ def _tipping(ax: Axes, result: NotAtRandom, line: Line, term: str, analysis: str
 
 
 def shift_label(axis: Axis, label: str) -> str:
-    """What an axis of a figure shows: a shift on the scale of the link."""
+    """The label of an axis: a shift on the scale of the link."""
     return f"shift of {label}{UNITS[axis.link]}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_mnar_map"]
 
 Array = NDArray[np.float64]
-MOST_WRITTEN = 100  # cells with their number in them
+MOST_WRITTEN = 100  # cells up to which each shows its number
 
 
 def plot_mnar_map(
@@ -31,10 +31,11 @@ def plot_mnar_map(
     analysis: str | None = None,
     threshold: float = 0.0,
 ) -> Figure:
-    """Every combination of two deltas: the estimate, and whether its interval covers the threshold.
+    """Plot, for every combination of two deltas, the estimate and whether its interval covers the threshold.
 
-    Blue where the interval excludes the threshold, orange where it covers it; the border between them is the set of
-    tipping points. The framed cell is the answer under values missing at random. Further deltas are at their base.
+    A cell is blue if the interval excludes the threshold and orange if it covers it; the border between the colours is
+    the set of tipping points. The framed cell is the answer if values are missing at random. Further deltas are at their
+    base.
 
     Parameters
     ----------
@@ -43,16 +44,16 @@ def plot_mnar_map(
     term
         As in ``result.table["term"]``.
     axes
-        Places of two of ``result.axes``; by default the first two that vary.
+        Positions of two of ``result.axes``; by default the first two that vary.
     analysis
-        Its name; the first by default.
+        Name of the analysis; the first by default.
     threshold
-        What intervals are held against.
+        The value with which intervals are compared.
 
     Raises
     ------
     SpecificationError
-        Fewer than two deltas vary; their combinations were not run; a term or analysis that is not there.
+        If fewer than two deltas vary, their combinations were not run, or a term or the analysis is not known.
     """
     must_be(result, "NotAtRandom", "plot_mnar_map")
     analysis = chosen(analysis, result.analyses, "an analysis")[0]
@@ -104,7 +105,7 @@ def _two(result: NotAtRandom, axes: tuple[int, int] | None) -> tuple[int, int]:
 def _cells(
     result: NotAtRandom, rows: pd.DataFrame, across: int, up: int, threshold: float
 ) -> tuple[Array, NDArray[np.bool_], Array, Array]:
-    """Estimate and whether its interval covers the threshold (x, y), and the shifts on both axes, in order."""
+    """Estimates (x, y), whether their intervals cover the threshold (x, y), and the shifts on both axes, in order."""
     base = [axis.base for axis in result.axes]
     steps = [sorted({(result.axes[k].shift(v), v) for v in result.axes[k].values}) for k in (across, up)]
     of = {scenario.values: scenario.name for scenario in result.scenarios}

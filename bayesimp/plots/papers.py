@@ -16,9 +16,9 @@ __all__ = ["jolani_figures", "kunkel_figures"]
 
 FIXED = {"Intercept": "alpha0", "x1": "alpha1", "x2": "alpha2"}
 RANDOM = {"sd(Intercept | study)": "omega0", "sd(x1 | study)": "omega1"}
-# Jolani's figures 1 to 5: what they show of which parameters
+# Jolani's figures 1 to 5: measures and parameters
 NUMBERED = (("bias", FIXED), ("coverage z", FIXED), ("rmse", FIXED), ("bias", RANDOM), ("rmse", RANDOM))
-# of which scenarios: binary outcomes 1 to 5 and A1 to A5, continuous ones (in the supplement) S1 to S5 and S6 to S10
+# and their scenarios: 1 to 5 and A1 to A5 have binary outcomes; S1 to S10 (in the supplement), continuous ones
 PAGES = (
     ("binary", 0.1, "", 0),
     ("binary", 0.3, "A", 0),
@@ -28,7 +28,7 @@ PAGES = (
 
 
 def _named(summary: pd.DataFrame, terms: dict[str, str], what: str, by: str) -> pd.DataFrame:
-    """Rows of these terms as one term called `what`, with the label parameter for each term and value of `by`."""
+    """The rows of these terms as one term called `what`, with a label "parameter" for each term and value of `by`."""
     rows = summary[summary["term"].isin(terms)]
     order = pd.Categorical(rows["term"], categories=list(terms), ordered=True)
     rows = rows.assign(order=order).sort_values("order", kind="stable")
@@ -37,15 +37,15 @@ def _named(summary: pd.DataFrame, terms: dict[str, str], what: str, by: str) -> 
 
 
 def jolani_figures(summary: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
-    """Figures 1 to 5 and A1 to A5 (S1 to S10 where the outcome is continuous), one by one, as far as scenarios were run.
+    """Yield figures 1 to 5 and A1 to A5 (S1 to S10 for continuous outcomes) of the scenarios that were run.
 
-    Bias, coverage and root mean squared error by number of studies; a row for each parameter, a column for each
-    heterogeneity. Values are missing at random. Where there is one number of studies only: its bias of alpha1.
+    They show bias, coverage and root mean squared error by number of studies, with a row for each parameter and a column
+    for each heterogeneity. Values are missing at random. With a single number of studies, the bias of alpha1 is shown.
 
     Parameters
     ----------
     summary
-        ``StudyResult.summary()`` of scenarios of `bayesimp.studies.jolani2025`.
+        ``StudyResult.summary()`` of scenarios from `bayesimp.studies.jolani2025`.
     """
     at_random = summary[summary["mechanism"] == "MAR"]
     if at_random["studies"].nunique() < 2:
@@ -66,15 +66,15 @@ def jolani_figures(summary: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
 
 
 def kunkel_figures(summary: pd.DataFrame, table: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
-    """Figures 5 (psi in simulations 1 to 4, with the published numbers), 6 (beta_1, beta_2 in simulation 4) and 7 (psi in
-    simulation 5), by name, as far as they were run.
+    """Yield figures 5 (psi in simulations 1 to 4, with the published numbers), 6 (beta_1, beta_2 in simulation 4) and 7
+    (psi in simulation 5), with their names, of the simulations that were run.
 
     Parameters
     ----------
     summary
-        ``StudyResult.summary()`` of scenarios of `bayesimp.studies.kunkel2017`, of all simulations together.
+        ``StudyResult.summary()`` of scenarios from `bayesimp.studies.kunkel2017`, all simulations together.
     table
-        `bayesimp.studies.reproduce.beside`: the published numbers.
+        The published numbers, from `bayesimp.studies.reproduce.beside`.
     """
     of_psi = summary["term"].str.fullmatch(r"var\((Intercept|z) \| study\)") & summary["psi33"].isna()
     psi = summary[of_psi].assign(term="psi")

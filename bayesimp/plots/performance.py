@@ -1,4 +1,4 @@
-"""Performance of methods over the scenarios of a study: as in the papers' figures (plots/papers.py)."""
+"""Performance of methods over the scenarios of a study, as in the papers' figures (plots/papers.py)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_performance"]
 
-SPREAD = 0.7  # of the methods at one place, in places
+SPREAD = 0.7  # width that the methods at one tick take up, in ticks
 COLUMNS = 3
 NOMINAL = {"bias": 0.0, "coverage": 0.95, "coverage z": 0.95, "se ratio": 1.0}
 WORDS = {"mean": "mean estimate", "coverage": "coverage (Barnard-Rubin)", "coverage z": "coverage (1.96 se)"}
@@ -33,26 +33,26 @@ def plot_performance(
     lines: str = "mcse",
     published: pd.DataFrame | None = None,
 ) -> Figure:
-    """One measure of one term by scenario and method.
+    """Plot one measure of one term by scenario and method.
 
     Parameters
     ----------
     summary
         ``StudyResult.summary()``.
     term, measure
-        Rows of it.
+        The rows of the summary to show.
     across, panels
-        Labels of the scenarios: along the axis, and one panel for each value.
+        Labels of the scenarios: `across` along the axis, `panels` with one panel for each value.
     lines
         "mcse": two Monte Carlo standard errors; "se": two mean standard errors of the method, as in Kunkel & Kaizar's
         figure 5 (of means).
     published
-        Numbers to be shown next to ours (hollow): columns ``across``, ``panels``, method, estimate.
+        Published numbers to show next to ours (hollow): columns ``across``, ``panels``, method, estimate.
 
     Raises
     ------
     SpecificationError
-        Terms, measures or labels that are not in the summary.
+        If a term, measure or label is not in the summary.
     """
     _check(summary, term, measure, across, panels, lines)
     at = summary[(summary["term"] == term) & (summary["measure"] == measure)]
@@ -95,7 +95,7 @@ def plot_performance(
 
 
 def _legend(figure: Figure, axes: np.ndarray, methods: list[str]) -> None:
-    """One legend below all panels: the methods, then the truth where it is shown."""
+    """Add one legend below all panels: the methods, then the truth if it is shown."""
     shown = {
         label: handle
         for axis in axes.flat

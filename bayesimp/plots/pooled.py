@@ -26,9 +26,9 @@ HEADING = "information\nmissing"
 def plot_pooled(
     results: Any, terms: Sequence[str] | str | None = None, *, level: float = 0.95, at_most: int = 12
 ) -> Figure:
-    """Estimates with intervals, a panel for each term, and the fraction of missing information at the side.
+    """Plot estimates with intervals, a panel for each term, and the fraction of missing information on the right.
 
-    Each panel has its own scale; a dotted line marks zero where it is in view.
+    Each panel has its own scale; a dotted line marks zero if it is in view.
 
     Parameters
     ----------
@@ -37,16 +37,16 @@ def plot_pooled(
         result is a `Pooled`, a single `Fit`, or a table with columns term, estimate, conf.low, conf.high and
         (if there is one) fmi. Variance components are shown as standard deviations and correlations.
     terms
-        Names; all in the order of the first result by default.
+        Names; by default all, in the order of the first result.
     level
-        Level of the intervals; tables have intervals of their own.
+        Level of the intervals; tables have their own intervals.
     at_most
-        Panels. With more terms the first are shown, and the title says so.
+        Number of panels. With more terms, the first are shown, and the title says so.
 
     Raises
     ------
     SpecificationError
-        A result that cannot be read, or terms that none has.
+        If a result cannot be read, or no result has a term.
     """
     if not isinstance(results, Mapping):
         results = {"pooled": results}

@@ -1,4 +1,4 @@
-"""How far pooled answers move with the power of the prior and of the likelihood."""
+"""How far pooled estimates move with the power of the prior and of the likelihood."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_power_scaling"]
 
 LOOK = {"prior": (ORANGE, -0.17), "likelihood": (BLUE, 0.17)}
-LONGEST = 32  # characters of a term
+LONGEST = 32  # most characters shown of a term
 COLUMNS = (("moves", "mc.error", "estimate"), ("low.moves", "mc.low", "lower limit"),
            ("high.moves", "mc.high", "upper limit"))  # fmt: skip
 
@@ -27,11 +27,11 @@ COLUMNS = (("moves", "mc.error", "estimate"), ("low.moves", "mc.low", "lower lim
 def plot_power_scaling(
     result: PowerScaling, terms: Sequence[str] | str | None = None, *, at_most: int = 14
 ) -> Figure:
-    """Changes of the pooled estimate and of both limits of its interval for each doubling of the power.
+    """Plot the changes of the pooled estimate and of both limits of its interval for each doubling of the power.
 
-    Changes are in standard errors, with two Monte Carlo errors to each side. A point within the grey band moves by less
-    than 0.05. The prior should move little; the likelihood may move estimates where the data say more than a normal
-    approximation holds, and both moving in opposite directions is a conflict of prior and data.
+    Changes are in standard errors, with two Monte Carlo errors on each side. A point within the grey band moves by less
+    than 0.05. The prior should move estimates little; the likelihood may move them if the data say more than a normal
+    approximation holds. If the two move an estimate in opposite directions, prior and data are in conflict.
 
     Parameters
     ----------
@@ -40,12 +40,12 @@ def plot_power_scaling(
     terms
         Names; all by default.
     at_most
-        Rows. Of more terms those that move most with the prior are shown, and the title says so.
+        Number of rows. With more terms, those that move most with the prior are shown, and the title says so.
 
     Raises
     ------
     SpecificationError
-        Terms that the analysis does not have.
+        If the analysis does not have a term.
     """
     from bayesimp.sensitivity_analysis.power_scaling import NOTABLE
 

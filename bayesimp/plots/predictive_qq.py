@@ -1,4 +1,4 @@
-"""Predictions of the joint and of the conditional model, quantile by quantile."""
+"""Quantiles of the predictions of the joint model against those of the conditional model."""
 
 from __future__ import annotations
 
@@ -37,37 +37,37 @@ def plot_predictive_qq(
     draws: int = 10_000,
     seed: int = 0,
 ) -> Figure:
-    """Quantiles of the predictions of a new y1 given y2, joint model against conditional model (MICE-IW).
+    """Plot quantiles of the predictions of a new y1 given y2: joint model against conditional model (MICE-IW).
 
-    For each design one complete table is simulated; `persons` rows are drawn from different clusters of it. Points
-    run from the 0.25 % to the 99.75 % quantile; on the line the two predictions are the same. Vermillion: beyond
-    the grey band, 95 % at each point for draws that are independent, that is, by more than Monte Carlo error. Without
-    arguments this is Kunkel & Kaizar's figure 3: `pan` against `mice` priors.
+    For each design one complete table is simulated, and `persons` rows are drawn from different clusters of it. Points
+    run from the 0.25 % to the 99.75 % quantile; on the line the two predictions agree. Vermillion points differ by more
+    than Monte Carlo error: they lie outside the grey band, which covers 95 % at each point for independent draws.
+    Without arguments this is Kunkel & Kaizar's figure 3: `pan` against `mice` priors.
 
     Parameters
     ----------
     designs
-        (rows a cluster, clusters) of each simulated table, one line of panels each.
+        (rows per cluster, clusters) of each simulated table; each has one row of panels.
     persons
-        Panels in a line.
+        Number of panels in a row.
     Sigma, Psi
-        (2, 2) covariances that are simulated from; default: those of Kunkel & Kaizar's figure 3.
+        (2, 2) covariances of the simulated tables; by default those of Kunkel & Kaizar's figure 3.
     joint, fcs
         Priors, see `bayesimp.compatibility.predictive_draws`.
     draws, seed
-        Posterior draws of each model; seed of data, persons and draws.
+        Number of posterior draws of each model; seed of data, persons and draws.
 
     Raises
     ------
     SpecificationError
-        Designs, numbers or matrices that are none.
+        If a design, number or matrix is invalid.
     """
     published = kunkel_kaizar(0.85, 0.65 * np.sqrt(122 * 147), 1 / 1.75)
     Sigma, Psi = (b if a is None else a for a, b in zip((Sigma, Psi), published, strict=True))
     if not isinstance(designs, Sequence) or isinstance(designs, str) or not len(designs):
-        raise SpecificationError(f"designs must be pairs (rows a cluster, clusters), got {designs!r}.")
-    pairs = [pair(design, "designs: rows a cluster and clusters") for design in designs]
-    designs = [(whole(n, "designs: rows a cluster"), whole(m, "designs: clusters", 2)) for n, m in pairs]
+        raise SpecificationError(f"designs must be pairs (rows per cluster, clusters), got {designs!r}.")
+    pairs = [pair(design, "designs: rows per cluster and clusters") for design in designs]
+    designs = [(whole(n, "designs: rows per cluster"), whole(m, "designs: clusters", 2)) for n, m in pairs]
     Sigma, Psi = numbers(Sigma, "Sigma", (2, 2)), numbers(Psi, "Psi", (2, 2))
     joint, fcs = pr.read("pan" if joint is None else joint), pr.read("mice" if fcs is None else fcs)
     rng, persons, draws = generator(seed), whole(persons, "persons"), whole(draws, "draws")

@@ -28,7 +28,7 @@ def plot_prior_posterior(
     at_most: int = 12,
     seed: int = 0,
 ) -> Figure:
-    """Prior and posterior of the standard deviations and correlations within and between clusters.
+    """Plot prior and posterior of the standard deviations and correlations within and between clusters.
 
     If the two look alike, the data say little and another prior would give another answer. An improper
     prior (Sigma in `priors.jomo`) has no density to show.
@@ -42,15 +42,15 @@ def plot_prior_posterior(
     correlations
         Whether to show correlations too.
     at_most
-        Panels. Where there would be more, those are shown whose posterior is nearest to the prior (largest
-        overlap of the two densities), and the title says so.
+        Number of panels. If there would be more, the quantities whose posterior is closest to the prior (largest
+        overlap of the two densities) are shown, and the title says so.
     seed
-        For the draws from the prior.
+        Seed of the draws from the prior.
 
     Raises
     ------
     SpecificationError
-        Other names; imputations without the model they came from; covariances that are fixed.
+        If a name is not known, the imputations lack the model that they came from, or the covariances are fixed.
     """
     must_be(imp, "Imputations", "plot_prior_posterior")
     names = chosen(var_names, covariance_names(imp), "a covariance matrix")

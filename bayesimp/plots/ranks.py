@@ -1,4 +1,4 @@
-"""Cumulated ranks of a calibration less their expectation."""
+"""Cumulated ranks of a calibration study, less their expectation."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ COLUMNS, MOST = 4, 24
 
 
 def plot_ranks(ranks: pd.DataFrame, band: NDArray[np.float64], title: str) -> Figure:
-    """One panel for each quantity, the first 24 of them.
+    """Plot one panel for each of the first 24 quantities.
 
     Parameters
     ----------
     ranks
         (replications, quantities), from 0.
     band
-        (2, highest rank) counts between which the cumulated counts of uniform ranks lie.
+        (2, highest rank) limits of the cumulated counts of uniform ranks.
     """
     highest = band.shape[1]
     names = list(ranks.columns)[:MOST]

@@ -25,24 +25,24 @@ COLUMNS = 3
 def plot_sensitivity(
     result: Sensitivity, terms: Sequence[str] | str | None = None, *, at_most: int = 9
 ) -> Figure:
-    """Estimates with intervals, a panel for each parameter and a line for each prior.
+    """Plot estimates with intervals, with a panel for each parameter and a line for each prior.
 
-    The band is one standard error (of the reference prior) about the reference's estimate: an estimate outside it
-    moves by more than the data themselves leave open. At the right, the fraction of missing information.
+    The band is one standard error (under the reference prior) either side of the reference's estimate: an estimate
+    outside it moves by more than the data themselves leave open. The fraction of missing information is on the right.
 
     Parameters
     ----------
     result
         From `bayesimp.sensitivity`.
     terms
-        Names; all by default, fixed effects before variance components.
+        Names; by default all, fixed effects before variance components.
     at_most
-        Panels. With more terms the first are shown, and the title says so.
+        Number of panels. With more terms, the first are shown, and the title says so.
 
     Raises
     ------
     SpecificationError
-        Terms that the analysis does not have.
+        If the analysis does not have a term.
     """
     must_be(result, "Sensitivity", "plot_sensitivity")
     table = result.table

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["plot_sensitivity_components"]
 
 COLUMNS = 3
-TOP = 0.8  # height of a posterior, in lines
-HIGHEST = 1.05  # where a prior is cut off, in lines
+TOP = 0.8  # height of a posterior, in units of a line
+HIGHEST = 1.05  # height at which a prior is cut off, in the same units
 
 
 def plot_sensitivity_components(
@@ -32,28 +32,29 @@ def plot_sensitivity_components(
     at_most: int = 12,
     seed: int = 0,
 ) -> Figure:
-    """A panel for each standard deviation or correlation, with one line of densities for each prior.
+    """Plot a panel for each standard deviation or correlation, with one line of densities for each prior.
 
-    In each line prior and posterior have one scale (a prior that is far higher is cut off), the posteriors of a
-    panel one height. A posterior that follows its prior from line to line shows the prior, not the data.
+    Prior and posterior of a line have the same scale (a far higher prior is cut off), and all posteriors of a panel the
+    same height. A posterior that follows its prior from line to line shows the prior, not the data.
 
     Parameters
     ----------
     result
         From `bayesimp.sensitivity`.
     terms
-        Names as in ``result.model["term"]``; by default all, those that move most between priors first to be shown.
+        Names as in ``result.model["term"]``; all by default.
     correlations
         Whether to show correlations too.
     at_most
-        Panels; of more terms those that move most (``change`` of ``result.model``), and the title says so.
+        Number of panels. With more terms, those that move most between priors (``change`` of ``result.model``) are
+        shown, and the title says so.
     seed
-        For the draws from the priors.
+        Seed of the draws from the priors.
 
     Raises
     ------
     SpecificationError
-        Terms that the imputation model does not have.
+        If the imputation model does not have a term.
     """
     must_be(result, "Sensitivity", "plot_sensitivity_components")
     import matplotlib.pyplot as plt
@@ -125,7 +126,7 @@ def _panel(ax: Axes, found: dict[str, Component | None], name: str) -> None:
 
 
 def _limits(found: Sequence[Component]) -> tuple[float, float]:
-    """All of a correlation; of standard deviations 98 % of the widest posterior, from 0."""
+    """Range of the axis: all values of a correlation; for standard deviations, 98 % of the widest posterior, from 0."""
     if found[0].limits is not None:
         return found[0].limits
     return 0.0, float(max(1.05 * np.quantile(c.posterior, 0.98) for c in found))

@@ -23,7 +23,7 @@ __all__ = ["plot_trace"]
 
 
 def plot_trace(imp: Imputations, var_names: Sequence[str] | str | None = None, *, at_most: int = 8) -> Figure:
-    """Density and trace of parameters, chain by chain.
+    """Plot density and trace of parameters, chain by chain.
 
     Chains that overlap and look like noise have mixed; the R-hat is written above each row. Only the
     lower triangle of symmetric matrices is shown, and parameters held fixed are left out.
@@ -33,15 +33,15 @@ def plot_trace(imp: Imputations, var_names: Sequence[str] | str | None = None, *
     imp
         Imputations.
     var_names
-        ``"beta"``, ``"Sigma"``, ``"Psi"``, or single parameters as they are called in ``imp.summary()``
+        ``"beta"``, ``"Sigma"``, ``"Psi"``, or single parameters by their names in ``imp.summary()``
         (``"beta[Intercept, written]"``); all by default.
     at_most
-        Rows. Where there are more parameters, those with the largest R-hat are shown, and the title says so.
+        Number of rows. With more parameters, those with the largest R-hat are shown, and the title says so.
 
     Raises
     ------
     SpecificationError
-        Names that are not parameters.
+        If a name is not a parameter.
     """
     must_be(imp, "Imputations", "plot_trace")
     posterior = imp.tree["posterior"].to_dataset()
@@ -60,7 +60,7 @@ def plot_trace(imp: Imputations, var_names: Sequence[str] | str | None = None, *
 
 
 def largest(r_hat: pd.Series, names: list[str], at_most: int) -> list[str]:
-    """At most so many of the names, those with the largest R-hat, in their own order."""
+    """The names, or the so many of them with the largest R-hat, in their own order."""
     worst = r_hat.loc[names].sort_values(ascending=False, kind="stable").index[:at_most]
     return [name for name in names if name in set(worst)]
 

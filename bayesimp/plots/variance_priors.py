@@ -1,4 +1,4 @@
-"""Priors on one variance, side by side: their bulk and their tails."""
+"""The bulk and the tails of several priors on one variance."""
 
 from __future__ import annotations
 
@@ -30,26 +30,25 @@ def plot_variance_priors(
     limit: float = 4.0,
     sd: float = 1.0,
 ) -> Figure:
-    """Density of each prior on a variance, and how much of it lies beyond any value.
+    """Plot the density of each prior on a variance, and how much of it lies beyond any value.
 
     Without arguments, these are the three priors of Kunkel & Kaizar's figure 4: IW(1, 1), IW(1.6, 1), IW(5, 1).
 
     Parameters
     ----------
     priors
-        Label -> prior of a covariance matrix, read in one dimension.
+        Label -> prior of a covariance matrix, taken in one dimension.
     implied
-        Shown in grey: the prior that a joint prior implies on the variance of the intercept in a conditional
-        model.
+        The prior that a joint prior implies on the variance of the intercept in a conditional model, shown in grey.
     limit
-        End of the axis of the densities.
+        Upper end of the axis of the densities.
     sd
         Standard deviation of the variable, for priors in multiples of it.
 
     Raises
     ------
     SpecificationError
-        A prior that is improper.
+        If a prior is improper.
     """
     limit, sd = number(limit, "limit", low=0), number(sd, "sd", low=0)
     if priors is not None and not (
@@ -99,7 +98,7 @@ def _styles() -> list[str]:
 def _curves(
     prior: pr.CovariancePrior, limit: float, far: np.ndarray
 ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Density on a grid up to `limit`, share beyond `far`: exact where the law is known, else by draws."""
+    """Density on a grid up to `limit` and share beyond `far`: exact if the distribution is known, else from draws."""
     law = prior.variance_law()
     if law is not None:
         grid = np.linspace(0, limit, 801)[1:]

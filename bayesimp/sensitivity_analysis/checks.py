@@ -1,4 +1,4 @@
-"""What sensitivity analyses check before they sample, and how they read warnings."""
+"""Checks made before sensitivity analyses sample, and how they read warnings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def interrupted(imputations: Mapping[str, Imputations]) -> bool:
 
 
 def check_options(model: ImputationModel, options: Mapping[str, Any], function: str) -> None:
-    """Refuse options that ``model.impute`` does not have; function: the one that was called, for the message."""
+    """Refuse options that ``model.impute`` does not have; `function` is the name of the caller, for the message."""
     parameters = signature(model.impute).parameters
     takes = [name for name in parameters if name not in ("m", "seed")]
     if any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values()):
@@ -37,7 +37,7 @@ def check_options(model: ImputationModel, options: Mapping[str, Any], function: 
 
 
 def check_analysis(analysis: str | Callable, data: IncompleteData, made: Iterable[str] = ()) -> None:
-    """Refuse a formula with columns that completed tables do not have; made: those that the model computes."""
+    """Refuse a formula with columns that completed tables lack; `made` are the columns that the model computes."""
     if callable(analysis):
         return
     formula = parse(analysis)
@@ -50,7 +50,7 @@ def check_analysis(analysis: str | Callable, data: IncompleteData, made: Iterabl
 
 
 def as_events(caught: list[warnings.WarningMessage]) -> list[Event]:
-    """Statistical warnings as events; other warnings are passed on."""
+    """Turn statistical warnings into events; other warnings are passed on."""
     events = []
     for warning in caught:
         if issubclass(warning.category, StatisticalWarning):

@@ -1,10 +1,10 @@
-"""What moves in a not-at-random analysis, and in which units: axes, and the scenarios made of them.
+"""What moves in a not-at-random analysis, and in which units: axes, and the scenarios that combine them.
 
-An axis is one number that is varied: the delta of a variable, in all rows, in one group of them, or for one level. With
+An axis is one number that is varied: the delta of a variable, in all rows, in one group of rows, or for one level. With
 link g, a value v of the axis is the shift
 
     unit "link"     delta = v
-    unit "sd"       delta = v s         s the standard deviation of the observed values; identity link
+    unit "sd"       delta = v s         s: standard deviation of the observed values; identity link
     unit "ratio"    delta = log v       odds ratio (logit) or ratio of means (log)
 """
 
@@ -39,15 +39,15 @@ class Axis:
     Attributes
     ----------
     variable, group, level
-        What moves: a variable, in rows of this value of the grouping column, for this level; None: all.
+        What moves: a variable, in the rows with this value of the grouping column, for this level; None: all.
     label
-        In tables and figures.
+        Name of the axis in tables and figures.
     values
-        Numbers in `unit`, as given, with the neutral one; a single number is a shift of all scenarios but the first.
+        Numbers in `unit`, as given, with the neutral one; a single number is a shift in all scenarios except the first.
     unit, link
         See above; links as in `bayesimp.contract.ImputationModel.shift_link`.
     sd
-        Standard deviation of the observed values, nan where they are levels.
+        Standard deviation of the observed values; nan if they are levels.
     """
 
     variable: str
@@ -66,7 +66,7 @@ class Axis:
 
     @property
     def base(self) -> float:
-        """Its value while other axes move."""
+        """The value of this axis while other axes move."""
         return self.neutral if len(self.values) > 1 else self.values[0]
 
     def shift(self, value: float) -> float:
@@ -76,13 +76,13 @@ class Axis:
         return float(np.log(value)) if self.unit == "ratio" else value
 
     def value(self, shift: float) -> float:
-        """A number on the scale of the link, in the axis's unit."""
+        """Convert a number on the scale of the link to the axis's unit."""
         if self.unit == "sd":
             return shift / self.sd
         return float(np.exp(shift)) if self.unit == "ratio" else shift
 
     def words(self, shift: float) -> str:
-        """A shift with what it means: ``"-3.1 (0.40 sd of the observed values)"``, ``"-0.5 (odds x 0.61)"``."""
+        """A shift and its meaning: ``"-3.1 (0.40 sd of the observed values)"``, ``"-0.5 (odds x 0.61)"``."""
         if self.link in RATIOS:
             return f"{shift:+.3g} ({RATIOS[self.link]} x {np.exp(shift):.3g})"
         if self.link == "probit":
@@ -97,13 +97,13 @@ class Axis:
 
 @dataclass(frozen=True)
 class DeltaScenario:
-    """One assumption: a value of every axis, in its unit. The name tells which are not neutral."""
+    """One assumption: a value of every axis, in its unit. The name says which are not neutral."""
 
     name: str
     values: tuple[float, ...]
 
     def shift(self, axes: Sequence[Axis], by: str | None, where: Any) -> Shift:
-        """The shift of the imputation model."""
+        """The shift for the imputation model."""
         numbers: dict[str, Any] = {}
         for axis, value in zip(axes, self.values, strict=True):
             keys = [
@@ -129,7 +129,7 @@ def read_axes(
     Raises
     ------
     SpecificationError
-        A variable that the model does not impute or that has nothing to shift; numbers that the unit does not have.
+        If the model does not impute a variable, there is nothing to shift, or a number is impossible in its unit.
     """
     if not isinstance(delta, Mapping) or not delta:
         raise SpecificationError(
@@ -154,7 +154,7 @@ def read_axes(
 def _leaves(
     model: ImputationModel, name: str, given: Any, by: str | None, where: str
 ) -> list[tuple[Any, Any, Any]]:
-    """(group, level, values) of every axis of a variable."""
+    """(group, level, values) for every axis of a variable."""
     data = model.masked
     groups: Mapping[Any, Any] = {None: given}
     if by is not None:
@@ -170,7 +170,7 @@ def _leaves(
         groups = {as_text[str(group)]: values for group, values in groups.items()}
     elif not _moving(name, data, where).any():
         raise SpecificationError(
-            f"delta of '{name}': no missing value with where = {where!r}; nothing to shift."
+            f"delta of '{name}': there are no missing values with where = {where!r}, so nothing to shift."
         )
     return [
         (group, level, leaf)
@@ -180,14 +180,14 @@ def _leaves(
 
 
 def _moving(name: str, data: IncompleteData, where: str) -> np.ndarray:
-    """(n,) the missing values of a variable that `where` means."""
+    """(n,) which missing values of a variable `where` selects."""
     missing = data.missing(name)
     never = (np.bincount(data.codes, ~missing, minlength=len(data.clusters)) == 0)[data.codes]
     return missing & {"missing": np.ones(len(missing), bool), "systematic": never, "sporadic": ~never}[where]
 
 
 def _groups(name: str, data: IncompleteData, by: str, where: str) -> list[Any]:
-    """Values of the grouping column where something moves, in order."""
+    """The sorted values of the grouping column in rows where something moves."""
     Shift({}, by).checked([], data)
     column = data.clusters[data.codes] if by == data.cluster else data.frame[by]
     return sorted(set(np.asarray(column, dtype=object)[_moving(name, data, where)]), key=str)
@@ -208,7 +208,7 @@ def _axis(
     )
     if unit == "sd" and not sd > 0:
         raise SpecificationError(
-            f"unit of '{name}': 'sd' is that of observed numbers, and '{name}' moves on the scale '{link}'. Take 'link'"
+            f"unit of '{name}': 'sd' needs numbers that vary and an identity link; here it is '{link}'. Take 'link'"
             + (" or 'ratio'." if link in RATIOS else ".")
         )
     if unit == "ratio" and link not in RATIOS:
@@ -216,7 +216,7 @@ def _axis(
     if unit == "ratio" and min(numbers) <= 0:
         raise SpecificationError(f"{what}: a ratio is a positive number, 1 for none, not {min(numbers):g}.")
     if listed and not numbers:
-        raise SpecificationError(f"{what}: an empty list; give numbers, [0, -2, -4].")
+        raise SpecificationError(f"{what}: the list is empty; give numbers such as [0, -2, -4].")
     if listed:
         neutral = 1.0 if unit == "ratio" else 0.0
         numbers = list(dict.fromkeys(numbers if neutral in numbers else [neutral, *numbers]))
@@ -227,12 +227,12 @@ def _axis(
 
 
 def scenarios(axes: Sequence[Axis], combine: str) -> tuple[DeltaScenario, ...]:
-    """Values at random first, then the combinations of the axes.
+    """Scenarios: values missing at random first, then the combinations of the axes.
 
     Raises
     ------
     SpecificationError
-        More than 200; axes that move together and are not equally long.
+        If there are more than 200, or axes that move together have different lengths.
     """
     chosen(combine, "combine", COMBINE)
     base = tuple(axis.base for axis in axes)
@@ -240,7 +240,7 @@ def scenarios(axes: Sequence[Axis], combine: str) -> tuple[DeltaScenario, ...]:
         moving = [axis for axis in axes if len(axis.values) > 1]
         if len({len(axis.values) for axis in moving}) > 1:
             raise SpecificationError(
-                "combine = 'together': every delta needs as many numbers, 0 among them (1 for a ratio): "
+                "combine = 'together': every delta needs the same number of values, including 0 (1 for a ratio): "
                 + ", ".join(f"'{axis.label}' has {len(axis.values)}" for axis in moving)
             )
         length = len(moving[0].values) if moving else 1
@@ -248,8 +248,8 @@ def scenarios(axes: Sequence[Axis], combine: str) -> tuple[DeltaScenario, ...]:
     elif combine == "product":
         if (count := int(np.prod([float(len(axis.values)) for axis in axes]))) > MOST:
             raise SpecificationError(
-                f"delta: {len(axes)} deltas make {count:,} combinations, more than {MOST}. Take "
-                "combine = 'one at a time' or 'together', or fewer numbers, or name the groups that matter."
+                f"delta: {len(axes)} deltas have {count:,} combinations, more than {MOST}. Take "
+                "combine = 'one at a time' or 'together', give fewer numbers, or name the groups that matter."
             )
         rows = list(product(*(axis.values for axis in axes)))
     else:
@@ -257,7 +257,7 @@ def scenarios(axes: Sequence[Axis], combine: str) -> tuple[DeltaScenario, ...]:
     neutral = tuple(axis.neutral for axis in axes)
     made = dict.fromkeys([neutral, *rows])
     if len(made) > MOST:
-        raise SpecificationError(f"delta: {len(made):,} scenarios, more than {MOST}; take fewer numbers.")
+        raise SpecificationError(f"delta: {len(made):,} scenarios are more than {MOST}; give fewer numbers.")
     return tuple(DeltaScenario(scenario_name(axes, row), row) for row in made)
 
 

@@ -1,16 +1,16 @@
-"""How far the imputed values under one prior are from those under another, and how far chance alone takes them.
+"""How far the imputed values under one prior are from those under another, and how far chance alone would move them.
 
-Of a variable of numbers, with F_a the distribution function of all its imputed values under prior a, s the standard
+For a numeric variable, with F_a the distribution function of all its imputed values under prior a and s the standard
 deviation of its observed values,
 
-    distance = 1/s  integral |F_a(x) - F_o(x)| dx                   Wasserstein's, in standard deviations
+    distance = 1/s  integral |F_a(x) - F_o(x)| dx                   Wasserstein distance in standard deviations
 
-and of one of levels, 1/2 sum_l |p_a(l) - p_o(l)|, the share of values that would have to change their level. Both are
-zero only if the distributions agree, so that chance alone gives a positive number. `chance` is its 95 % quantile: if
-priors a and o led to the same distribution, imputation k under one could as well be that under the other (their seeds
-are the same), so that exchanging the two within random pairs k gives what could have been seen. This keeps whatever
-ties the members of a pair. The integral is taken over 512 quantiles of all values, which is exact to about 1/512 of
-their range.
+and for a variable with levels, 1/2 sum_l |p_a(l) - p_o(l)|, the share of values that would have to change their level.
+Both are zero only if the distributions agree, so chance alone gives a positive number. `chance` is its 95 % quantile. If
+priors a and o led to the same distribution, imputation k under one could equally be imputation k under the other (their
+seeds are the same); exchanging the two within random pairs k therefore gives the distances that could have occurred, and
+preserves the dependence within a pair. The integral is taken over 512 quantiles of all values, which is exact to about
+1/512 of their range.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ LEVEL = 0.95
 
 
 def distance_table(imputations: Mapping[str, Imputations], reference: str, seed: int = 0) -> pd.DataFrame:
-    """One row for each prior but the reference and each imputed variable.
+    """One row for each imputed variable under each prior except the reference.
 
     Returns
     -------
     DataFrame: prior, variable, distance, unit ("sd" of observed values, "share" of values; "sd of imputed" or "data"
-    where observed values have no spread), chance, p.value (of the exchanges), cells.
+    if observed values have no spread), chance, p.value (from the exchanges), cells.
     """
     base, rows = imputations[reference], []
     for name, imp in imputations.items():
@@ -61,16 +61,16 @@ def distance_table(imputations: Mapping[str, Imputations], reference: str, seed:
 def distance_and_chance(
     difference: Array, widths: Array, cells: int, seed: int = 0
 ) -> tuple[float, float, float]:
-    """The distance, the 95 % quantile of what exchanges within pairs give, and their p-value.
+    """The distance, its 95 % quantile over exchanges within pairs, and the p-value.
 
     Parameters
     ----------
     difference
-        (m, G) counts under one prior less those under the other, of imputation k: of values up to a point, or of a level.
+        (m, G) counts in imputation k under one prior less those under the other: of values up to a point, or of a level.
     widths
         (G,) weights of the points.
     cells
-        Values in each imputation.
+        Number of values in each imputation.
     """
     m = len(difference)
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], (EXCHANGES, m))
@@ -82,24 +82,24 @@ def distance_and_chance(
 
 
 def _by_value(a: Array, b: Array) -> tuple[Array, Array]:
-    """Differences of the numbers of values up to each point (m, G), and the distances to the next point (G,)."""
+    """Differences of the number of values up to each point (m, G), and the distances to the next point (G,)."""
     points = np.unique(np.quantile(np.concatenate([a.ravel(), b.ravel()]), np.linspace(0, 1, POINTS)))
     up_to = [np.stack([np.searchsorted(np.sort(row), points, side="right") for row in x]) for x in (a, b)]
     difference = (up_to[0] - up_to[1]).astype(float)
-    # between two points the integrand is taken as the mean of its values there
+    # between two points the integrand is taken to be the mean of its values at both
     gaps = np.diff(points, prepend=points[0], append=points[-1])
     return difference, (gaps[:-1] + gaps[1:]) / 2
 
 
 def _by_level(a: Array, b: Array) -> tuple[Array, Array]:
-    """Differences of the numbers of values of each level (m, L), and 1/2 for each."""
+    """Differences of the number of values at each level (m, L), and 1/2 for each."""
     levels = np.unique(np.concatenate([a.ravel(), b.ravel()]))
     counts = [np.stack([(x == level).sum(axis=1) for level in levels], axis=1) for x in (a, b)]
     return (counts[0] - counts[1]).astype(float), np.full(len(levels), 0.5)
 
 
 def _spread(imp: Imputations, column: str, imputed: Array) -> tuple[float, str]:
-    """The unit of distances, and its name: the standard deviation of observed values, if there is one."""
+    """The unit of distances and its name: the standard deviation of observed values, if it is positive."""
     if column in imp.data.families:
         seen = imp.data.numeric(column)
         sd = float(np.nanstd(seen)) if np.isfinite(seen).sum() > 1 else 0.0

@@ -12,21 +12,21 @@ __all__ = ["default_grid", "named"]
 
 
 def default_grid(contextual: bool = False) -> dict[str, pr.Priors]:
-    """The priors of `sensitivity` when none are given; that of beta is the default's except in the last two.
+    """The priors that `sensitivity` uses if none are given; all but the last two have the default prior of beta.
 
-    contextual: whether the model has contextual effects (`bayesimp.priors.Contextual`; `FCS.has_contextual`), so that the
-    last two differ from the first.
+    contextual: whether the model has contextual effects (`bayesimp.priors.Contextual`; `FCS.has_contextual`), and the
+    last two therefore differ from the first.
 
     ``default``
         Half-t(2) standard deviations with the scale of each variable, correlations uniform.
     ``IW(1, 1)``, ``IW(1.6, 1)``, ``IW(5, 1)``
-        Kunkel & Kaizar (2017), simulation 5: each variance between clusters ~ IW(nu, 1), ever more
+        Kunkel & Kaizar (2017), simulation 5: each variance between clusters ~ IW(nu, 1), increasingly
         concentrated near 1 / (nu + 2) in the squared unit of the data; Sigma as in R mice (`priors.iw`).
     ``pan``, ``jomo``
         The defaults of these R packages; pan's is IW(1, 1) by another name.
     ``LKJ(2)``
-        Correlations a little towards zero, half-t(3) standard deviations with the scale of each variable, on Sigma
-        and Psi. Not conjugate: sampled by NUTS.
+        Correlations shrunk a little towards zero, half-t(3) standard deviations with the scale of each variable, for
+        Sigma and Psi. Not conjugate, hence sampled by NUTS.
     ``contextual 0.3``, ``contextual 1.2``
         Half and twice the default's scale of contextual effects.
     """
@@ -42,7 +42,7 @@ def default_grid(contextual: bool = False) -> dict[str, pr.Priors]:
 
 
 def named(priors: Mapping[str, pr.Priors | str] | Iterable[pr.Priors | str]) -> dict[str, pr.Priors]:
-    """Priors by name; a text is the name of a preset."""
+    """Priors by name; a string is the name of a preset."""
     if isinstance(priors, str):
         priors = [priors]
     made = priors.items() if isinstance(priors, Mapping) else [("", p) for p in priors]
@@ -50,7 +50,7 @@ def named(priors: Mapping[str, pr.Priors | str] | Iterable[pr.Priors | str]) -> 
     if not isinstance(priors, Mapping):
         pairs = [(getattr(p, "name", "?"), p) for _, p in pairs]
     if not pairs:
-        raise SpecificationError("priors is empty; leave it out for the default grid (default_grid).")
+        raise SpecificationError("priors is empty; omit it for the default grid (default_grid).")
     names = [name for name, _ in pairs]
     for name, prior in pairs:
         if not isinstance(prior, pr.Priors):
@@ -59,7 +59,7 @@ def named(priors: Mapping[str, pr.Priors | str] | Iterable[pr.Priors | str]) -> 
             )
         if not name or "/" in name or names.count(name) > 1:
             raise SpecificationError(
-                f"prior {name!r}: names must differ, not be empty and have no '/'; there are "
+                f"prior {name!r}: names must be distinct, not empty and without '/'; the names are "
                 f"{', '.join(map(repr, names))}."
             )
     return {name: replace(prior, name=name) for name, prior in pairs}

@@ -1,7 +1,7 @@
-"""One model imputed, analysed and pooled under several assumptions about missing values, all from the same seed.
+"""One model is imputed, analysed and pooled under several assumptions about missing values, all from the same seed.
 
-What a delta means in each engine, and from which rows the parameters are estimated: docs/mathematics.md, section
-"Values missing not at random".
+docs/mathematics.md, section "Values missing not at random", says what a delta means in each engine, and from which rows
+the parameters are estimated.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["mnar", "requested"]
 
 @dataclass(frozen=True)
 class MnarRequest:
-    """What a not-at-random analysis was asked for, by which it goes on with further scenarios (`extended`)."""
+    """The arguments of a not-at-random analysis, with which it can be extended by further scenarios (`extended`)."""
 
     model: ImputationModel
     analyses: Mapping[str, Any]
@@ -48,13 +48,13 @@ class MnarRequest:
     impute: Mapping[str, Any]
 
     def models(self, axes: Sequence[Axis], asked: Sequence[DeltaScenario]) -> dict[str, ImputationModel]:
-        """The imputation model of every scenario; what it does not take is refused here, before anything is sampled."""
+        """The imputation model of every scenario; impossible shifts are refused here, before anything is sampled."""
         return {s.name: self.model.with_shift(s.shift(axes, self.by, self.where)) for s in asked}
 
     def run(
         self, models: Mapping[str, ImputationModel], before: Imputations | None = None
     ) -> tuple[dict[str, Imputations], dict[str, dict[str, Fits]], list[tuple[str, Event]]]:
-        """Imputations and fits by scenario, and events; scenarios after an interrupted one are left out.
+        """Imputations, fits and events by scenario; scenarios after an interrupted one are left out.
 
         before: imputations of another scenario of the request.
         """
@@ -63,7 +63,9 @@ class MnarRequest:
         events: list[tuple[str, Event]] = []
         for name, model in models.items():
             if interrupted(imputations):
-                events.append((name, Event("scenario left out", "run", "the run was interrupted before it")))
+                events.append(
+                    (name, Event("scenario left out", "run", "the run was interrupted before this scenario"))
+                )
                 continue
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", StatisticalWarning)
@@ -74,7 +76,7 @@ class MnarRequest:
         return imputations, fits, events
 
     def _impute(self, model: ImputationModel, before: Imputations | None) -> Imputations:
-        """Imputations of a scenario; where parameters do not depend on the shift, at those of one that has been run."""
+        """Imputations of a scenario, given the parameters of an earlier scenario if they do not depend on the shift."""
         run = None if before is None else before.run
         again = None if run is None else run.shifted(model, self.m)
         return model.impute(self.m, seed=self.seed, **self.impute) if again is None else again
@@ -84,7 +86,7 @@ class MnarRequest:
         return fit_each(imp, own.pop("analysis"), **{**self.fitting, **own})
 
     def extended(self, result: NotAtRandom, further: Sequence[DeltaScenario]) -> NotAtRandom:
-        """The same analysis with further scenarios; those that were left out are left out."""
+        """The same analysis with further scenarios; those that were left out stay so."""
         new = [s for s in further if s.name not in result.imputations]
         imputations, fits, events = self.run(self.models(result.axes, new), result.imputations[AT_RANDOM])
         whole = {**result.imputations, **imputations}
@@ -109,7 +111,7 @@ def mnar(
     reml: bool = True,
     **impute: Any,
 ) -> NotAtRandom:
-    """Impute, analyse and pool with imputed values moved away from what values missing at random would be.
+    """Impute, analyse and pool with imputed values shifted away from their distribution under missing at random.
 
     Missing values are drawn as the model says, with delta added to their mean (normal variables) or linear predictor
     (others): delta adjustment, a pattern-mixture model. The first scenario, "at random", is the model itself, bit for
@@ -121,39 +123,39 @@ def mnar(
         `FCS`, `JointNormal`, `JointLatent` or `JointGLMM`, without a shift of its own.
     delta
         Variable -> numbers, ``{"bsi": [0, -2, -4]}``; 0 is added where it is left out. One number instead of a list is a
-        shift that every scenario but the first has. For levels of a categorical variable:
-        ``{"job": {"manual": [0, 0.5]}}``; a list moves all levels against the first alike.
+        shift in every scenario except the first. For levels of a categorical variable:
+        ``{"job": {"manual": [0, 0.5]}}``; a list moves all levels equally, relative to the first.
     analysis
-        A formula or function, as in `bayesimp.fit_each`; or several by name, each a formula, a function or
+        A formula or function as in `bayesimp.fit_each`, or several by name, each a formula, a function or
         ``{"analysis": ..., "family": ..., ...}``.
     by
-        A complete column, of studies or arms, whose values have deltas of their own: ``{"bsi": {"drug": [0, -2]}}``;
-        values left out are not shifted. A list makes one delta for each value.
+        A complete column, such as studies or arms, with a delta for each value: ``{"bsi": {"drug": [0, -2]}}``; rows
+        with values left out are not shifted. A list gives every value its own delta.
     where
         ``"missing"``: all missing values; ``"systematic"``: those of clusters in which the variable is never observed;
         ``"sporadic"``: the others.
     unit
-        Of the numbers, for all variables or by variable. ``"link"``: the scale of the model (units of the data for normal
-        variables, log odds or probit for binary and ordinal ones, log mean for counts and positive ones). ``"sd"``:
-        standard deviations of the observed values (normal variables). ``"ratio"``: odds ratios or ratios of means, 1 for
-        none.
+        Unit of the numbers, for all variables or by variable. ``"link"``: the scale of the model (units of the data for
+        normal variables, log odds or probit for binary and ordinal ones, log mean for counts and positive ones).
+        ``"sd"``: standard deviations of the observed values (normal variables). ``"ratio"``: odds ratios or ratios of
+        means; 1 is no shift.
     combine
         ``"product"``: all combinations of several deltas; ``"together"``: the first number of each, then the second, ...;
-        ``"one at a time"``: each alone, the others 0.
+        ``"one at a time"``: each alone, with the others at 0.
     m, seed
-        Imputations under each scenario, all from one seed, so that differences come from delta; drawn if None.
+        Imputations under each scenario, all from one seed (drawn if None), so that differences come from delta.
     level
         Level of the intervals.
     family, reml
-        As in `bayesimp.fit_each`, for analyses that do not have their own.
+        As in `bayesimp.fit_each`, for analyses without their own.
     **impute
         Passed on to ``model.impute``: cycles, chains, draws, ...
 
     Raises
     ------
     SpecificationError
-        A variable that the model does not impute, or cannot shift; units that its link does not have; more than 200
-        scenarios; an analysis with columns that are not there. All before anything is sampled.
+        If the model does not impute or cannot shift a variable, its link does not have the unit, there are more than 200
+        scenarios, or an analysis uses unknown columns. All of this is checked before anything is sampled.
 
     Examples
     --------
@@ -184,21 +186,21 @@ def requested(
     unit: str | Mapping[str, str], combine: str, m: int, seed: int | None, level: float, fitting: Mapping[str, Any],
     impute: Mapping[str, Any],
 ) -> tuple[MnarRequest, tuple[Axis, ...], tuple[DeltaScenario, ...]]:  # fmt: skip
-    """The arguments of `mnar`, checked against the model and its table: request, axes and scenarios.
+    """Check the arguments of `mnar` against the model and its table, and return request, axes and scenarios.
 
     Raises
     ------
     SpecificationError
-        As `mnar`; what a model does not take of a shift is refused by `MnarRequest.models`.
+        As `mnar`; shifts that the model cannot apply are refused by `MnarRequest.models`.
     """
     must_be_model(model, "mnar")
     if model.shift:
         raise SpecificationError(
-            "mnar: the model has a shift of its own; give the model without it, and delta here."
+            "mnar: the model already has a shift; give the model without it, and delta here."
         )
     if model.reference is not None:
         raise SpecificationError(
-            "mnar: the model imputes by reference, so that its first scenario would not be 'at random'. Give the model "
+            "mnar: the model imputes by reference, so its first scenario would not be 'at random'. Give the model "
             "without it; for delta on top of a reference, impute model.with_shift(...) and analyse."
         )
     chosen(where, "where", WHERE)
@@ -216,10 +218,10 @@ def requested(
 
 
 def _analyses(analysis: Any) -> dict[str, Any]:
-    """Analyses by name; one without a name has its formula's, or its function's."""
+    """Analyses by name; an analysis without a name is named by its formula or function."""
     if isinstance(analysis, Mapping):
         if not analysis:
-            raise SpecificationError("analysis is empty; give a formula, or several by name.")
+            raise SpecificationError("analysis is empty; give a formula, or several formulas by name.")
         for name, each in analysis.items():
             if isinstance(each, Mapping) and "analysis" not in each:
                 raise SpecificationError(

@@ -1,10 +1,10 @@
-"""Tables of a not-at-random analysis: pooled estimates, and what the imputed values become, by scenario.
+"""Tables of a not-at-random analysis: pooled estimates and summaries of the imputed values, by scenario.
 
-The seed is the same in every scenario, so that imputation k of one is compared with imputation k of another:
+The seed is the same in every scenario, so imputation k of one is compared with imputation k of another:
 
     mc.change = sd_k(Q_k - Q_k^o) / (sqrt(m) std.error^o)      Monte Carlo error of `change`; o: values at random
 
-which is far below the errors of the two estimates themselves.
+which is far below the Monte Carlo errors of the two estimates themselves.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def estimates(
     axes: Sequence[Axis],
     level: float,
 ) -> pd.DataFrame:
-    """Pooled estimates of every analysis; columns: see `NotAtRandom`."""
+    """Pooled estimates of every analysis, with the columns described in `NotAtRandom`."""
     parts = []
     for analysis in fits[AT_RANDOM]:
         of = {name: by_analysis[analysis] for name, by_analysis in fits.items()}
@@ -48,7 +48,7 @@ def estimates(
 
 
 def _paired_errors(table: pd.DataFrame, fits: Mapping[str, Fits]) -> np.ndarray:
-    """(rows,) Monte Carlo error of `change`; nan of variance components."""
+    """(rows,) Monte Carlo error of `change`; nan for variance components."""
     origin = fits[AT_RANDOM]
     unit = table[(table["scenario"] == AT_RANDOM) & (table["part"] == "fixed effect")].set_index("term")[
         "std.error"
@@ -67,9 +67,9 @@ def _paired_errors(table: pd.DataFrame, fits: Mapping[str, Fits]) -> np.ndarray:
 def imputed_values(
     imputations: Mapping[str, Imputations], data: IncompleteData, variables: Sequence[str], by: str | None
 ) -> pd.DataFrame:
-    """What the imputed values are in every scenario; columns: see `NotAtRandom`.
+    """The imputed values in every scenario, with the columns described in `NotAtRandom`.
 
-    data: the table with what is imputed missing; variables: those of the deltas, which are shown by group.
+    data: the table before imputation; variables: those with deltas, which are shown by group.
     """
     rows: list[dict[str, Any]] = []
     for name in imputations[AT_RANDOM].imputed_columns:
@@ -88,7 +88,7 @@ def imputed_values(
 
 
 def _groups(data: IncompleteData, by: str | None) -> dict[Any, np.ndarray]:
-    """Value of the grouping column -> (n,) its rows; one group of all rows if there is no such column."""
+    """Value of the grouping column -> (n,) its rows; a single group of all rows if there is no grouping column."""
     if by is None:
         return {ALL: np.ones(len(data), dtype=bool)}
     column = np.asarray(data.clusters[data.codes] if by == data.cluster else data.frame[by], dtype=object)
@@ -98,7 +98,7 @@ def _groups(data: IncompleteData, by: str | None) -> dict[Any, np.ndarray]:
 def _of_group(
     imputations: Mapping[str, Imputations], data: IncompleteData, name: str, group: Any, where: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Rows of a variable in a group: its mean, or the share of each level."""
+    """Rows of the table for a variable in a group: its mean, or the share of each level."""
     seen = data.numeric(name)[where]
     seen = seen[~np.isnan(seen)]
     levels = data.levels(name)

@@ -1,4 +1,4 @@
-"""The result of a not-at-random analysis: tables, figures, tipping points, and how far the answer moves, in words."""
+"""The result of a not-at-random analysis: tables, figures, tipping points, and sentences on how far the answer moves."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class NotAtRandom:
     table
         Pooled estimates, one row for each analysis, scenario and parameter: analysis, scenario, ``delta <axis>`` for each
         axis (in its unit), part ("fixed effect" or "variance component"), term, estimate, std.error, df, conf.low,
-        conf.high, fmi, change (from "at random", in its standard errors), mc.change (Monte Carlo error of that, from the
-        pairs of imputations of one seed), mc.error, scale; as in `bayesimp.sensitivity`.
+        conf.high, fmi, change (from "at random", in its standard errors), mc.change (Monte Carlo error of `change`, from
+        the pairs of imputations with one seed), mc.error, scale; as in `bayesimp.sensitivity`.
     imputed
-        What the imputed values are, one row for each scenario, imputed variable, group and quantity ("mean", or "share of
+        Imputed values, one row for each scenario, imputed variable, group and quantity ("mean", or "share of
         <level>"): rows, imputed, observed, observed.sd (nan for levels), moved (from "at random").
     imputations, fits
-        By scenario; fits by analysis in each.
+        Dicts by scenario; `fits` has the fits by analysis for each.
     log
-        DeltaScenario and event for each deviation from the request.
+        A (scenario, event) pair for each deviation from the request.
     request
-        The call, by which `refine` goes on.
+        The arguments of the call, which `refine` uses again.
     """
 
     axes: tuple[Axis, ...]
@@ -69,12 +69,12 @@ class NotAtRandom:
 
     @property
     def lines(self) -> list[Line]:
-        """Scenarios along which one delta varies, or all of them together."""
+        """The lines of scenarios along which one delta varies, or all of them together."""
         return lines(self.axes, self.scenarios, self.combine)
 
     @property
     def events(self) -> pd.DataFrame:
-        """DataFrame (scenario, kind, where, message, count); what is the same under every scenario is there once."""
+        """DataFrame (scenario, kind, where, message, count); an event that all scenarios share appears once."""
         under: dict[Event, list[str]] = {}
         for name, event in self.log:
             under.setdefault(event, []).append(name)
@@ -94,23 +94,23 @@ class NotAtRandom:
     def tipping_point(
         self, term: str, *, analysis: str | None = None, threshold: float = 0.0, criterion: str = "interval"
     ) -> TippingPoint:
-        """The smallest shift, along every delta, at which the conclusion about a term changes.
+        """Find the smallest shift along every delta at which the conclusion about a term changes.
 
         Parameters
         ----------
         term
             As in ``table["term"]``.
         analysis
-            Its name; the first by default.
+            Name of the analysis; the first by default.
         threshold
-            What the interval is held against: 0, no effect.
+            The value with which the interval is compared; 0 means no effect.
         criterion
-            ``"interval"``: whether the interval covers the threshold changes; ``"estimate"``: the estimate reaches it.
+            ``"interval"``: the interval begins or ceases to cover the threshold; ``"estimate"``: the estimate reaches it.
 
         Raises
         ------
         SpecificationError
-            A term or analysis that is not there; a variance component without an interval.
+            If a term or the analysis is not known, or a variance component has no interval.
         """
         analysis, threshold = self._asked(term, analysis, threshold, criterion)
         rows, words = [], [self._start(term, analysis, threshold, criterion)]
@@ -134,10 +134,10 @@ class NotAtRandom:
         criterion: str = "interval",
         tolerance: float | None = None,
     ) -> NotAtRandom:
-        """The same analysis with further scenarios, by bisection between those around every tipping point of a term.
+        """The same analysis with further scenarios, by bisection around every tipping point of a term.
 
-        tolerance: largest distance of the two scenarios around it, on the scale of the link; a fiftieth of the range of
-        each delta by default. Other arguments: as of `tipping_point`.
+        tolerance: largest distance between the two scenarios around it, on the scale of the link; by default a fiftieth
+        of the range of each delta. Other arguments are those of `tipping_point`.
         """
         analysis, threshold = self._asked(term, analysis, threshold, criterion)
         result = self
@@ -155,13 +155,13 @@ class NotAtRandom:
         return result
 
     def plot(self, terms: str | Sequence[str] | None = None, **options: Any) -> Figure:
-        """Estimates and intervals against delta; see `bayesimp.plots.plot_mnar`."""
+        """Plot estimates and intervals against delta; see `bayesimp.plots.plot_mnar`."""
         from bayesimp.plots.mnar import plot_mnar
 
         return plot_mnar(self, terms, **options)
 
     def plot_map(self, term: str, **options: Any) -> Figure:
-        """A term against two deltas; see `bayesimp.plots.plot_mnar_map`."""
+        """Plot a term against two deltas; see `bayesimp.plots.plot_mnar_map`."""
         from bayesimp.plots.mnar_map import plot_mnar_map
 
         return plot_mnar_map(self, term, **options)
@@ -171,7 +171,7 @@ class NotAtRandom:
         analysis = self.analyses[0] if analysis is None else analysis
         if analysis not in self.analyses:
             raise SpecificationError(
-                f"analysis {analysis!r} is not here. {suggestion(analysis, self.analyses)}"
+                f"There is no analysis {analysis!r}. {suggestion(analysis, self.analyses)}"
             )
         rows = self.table[self.table["analysis"] == analysis]
         known = list(rows["term"].drop_duplicates())
@@ -191,7 +191,7 @@ class NotAtRandom:
         return crossing(line, low, middle, high, threshold, criterion, step)
 
     def _between(self, line: Line, found: Crossing) -> DeltaScenario:
-        """The scenario half way between the two around a crossing."""
+        """The scenario halfway between the two around a crossing."""
         of = {scenario.name: scenario.values for scenario in self.scenarios}
         ends = [of[line.names[at]] for at in (found.inner, found.outer)]
         values = tuple(
@@ -235,14 +235,14 @@ class NotAtRandom:
             return f"{line.label}, {row['direction']}: the conclusion holds up to delta = {axis.words(row['largest'])}."
         more = ""
         if moved := self._moved(line, found):
-            more = f"; what is imputed of {axis.variable} then has {moved}"
+            more = f"; the imputed values of {axis.variable} then have {moved}"
         return (
             f"{line.label}, {row['direction']}: delta = {axis.words(found.x)} would be needed for {what} to reach "
             f"{threshold:g}{more}."
         )
 
     def _moved(self, line: Line, found: Crossing) -> str:
-        """Mean of the imputed and observed values at a crossing, interpolated; empty for levels."""
+        """The interpolated mean of imputed values at a crossing, and that of the observed ones; empty for levels."""
         axis = self.axes[line.moves[0]]
         group = ALL if self.request.by is None else axis.group
         of = self.imputed[(self.imputed["variable"] == axis.variable) & (self.imputed["group"] == group)]
@@ -260,7 +260,7 @@ class NotAtRandom:
             ends = dict.fromkeys(axis.words(x) for x in (min(shifts), max(shifts)) if x)
             out.append(f"delta of {axis.label}: {' to '.join(ends) or 'none'}")
         left = [name for name, event in self.log if event.kind == "scenario left out"]
-        out += [f"Left out: '{name}', the run was interrupted before it" for name in left]
+        out += [f"Left out: '{name}'; the run was interrupted before this scenario" for name in left]
         if count := len(self.events):
             out.append(f"{count} event{'' if count == 1 else 's'}: see .events")
         return "\n".join(out)
@@ -281,18 +281,18 @@ class NotAtRandom:
 
 
 def _most(result: NotAtRandom, analysis: str) -> str:
-    """A sentence: which fixed effect moves most, between which scenarios, in standard errors."""
+    """A sentence saying which fixed effect moves most, between which scenarios, in standard errors."""
     table = result.table[(result.table["analysis"] == analysis) & (result.table["part"] == "fixed effect")]
     table = table.dropna(subset="change")
     if table["scenario"].nunique() < 2:
-        return f"Of the estimates of '{analysis}': there is one scenario, so nothing to compare."
+        return f"Estimates of '{analysis}': there is only one scenario, so nothing to compare."
     span = table.groupby("term", sort=False)["change"].agg(lambda change: change.max() - change.min())
     term = span.idxmax()
     rows = table[table["term"] == term].set_index("scenario")
     low, high = rows.loc[rows["estimate"].idxmin()], rows.loc[rows["estimate"].idxmax()]
     noise = np.nanmax([low["mc.change"], high["mc.change"], 0.0])
     return (
-        f"Of the estimates of '{analysis}', {term} moves most: by {span[term]:.2f} standard errors (of '{AT_RANDOM}'), "
-        f"from {low['estimate']:.4g} under '{low.name}' to {high['estimate']:.4g} under '{high.name}'; Monte Carlo error "
-        f"{noise:.2f}."
+        f"Of the estimates of '{analysis}', {term} moves most: by {span[term]:.2f} standard errors "
+        f"(under '{AT_RANDOM}'), from {low['estimate']:.4g} under '{low.name}' to "
+        f"{high['estimate']:.4g} under '{high.name}'; Monte Carlo error {noise:.2f}."
     )

@@ -2,7 +2,7 @@
 
 With theta the parameters of the imputation model, g(theta) its prior or its likelihood, and y_mis the missing values,
 
-    p_a(theta, y_mis | y_obs) ~ g(theta)^(a - 1) p(theta, y_mis | y_obs)           Kallioinen et al. 2024, eq. 1 to 4
+    p_a(theta, y_mis | y_obs) ~ g(theta)^(a - 1) p(theta, y_mis | y_obs)           Kallioinen et al. 2024, eq. 1-4
 
 Imputation k is a draw (theta_k, y_mis,k) at a = 1, so its weight at a is w_k ~ g(theta_k)^(a - 1), and for any f of the
 completed table
@@ -10,7 +10,7 @@ completed table
     d E_a f / d log2 a  at a = 1  =  log 2  Cov(f, log g)                          over imputations
 
 A pooled number h(Q, u, b) depends on three such means: of the estimates Q_k, of their variances U_k, and of the squares
-(Q_k - Q)^2, b. Its slope is the gradient of h times theirs, and the Monte Carlo error of the slope is that of the mean of
+(Q_k - Q)^2, b. Its slope is the gradient of h times their slopes, and its Monte Carlo error is that of the mean of
 
     log 2  gradient' [ (F_k - F) (l_k - l) - Cov(F, l) ],     F_k = (Q_k, U_k, (Q_k - Q)^2),    l_k = log g(theta_k)
 
@@ -19,8 +19,8 @@ Rubin's rules with weights w, of sum 1 and smoothed (Vehtari, Simpson, Gelman, Y
 
     Q = sum w Q_k,   u = sum w U_k,   b = sum w (Q_k - Q)^2 / (1 - sum w^2),   t = u + (1 + 1/M) b
 
-with M as at a = 1, so that what differs is the answer and not the number of imputations behind it; that number, 1 / sum
-w^2, is reported beside it.
+with M as at a = 1, so that the answer changes and not the number of imputations behind it; the effective number,
+1 / sum w^2, is reported with the answer.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ __all__ = ["FEWEST", "NUMBERS", "SMOOTHED", "Slopes", "Weighted", "pareto_limit"
 
 Array = NDArray[np.float64]
 NUMBERS = ("estimate", "std.error", "conf.low", "conf.high")
-STEP = 1e-4  # relative, of central differences
+STEP = 1e-4  # relative step of central differences
 SMOOTHED = 25  # imputations from which a Pareto tail of five weights can be fitted
-FEWEST = 4  # draws of a chain from which an effective sample size has a value
+FEWEST = 4  # draws per chain from which an effective sample size can be computed
 
 
 class Slopes(NamedTuple):
-    """Slopes of pooled numbers by log2 of the power at 1, and their Monte Carlo errors: name -> (k,)."""
+    """Slopes of pooled numbers in log2 of the power, at power 1, and their Monte Carlo errors: name -> (k,)."""
 
     slope: dict[str, Array]
     mc_error: dict[str, Array]
 
 
 class Weighted(NamedTuple):
-    """Pooled numbers at a power, name -> (k,), and what the weights are worth.
+    """Pooled numbers at a power, name -> (k,), and diagnostics of the weights.
 
     Attributes
     ----------
     numbers
-        As `NUMBERS`.
+        Named as in `NUMBERS`.
     mc_error
-        (k,) Monte Carlo error of how far the estimate has moved.
+        (k,) Monte Carlo error of the change of the estimate.
     pareto_k, ess
-        Of the weights.
+        Pareto's k and effective sample size of the weights.
     """
 
     numbers: dict[str, Array]
@@ -76,11 +76,11 @@ def slopes(Q: Array, U: Array, log_g: Array, dfcom: Array, level: float, chains:
     Q, U
         (M, k) estimates and variances of imputations; imputation i is from chain i % chains.
     log_g
-        (M,) log prior or log likelihood of the parameters behind them.
+        (M,) log prior or log likelihood of the parameters behind the imputations.
     dfcom
         (k,) degrees of freedom of the complete data.
     level
-        Of the interval.
+        Level of the interval.
     chains
         Number of chains.
     """
@@ -100,7 +100,7 @@ def slopes(Q: Array, U: Array, log_g: Array, dfcom: Array, level: float, chains:
 
 
 def _gradients(F: Array, M: int, dfcom: Array, level: float) -> dict[str, Array]:
-    """Derivatives (3, k) of each pooled number by Q, u and b, by central differences; F (3, k)."""
+    """Derivatives (3, k) of each pooled number in Q, u and b, by central differences; F (3, k)."""
     unit = np.sqrt(F[1] + F[2])
     steps = STEP * np.stack([unit, unit**2, unit**2])
     out = {name: np.zeros_like(F) for name in NUMBERS}
@@ -117,7 +117,7 @@ def _gradients(F: Array, M: int, dfcom: Array, level: float) -> dict[str, Array]
 
 
 def _error_of_mean(series: Array, chains: int) -> Array:
-    """(k,) standard errors of the means of (M, k) numbers that are correlated along their chains."""
+    """(k,) standard errors of the means of numbers (M, k) that are autocorrelated within their chains."""
     from arviz_stats.base import array_stats
 
     M = len(series)
@@ -133,7 +133,7 @@ def _error_of_mean(series: Array, chains: int) -> Array:
 
 
 def weighted(Q: Array, U: Array, log_g: Array, power: float, dfcom: Array, level: float) -> Weighted:
-    """Pooled numbers at a power of the prior or the likelihood, by weights; arguments as of `slopes`."""
+    """Pooled numbers at a power of the prior or the likelihood, by weights; arguments as for `slopes`."""
     from arviz_stats.base import array_stats
 
     M = len(Q)
@@ -141,7 +141,7 @@ def weighted(Q: Array, U: Array, log_g: Array, power: float, dfcom: Array, level
     smooth, k = raw, np.inf
     if M >= SMOOTHED:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")  # that k is large is said in the result
+            warnings.simplefilter("ignore")  # the result itself reports a large k
             smooth, k = array_stats.psislw(-raw)
     w = np.exp(smooth - smooth.max())
     w /= w.sum()
@@ -158,5 +158,5 @@ def weighted(Q: Array, U: Array, log_g: Array, power: float, dfcom: Array, level
 
 
 def pareto_limit(M: int) -> float:
-    """The largest k at which M weights can be relied on, min(1 - 1 / log10 M, 0.7); Vehtari et al. 2024, sec. 3.2.4."""
+    """The largest k at which M weights are reliable, min(1 - 1 / log10 M, 0.7); Vehtari et al. 2024, sec. 3.2.4."""
     return float(min(1.0 - 1.0 / np.log10(M), 0.7)) if M > 1 else 0.0

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 __all__ = ["NOTABLE", "PowerScaling", "power_scaling"]
 
-NOTABLE = 0.05  # standard errors by doubling, from which a pooled number is said to move
+NOTABLE = 0.05  # standard errors per doubling from which a pooled number is said to move
 CONDITIONAL = (
-    "The likelihood is that of observed cells given cluster effects and missing cells as they were drawn, so that its "
-    "power moves these too; a large slope may be theirs. JointNormal has the likelihood with both integrated out."
+    "The likelihood is that of observed cells given the drawn cluster effects and missing cells, so its power moves "
+    "these too, and a large slope may come from them. JointNormal has the likelihood with both integrated out."
 )
 REFITS = (
     "Compare refits instead: bi.sensitivity(model, [priors, bi.priors.powered(priors, 0.5), "
@@ -47,7 +47,7 @@ REFITS = (
 @checks_arguments
 @dataclass(frozen=True, eq=False)
 class PowerScaling:
-    """Sensitivity to the power of the prior and of the likelihood. ``print(result)`` says in words what moves.
+    """Sensitivity to the power of the prior and of the likelihood. ``print(result)`` says what moves.
 
     Attributes
     ----------
@@ -59,13 +59,13 @@ class PowerScaling:
         error, in standard errors, for each doubling of the power; mc.error, mc.low, mc.high, mc.se: their Monte Carlo
         errors.
     powers
-        The same numbers at given powers, by importance weights: source, power, term, estimate, std.error, conf.low,
+        The same numbers at given powers, from importance weights: source, power, term, estimate, std.error, conf.low,
         conf.high, change (in standard errors), mc.error (of the change), pareto.k, ess (of the weights, in imputations);
-        nan where k is above the limit, so that only a refit can tell.
+        nan if k is above the limit, when only a refit can tell.
     parameters
         Standard deviations and correlations of the imputation model, one row for each source: source, term, mean, sd;
-        moves (of the mean, in posterior standard deviations by doubling), mc.error; psense, Kallioinen et al.'s
-        distance by doubling, as ``az.psense`` has it.
+        moves (change of the mean, in posterior standard deviations per doubling), mc.error; psense, Kallioinen et al.'s
+        distance per doubling, as computed by ``az.psense``.
     events
         What could not be computed, and why.
     """
@@ -83,14 +83,14 @@ class PowerScaling:
         return EventTable([e.as_dict() for e in self.log], columns=["kind", "where", "message", "count"])
 
     def plot(self, terms: str | Sequence[str] | None = None, **options: Any) -> Figure:
-        """How much each pooled number moves; see `bayesimp.plots.plot_power_scaling`."""
+        """Plot how much each pooled number moves; see `bayesimp.plots.plot_power_scaling`."""
         from bayesimp.plots.power_scaling import plot_power_scaling
 
         return plot_power_scaling(self, terms, **options)
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Sentences on pooled answers, on parameters, and on what could not be told."""
+        """Sentences about pooled answers, parameters, and what remains unknown."""
         said = [
             _moves(self.pooled, source, self.analysis, self.m) for source in self.pooled["source"].unique()
         ]
@@ -131,23 +131,23 @@ def power_scaling(
 
     The imputations are weighted as if the prior, or the likelihood of the observed values, had been raised to a power
     (`bayesimp.sensitivity_analysis.power`; Kallioinen et al. 2024). Few imputations give the slopes of pooled answers
-    large Monte Carlo errors, which are reported: impute some hundreds, which joint models do in seconds.
+    large Monte Carlo errors, which are reported; impute some hundreds, which joint models do in seconds.
 
     Parameters
     ----------
     imp
         Imputations of `JointNormal` or `JointGLMM` (the likelihood of the second needs ``keep_effects=True``).
     analysis
-        A formula or function, as for `Imputations.analyse`, which takes `options`; or its fits.
+        A formula or function, as for `Imputations.analyse`, which also receives `options`; or the fits themselves.
     powers
-        Powers at which pooled numbers are reweighted, besides the slopes at 1.
+        Powers at which pooled numbers are reweighted, in addition to the slopes at 1.
     level
-        Of the intervals.
+        Level of the intervals.
 
     Raises
     ------
     SpecificationError
-        The engine has no log prior, as chained equations have not, or the imputations do not carry their chains; the
+        If the engine has no log prior (chained equations have none), or the imputations do not carry their chains. The
         message says what to do instead.
 
     Examples
@@ -170,8 +170,8 @@ def power_scaling(
     chains = int(imp.attrs["chains"])
     if imp.m // chains < FEWEST:
         text = (
-            f"With {imp.m} imputations of {chains} chains, fewer than {FEWEST} a chain, Monte Carlo errors are those of "
-            "independent imputations."
+            f"With {imp.m} imputations from {chains} chains, fewer than {FEWEST} per chain, Monte Carlo errors are those "
+            "of independent imputations."
         )
         events.append(Event("too few imputations", "mc.error", text, imp.m))
     behind = {source: _behind(values, imp) for source, values in log.items()}
@@ -187,7 +187,7 @@ def power_scaling(
 
 
 def _log_densities(imp: Imputations) -> tuple[dict[str, xr.DataArray], list[Event]]:
-    """Source -> log density (chain, draw), with the draws' numbers; and why a source is absent."""
+    """Source -> log density (chain, draw), with the numbers of the draws; and the reason if a source is absent."""
     if imp.run is None:
         raise SpecificationError(
             "power_scaling: these imputations do not carry their chains. Save them with imp.save(...)."
@@ -195,7 +195,7 @@ def _log_densities(imp: Imputations) -> tuple[dict[str, xr.DataArray], list[Even
     found: dict[str, xr.DataArray] = {}
     events: list[Event] = []
     for source, what in SOURCES.items():
-        # missing cells may be kept for the draws behind imputations only
+        # missing cells may have been kept only for the draws behind imputations
         for thin in dict.fromkeys((1, int(imp.attrs.get("spacing", 1)))):
             try:
                 made = imp.run.pointwise(what, TreeRequest(thin))
@@ -214,14 +214,12 @@ def _log_densities(imp: Imputations) -> tuple[dict[str, xr.DataArray], list[Even
         else:
             if source == "prior":
                 raise SpecificationError(f"power_scaling: {why} {REFITS}")
-            events.append(
-                Event("not scaled", source, f"The power of the likelihood was not looked at: {why}")
-            )
+            events.append(Event("not scaled", source, f"The power of the likelihood was not varied: {why}"))
     return found, events
 
 
 def _behind(log: xr.DataArray, imp: Imputations) -> np.ndarray:
-    """(m,) at the draws behind imputations: number k is draw (k // chains + 1) spacing - 1 of chain k % chains."""
+    """(m,) values at the draws behind imputations: k is draw (k // chains + 1) spacing - 1 of chain k % chains."""
     k, chains = np.arange(imp.m), int(imp.attrs["chains"])
     draws = (k // chains + 1) * int(imp.attrs["spacing"]) - 1
     at = np.searchsorted(log[nt.DRAW].values, draws)
@@ -230,13 +228,13 @@ def _behind(log: xr.DataArray, imp: Imputations) -> np.ndarray:
 
 
 def _moves(pooled: pd.DataFrame, source: str, analysis: str, m: int) -> str:
-    """What moves most of the pooled estimates, which limits move, and whether that can be told from chance."""
+    """Which pooled estimate moves most, which limits move, and whether that can be told from chance."""
     rows = pooled[(pooled["source"] == source) & pooled["moves"].notna()]
     if rows.empty:
         return ""
     top = rows.loc[rows["moves"].abs().idxmax()]
     text = (
-        f"If the {source} counted twice, {top['term']} of '{analysis}' would move most of the estimates, by about "
+        f"If the {source} counted twice, {top['term']} would move most among the estimates of '{analysis}', by about "
         f"{top['moves']:+.2f} standard errors (Monte Carlo error {top['mc.error']:.2f})"
     )
     sure = rows["term"][rows["moves"].abs() > NOTABLE + 2 * rows["mc.error"]]
@@ -251,9 +249,8 @@ def _moves(pooled: pd.DataFrame, source: str, analysis: str, m: int) -> str:
     error = rows["mc.error"].max()
     if 2 * error > NOTABLE:
         needed = int(np.ceil(m * (2 * error / NOTABLE) ** 2 / 100) * 100)
-        text += (
-            f" With {m} imputations a move of {NOTABLE:g} cannot be told from chance; about {needed:,} could."
-        )
+        text += f" With {m} imputations a move of {NOTABLE:g} cannot be told from chance; "
+        text += f"about {needed:,} would be needed."
     return text
 
 

@@ -1,4 +1,4 @@
-"""Tables of power-scaling: slopes and weighted answers of pooled numbers, slopes of parameters."""
+"""Tables of power-scaling: slopes of pooled numbers, pooled numbers from weights, slopes of parameters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOURCES = {"prior": "log_prior", "likelihood": "log_likelihood"}
 
 
 class Answers(NamedTuple):
-    """What is pooled: names, Q and U (M, k), degrees of freedom of the complete data, estimates, standard errors (k,).
+    """What is pooled: names; Q and U (M, k); degrees of freedom of the complete data, estimates, standard errors (k,).
 
     Variance components are logarithms of standard deviations and Fisher's z of correlations.
     """
@@ -36,7 +36,7 @@ class Answers(NamedTuple):
 
 
 def answers_of(fits: Fits) -> tuple[Answers, list[Event]]:
-    """Coefficients, and variance components where every table has them with standard errors."""
+    """Coefficients, and variance components if they have standard errors in every table."""
     pooled, events = fits.pool(), []
     parts = [(list(fits.names), fits.estimates, np.diagonal(fits.covariances, axis1=1, axis2=2), pooled)]
     if fits.component_names and np.isfinite(fits.components_cov).all():
@@ -53,7 +53,7 @@ def answers_of(fits: Fits) -> tuple[Answers, list[Event]]:
 
 
 def pooled_slopes(answers: Answers, behind: dict[str, np.ndarray], chains: int, level: float) -> pd.DataFrame:
-    """`PowerScaling.pooled`; behind: source -> (M,) log densities at the draws behind imputations."""
+    """The table `PowerScaling.pooled`; behind: source -> (M,) log densities at the draws behind imputations."""
     parts = []
     for source, log_g in behind.items():
         made = slopes(answers.Q, answers.U, log_g, answers.dfcom, level, chains)
@@ -75,7 +75,7 @@ def pooled_slopes(answers: Answers, behind: dict[str, np.ndarray], chains: int, 
 def at_powers(
     answers: Answers, behind: dict[str, np.ndarray], powers: Sequence[float], level: float
 ) -> pd.DataFrame:
-    """`PowerScaling.powers`; behind as in `pooled_slopes`."""
+    """The table `PowerScaling.powers`; behind as in `pooled_slopes`."""
     parts = []
     for source, log_g in behind.items():
         for power in powers:

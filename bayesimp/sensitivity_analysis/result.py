@@ -1,4 +1,4 @@
-"""The result of a sensitivity analysis: tables, figures, one tree, and a verdict in sentences."""
+"""The result of a sensitivity analysis: tables, figures, a tree, and a verdict in sentences."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ReadOnly[V](Mapping[str, V]):
 @checks_arguments
 @dataclass(frozen=True, eq=False)
 class Sensitivity:
-    """Results by prior. ``print(result)`` says in words what depends on the prior, and how much.
+    """Results by prior. ``print(result)`` says what depends on the prior, and how much.
 
     Attributes
     ----------
@@ -55,8 +55,8 @@ class Sensitivity:
     table
         Pooled estimates, one row for each prior and parameter: prior, part ("fixed effect" or "variance component"),
         term, estimate, std.error, df, conf.low, conf.high, fmi, change, mc.error, scale. Variance components are
-        standard deviations and correlations, pooled on the logarithm and on Fisher's z (``scale``); where a
-        variance is estimated as zero in any table their logarithm cannot be pooled, and they are plain means
+        standard deviations and correlations, pooled as logarithms and Fisher's z (``scale``); if a variance is
+        estimated to be zero in any table, the logarithms cannot be pooled, and the estimates are plain means
         over tables, without std.error.
     model
         The imputation model, one row for each prior and standard deviation or correlation within and between clusters:
@@ -64,10 +64,10 @@ class Sensitivity:
         `bayesimp.diagnostics.components.prior_share`), overlap (common area of prior and posterior density: 1 where the
         data add nothing; both nan for improper priors), change, mc.error, ess_bulk, r_hat, r_hat_limit.
     distances
-        Of the imputed values under each prior from those under the reference, beside what chance gives: prior, variable,
-        distance, unit, chance, p.value, cells (`bayesimp.sensitivity_analysis.distances`).
+        Distances between the imputed values under each prior and those under the reference, with the distance that chance
+        gives: prior, variable, distance, unit, chance, p.value, cells (`bayesimp.sensitivity_analysis.distances`).
     imputations, fits
-        By prior.
+        Dicts by prior.
     events
         DataFrame (prior, kind, where, message, count): what was left out, and what the runs recorded.
     """
@@ -88,30 +88,30 @@ class Sensitivity:
 
     @cached_property
     def tree(self) -> xr.DataTree:
-        """A node for each prior, with the groups of `Imputations.tree` and ``prior``.
+        """One node for each prior, with the groups of `Imputations.tree` and ``prior``.
 
-        ``az.plot_forest(dict(result.tree.children))`` sets the priors side by side,
+        ``az.plot_forest(dict(result.tree.children))`` shows the priors side by side, and
         ``az.plot_prior_posterior(result.tree["default"])`` shows one.
         """
         trees = {name: imp.with_prior_draws().tree for name, imp in self.imputations.items()}
         return xr.DataTree.from_dict({f"/{name}": tree for name, tree in trees.items()})
 
     def plot(self, terms: str | Sequence[str] | None = None, **options: Any) -> Figure:
-        """Pooled estimates by prior; see `bayesimp.plots.plot_sensitivity`."""
+        """Plot pooled estimates by prior; see `bayesimp.plots.plot_sensitivity`."""
         from bayesimp.plots.sensitivity import plot_sensitivity
 
         return plot_sensitivity(self, terms, **options)
 
     def plot_components(self, terms: str | Sequence[str] | None = None, **options: Any) -> Figure:
-        """Prior and posterior by prior; see `bayesimp.plots.plot_sensitivity_components`."""
+        """Plot prior and posterior by prior; see `bayesimp.plots.plot_sensitivity_components`."""
         from bayesimp.plots.sensitivity_components import plot_sensitivity_components
 
         return plot_sensitivity_components(self, terms, **options)
 
     @property
     def verdict(self) -> tuple[str, ...]:
-        """Sentences: whether conclusions depend on the prior, what moves most, what is mostly prior, how far imputed
-        values move."""
+        """Sentences saying whether conclusions depend on the prior, what moves most, what is mostly prior, and how far
+        imputed values move."""
         said = (
             conclusions(self.table),
             most(self.table, f"Of the estimates of '{self.analysis}'", "standard errors", self.reference),
@@ -124,7 +124,7 @@ class Sensitivity:
     def power_scaling(self, **options: Any) -> PowerScaling:
         """How the answer moves when the reference prior, or the likelihood, counts more; see `bayesimp.power_scaling`.
 
-        Without a refit, from the imputations under the reference; joint models only.
+        No refit is needed: the imputations under the reference are reweighted. Joint models only.
         """
         from bayesimp.sensitivity_analysis.power_scaling import power_scaling
 

@@ -1,10 +1,10 @@
-"""Imputations of a grid of priors on disk, so that a run that is stopped goes on where it was.
+"""Imputations of a grid of priors on disk, so that a run that was stopped can continue.
 
-One file for each prior, whose name ends in a checksum of all that the imputations depend on: the table, the
-specification of the model with this prior, m, the seed, the options of `impute`, the version of the package. What is
-there under this name is what would be drawn again, so it is read instead; anything else is drawn and does not disturb
-it. The analysis is not part of it: it is fitted again, and may be another one. Files are written under another name and
-renamed, so that they are whole.
+Each prior has one file, whose name ends in a checksum of everything that the imputations depend on: the table, the
+specification of the model with this prior, m, the seed, the options of `impute`, the version of the package. If a file
+with this name exists, it holds what would be drawn again, and is read instead; all else is drawn, and existing files are
+left alone. The analysis is not part of the checksum: it is fitted again, and may be a different one. Files are written
+under another name and renamed, so that none is incomplete.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ NOT_NUMBERS = ("progress", "workers", "executor")  # options that change no numb
 
 
 class KeptGrid:
-    """Where the imputations of a grid are kept; see the module.
+    """A folder in which the imputations of a grid are kept; see the docstring of the module.
 
     Parameters
     ----------
     path
-        A folder, which is made if there is none.
+        The folder, which is created if it does not exist.
 
     Raises
     ------
     SpecificationError
-        It is a file.
+        If the path is a file.
     """
 
     def __init__(self, path: Any) -> None:
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise SpecificationError(
-                f"folder: {self.path} is a file; give a folder, which is made if there is none."
+                f"folder: {self.path} is a file; give a folder, which is created if it does not exist."
             )
         self.path.mkdir(parents=True, exist_ok=True)
 
@@ -70,9 +70,9 @@ class KeptGrid:
 
     @staticmethod
     def read(place: Path) -> tuple[Imputations, list[Event]] | None:
-        """The imputations of a file, and the warnings of their run as events; None if they are to be drawn.
+        """The imputations of a file, and the warnings of their run as events; None if they must be drawn.
 
-        A model with code of the user's is not read, as files hold no code.
+        The imputations of a model with the user's own code are not read, since files hold no code.
         """
         notes = place.with_suffix(".json")
         if not (place.exists() and notes.exists()):
@@ -82,7 +82,7 @@ class KeptGrid:
 
     @staticmethod
     def write(place: Path, imp: Imputations, notes: list[Event]) -> None:
-        """Keep the imputations of a prior, whole or not at all; those of an interrupted run are not kept."""
+        """Keep the imputations of a prior, completely or not at all; those of an interrupted run are not kept."""
         if any(event.kind == "interrupted" for event in imp._events):
             return
         place.with_suffix(".json").write_text(json.dumps([event.as_dict() for event in notes], default=plain))
@@ -92,7 +92,7 @@ class KeptGrid:
 
 
 def _written(value: Any) -> Any:
-    """Numbers and arrays as they are, other objects by what they print."""
+    """Numbers and arrays themselves, other objects by their printed form."""
     try:
         return plain(value)
     except TypeError:

@@ -1,4 +1,4 @@
-"""One model imputed, analysed and pooled under several priors, all from the same seed."""
+"""One model is imputed, analysed and pooled under several priors, all from the same seed."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def sensitivity(
     model
         Any `ImputationModel`: `JointNormal`, `FCS`. Its own prior is used only if it is among `priors`.
     priors
-        By name; or a list, named by ``Priors.name``. `default_grid` by default, of which priors that the model does
-        not take are left out with a warning and an event.
+        Priors by name, or a list of priors, named by ``Priors.name``. By default `default_grid`; those of its priors that
+        the model does not accept are left out with a warning and an event.
     analysis, family, reml
         As in `bayesimp.fit_each`.
     m
@@ -63,20 +63,21 @@ def sensitivity(
     reference
         Name of the prior to which changes refer; the first by default.
     seed
-        Used for every prior; drawn if None.
+        Seed for every prior; drawn if None.
     level
         Level of the intervals.
     folder
-        Where the imputations under each prior are kept as soon as they are drawn. The same call goes on where one that
-        was stopped was, and gives the same numbers; a call with another analysis draws nothing again. It needs `seed`.
+        Folder in which the imputations under each prior are kept as soon as they are drawn. If a call was stopped, the
+        same call continues it and gives the same numbers; a call with another analysis draws nothing again. Needs `seed`.
     **impute
         Passed on to ``model.impute``: chains, draws, sampler, ...
 
     Raises
     ------
     SpecificationError
-        No priors, two of one name, a folder without a seed, a reference that is not among them, an analysis that cannot
-        be read or uses columns that the table does not have, or a prior given by the user that the model does not take.
+        If there are no priors, two with the same name, a folder without a seed, a reference that is not among the priors,
+        an analysis that cannot be read or uses columns that the table lacks, or a prior given by the user that the model
+        does not accept.
 
     Examples
     --------
@@ -88,18 +89,18 @@ def sensitivity(
     reference = next(iter(grid)) if reference is None else reference
     if reference not in grid:
         raise SpecificationError(
-            f"reference = {reference!r} is not a prior here; there are {names_of(grid)}."
+            f"reference = {reference!r} is not one of the priors; there are {names_of(grid)}."
         )
     check_analysis(analysis, model.data)
     models, events = _models(model, grid, strict=priors is not None)
     if reference not in models:
         raise SpecificationError(
-            f"the model does not take the reference prior {reference!r}: {events[0][1].message}"
+            f"the model does not accept the reference prior {reference!r}: {events[0][1].message}"
         )
     check_options(models[reference], impute, "sensitivity")
     if folder is not None and seed is None:
         raise SpecificationError(
-            "sensitivity: folder= needs seed=, by which a later call finds what is there."
+            "sensitivity: folder= needs seed=, by which a later call finds the imputations kept there."
         )
     kept = None if folder is None else KeptGrid(folder)
     seed = new_seed() if seed is None else seed
@@ -141,13 +142,13 @@ def _under_each(
     needed: Sequence[str],
     under: Callable[[ImputationModel], tuple[Imputations, Fits, list[Event]]],
 ) -> tuple[dict[str, Imputations], dict[str, Fits], list[tuple[str, Event]]]:
-    """Imputations, fits and events by prior; a prior that cannot be sampled is an error if it is needed."""
+    """Imputations, fits and events by prior; an error is raised if a prior that is needed cannot be sampled."""
     imputations: dict[str, Imputations] = {}
     fits: dict[str, Fits] = {}
     events: list[tuple[str, Event]] = []
     for name, model in models.items():
         if interrupted(imputations):
-            events.append((name, Event("prior left out", "run", "the run was interrupted before it")))
+            events.append((name, Event("prior left out", "run", "the run was interrupted before this prior")))
             continue
         try:
             imp, fits[name], notes = under(model)
@@ -190,7 +191,7 @@ def _under(
 def _models(
     model: ImputationModel, grid: Mapping[str, pr.Priors], strict: bool
 ) -> tuple[dict[str, ImputationModel], list[tuple[str, Event]]]:
-    """The model under each prior that it takes, and events for the others; `strict`: an error instead."""
+    """The model under each prior that it accepts, and events for the others, or an error if `strict`."""
     models, events = {}, []
     for name, priors in grid.items():
         try:

@@ -3,11 +3,11 @@
 With reference prior o, for each parameter under prior a
 
     change   = (estimate_a - estimate_o) / std.error_o
-    mc.error = sqrt(b_a / m_a)        Monte Carlo error of estimate_a, b the variance between imputations
+    mc.error = sqrt(b_a / m_a)        Monte Carlo error of estimate_a, with b the variance between imputations
                                       (White, Royston & Wood 2011, sec. 7.3)
 
-For the imputation model itself (standard deviations and correlations within and between clusters) estimate and
-std.error are posterior mean and standard deviation, and mc.error is that of the posterior mean.
+For the imputation model itself (standard deviations and correlations within and between clusters), estimate and
+std.error are the posterior mean and standard deviation, and mc.error is the Monte Carlo error of the posterior mean.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHAPES = {"log": lambda v: v, "sd": lambda v: 1.0, "fisher z": lambda v: 1 - v**
 
 
 def pooled_table(fits: Mapping[str, Fits], reference: str, level: float) -> pd.DataFrame:
-    """Coefficients and variance components; columns: see `Sensitivity`."""
+    """Coefficients and variance components, with the columns described in `Sensitivity`."""
     singular = any(not np.isfinite(f.components_cov).all() for f in fits.values() if f.component_names)
     parts = []
     for name, fit in fits.items():
@@ -61,7 +61,7 @@ def pooled_table(fits: Mapping[str, Fits], reference: str, level: float) -> pd.D
 def _component_table(fit: Fits, scale: str, level: float) -> pd.DataFrame:
     """Variance components as standard deviations and correlations; standard errors by the delta method."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", StatisticalWarning)  # scale "sd" is taken because fits are singular
+        warnings.simplefilter("ignore", StatisticalWarning)  # scale "sd" is used if fits are singular
         pooled = fit.pool_components(scale)
         table = pooled.to_frame(level)
     slope = np.array([SHAPES[s](v) for s, v in zip(table["scale"], table["value"], strict=True)])
@@ -73,7 +73,7 @@ def _component_table(fit: Fits, scale: str, level: float) -> pd.DataFrame:
 
 
 def model_table(imputations: Mapping[str, Imputations], reference: str) -> pd.DataFrame:
-    """Standard deviations and correlations of the imputation model; columns: see `Sensitivity`."""
+    """Standard deviations and correlations of the imputation model, with the columns described in `Sensitivity`."""
     parts = []
     for name, imp in imputations.items():
         found = components(imp)
@@ -102,7 +102,7 @@ def model_table(imputations: Mapping[str, Imputations], reference: str) -> pd.Da
 
 
 def not_converged(table: pd.DataFrame) -> list[tuple[str, Event]]:
-    """Prior and event for each prior whose chains disagree or are too short (according to `model_table`)."""
+    """A (prior, event) pair for each prior whose chains disagree or are too short (according to `model_table`)."""
     bad = table[(table["r_hat"] > table["r_hat_limit"]) | (table["ess_bulk"] < ESS_LIMIT)]
     return [
         (str(prior), Event("not converged", str(worst["term"]),

@@ -1,13 +1,12 @@
 """Tipping points: the smallest shift at which a conclusion changes.
 
-Along an axis, from no shift outwards, with t the threshold, [l, u] the pooled interval and q the pooled estimate, the
-conclusion is
+Along an axis, from no shift outwards, with threshold t, pooled interval [l, u] and pooled estimate q, the conclusion is
 
     "interval"    t < l, or u < t (the interval excludes t: significant), or l <= t <= u (it does not)
     "estimate"    t < q, or q <= t
 
-and the tipping point is where the function that decides about it first crosses t, l or u or q. Between two scenarios it
-is interpolated linearly on the scale of the link; `refine` narrows these two down.
+and the tipping point is where l, u or q, whichever decides, first crosses t. Between two scenarios it is interpolated
+linearly on the scale of the link; `refine` brings the two closer together.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ CRITERIA = ("interval", "estimate")
 
 
 class Line(NamedTuple):
-    """Scenarios along one axis, all others at their base, or (moves = all axes) those in which all move together.
+    """Scenarios along one axis, with all others at their base, or (moves = all axes) those in which all move together.
 
-    x (S,) the shift of the first axis that moves, on its link, in order; names (S,) the scenarios; start: place of that
-    from which the axis begins, where it shifts nothing.
+    x (S,): sorted shifts of the first axis that moves, on the scale of its link; names (S,): the scenarios; start:
+    position of the scenario without a shift, from which the search begins.
     """
 
     moves: tuple[int, ...]
@@ -41,7 +40,7 @@ class Line(NamedTuple):
 
 
 class Crossing(NamedTuple):
-    """Where a conclusion changes between two scenarios of a line, which are at x[inner] and x[outer]."""
+    """Where a conclusion changes: between two scenarios of a line, at x[inner] and x[outer]."""
 
     x: float
     inner: int
@@ -51,18 +50,19 @@ class Crossing(NamedTuple):
 
 @dataclass(frozen=True)
 class TippingPoint:
-    """Where the conclusion about one term changes. ``print`` says it in words.
+    """Where the conclusion about one term changes. ``print`` describes it in words.
 
     Attributes
     ----------
     analysis, term, threshold, criterion
-        What was asked.
+        The arguments of the call.
     table
-        One row for each axis and direction: axis, direction ("down" or "up"), delta (in the unit of the axis; nan if
-        it is not reached), shift (on the scale of the link), sd (the shift in standard deviations of observed values),
-        factor (exp(shift), of odds or means), between (the scenarios on both sides), largest (the last shift looked at).
+        One row for each axis and direction: axis, direction ("down" or "up"), delta (in the unit of the axis; nan if the
+        conclusion does not change), shift (on the scale of the link), sd (the shift in standard deviations of observed
+        values), factor (exp(shift), of odds or means), between (the scenarios on both sides), largest (the last shift
+        examined).
     sentences
-        The same in words.
+        The same results in words.
     """
 
     analysis: str
@@ -79,7 +79,7 @@ class TippingPoint:
 
 
 def lines(axes: Sequence[Axis], scenarios: Sequence[DeltaScenario], combine: str) -> list[Line]:
-    """The lines along which something varies."""
+    """The lines along which at least one delta varies."""
     base = tuple(axis.base for axis in axes)
     if combine == "together":
         moving = [k for k, axis in enumerate(axes) if len(axis.values) > 1]
@@ -116,7 +116,7 @@ def crossing(
 ) -> Crossing | None:
     """The first crossing in one direction (step -1 or 1), or None.
 
-    low, middle, high: (S,) interval and estimate along the line, nan where there is no interval.
+    low, middle, high: (S,) interval and estimate along the line; nan if there is no interval.
     """
     at = line.start
     if criterion == "estimate":
@@ -143,7 +143,7 @@ def crossing(
 
 
 def _weight(inside: float, outside: float, threshold: float) -> float | None:
-    """Where the straight line from one value to the other meets the threshold, from 0 to 1; None: nowhere."""
+    """Where the straight line from one value to the other meets the threshold, as a share from 0 to 1, or None."""
     a, b = inside - threshold, outside - threshold
     if not np.isfinite(a) or not np.isfinite(b) or a * b > 0 or a == b:
         return None

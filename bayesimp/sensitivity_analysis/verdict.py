@@ -1,4 +1,4 @@
-"""What a sensitivity analysis has found, in sentences with numbers."""
+"""The findings of a sensitivity analysis, in sentences with numbers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from bayesimp.sensitivity_analysis.distances import EXCHANGES
 
 __all__ = ["conclusions", "most", "on_prior", "values_moved"]
 
-NAMED = 6  # at most, in a list
-LEVEL = 0.05  # of all distances together
+NAMED = 6  # most names in a list
+LEVEL = 0.05  # familywise, over all distances
 
 
 def conclusions(table: pd.DataFrame) -> str:
@@ -40,7 +40,7 @@ def conclusions(table: pd.DataFrame) -> str:
 
 
 def on_prior(model: pd.DataFrame, reference: str) -> str:
-    """Which standard deviations and correlations of the imputation model are mostly, or partly, prior."""
+    """Which standard deviations and correlations of the imputation model depend mostly, or partly, on the prior."""
     rows = model[(model["prior"] == reference) & model["share"].notna()]
     if rows.empty:
         return ""
@@ -59,10 +59,10 @@ def on_prior(model: pd.DataFrame, reference: str) -> str:
 
 
 def values_moved(distances: pd.DataFrame, reference: str) -> str:
-    """Which imputed values differ most from those under the reference, beside what chance gives.
+    """Which imputed values differ most from those under the reference, compared with chance.
 
-    Those are named whose p-values times the number of distances are at most 0.05; of more than 100 distances, those with
-    the smallest p-value that there can be.
+    Variables are named if their p-value times the number of distances is at most 0.05, or, with more than 100 distances,
+    if their p-value is the smallest possible one.
     """
     if distances.empty:
         return ""
@@ -88,19 +88,19 @@ def values_moved(distances: pd.DataFrame, reference: str) -> str:
 
 
 def most(table: pd.DataFrame, of: str, unit: str, reference: str) -> str:
-    """What moves most between which priors, in units of the reference's std.error."""
+    """What moves most, between which priors, in units of the reference's std.error."""
     if table["prior"].nunique() < 2:
-        return f"{of}: there is one prior, so nothing to compare."
+        return f"{of}: there is only one prior, so nothing to compare."
     by_term = table.dropna(subset="change").groupby("term", sort=False)["change"]
     if not len(by_term):
-        return f"{of}: no standard errors under '{reference}', so nothing to measure changes by."
+        return f"{of}: there are no standard errors under '{reference}', so changes cannot be scaled."
     span = by_term.max() - by_term.min()
     term = span.idxmax()
     rows = table[table["term"] == term].set_index("prior")
     low, high = rows.loc[rows["estimate"].idxmin()], rows.loc[rows["estimate"].idxmax()]
     noise = np.hypot(low["mc.error"], high["mc.error"]) / rows.loc[reference, "std.error"]
     text = (
-        f"{of}, {term} moves most: by {span[term]:.2f} {unit} (of '{reference}'), from {low['estimate']:.4g} under "
+        f"{of}, {term} moves most: by {span[term]:.2f} {unit} (under '{reference}'), from {low['estimate']:.4g} under "
         f"'{low.name}' to {high['estimate']:.4g} under '{high.name}'; Monte Carlo error {noise:.2f}."
     )
     without = [t for t in table["term"].unique() if t not in span.index]

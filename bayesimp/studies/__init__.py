@@ -1,11 +1,11 @@
-"""Simulation studies of imputation methods, on published designs and on questions of your own.
+"""Simulation studies of imputation methods, on published designs and on your own questions.
 
-    delete      values taken away from any complete table, by cluster and by row; `Systematic`, `Sporadic`
-    Study       scenarios x replicates x methods, run and continued; `Scenario`, `Analysis`, `method`
-    Design      simulated tables of any families, effects and sizes: the first step of a scenario
+    delete      deletes values from any complete table, by cluster and by row; `Systematic`, `Sporadic`
+    Study       runs and continues scenarios x replicates x methods; `Scenario`, `Analysis`, `method`
+    Design      simulates tables of any families, effects and sizes: the first step of a scenario
     kunkel2017  the simulations of Kunkel & Kaizar (2017) as studies; jolani2025: those of Jolani (2025)
-    calibrate   is the computation right for data like yours? overimpute: does the model predict what you observed?
-    read        the results of a study in a folder
+    calibrate   Is the computation right for data like yours? overimpute: Does the model predict what you observed?
+    read        reads the results of a study from a folder
     summarise   performance with Monte Carlo standard errors; `compare`: two methods on the same data sets
 
 Names are loaded when they are first used.

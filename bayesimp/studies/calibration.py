@@ -1,13 +1,13 @@
 """`calibrate`: posterior simulation-based calibration of a joint model, on the user's own table.
 
     theta_s ~ p(theta | y)                   a posterior draw
-    y_s ~ p(y | theta_s)                     a table of the same size, in new clusters, with the same cells deleted
+    y_s ~ p(y | theta_s)                     a table of the same size, with new clusters and the same cells deleted
     rank of theta_s among draws of p(theta | y, y_s)
 
-is uniform if sampler and model code are right, wherever the posterior is: (theta_s, y_s) are drawn from the joint
-distribution given y (Säilynoja, Schmitt, Bürkner & Vehtari 2025). So are the ranks of the deleted values' means among the
-imputed ones. It says that the computation is right for data like these; whether the model fits them is asked by
-`overimpute`.
+is uniform if sampler and model code are right, wherever the posterior is, since (theta_s, y_s) is drawn from the joint
+distribution given y (Säilynoja, Schmitt, Bürkner & Vehtari 2025). The ranks of the deleted values' means among the
+imputed ones are uniform too. This shows that the computation is right for data like these; `overimpute` examines whether
+the model fits them.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ if TYPE_CHECKING:
 __all__ = ["Calibration", "calibrate"]
 
 Array = NDArray[np.float64]
-RANKS = 19  # draws that each truth is ranked among: 20 equally likely places
+RANKS = 19  # draws among which each truth is ranked: 20 equally likely positions
 LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class Calibration(Printed):
-    """Ranks of a calibration.
+    """Ranks from a calibration.
 
     Attributes
     ----------
     ranks
         (replications, quantities) ranks from 0 to 19.
     table
-        quantity, p (of uniform ranks), p.adjusted (Holm).
+        quantity, p (from the test of uniform ranks), p.adjusted (Holm).
     """
 
     ranks: pd.DataFrame
@@ -57,20 +57,20 @@ class Calibration(Printed):
 
     @property
     def passed(self) -> bool:
-        """Whether no quantity departs from uniform ranks, at 5% over all of them."""
+        """Whether no quantity departs from uniform ranks, at a familywise level of 5%."""
         return bool((self.table["p.adjusted"] > LEVEL).all())
 
     def __repr__(self) -> str:
         n, k = self.ranks.shape
         if self.passed:
-            return f"Calibrated: the ranks of {k} quantities over {n} replications are as uniform as chance makes them."
+            return f"Calibrated: the ranks of {k} quantities over {n} replications are consistent with uniform ranks."
         bad = self.table[self.table["p.adjusted"] <= LEVEL].sort_values("p")
         worst = bad[["quantity", "p.adjusted"]].head(5).itertuples(index=False, name=None)
         names = ", ".join(f"{quantity} (p = {p:.2g})" for quantity, p in worst)
         return f"Not calibrated: over {n} replications ranks of {len(bad)} of {k} quantities are not uniform: {names}."
 
     def plot(self) -> Figure:
-        """Cumulated ranks less their expectation, with the band that holds those of all quantities in 95% of cases."""
+        """Plot cumulated ranks less their expectation, with a band for all quantities together in 95% of cases."""
         from bayesimp.plots.ranks import plot_ranks
 
         band = envelope(len(self.ranks), RANKS, 1 - LEVEL / self.ranks.shape[1])
@@ -94,23 +94,24 @@ def calibrate(
     model
         A `bayesimp.JointNormal`.
     replications
-        Tables drawn from the posterior predictive distribution.
+        Number of tables drawn from the posterior predictive distribution.
     seed
         Seed of the random numbers.
     tune, draws
-        Of the single chain of each replication; its 19 draws are ``draws / 19`` iterations apart.
+        Iterations of the single chain of each replication; its 19 draws are ``draws / 19`` iterations apart.
     options
         Further options of ``model.impute``, such as ``sampler``.
 
     Raises
     ------
     SpecificationError
-        Another model: chained equations have no joint distribution to draw tables from; `overimpute` takes every model.
+        If the model is of another kind: chained equations have no joint distribution from which to draw tables.
+        `overimpute` accepts every model.
     """
     try:
         must_be_model(model, "calibrate").normal_law("calibrate")
     except SpecificationError as error:
-        raise SpecificationError(f"{error} bi.studies.overimpute takes every model.") from None
+        raise SpecificationError(f"{error} bi.studies.overimpute accepts every model.") from None
     if draws < RANKS or replications < 2:
         raise SpecificationError(f"calibrate needs at least {RANKS} draws and 2 replications.")
     root = np.random.SeedSequence(seed)
@@ -134,7 +135,7 @@ def calibrate(
 
 
 def _parameters(imp: Any, count: int) -> dict[str, Array]:
-    """So many draws, evenly spaced over the chains: beta (count, p, r), Sigma (count, r, r), Psi (count, rq, rq)."""
+    """`count` draws, evenly spaced over the chains: beta (count, p, r), Sigma (count, r, r), Psi (count, rq, rq)."""
     out = {}
     for name in ("beta", "Sigma", "Psi"):
         values = np.asarray(imp.tree["posterior"][name])  # chain, draw, ...
@@ -172,10 +173,10 @@ def _ranks(
 
 
 def _same_priors(model: JointNormal) -> Priors:
-    """Priors as resolved for the user's data: those that follow the scale of the data would follow the new table too.
+    """Priors as resolved for the user's data, since priors that follow the scale of the data would adapt to a new table.
 
-    That of effects at centred columns is stated as the user stated it, since the new model centres it again, at the same
-    place: the predictors of the new rows are those of the old.
+    The prior of effects at centred columns is as the user stated it, since the new model centres it again at the same
+    place: the predictors of the new rows are those of the old rows.
     """
     resolved = model.grouping.only.resolved
     return replace(resolved, Psi=resolved.Psi.stated)
@@ -184,7 +185,7 @@ def _same_priors(model: JointNormal) -> Priors:
 def _with_replicate(
     model: JointNormal, theta: dict[str, Array], rng: np.random.Generator
 ) -> tuple[IncompleteData, Array]:
-    """The table with a new one below it, in new clusters; the new responses (N, r) before deletion."""
+    """The table with a new one below it, in new clusters, and the new responses (N, r) before deletion."""
     data, X, Z = model.data, model.design.X, model.design.Z
     codes, m, r, q = data.codes, len(data.clusters), len(model.responses), Z.shape[1]
     effects = rng.multivariate_normal(np.zeros(r * q), theta["Psi"], m, method="eigh").reshape(m, r, q)
@@ -200,7 +201,7 @@ def _with_replicate(
 
 
 def _quantities(theta: dict[str, Array], model: JointNormal) -> dict[str, Array]:
-    """Named scalars of parameters, of one draw or of many along the first axis."""
+    """The scalar parameters by name, for one draw or for many along the first axis."""
     out = {}
     fixed, responses, effects = list(model.design.fixed), list(model.responses), model.effects
     for i, term in enumerate(fixed):
@@ -216,7 +217,7 @@ def _quantities(theta: dict[str, Array], model: JointNormal) -> dict[str, Array]
 
 
 def _holm(p: Array) -> Array:
-    """p-values after Holm's correction for their number."""
+    """p-values after Holm's correction."""
     order = np.argsort(p)
     adjusted = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
     out = np.empty_like(p)

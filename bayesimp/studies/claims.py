@@ -1,10 +1,10 @@
-"""Jolani's (2025) claims in words, section 3.3, each tested on the scenarios that were run.
+"""Claims in the text of Jolani (2025, section 3.3), each tested on the scenarios that were run.
 
-What counts as trivial bias or as close to a level is not said in the paper; these bounds are ours: a bias of 0.10 beyond
-that of the reference, 3 points of coverage.
+The paper does not say which bias is trivial or what is close to a level; our bounds are a bias of 0.10 beyond that of the
+reference, and 3 points of coverage.
 
-A claim holds if every scenario agrees with it within two Monte Carlo standard errors and one at least by more than two;
-it fails if some scenario is against it by more than the Bonferroni limit of 5%; else it is open.
+A claim holds if every scenario agrees with it within two Monte Carlo standard errors, and at least one by more than two;
+it fails if some scenario contradicts it by more than the Bonferroni limit of 5%; otherwise it is open.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Claim:
     Attributes
     ----------
     words
-        What the paper says.
+        The wording of the paper.
     where
-        Labels of the scenarios it is about.
+        Labels of the scenarios that the claim concerns.
     method, term, measure
-        What it is about.
+        The quantity that the claim concerns.
     kind
-        "below", "above": of `bound`; "near": within `bound` of zero (bias, beyond that of REF) or of 95% (coverage);
-        "largest", "smallest": |value| of the paper's methods.
+        "below", "above": relative to `bound`; "near": within `bound` of zero (bias beyond that of REF) or of 95%
+        (coverage); "largest", "smallest": by |value| among the paper's methods.
     """
 
     words: str
@@ -56,7 +56,7 @@ class Claim:
 
 @cache
 def claims() -> tuple[Claim, ...]:
-    """The claims, from published/jolani2025_claims.csv; an empty label is any, "|" stands between several."""
+    """The claims in published/jolani2025_claims.csv; an empty label means any, and "|" separates several."""
     frame = pd.read_csv(str(files("bayesimp.studies") / "published" / "jolani2025_claims.csv"), dtype=str)
     kinds: dict[str, Any] = {"studies": int, "systematic": float}
     out = []
@@ -72,7 +72,9 @@ def claims() -> tuple[Claim, ...]:
 
 
 def claims_table(results: Mapping[str, StudyResult]) -> pd.DataFrame:
-    """One row a claim: verdict, number of scenarios, least and most z (positive: for the claim), where it is least."""
+    """One row per claim: verdict, number of scenarios, smallest and largest z (positive: supports the claim), and the
+    scenario with the smallest.
+    """
     ours = pd.concat([r.summary() for r in results.values()], ignore_index=True)
     return pd.DataFrame([_tested(claim, ours) for claim in claims()])
 
@@ -103,7 +105,7 @@ def _tested(claim: Claim, ours: pd.DataFrame) -> dict[str, Any]:
 
 
 def _support(claim: Claim, group: pd.DataFrame) -> float:
-    """How many Monte Carlo standard errors a scenario is for the claim; negative: against it."""
+    """By how many Monte Carlo standard errors a scenario supports the claim; negative if it contradicts it."""
     value, mcse = float(group.loc[claim.method, "value"]), _error(group.loc[claim.method])
     if claim.kind in ("below", "above"):
         return (claim.bound - value if claim.kind == "below" else value - claim.bound) / mcse
@@ -125,13 +127,13 @@ def _support(claim: Claim, group: pd.DataFrame) -> float:
 
 
 def _as_normal(z: float, group: pd.DataFrame) -> float:
-    """The normal score of a t value: few replicates do not know their own standard errors."""
+    """The normal score of a t value, since standard errors from few replicates are uncertain."""
     df = max(float(group["n"].min()) - 1, 1.0)
     return float(np.sign(z) * stats.norm.isf(stats.t.sf(abs(z), df)))
 
 
 def _error(row: pd.Series) -> float:
-    """Monte Carlo standard error; of a coverage of 0 or 1 that of half a replicate."""
+    """Monte Carlo standard error; for a coverage of 0 or 1, that of half a replicate."""
     if row["mcse"] > 0:
         return float(row["mcse"])
     n = float(row["n"])

@@ -1,4 +1,4 @@
-"""Values deleted from a complete table, in whole clusters and in rows, at random or not; the truth is kept."""
+"""Deletion of values from a complete table, in whole clusters and in rows, at random or not; the truth is kept."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Deleted(Printed):
-    """What `delete` took away.
+    """What `delete` deleted.
 
     Attributes
     ----------
@@ -43,13 +43,14 @@ class Deleted(Printed):
     missing
         (N, deleted variables) bool: which values were deleted.
     clusters
-        Variable -> labels of the clusters that lack it altogether by design.
+        Variable -> labels of the clusters in which it is systematically missing by design.
     probabilities
         (N, deleted variables) probability that the value is deleted in its row, given that its cluster has the
         variable; zero for variables without sporadically missing values.
     table
         One row for each variable and kind: variable, kind ("systematic" or "sporadic"), mechanism ("MCAR", "MAR",
-        "MNAR"), on, share (asked for), intercept (of the logit), deleted and of: how many clusters or rows of how many.
+        "MNAR"), on, share (as requested), intercept (of the logit), deleted and of: how many clusters or rows out of how
+        many.
     """
 
     truth: pd.DataFrame
@@ -59,7 +60,7 @@ class Deleted(Printed):
     table: pd.DataFrame
 
     def values(self, name: str) -> pd.Series:
-        """The deleted values of a variable, with their places in the index."""
+        """The deleted values of a variable, with their index labels."""
         return self.truth.loc[self.missing[name].to_numpy(), name]
 
     def __repr__(self) -> str:
@@ -75,7 +76,7 @@ def delete(
     apart: Sequence[Sequence[str]] = (),
     seed: int | np.random.SeedSequence | np.random.Generator,
 ) -> tuple[Any, Deleted]:
-    """Delete values of a complete table, by cluster and by row.
+    """Delete values from a complete table, by cluster and by row.
 
     Whether a value is missing completely at random (MCAR), at random (MAR) or not at random (MNAR) follows from what its
     probability depends on, and is recorded: on nothing, on variables that stay complete, or on the variable itself or
@@ -84,27 +85,28 @@ def delete(
     Parameters
     ----------
     frame
-        pandas, polars or Arrow table. The deleted variables have no missing values; any dtype. Whole numbers and
-        booleans get pandas' types that can be missing (``Int64``, ``boolean``).
+        A pandas, polars or Arrow table. The variables to delete from may have any dtype but no missing values. Whole
+        numbers and booleans become pandas' nullable types (``Int64``, ``boolean``).
     cluster
-        Column of the clusters.
+        Name of the column of clusters.
     systematic
         Variable -> share of the clusters that lack it, or a `Systematic`.
     sporadic
-        Variable -> share of the rows, in clusters that have it, or a `Sporadic`.
+        Variable -> share of the rows in clusters that have it, or a `Sporadic`.
     apart
-        Groups of variables of which no cluster lacks two: ``[("y1", "y2")]``, as in Kunkel & Kaizar (2017).
+        Groups of variables, no two of which are lacking in the same cluster: ``[("y1", "y2")]``, as in Kunkel & Kaizar
+        (2017).
     seed
-        Seed of the random numbers. Each variable has a stream of its own, so that adding one changes no other.
+        Seed of the random numbers. Each variable has its own stream, so that adding one does not change the others.
 
     Returns
     -------
-    The incomplete table, of the kind given, and a `Deleted`.
+    The incomplete table, of the type given, and a `Deleted`.
 
     Raises
     ------
     SpecificationError, DataError
-        Columns that do not exist or have missing values, shares that are none, too few clusters.
+        If a column does not exist or has missing values, a share is invalid, or there are too few clusters.
 
     Examples
     --------
@@ -144,7 +146,7 @@ def delete(
 
 
 def with_holes(column: pd.Series, holes: NDArray[np.bool_]) -> pd.Series:
-    """The column without the values at `holes`; types that cannot lack values become those of pandas that can."""
+    """The column with the values at `holes` missing; types without missing values become pandas' nullable types."""
     dtype = column.dtype
     if isinstance(dtype, pd.SparseDtype):
         return with_holes(column.sparse.to_dense(), holes)
@@ -178,7 +180,7 @@ def _systematic(
         expected = float(how.count) if how.share is None else how.share * m  # type: ignore[arg-type]
         if expected > len(free):
             raise SpecificationError(
-                f"'{name}' is to be lacking in {expected:g} clusters; only {len(free)} of {m} may lack it (see apart)."
+                f"'{name}' should be lacking in {expected:g} clusters; only {len(free)} of {m} may lack it (see apart)."
             )
         lack = np.zeros(m, dtype=bool)
         if 0 < expected < len(free):
@@ -189,18 +191,18 @@ def _systematic(
             lack[free[: int(expected)]] = True
     if (lack & barred).any():
         raise SpecificationError(
-            f"'{name}': {listing(labels[lack & barred])} lack a variable that apart keeps apart from it."
+            f"'{name}': {listing(labels[lack & barred])} lack a variable that apart separates from it."
         )
     if lack.all():
         raise SpecificationError(
-            f"'{name}' would be lacking in all {m} clusters; nothing of it would be left."
+            f"'{name}' would be lacking in all {m} clusters, and no value would be left."
         )
     entry = {"variable": name, "kind": "systematic", "share": expected / m, "intercept": a}
     return lack, entry | {"deleted": int(lack.sum()), "of": m}
 
 
 def _madow(p: Array, rng: np.random.Generator) -> NDArray[np.intp]:
-    """A sample in which place i is with probability p_i exactly, its size within one of sum p."""
+    """A sample that contains i with probability exactly p_i, and whose size is within one of sum p."""
     order = rng.permutation(len(p))
     ends = np.cumsum(p[order])
     if abs(ends[-1] - round(ends[-1])) < 1e-9:
@@ -217,7 +219,7 @@ def _sporadic(
     there: NDArray[np.bool_],
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.bool_], Array, dict[str, Any]]:
-    """(N,) which rows, their probabilities, and the entry of the table."""
+    """(N,) which rows lack the value, their probabilities, and the entry of the table."""
     slopes = drivers(read_strengths(how.on, frame, name), frame, codes, how.unit, False)
     if how.between:
         slopes = slopes + how.between * rng.standard_normal(int(codes.max()) + 1)[codes]
@@ -231,7 +233,7 @@ def _sporadic(
 def _barred(
     name: str, apart: Sequence[Sequence[str]], lacking: Mapping[str, NDArray[np.bool_]], m: int
 ) -> NDArray[np.bool_]:
-    """(m,) clusters that lack a variable which is kept apart from this one."""
+    """(m,) which clusters lack a variable that `apart` separates from this one."""
     barred = np.zeros(m, dtype=bool)
     for group in apart:
         if name in group:
@@ -241,7 +243,7 @@ def _barred(
 
 
 def _streams(seed: Any, names: Sequence[str]) -> dict[str, list[np.random.Generator]]:
-    """Two generators a variable, from its name: one for clusters, one for rows."""
+    """Two generators per variable, from its name: one for clusters, one for rows."""
     if isinstance(seed, np.random.Generator):
         seed = int(seed.integers(2**63))
     root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
@@ -271,14 +273,16 @@ def _check(frame: pd.DataFrame, cluster: str, names: Sequence[str], hows: Sequen
                 f"The table has no column {name!r}. {suggestion(name, list(frame.columns))}"
             )
     if cluster in names:
-        raise SpecificationError(f"{cluster!r} is the column of the clusters, which has no missing values.")
+        raise SpecificationError(
+            f"{cluster!r} is the column of the clusters, which cannot have missing values."
+        )
     used = [n for how in hows for n in driver_names(how.on) if n is not None and n in frame.columns]
     for name in dict.fromkeys([cluster, *names, *used]):
         holes = int(frame[name].isna().sum())
         if holes:
             raise DataError(
-                f"'{name}' has {holes:,} missing values already; delete takes complete columns, for the truth must be "
-                "known. Drop these rows, or leave the variable out."
+                f"'{name}' already has {holes:,} missing values; delete needs complete columns, since the truth must be "
+                "known. Drop these rows, or omit the variable."
             )
 
 

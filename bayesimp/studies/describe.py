@@ -1,4 +1,4 @@
-"""Steps of a study as text, by which a run that goes on knows that it is the same study."""
+"""Steps of a study as text, from which a continued run knows that it is the same study."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["described", "key_of"]
 
 
 def described(value: Any) -> Any:
-    """Records by their fields, functions by name and a checksum of their source, as plain JSON."""
+    """Plain JSON: records by their fields, functions by their name and a checksum of their source."""
     if is_dataclass(value) and not isinstance(value, type):
         inside = {f.name: described(getattr(value, f.name)) for f in fields(value)}
         return {"record": type(value).__qualname__, **inside}
@@ -39,19 +39,19 @@ def described(value: Any) -> Any:
 
 
 def _function(function: Any) -> str:
-    """Name and checksum; an object that can be called goes by its type and attributes."""
+    """Name and checksum; a callable object is described by its type and attributes."""
     name = getattr(function, "__qualname__", None)
     if name is None:
         return f"{type(function).__qualname__}({described(vars(function))})"
     module = getattr(function, "__module__", "")
     if module.startswith("bayesimp."):
         return f"{module}.{name}"
-    try:  # without the module, which is "__main__" in a script and its name where it is imported
+    try:  # without the module, which is "__main__" in a script and differs when the script is imported
         return f"{name} {crc32(inspect.getsource(function).encode()):08x}"
-    except (OSError, TypeError):  # written at a prompt
+    except (OSError, TypeError):  # typed at a prompt
         return name
 
 
 def key_of(name: str) -> int:
-    """The number that stands for a name in spawn keys."""
+    """The number that represents a name in spawn keys."""
     return crc32(name.encode())

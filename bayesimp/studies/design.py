@@ -1,13 +1,13 @@
-"""`Design`: tables in clusters of any families, effects, interactions, cluster-level variables, and informative sizes.
+"""`Design`: clustered tables with any families, effects, interactions, cluster-level variables and informative sizes.
 
     eta_ij = sum of coefficients times columns + sum of effects b_i times columns,     b_i ~ N(0, Psi) over all variables
 
-Variables are drawn in order, each from those before it, with the parameters of `models/conditional_glmm.py`. The size of
-a cluster
+Variables are drawn in order, each given those before it, with the parameters of `models/conditional_glmm.py`. The size
+of a cluster
 
     n_i = least + Poisson((mean - least) exp(s'z_i - s'R s / 2))     z_i = effects over their sds, R their correlations
 
-has the expectation `mean` whatever s is.
+has expectation `mean` for every s.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bayesimp.families.registry import FAMILIES
 __all__ = ["ClusterSizes", "Design", "SimulatedVariable"]
 
 Array = NDArray[Any]
-FLAGS = "_censored"  # added to the name of a variable: the column that says where its number is a limit
+FLAGS = "_censored"  # suffix of the column that says which numbers of a variable are limits
 FACTOR = re.compile(r"(within|cluster_mean)\((\w+)\)|(\w+)\[(\w+)\]|(\w+)")
 
 
@@ -41,24 +41,26 @@ class SimulatedVariable:
     name, family, link
         Family as in `bayesimp.IncompleteData`; link "probit" for bernoulli and binomial variables.
     coefficients
-        Term -> coefficient. Terms are "Intercept", columns before it, "cluster_mean(x)", "within(x)", "grade[b]" (whether
-        grade is b), and products of such, "x:z". For a categorical variable one mapping for each level but the
+        Term -> coefficient. Terms are "Intercept", earlier columns, "cluster_mean(x)", "within(x)", "grade[b]" (whether
+        grade is b), and products of these, "x:z". A categorical variable has one mapping for each level except the
         first.
     effects
-        Terms with a random effect of clusters, such as ``("Intercept", "x")``. (Categorical: each level but the first.)
+        Terms with a random effect by cluster, such as ``("Intercept", "x")``. (Categorical: in each level except the
+        first.)
     level
-        "cluster": one value in each cluster, from other cluster-level variables.
+        "cluster" for a cluster-level variable, which can depend only on other cluster-level variables.
     sd, shape, trials
-        Residual standard deviation (normal; lognormal, Yeo-Johnson: of what is normal), scale (Student-t); shape
-        (negative binomial, gamma, inverse Gaussian, beta), degrees of freedom (Student-t), lambda (Yeo-Johnson);
-        trials (binomial).
+        `sd`: residual standard deviation (normal; lognormal and Yeo-Johnson: on the normal scale), scale (Student-t).
+        `shape`: shape (negative binomial, gamma, inverse Gaussian, beta), degrees of freedom (Student-t), lambda
+        (Yeo-Johnson). `trials`: trials (binomial).
     zeros
         Probability of a structural zero (zero-inflated counts) or of a zero (hurdle).
     limits
-        Of detection, below and above, of a censored variable y: values beyond are replaced by the limit, and the column
-        "y_censored" says which. Variables after it depend on the values themselves.
+        Lower and upper limit of detection of a censored variable y: values beyond are replaced by the limit, and the
+        column "y_censored" says which. Later variables depend on the values themselves.
     levels, increments
-        Labels of an ordinal or categorical variable; distances of cutpoints of an ordinal one, one fewer than cutpoints.
+        Labels of an ordinal or categorical variable; distances between the cutpoints of an ordinal variable, one fewer
+        than cutpoints.
     """
 
     name: str
@@ -87,7 +89,7 @@ class SimulatedVariable:
             )
         if self.level == "cluster" and self.effects:
             raise SpecificationError(
-                f"'{self.name}' is a cluster-level variable, which has no random effects."
+                f"'{self.name}' is a cluster-level variable, which cannot have random effects."
             )
         if self.distribution.is_ordered and len(self.levels) != len(self.increments) + 2:
             raise SpecificationError(f"'{self.name}': K levels of an ordinal variable have K - 2 increments.")
@@ -98,7 +100,7 @@ class SimulatedVariable:
 
     @property
     def distribution(self) -> Family:
-        """The record of its family."""
+        """The record of the variable's family."""
         return FAMILIES[self.family]
 
     @property
@@ -108,7 +110,7 @@ class SimulatedVariable:
 
     @property
     def effect_names(self) -> list[str]:
-        """Its rows of Psi: "y.Intercept", of categorical variables "c[b].Intercept"."""
+        """Names of its rows of Psi: "y.Intercept", or "c[b].Intercept" for categorical variables."""
         each = self.distribution.predictor_per_level
         heads = [f"{self.name}[{x}]" for x in self.levels[1:]] if each else [self.name]
         return [f"{head}.{term}" for head in heads for term in self.effects]
@@ -116,7 +118,7 @@ class SimulatedVariable:
 
 @dataclass(frozen=True)
 class ClusterSizes:
-    """Sizes of clusters: mean, smallest possible, and strengths by effect, ``{"y.Intercept": 0.5}``."""
+    """Sizes of clusters: mean, smallest possible size, and strengths by effect, ``{"y.Intercept": 0.5}``."""
 
     mean: float
     least: int = 1
@@ -131,25 +133,25 @@ class ClusterSizes:
 
 @dataclass(frozen=True)
 class Design:
-    """A design of simulated tables; ``design(seed=1)`` is one, so that it is the first step of a `Scenario`.
+    """A design of simulated tables; ``design(seed=1)`` returns one, so it can be the first step of a `Scenario`.
 
     Parameters
     ----------
     variables
-        `SimulatedVariable` records, in an order in which each depends on those before it.
+        `SimulatedVariable` records, in an order in which each depends only on those before it.
     clusters
         Number of clusters.
     sizes
-        Rows of each: a number, a sequence, or `ClusterSizes`.
+        Rows of each cluster: a number, a sequence, or `ClusterSizes`.
     Psi
         Covariance of all effects, in the order of `effect_names`; may be singular.
     cluster
-        Name of the column of the clusters, 1 .. m.
+        Name of the column of clusters, which are 1 .. m.
 
     Raises
     ------
     SpecificationError
-        Psi does not fit the effects or is no covariance, terms that do not exist yet.
+        If Psi does not match the effects or is not a covariance, or a term does not exist yet.
     """
 
     variables: Sequence[SimulatedVariable]
@@ -172,7 +174,7 @@ class Design:
         object.__setattr__(self, "Psi", Psi)
         if isinstance(self.sizes, Sequence) and len(self.sizes) != self.clusters:
             raise SpecificationError(
-                f"sizes must be {self.clusters} numbers, one a cluster; got {len(self.sizes)}."
+                f"sizes must be {self.clusters} numbers, one per cluster; got {len(self.sizes)}."
             )
         if isinstance(self.sizes, ClusterSizes):
             for name in self.sizes.on:
@@ -183,19 +185,19 @@ class Design:
 
     @property
     def effect_names(self) -> list[str]:
-        """Rows of Psi."""
+        """Names of the rows of Psi."""
         return [name for variable in self.variables for name in variable.effect_names]
 
     @property
     def families(self) -> dict[str, str]:
-        """Variable -> family, as `bayesimp.IncompleteData` takes it."""
+        """Variable -> family, as `bayesimp.IncompleteData` accepts it."""
         return {
             v.name: f"{v.family}({v.name}{FLAGS})" if v.distribution.is_censored else v.family
             for v in self.variables
         }
 
     def __call__(self, *, seed: int) -> pd.DataFrame:
-        """One table."""
+        """Simulate one table."""
         rng = np.random.default_rng(seed)
         Psi = np.asarray(self.Psi)
         b = (
@@ -238,7 +240,7 @@ class Design:
     def _term(
         self, term: str, columns: Mapping[str, Any], codes: NDArray[np.intp], v: SimulatedVariable
     ) -> Array:
-        """(N,) or (m,) a product of columns."""
+        """The product of columns, (N,) or (m,)."""
         first = np.searchsorted(codes, np.arange(self.clusters))
         out = np.ones(len(codes))
         for factor in term.split(":"):
@@ -259,7 +261,7 @@ class Design:
         before = next(w for w in self.variables if w.name == name)
         if v.level == "cluster" and before.level != "cluster" and match[1] != "cluster_mean":
             raise SpecificationError(
-                f"'{v.name}' is a cluster-level variable and {name!r} varies within them."
+                f"'{v.name}' is a cluster-level variable, but {name!r} varies within clusters."
             )
         values = np.asarray(columns[name], dtype=np.float64)
         if match[4]:
@@ -282,7 +284,7 @@ def _drawn(v: SimulatedVariable, eta: Array, rng: np.random.Generator) -> Array:
 
 
 def _shown(v: SimulatedVariable, values: Array) -> dict[str, Any]:
-    """The columns of a variable in the table: levels by their labels, values beyond a limit as this limit."""
+    """The columns of a variable in the table: levels as labels, values beyond a limit as the limit."""
     if v.distribution.is_factor:
         return {v.name: pd.Categorical.from_codes(values, list(v.levels), ordered=v.distribution.is_ordered)}
     if v.distribution.is_censored:

@@ -1,16 +1,17 @@
 """The simulations of Jolani (2025), section 3 and appendix A: 120 scenarios and five methods.
 
-    2 outcomes x 3 heterogeneities x n = 6, 10, 15, 20, 30 studies, 3,000 rows together x 10 or 30% systematically missing
+    2 outcomes x 3 heterogeneities x n = 6, 10, 15, 20, 30 studies, 3,000 rows in all x 10 or 30% systematically missing
     x sporadic values missing completely at random or at random given y
 
-What the text leaves open, and how it is read here (following the paper's code):
+What the text leaves open, and how we read it (following the paper's code):
 
 - round(share * n) studies lack a variable, drawn separately for x1 and x2.
-- Values are missing more often where y is large: the text codes 1 as observed, but its intercept of -0.47 gives 15%
-  missing, as it says, only if 1 means missing.
-- The probability is 15% at the mean of y; the expected share is larger where y varies (`Sporadic` with ``at="mean"``).
+- Values are missing more often if y is large: the text codes 1 as observed, but its intercept of -0.47 gives the stated
+  15% missing only if 1 means missing.
+- The probability is 15% at the mean of y; the expected share is larger since y varies (`Sporadic` with ``at="mean"``).
 - Studies in which a binary y never occurs are drawn again.
-- Intervals are estimate -+ 1.96 standard errors with m = 5 imputations ("coverage z"); "coverage" is Barnard and Rubin's.
+- Intervals are estimate -+ 1.96 standard errors with m = 5 imputations ("coverage z"); "coverage" uses Barnard and
+  Rubin's degrees of freedom.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ PAPER = ("REF", "CCA", "STI", "MLMI-published", "2STG")
 def complete_table(
     studies: int, heterogeneity: str, outcome: str, rows: int = ROWS, *, seed: int
 ) -> pd.DataFrame:
-    """The table before anything is missing."""
+    """The complete table."""
     return simulate_ipd(studies, rows // studies, heterogeneity=heterogeneity, outcome=outcome, seed=seed)[1]  # type: ignore[arg-type]
 
 
@@ -70,7 +71,7 @@ def scenario(
     mechanism: str = "MAR",
     rows: int = ROWS,
 ) -> Scenario:
-    """One of the 120 scenarios, or another of the same kind; rows: of all studies together."""
+    """One of the 120 scenarios, or another of the same kind; `rows` counts all studies together."""
     if outcome not in OUTCOMES or heterogeneity not in HETEROGENEITY or mechanism not in MECHANISMS:
         raise SpecificationError(
             f"outcome is one of {', '.join(OUTCOMES)}, heterogeneity of {', '.join(HETEROGENEITY)}, mechanism of "
@@ -106,7 +107,7 @@ def scenario(
 def tested_methods(
     names: Iterable[str] = (*PAPER, "MLMI", "bayes"), m: int = M, cycles: int = CYCLES
 ) -> dict[str, Any]:
-    """Methods of the paper, our exact MLMI, and bayes, with the formulas of the paper."""
+    """The methods of the paper, our exact MLMI, and bayes, all with the formulas of the paper."""
     pmm = {"x1": me.Stratified(), "x2": me.Stratified(donors=5)}
     chained = {
         "STI": (pmm, ONE_LEVEL), "MLMI": (me.MLMI(), MULTILEVEL), "MLMI-published": (me.MLMI(published=True), MULTILEVEL),
@@ -140,6 +141,6 @@ def jolani2025(
     cycles: int = CYCLES,
     seed: int = 2025,
 ) -> Study:
-    """Scenarios of the paper as a `Study`, all 120 unless some are chosen; our exact MLMI and bayes are added."""
+    """The scenarios of the paper as a `Study`, all 120 unless some are chosen; our exact MLMI and bayes are added."""
     chosen = [scenario(*each) for each in product(outcome, heterogeneity, studies, systematic, mechanism)]
     return Study(chosen, tested_methods(methods, m, cycles), seed=seed)

@@ -3,18 +3,18 @@
     y_ij = z_ij b_i + e_ij,   b_i ~ N(0, Psi),  e_ij ~ N(0, Sigma),  three variables;   y1, y2 missing in whole studies
     analysis   y3 ~ y1 + y2 + (1 | study)         simulations 1, 2, 3, 5;     (0 + z | study) in simulation 4
 
-What the text leaves open, and how it is read here:
+What the text leaves open, and how we read it:
 
-- Settings 10 to 12: the text has 10 on the diagonal of Psi, the published full-data columns fit 15 in its last place
-  (1.5 psi, as in settings 1 to 9). `psi33` offers both; 15 is the default.
-- Simulation 3: study sizes "varying in [15, 150]", 450 in all; which ones is not said. `SIZES_3` are ours.
-- Cluster sums or means: the text adds the sum of the other variable in the study. R mice, by which MICE-IW-c was done,
-  has means. Where sizes differ (simulations 3 and 5) these are other models: MICE-IW-c is fitted with means, MICE-ML,
-  which was programmed for the paper, with sums, and in simulation 3 also with the other form of each.
-- Simulation 4: the sum of z times the other variable is added, a constant of the study; what the joint model implies is z
-  times it (`bayesimp.FCS(compatible=True)`).
-- Simulation 5 has Sigma22 = 691, where figure 1 has 147; it is used as printed.
-- Equation 8 has a wrong sign in psi_1.2; no simulation depends on it.
+- Settings 10 to 12: the text has 10 on the diagonal of Psi, but the published full-data columns fit 15 as its last
+  element (1.5 psi, as in settings 1 to 9). `psi33` offers both; 15 is the default.
+- Simulation 3: study sizes "varying in [15, 150]", 450 in all; the text does not list them. `SIZES_3` are ours.
+- Cluster sums or means: the text adds the sum of the other variable in the study, but R mice, which was used for
+  MICE-IW-c, has means. If sizes differ (simulations 3 and 5), these are different models: MICE-IW-c is fitted with means;
+  MICE-ML, which was programmed for the paper, with sums; in simulation 3 each is also fitted in the other form.
+- Simulation 4: the sum of z times the other variable, a constant within the study, is added; the joint model implies z
+  times this sum (`bayesimp.FCS(compatible=True)`).
+- Simulation 5 has Sigma22 = 691, whereas figure 1 has 147; it is used as printed.
+- Equation 8 has a sign error in psi_1.2; no simulation depends on it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ RHO: dict[int, tuple[float, float, float, float]] = {
 }  # fmt: skip
 SIZES_3 = (150, 60, 35, 30, 20, 20, *(15,) * 9)
 SIZES_5 = (49, 18, 15, 29, 60)
-# table II: sizes of the studies, numbers that lack y1 and y2 (5: the studies of size 18 lack y1, those of size 60 y2)
+# table II: sizes of the studies, numbers that lack y1 and y2 (5: studies of size 18 lack y1, those of size 60 lack y2)
 SIMULATIONS: dict[str, tuple[tuple[int, ...], int, int]] = {
     "1": ((30,) * 35, 8, 9), "2": ((30,) * 15, 8, 3), "3": (SIZES_3, 8, 3), "4": ((30,) * 15, 8, 3),
     "5a": (SIZES_5, 1, 1), "5b": (SIZES_5 * 7, 7, 7),
@@ -60,7 +60,7 @@ M, CYCLES, REPLICATES = 60, 45, 200
 
 
 def covariances(setting: int, psi33: float | None = None) -> tuple[Array, Array]:
-    """(Sigma, Psi) of settings 1 to 12; psi33: the last variance of Psi in settings 10 to 12, 15 unless given."""
+    """(Sigma, Psi) of settings 1 to 12; psi33 is the last variance of Psi in settings 10 to 12, by default 15."""
     if setting not in RHO:
         raise SpecificationError(f"setting is one of 1 to 12, got {setting!r}.")
     a, b, c, d = RHO[setting]
@@ -78,7 +78,7 @@ def covariances(setting: int, psi33: float | None = None) -> tuple[Array, Array]
 
 
 def analysis_truth(Sigma: Array, Psi: Array) -> dict[str, float]:
-    """beta of y3 on y1, y2 within studies, residual variance, and the variance of the effects b_3 - beta'(b_1, b_2)."""
+    """beta of y3 on y1, y2 within studies, residual variance, and variance of the effects b_3 - beta'(b_1, b_2)."""
     beta = np.linalg.solve(Sigma[:2, :2], Sigma[:2, 2])
     contrast = np.array([-beta[0], -beta[1], 1.0])
     return {
@@ -88,7 +88,7 @@ def analysis_truth(Sigma: Array, Psi: Array) -> dict[str, float]:
 
 
 def scenario(simulation: str, setting: int | None = None, psi33: float | None = None) -> Scenario:
-    """One setting of one simulation; simulations 5a and 5b have a single one."""
+    """One setting of one simulation; simulations 5a and 5b have a single setting."""
     simulation = str(simulation).lower()
     if simulation not in SIMULATIONS:
         raise SpecificationError(
@@ -122,7 +122,7 @@ def scenario(simulation: str, setting: int | None = None, psi33: float | None = 
 
 
 def formulas(simulation: str, over: str | None = None) -> list[str]:
-    """Conditional models: alone, or with the "sum" or "mean" over the study of the other variable (times z)."""
+    """Conditional models, alone or with the "sum" or "mean" of the other variable (times z) over the study."""
     random, z = ("(0 + z | study)", "z:") if simulation == "4" else ("(1 | study)", "")
     return [
         f"{y} ~ {x} + y3{'' if over is None else f' + cluster_{over}({z}{x})'} + {random}"
@@ -131,7 +131,7 @@ def formulas(simulation: str, over: str | None = None) -> list[str]:
 
 
 def tested_methods(simulation: str, m: int = M, cycles: int = CYCLES) -> dict[str, Any]:
-    """The paper's methods: Full data, Joint, MICE-IW, MICE-IW-c, MICE-ML; in simulation 5 IW by degrees of freedom."""
+    """The paper's methods: Full data, Joint, MICE-IW, MICE-IW-c, MICE-ML; in simulation 5, IW by degrees of freedom."""
     effect = "(0 + z | study)" if simulation == "4" else "(1 | study)"
     plain, means, sums = (formulas(simulation, over) for over in (None, "mean", "sum"))
     out: dict[str, Any] = {
@@ -175,9 +175,9 @@ def kunkel2017(
     settings
         Correlation settings; None: all 12.
     psi33
-        Values of the last variance of Psi that are tried in settings 10 to 12; None: 15.
+        Values of the last variance of Psi to try in settings 10 to 12; None: 15.
     m, cycles
-        Imputations, and cycles of chained equations.
+        Number of imputations, and of cycles of chained equations.
     seed
         Seed of the study.
     """

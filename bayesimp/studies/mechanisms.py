@@ -1,4 +1,4 @@
-"""Why a value is missing: logits of rows or clusters, and the intercept with which a share is met in expectation.
+"""Why a value is missing: logits of rows or clusters, and the intercept with which the expected share is as requested.
 
     P(missing) = 1 / (1 + exp(-(a + s'z)))     z: drivers, standardised; s: strengths, log odds ratios of one sd
 
@@ -30,24 +30,24 @@ OF_CLUSTERS = re.compile(r"(within|cluster_mean)\((.+)\)")
 
 @dataclass(frozen=True)
 class Sporadic:
-    """Values missing in rows.
+    """Values missing in individual rows.
 
     Parameters
     ----------
     share
-        Expected share of the rows of those clusters that have the variable, in (0, 1).
+        Expected share of the rows in clusters that have the variable, in (0, 1).
     on
         Driver -> strength: ``{"y": 0.7}``, the log odds ratio of one standard deviation of y;
-        ``"within(y)"`` and ``"cluster_mean(y)"`` are y less its mean in the cluster, and that mean. Of a column that is
-        no number a strength for each level named: ``{"sex": {"male": 0.5}}``. Empty: completely at random.
+        ``"within(y)"`` and ``"cluster_mean(y)"`` are y less its mean in the cluster, and that mean. A column that is not
+        numeric needs a strength for each level named: ``{"sex": {"male": 0.5}}``. Empty: completely at random.
     unit
-        ``"sd"``; ``"raw"``: strengths are those of one unit of the driver.
+        ``"sd"``, or ``"raw"``: strengths refer to one unit of the driver.
     at
-        ``"rows"``: ``share`` is the mean of the probabilities, exactly. ``"mean"``: it is the probability of a row in
-        which all drivers are at their mean, as in Jolani (2025); the expected share differs.
+        ``"rows"``: ``share`` is exactly the mean of the probabilities. ``"mean"``: ``share`` is the probability in a row
+        with all drivers at their mean, as in Jolani (2025), and the expected share differs.
     between
-        Standard deviation of a normal effect of clusters on the logit, by which they differ in missingness. ``share`` is
-        met given the effects drawn.
+        Standard deviation of a normal cluster effect on the logit, by which clusters differ in missingness. ``share`` is
+        the expectation given the drawn effects.
     """
 
     share: float
@@ -67,19 +67,19 @@ class Sporadic:
 
 @dataclass(frozen=True)
 class Systematic:
-    """A variable that whole clusters lack.
+    """A variable that is missing in whole clusters.
 
     Parameters
     ----------
     share
-        Expected share of the clusters, in (0, 1). If share times clusters is no whole number, the number of clusters is
-        one of the two next to it, with the probabilities that make the expectation exact.
+        Expected share of the clusters, in (0, 1). If share times clusters is not a whole number, the number of clusters
+        is one of the two nearest whole numbers, with probabilities that make the expectation exact.
     count
-        Number of clusters, in place of ``share``.
+        Number of clusters, instead of ``share``.
     clusters
-        Labels of these clusters, in place of both.
+        Labels of the clusters, instead of both.
     on
-        Driver -> strength, of cluster means of columns, or ``"cluster_size()"``; see `Sporadic`. Clusters are drawn with
+        Driver -> strength, for cluster means of columns or ``"cluster_size()"``; see `Sporadic`. Clusters are drawn with
         exactly these probabilities, by systematic sampling from a random order (Madow 1949).
     """
 
@@ -101,9 +101,7 @@ class Systematic:
         if self.clusters is not None:
             object.__setattr__(self, "clusters", tuple(self.clusters))
             if self.on:
-                raise SpecificationError(
-                    "Systematic: clusters that are named cannot depend on drivers; leave out on."
-                )
+                raise SpecificationError("Systematic: named clusters cannot depend on drivers; omit on.")
 
 
 def check_share(share: float, what: str) -> None:
@@ -113,9 +111,9 @@ def check_share(share: float, what: str) -> None:
 
 
 def intercept(share: float, slopes: Array) -> float:
-    """a with mean(expit(a + slopes)) = share, to rounding error.
+    """The number a with mean(expit(a + slopes)) = share, up to rounding error.
 
-    The mean grows with a from 0 to 1, and a lies between the logit of the share less the largest and the smallest slope.
+    The mean grows with a from 0 to 1, and a lies between logit(share) less the largest and less the smallest slope.
     """
     low, high = logit(share) - slopes.max(), logit(share) - slopes.min()
     if low == high:
@@ -124,10 +122,10 @@ def intercept(share: float, slopes: Array) -> float:
 
 
 def read_strengths(on: Strengths, frame: pd.DataFrame, name: str) -> dict[str, float | Mapping[Any, float]]:
-    """Checked drivers of variable `name`."""
+    """The drivers of variable `name`, checked."""
     if not isinstance(on, Mapping):
         raise SpecificationError(
-            f"'{name}': on is a mapping such as {{'y': 0.7}}, driver to strength; got {on!r}."
+            f"'{name}': on is a mapping from driver to strength, such as {{'y': 0.7}}; got {on!r}."
         )
     for driver, column in zip(on, driver_names(on), strict=True):
         if column is not None and column not in frame.columns:
@@ -139,7 +137,7 @@ def read_strengths(on: Strengths, frame: pd.DataFrame, name: str) -> dict[str, f
 
 
 def driver_names(on: Strengths) -> list[str | None]:
-    """The column of each driver; None for the size of clusters."""
+    """The column of each driver, None for the size of clusters."""
     names: list[str | None] = []
     for driver in on:
         match = OF_CLUSTERS.fullmatch(driver)
@@ -148,7 +146,7 @@ def driver_names(on: Strengths) -> list[str | None]:
 
 
 def mechanism(name: str, on: Strengths, holed: set[str]) -> str:
-    """MCAR without drivers; MAR if all of them stay complete; MNAR if one may be missing where it matters."""
+    """MCAR without drivers; MAR if all drivers stay complete; MNAR if one may be missing where it matters."""
     if not any(np.any(list(s.values()) if isinstance(s, Mapping) else s) for s in on.values()):
         return "MCAR"
     return "MNAR" if any(column in holed | {name} for column in driver_names(on)) else "MAR"
@@ -157,7 +155,7 @@ def mechanism(name: str, on: Strengths, holed: set[str]) -> str:
 def drivers(
     on: Strengths, frame: pd.DataFrame, codes: NDArray[np.integer], unit: str, by_cluster: bool
 ) -> Array:
-    """(N,) s'z of every row, or (m,) of every cluster, from means over its rows."""
+    """s'z, (N,) for every row or (m,) for every cluster, from means over its rows."""
     m = int(codes.max()) + 1
     sizes = np.bincount(codes, minlength=m)
     total = np.zeros(m if by_cluster else len(frame))
@@ -207,7 +205,7 @@ def _columns(column: pd.Series, strength: Any, driver: str) -> list[tuple[Array,
 
 
 def _scaled(z: Array, slope: float, unit: str, driver: str) -> Array:
-    """slope times z less its mean, in standard deviations or not."""
+    """The slope times z less its mean, in standard deviations if requested."""
     deviation = z - z.mean()
     sd = deviation.std()
     if sd == 0 and slope != 0:

@@ -1,9 +1,9 @@
-"""`overimpute`: observed values hidden in turn, imputed again, and compared with what they were.
+"""`overimpute`: observed values are hidden in turn, imputed again, and compared with the truth.
 
-Every observed value of every imputed variable is hidden once, in one of several groups; the model is fitted without the
-group, and the rank of the truth among the m imputed values, ties at random, is uniform on 0 .. m if the model predicts
-well (overimputation: Honaker, King & Blackwell 2011). Inside: neither the lowest nor the highest rank, with probability
-(m - 1) / (m + 1).
+Every observed value of every imputed variable is hidden once, in one of several groups, and the model is fitted without
+the group. If the model predicts well, the rank of the truth among the m imputed values (ties broken at random) is uniform
+on 0 .. m (overimputation: Honaker, King & Blackwell 2011). A truth is "inside" if its rank is neither the lowest nor the
+highest, which has probability (m - 1) / (m + 1).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ __all__ = ["Overimputation", "overimpute"]
 @checks_arguments
 @dataclass(frozen=True)
 class Overimputation(Printed):
-    """Observed values next to what was imputed for them.
+    """Observed values and what was imputed for them.
 
     Attributes
     ----------
     cells
-        variable, cluster, row (place in the table), group, truth, mean and sd of the m imputed values (levels as their
+        variable, cluster, row (position in the table), group, truth, mean and sd of the m imputed values (levels as
         numbers), rank (0 .. m).
     m
-        Imputed values of each.
+        Number of imputed values per cell.
     """
 
     cells: pd.DataFrame
@@ -50,8 +50,8 @@ class Overimputation(Printed):
     def by_variable(self) -> pd.DataFrame:
         """variable, cells, clusters, inside, se, expected, z.
 
-        se is that of a mean over clusters (weighted by cells), since values of one cluster are wrong together; z is
-        (inside - expected) / se. Few clusters give a rough one.
+        se is the standard error of a mean over clusters (weighted by cells), since errors in one cluster are correlated;
+        z is (inside - expected) / se. With few clusters se is rough.
         """
         rows = []
         for name, part in self.cells.groupby("variable", sort=False):
@@ -77,7 +77,7 @@ class Overimputation(Printed):
         ).reset_index()
 
     def __repr__(self) -> str:
-        lines = ["Overimputation: observed values among those imputed for them"]
+        lines = ["Overimputation: observed values compared with those imputed for them"]
         for _, row in self.by_variable().iterrows():
             share = f"{row['inside']:.1%} of {row['cells']:,} values inside, {row['expected']:.1%} expected"
             lines.append(f"{row['variable']}: {share} (z = {row['z']:.1f})")
@@ -99,23 +99,23 @@ def overimpute(
     Parameters
     ----------
     model
-        `bayesimp.FCS` or `bayesimp.JointNormal`, or any model that can be made again from its specification.
+        `bayesimp.FCS`, `bayesimp.JointNormal`, or any model that can be rebuilt from its specification.
     m
-        Imputations; 19 make the range of the imputed values a 90% interval.
+        Number of imputations; with 19, the range of the imputed values is a 90% interval.
     groups
-        In how many parts the observed values are hidden, one part of every variable at a time.
+        Number of parts in which the observed values are hidden, one part of every variable at a time.
     hide
         "rows": values at random; "clusters": all values of a variable in some clusters, which is as hard as a
         systematically missing variable.
     seed
         Seed of the random numbers.
     options
-        Of ``model.impute``: cycles, draws, ...
+        Options of ``model.impute``: cycles, draws, ...
 
     Raises
     ------
     SpecificationError
-        Options that are out of range, or ``where`` of the model, which chooses cells itself.
+        If an option is out of range, or the model has ``where``, which chooses cells itself.
     """
     data: IncompleteData = model.data
     if hide not in ("rows", "clusters") or groups < 2 or m < 3:
@@ -143,7 +143,7 @@ def overimpute(
 def _parts(
     data: IncompleteData, name: str, groups: int, hide: str, rng: np.random.Generator
 ) -> NDArray[np.intp]:
-    """(N,) the group in which a value is hidden, -1 where it is missing."""
+    """(N,) the group in which a value is hidden; -1 if it is missing."""
     seen = ~data.missing(name)
     out = np.full(len(seen), -1)
     if hide == "rows":

@@ -1,7 +1,7 @@
-"""Results of a study on disk: one row for each scenario, replicate and method, in Parquet parts that appear whole.
+"""Results of a study on disk: one row for each scenario, replicate and method, in Parquet parts that are never partial.
 
-A part is written under another name and renamed, so that a run that is killed leaves whole parts or none. What is in no
-part is done again with the same random numbers; what is in two counts once.
+A part is written under another name and renamed, so that a killed run leaves only complete parts. Units that are in no
+part are run again with the same random numbers; those in two parts count once.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ DESCRIPTION, FOLDER = "study.json", "parts"
 
 
 def as_table(units: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Results of units, one a row, in the columns that parts have."""
+    """Results of units, one per row, with the columns of a part."""
     return pa.Table.from_pylist(list(units), schema=SCHEMA)
 
 
 def write_part(out: Path, units: Sequence[Mapping[str, Any]]) -> None:
-    """Append units; either all of them are on disk afterwards, or none."""
+    """Append units; afterwards either all of them are on disk, or none."""
     folder = out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     name = uuid4().hex
@@ -55,14 +55,14 @@ def write_part(out: Path, units: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_parts(out: Path) -> pa.Table:
-    """All units on disk, each once; of one that failed and was tried again, the success."""
+    """All units on disk, each once; for a unit that failed and was tried again, the success."""
     paths = sorted((out / FOLDER).glob("*.parquet"))
     tables = [pq.read_table(path, schema=SCHEMA) for path in paths]
     return each_once(pa.concat_tables(tables)) if tables else SCHEMA.empty_table()
 
 
 def each_once(table: pa.Table) -> pa.Table:
-    """Each unit once: one that ended well in preference to one that failed, and the latest."""
+    """Each unit once: a success in preference to a failure, and the latest of several."""
     keys = table.select([*KEY, "error"]).to_pandas()
     keys["failed"] = keys["error"].notna()
     keys["place"] = range(len(keys))
@@ -71,7 +71,7 @@ def each_once(table: pa.Table) -> pa.Table:
 
 
 def done(table: pa.Table, retry_failed: bool) -> set[tuple[str, int, str]]:
-    """Keys of what need not be done again."""
+    """Keys of the units that need not be run again."""
     keys = table.select([*KEY, "error"]).to_pandas()
     if retry_failed:
         keys = keys[keys["error"].isna()]
@@ -79,7 +79,7 @@ def done(table: pa.Table, retry_failed: bool) -> set[tuple[str, int, str]]:
 
 
 def ordered(table: pa.Table, scenarios: Iterable[str], methods: Iterable[str]) -> pa.Table:
-    """Units of these scenarios and methods, in the order of the study, whatever the order they were done in."""
+    """Units of these scenarios and methods, in the order of the study rather than that in which they were run."""
     place = {name: k for k, name in enumerate(scenarios)}
     rank = {name: k for k, name in enumerate(methods)}
     keys = table.select(KEY).to_pandas()
@@ -89,7 +89,7 @@ def ordered(table: pa.Table, scenarios: Iterable[str], methods: Iterable[str]) -
 
 
 def write_description(out: Path, description: Mapping[str, Any]) -> None:
-    """Write what the study is, whole or not at all."""
+    """Write the description of the study, completely or not at all."""
     out.mkdir(parents=True, exist_ok=True)
     unfinished = out / f"{DESCRIPTION}.unfinished"
     unfinished.write_text(json.dumps(description, indent=1) + "\n")
@@ -97,17 +97,17 @@ def write_description(out: Path, description: Mapping[str, Any]) -> None:
 
 
 def read_description(out: Path) -> dict[str, Any] | None:
-    """What the study in a folder is; None if there is none."""
+    """The description of the study in a folder; None if there is none."""
     path = out / DESCRIPTION
     if not path.exists():
         if any((out / FOLDER).glob("*.parquet")):
-            raise DataError(f"{out} has parts of a study and no {DESCRIPTION}; take another folder.")
+            raise DataError(f"{out} has parts of a study but no {DESCRIPTION}; use another folder.")
         return None
     return json.loads(path.read_text())
 
 
 def exploded(units: pa.Table, column: str) -> pd.DataFrame:
-    """One row for each element of a list column, with the keys of its unit."""
+    """A table with one row for each element of a list column, and the keys of its unit."""
     lists = units[column].combine_chunks()
     parents = pa.compute.list_parent_indices(lists)
     inner = pa.Table.from_struct_array(lists.flatten()).to_pandas()

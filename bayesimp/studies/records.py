@@ -1,4 +1,4 @@
-"""The steps of a simulation study as records and functions that can be swapped.
+"""The steps of a simulation study as interchangeable records and functions.
 
 generate(seed=) -> complete table
 delete(table, seed=) -> incomplete table, what was deleted
@@ -28,16 +28,16 @@ LEVEL = 0.95
 
 
 class Estimate(NamedTuple):
-    """One estimate of one replicate, with its intervals of 95%.
+    """One estimate from one replicate, with its 95% intervals.
 
     Attributes
     ----------
     term
         Coefficient; ``"var(Intercept | study)"``, ``"sd(Intercept | study)"``, ``"cor(..)"`` of random effects.
     estimate, se, df
-        Pooled estimate, standard error (nan if unknown), degrees of freedom of Barnard and Rubin.
+        Pooled estimate, standard error (nan if unknown), Barnard and Rubin's degrees of freedom.
     low, high
-        Interval by t with df degrees of freedom.
+        Interval from t with df degrees of freedom.
     z_low, z_high
         estimate -+ 1.96 se, as in both papers.
     """
@@ -75,16 +75,16 @@ class Scenario:
     generate
         ``generate(seed=...)`` returns a complete table.
     delete
-        ``delete(table, seed=...)`` returns the incomplete table, or that and a record; `bayesimp.studies.delete` with its
-        options, by `functools.partial`.
+        ``delete(table, seed=...)`` returns the incomplete table, or that and a record; for example
+        `bayesimp.studies.delete` with its options, by `functools.partial`.
     analysis
-        ``analysis(tables)`` returns `Fits`, of imputations, or of a list of tables.
+        ``analysis(tables)`` returns `Fits` for imputations or a list of tables.
     cluster, families
         As for `IncompleteData`.
     truth
-        Term -> true value. Terms that are not named are summarised without bias and coverage.
+        Term -> true value. Other terms are summarised without bias and coverage.
     labels
-        What the scenario is in the tables: ``{"simulation": 2, "setting": 6}``.
+        Labels of the scenario in tables: ``{"simulation": 2, "setting": 6}``.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Case:
-    """One data set: the incomplete table for the methods, the complete one for the reference."""
+    """One data set: the incomplete table for the methods, and the complete one for the reference."""
 
     scenario: Scenario
     complete: pd.DataFrame
@@ -118,18 +118,18 @@ class Case:
 
     @cached_property
     def data(self) -> IncompleteData:
-        """The incomplete table as methods take it."""
+        """The incomplete table in the form that methods accept."""
         return IncompleteData(
             self.holed, cluster=self.scenario.cluster, families=dict(self.scenario.families)
         )
 
 
 def rubin(fits: Fits) -> list[Estimate]:
-    """Rubin's rules on coefficients, variances, standard deviations and correlations.
+    """Pool coefficients, variances, standard deviations and correlations by Rubin's rules.
 
     Variances and standard deviations are averaged over the tables untransformed (Kunkel & Kaizar sec. 4; Jolani sec. 5),
-    zeros included; their standard error is nan if a table has none, as where a variance is zero. One table alone has
-    nothing between imputations.
+    zeros included; their standard error is nan if a table has none, as happens if a variance is zero. A single table has
+    no variance between imputations.
     """
     out = list(_pooled(fits.names, fits.estimates, _diagonal(fits.covariances), fits.df_complete))
     if fits.component_names:
@@ -152,7 +152,7 @@ def _diagonal(V: np.ndarray) -> np.ndarray:
 
 
 def _pooled(names: Any, Q: np.ndarray, U: np.ndarray, df_complete: float) -> Iterator[Estimate]:
-    """Estimates of columns of Q (M, k) with variances U (M, k)."""
+    """One estimate for each column of Q (M, k), with variances U (M, k)."""
     M = len(Q)
     mean, ubar = Q.mean(axis=0), U.mean(axis=0)
     b = Q.var(axis=0, ddof=1) if M > 1 else np.zeros_like(mean)

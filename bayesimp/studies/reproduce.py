@@ -1,7 +1,7 @@
-"""The published tables next to ours, with the difference in Monte Carlo standard errors of both.
+"""The published tables compared with ours, with differences in units of the Monte Carlo standard errors of both.
 
-The papers print means over replicates without their Monte Carlo standard errors. The standard deviation between data sets
-is that of our replicates, and the published mean is taken to rest on as many as its paper says:
+The papers print means over replicates without their Monte Carlo standard errors. We use the standard deviation between
+our replicates, and the number of replicates that the paper states for the published mean:
 
     z = (ours - published) / sd sqrt(1/n + 1/n_published),     judged as t with n - 1 degrees of freedom
 """
@@ -31,12 +31,12 @@ SIMULATION = {"III": "1", "IV": "2", "V": "2", "VI": "3", "VII": "4", "7": "5"}
 HETEROGENEITY = {"1": "weak", "2": "moderate", "3": "strong"}
 NOT_REPRODUCED = {
     "kunkel2017": {
-        "figures 5, 6 and 7": "their values are in images only; tables V to VII hold part of figure 5",
+        "figures 5, 6 and 7": "their values are in images only; tables V to VII contain part of figure 5",
         "tables III and IV, settings other than 6": "in the supplement, which is not in the text",
         "table V for simulation 1": "in the supplement",
-        "simulation 5": "its estimates are in figure 7 only; ours stand alone",
+        "simulation 5": "its estimates are in figure 7 only; ours are not compared",
         "tables VIII to XI": "the application; the patients' data are not public",
-        "the study sizes of simulation 3": "the text has their range and sum; ours are kunkel_kaizar.SIZES_3",
+        "the study sizes of simulation 3": "the text gives their range and sum; ours are kunkel_kaizar.SIZES_3",
         "the brackets": "no Monte Carlo standard errors of means: behind psi of full data 2 sqrt(psi / (2 m))",
     },
     "jolani2025": {
@@ -50,7 +50,7 @@ NOT_REPRODUCED = {
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What `reproduce` found: a table of numbers, a table of claims, the results themselves, by simulation."""
+    """What `reproduce` found: a table of numbers, a table of claims, and the results by simulation."""
 
     paper: str
     table: pd.DataFrame
@@ -59,14 +59,14 @@ class Reproduction:
 
 
 def published(paper: str = "kunkel2017") -> pd.DataFrame:
-    """The numbers in the text of a paper: table, simulation, setting, method, term, estimate, bracket."""
+    """The numbers published in a paper: table, simulation, setting, method, term, estimate, bracket."""
     return pd.read_csv(
         str(files("bayesimp.studies") / "published" / f"{paper}.csv"), dtype={"simulation": str}
     )
 
 
 def select(study: Study, scenarios: Sequence[str]) -> Study | None:
-    """Scenarios whose names have all parts of one of the texts: "setting 6"; "binary, strong, n = 10"."""
+    """Scenarios whose names have all parts of one of the strings: "setting 6"; "binary, strong, n = 10"."""
     if not scenarios:
         return study
 
@@ -78,7 +78,7 @@ def select(study: Study, scenarios: Sequence[str]) -> Study | None:
 
 
 def beside(ours: pd.DataFrame, theirs: pd.DataFrame, replicates: int) -> pd.DataFrame:
-    """Published means next to ours: published, ours, mcse (of ours), sd, n, difference, z, p.
+    """Compare published means with ours: published, ours, mcse (of ours), sd, n, difference, z, p.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def beside(ours: pd.DataFrame, theirs: pd.DataFrame, replicates: int) -> pd.Data
     theirs
         `published`.
     replicates
-        Those of the paper.
+        Number of replicates of the paper.
     """
     keys = ["simulation", "setting", "method", "term"]
     wide = ours[ours["measure"].isin(["mean", "empirical se"])].pivot_table(
@@ -116,7 +116,7 @@ def reproduce(
     minutes: float | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Reproduction:
-    """Run the simulations of a paper, and compare its numbers with ours.
+    """Run the simulations of a paper and compare its numbers with ours.
 
     Parameters
     ----------
@@ -126,18 +126,18 @@ def reproduce(
         Kunkel & Kaizar: "III", "IV", "V", "VI", "VII", and "7" for simulation 5 (figure 7). Jolani: "1", "2", "3" (n =
         10, binary, by heterogeneity), "all" for the 120 scenarios. None: III to VII; 1 to 3.
     scenarios
-        Names or parts of names of scenarios, see `select`.
+        Names of scenarios or parts of names, see `select`.
     replicates, m
-        Those of the paper unless given: 200 x 60, 1000 x 5.
+        Numbers of replicates and imputations; by default those of the paper, 200 x 60 and 1000 x 5.
     out
-        Folder; a run that was stopped goes on there.
+        Folder for the results, in which a stopped run is continued.
     workers, minutes
-        As in `Study.run`; minutes are those of each simulation.
+        As in `Study.run`; `minutes` applies to each simulation.
 
     Raises
     ------
     SpecificationError
-        A paper, a table or scenarios that do not exist.
+        If the paper, a table or a scenario does not exist.
     """
     if paper not in NOT_REPRODUCED:
         raise SpecificationError(f"paper is one of {', '.join(NOT_REPRODUCED)}; got {paper!r}.")
@@ -172,7 +172,7 @@ def _known(tables: Sequence[str], known: Iterable[str]) -> None:
 
 
 def _kunkel(tables: Sequence[str], m: int | None) -> list[tuple[str, Study]]:
-    """Simulations that the tables need; for settings 10 to 12 also the text's Psi33, full data only."""
+    """The simulations that the tables need; for settings 10 to 12 also with the text's Psi33, full data only."""
     _known(tables, SIMULATION)
     m = m or kunkel_kaizar.M
     asked = tables or ("III", "IV", "V", "VI", "VII")
@@ -203,7 +203,7 @@ def _jolani(tables: Sequence[str], m: int | None) -> list[tuple[str, Study]]:
 
 
 def _layout(results: dict[str, StudyResult]) -> pd.DataFrame:
-    """Ours in the columns of Jolani's tables, with Monte Carlo standard errors."""
+    """Our results in the columns of Jolani's tables, with Monte Carlo standard errors."""
     ours = pd.concat([r.summary() for r in results.values()], ignore_index=True)
     names = {
         "mean": "Estimate", "bias": "Bias", "mean se": "Model SE", "empirical se": "Emp SE", "coverage z": "CR",
@@ -224,7 +224,7 @@ def _layout(results: dict[str, StudyResult]) -> pd.DataFrame:
 
 
 def verdict(table: pd.DataFrame) -> str:
-    """How far differences are from what chance makes of them, by Bonferroni's rule at 5%."""
+    """How many differences exceed chance, by Bonferroni's rule at 5%, and how they are distributed."""
     z = table.loc[np.isfinite(table["z"]), ["z", "p"]]
     if not len(z):
         return "nothing to compare"

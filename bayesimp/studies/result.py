@@ -1,4 +1,4 @@
-"""What a study found: estimates of every replicate, what went wrong, and summaries."""
+"""The results of a study: estimates from every replicate, failures and events, and summaries."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class StudyResult(Printed):
     table
         One row for each scenario, replicate and method (`bayesimp.studies.parts`).
     description
-        What the study was.
+        Description of the study.
     complete
-        Whether everything that was asked for is in it.
+        Whether the results include everything that was requested.
     """
 
     table: pa.Table
@@ -60,25 +60,25 @@ class StudyResult(Printed):
 
     @property
     def failures(self) -> pd.DataFrame:
-        """Where a method gave up, and what it said."""
+        """Units in which a method failed, with its error."""
         units = self.units
         return units.loc[units["error"].notna(), [*parts.KEY, "error"]].reset_index(drop=True)
 
     def summary(self) -> pd.DataFrame:
-        """Bias, RMSE, standard errors and coverage with Monte Carlo standard errors, see `summarise`."""
+        """Bias, RMSE, standard errors and coverage with Monte Carlo standard errors; see `summarise`."""
         return self._labelled(summarise(self.estimates, self.units))
 
     def compare(self, method: str, other: str) -> pd.DataFrame:
-        """`method` less `other` on the same data sets, see `bayesimp.studies.compare`."""
+        """`method` less `other` on the same data sets; see `bayesimp.studies.compare`."""
         return self._labelled(compare(self.estimates, method, other))
 
     def event_counts(self) -> pd.DataFrame:
-        """By scenario, method and kind of event: data sets with such events, and their total count."""
+        """By scenario, method and kind of event: the number of data sets with such events, and their total count."""
         by = self.events.groupby(["scenario", "method", "kind"], sort=False)
         return by.agg(data_sets=("replicate", "nunique"), count=("count", "sum")).reset_index()
 
     def _labelled(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """With the labels of the scenarios as columns behind their names."""
+        """The table with the labels of the scenarios as columns after their names."""
         labels = {name: s["labels"] for name, s in self.description["scenarios"].items()}
         columns = list(dict.fromkeys(key for each in labels.values() for key in each))
         for k, key in enumerate(columns):
@@ -97,12 +97,12 @@ class StudyResult(Printed):
 
 
 def read(out: str | Path) -> StudyResult:
-    """The results in a folder, of a run that ended or not.
+    """Read the results from a folder, whether or not the run has ended.
 
     Raises
     ------
     DataError
-        No study is there.
+        If the folder has no study.
     """
     folder = Path(out)
     description = parts.read_description(folder)

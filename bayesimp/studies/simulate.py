@@ -26,20 +26,21 @@ def simulate_studies(
     slope: bool = False,
     seed: int,
 ) -> pd.DataFrame:
-    """SIMULATE studies of r variables with mean zero, some of which never measured some variables.
+    """SIMULATE studies of r variables with mean zero, some of which did not measure some variables.
 
-    The values do not depend on `missing`: the same seed without it gives the full table.
+    The values do not depend on `missing`: without it, the same seed gives the complete table.
 
     Parameters
     ----------
     sizes
-        (m,) rows of each study.
+        (m,) number of rows of each study.
     Sigma, Psi
         (r, r) covariances within and between studies; Psi may be singular.
     missing
         Variable -> studies, counted from 0, that lack it: ``{"y1": [1], "y2": [4]}``.
     slope
-        Random slopes on a column ``z`` ~ N(0, 1) in place of random intercepts (simulation 4 of the paper).
+        Whether there are random slopes on a column ``z`` ~ N(0, 1) instead of random intercepts (simulation 4 of the
+        paper).
     seed
         Seed of the random numbers.
 
@@ -50,12 +51,12 @@ def simulate_studies(
     Raises
     ------
     SpecificationError
-        Shapes do not fit, a matrix is not a covariance, or variables or studies do not exist.
+        If shapes do not match, a matrix is not a covariance, or a variable or study does not exist.
     """
     Sigma, Psi, rng = numbers(Sigma, "Sigma"), numbers(Psi, "Psi"), generator(seed)
     if Sigma.ndim != 2 or Sigma.shape != Psi.shape or Sigma.shape[0] != Sigma.shape[1]:
         raise SpecificationError(
-            f"Sigma and Psi must be square and of one size, got {Sigma.shape} and {Psi.shape}."
+            f"Sigma and Psi must be square and of the same size, got {Sigma.shape} and {Psi.shape}."
         )
     if not isinstance(sizes, Sequence | np.ndarray) or isinstance(sizes, str) or len(sizes) == 0:
         raise SpecificationError(f"sizes must be the rows of each study, as in [30, 40], got {sizes!r}.")
@@ -84,7 +85,7 @@ def simulate_studies(
 
 
 def _lacking(missing: Mapping[str, Sequence[int]] | None) -> Mapping[str, Sequence[int]]:
-    """Variable -> studies, read."""
+    """Variable -> studies, checked."""
     found = {} if missing is None else missing
     if not isinstance(found, Mapping) or not all(
         isinstance(s, Sequence | np.ndarray) for s in found.values()

@@ -3,8 +3,8 @@
     logit P(x1 = 1) = gamma_1 + v_1i,   log E(x2) = gamma_2 + v_2i,           (v_1i, v_2i) ~ N(0, Lambda)
     g(E y) = alpha_0 + alpha_1 x1 + alpha_2 x2 + u_0i + u_1i x1,              (u_0i, u_1i) ~ N(0, Omega)
 
-y is normal (residual variance 1) or binary. x1 and x2 are missing in whole studies, and elsewhere in rows by a logit that
-grows with y.
+y is normal (residual variance 1) or binary. x1 and x2 are missing in whole studies, and in rows of the other studies with
+a logit that grows with y.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def simulate_ipd(
     Parameters
     ----------
     studies, rows
-        Number of studies, and rows of each. The paper has 3,000 rows in 6 to 30 studies.
+        Number of studies, and of rows in each. The paper has 3,000 rows in 6 to 30 studies.
     heterogeneity
-        Omega of appendix A.
+        Which Omega of appendix A.
     outcome
         Whether y is normal or binary. Studies in which a binary y never occurs are drawn again, as in the paper's code.
     systematic
@@ -64,7 +64,7 @@ def simulate_ipd(
     sporadic
         Probability that a value is missing in the other studies, at the mean of y.
     mar
-        Whether it depends on y.
+        Whether this probability depends on y.
     seed
         Seed of the random numbers.
 
@@ -75,7 +75,7 @@ def simulate_ipd(
     Raises
     ------
     SpecificationError
-        Words or numbers are not among the possible ones.
+        If an argument is not one of the possible words or numbers.
     """
     chosen(heterogeneity, "heterogeneity", tuple(OMEGA))
     chosen(outcome, "outcome", ("continuous", "binary"))
@@ -115,24 +115,24 @@ def _study(rng: np.random.Generator, study: int, n: int, Omega: np.ndarray, outc
 def load_kidney(seed: int = 1, *, full: bool = False) -> pd.DataFrame | tuple[pd.DataFrame, pd.DataFrame]:
     """SIMULATED substitute for the 15 studies of kidney patients of Jolani (2025), section 4: 4,774 rows.
 
-    It contains no patient; results say nothing about kidneys. From table 4: rows of each study, percentages of missing
-    values of smoking, alcohol and comorbidities, rounded to whole rows. From table 5 (MLMI): the analysis model, logit
-    P(smoke) = -1.85 + 0.68 alcohol - 0.04 comorbidities with standard deviations between studies of 1.14 (intercept)
-    and 0.62 (alcohol). Our own choice: their correlation -0.4; alcohol and comorbidities as in the paper's simulations,
-    with effects of age and sex; comorbidities up to 4, as the paper counts them; values missing
-    sporadically by age (at random).
+    It contains no patients, and results say nothing about kidneys. Table 4 gives the rows of each study and the
+    percentages of missing values of smoking, alcohol and comorbidities, rounded to whole rows. Table 5 (MLMI) gives the
+    analysis model, logit P(smoke) = -1.85 + 0.68 alcohol - 0.04 comorbidities with standard deviations between studies
+    of 1.14 (intercept) and 0.62 (alcohol). We chose their correlation, -0.4; alcohol and comorbidities as in the paper's
+    simulations, with effects of age and sex; comorbidities up to 4, as the paper counts them; and values sporadically
+    missing depending on age (at random).
 
     Parameters
     ----------
     seed
         Seed of the random numbers.
     full
-        Whether to return also the table before values were removed.
+        Whether to return the complete table too.
 
     Returns
     -------
     DataFrame: ``study`` (1 .. 15), ``smoke`` and ``alcohol`` ("no", "yes"), ``comorbidities`` (0 .. 4), ``age`` (years),
-    ``sex`` ("female", "male"). With ``full`` the incomplete table and the complete one.
+    ``sex`` ("female", "male"). With ``full``, the incomplete table and the complete one.
     """
     rng = generator(seed)
     complete, incomplete = zip(*(_kidney_study(rng, *row) for row in KIDNEY), strict=True)
@@ -143,7 +143,7 @@ def load_kidney(seed: int = 1, *, full: bool = False) -> pd.DataFrame | tuple[pd
 def _kidney_study(
     rng: np.random.Generator, study: int, n: int, no_smoke: int, no_alcohol: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The study with all its values, and with missing ones."""
+    """The study with all its values, and with missing values."""
     sd = np.array([1.14, 0.62])
     u = rng.multivariate_normal([0, 0], np.outer(sd, sd) * [[1, -0.4], [-0.4, 1]])
     v = rng.multivariate_normal([0, 0], LAMBDA)

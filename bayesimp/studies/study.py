@@ -1,4 +1,4 @@
-"""`Study`: scenarios x replicates x methods, run by any workers, stopped and continued, always with the same numbers."""
+"""`Study`: scenarios x replicates x methods, with the same numbers for any workers and after stops and continuations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bayesimp.studies.units import Unit, run_replicate
 
 __all__ = ["Study"]
 
-EVERY = 5.0  # seconds of results that a killed run may lose, and does again
+EVERY = 5.0  # seconds of results that a killed run may lose and must repeat
 Task = tuple[Scenario, int, dict[str, Any]]
 
 
@@ -34,14 +34,14 @@ class Study:
     Parameters
     ----------
     scenarios
-        `Scenario` records: how data are made, what is deleted, what is analysed, and the truth.
+        `Scenario` records: how data are generated, what is deleted, what is analysed, and the truth.
     methods
-        Names of `bayesimp.studies.tested`, with their default options; or by name anything that is called as
-        ``(data, seed)`` and returns imputations or completed tables (`bayesimp.studies.method` makes such).
+        Names from `bayesimp.studies.tested`, with their default options; or a mapping from names to callables that take
+        ``(data, seed)`` and return imputations or completed tables (`bayesimp.studies.method` makes them).
     pool
-        From fits to a list of `Estimate`; default `rubin`.
+        Function from fits to a list of `Estimate`; by default `rubin`.
     seed
-        All random numbers follow from it, the scenario's name, the replicate and the method's name.
+        The seed which, with the scenario's name, the replicate and the method's name, determines all random numbers.
 
     Examples
     --------
@@ -59,7 +59,7 @@ class Study:
     def __post_init__(self) -> None:
         object.__setattr__(self, "scenarios", tuple(self.scenarios))
         if isinstance(self.methods, str):
-            raise SpecificationError(f"methods are a list of names, [{self.methods!r}], or a mapping.")
+            raise SpecificationError(f"methods must be a list of names, [{self.methods!r}], or a mapping.")
         given = (
             self.methods
             if isinstance(self.methods, Mapping)
@@ -85,35 +85,35 @@ class Study:
         minutes: float | None = None,
         progress: bool | None = None,
     ) -> StudyResult:
-        """Run what is not done yet of the first so many replicates of every scenario.
+        """Run whatever is not yet done of the first `replicates` data sets of every scenario.
 
         Parameters
         ----------
         replicates
-            Data sets of each scenario. A later call with more goes on from those that there are.
+            Number of data sets of each scenario. A later call with more continues from the existing ones.
         out
-            Folder for the results, which a later run continues; None: they stay in memory.
+            Folder for the results, which a later run continues; None: results stay in memory.
         workers
-            Processes; None: what ``joblib.parallel_config`` says (one, if it says nothing), with its backend: "loky",
-            "threading", "dask", "ray". The numbers are the same whatever it is.
+            Number of processes; None: as set by ``joblib.parallel_config`` (otherwise one), with its backend: "loky",
+            "threading", "dask", "ray". The numbers do not depend on it.
         retry_failed
             Whether methods that failed on a data set are tried again there.
         minutes
-            No new data set is begun after so much time.
+            No new data set is started after so many minutes.
         progress
-            None: a bar with the time left, if the output is a terminal.
+            Whether to show a progress bar with the time left; None: if the output is a terminal.
 
         Returns
         -------
-        `StudyResult` of everything done. After Ctrl-C too, of what there is by then; ``result.complete`` tells.
+        `StudyResult` of everything done, also after Ctrl-C; ``result.complete`` says whether that is all.
 
         Raises
         ------
         SpecificationError
-            The folder holds results of scenarios or methods of the same names that are others.
+            If the folder has results of different scenarios or methods with the same names.
         """
         if int(replicates) != replicates or replicates < 1:
-            raise SpecificationError(f"replicates must be a whole number of at least 1, got {replicates!r}.")
+            raise SpecificationError(f"replicates must be a whole number not below 1, got {replicates!r}.")
         folder = None if out is None else Path(out)
         description = self.description()
         stored = parts.SCHEMA.empty_table()
@@ -137,7 +137,7 @@ class Study:
         return self.methods
 
     def description(self) -> dict[str, Any]:
-        """What the study is, as JSON: what a continued run is compared with, and what its tables need."""
+        """The study as JSON, with which a continued run is compared, and what its tables need."""
         return {
             "seed": self.seed,
             "pool": described(self.pool),
@@ -146,7 +146,7 @@ class Study:
         }
 
     def _agreed(self, folder: Path, mine: dict[str, Any]) -> dict[str, Any]:
-        """The description of folder and study together, after comparing what they share."""
+        """The joint description of folder and study, after comparing what they share."""
         there = parts.read_description(folder)
         if there is None:
             return mine
@@ -158,13 +158,13 @@ class Study:
             ]
         if differ:
             raise SpecificationError(
-                f"{folder} holds results of another study: {', '.join(differ)} differ from what is asked for now. Take "
-                "another folder, or give what has changed another name."
+                f"{folder} has results of another study: {', '.join(differ)} differ from those requested now. Use "
+                "another folder, or rename what has changed."
             )
         return {**mine, **{kind: {**there[kind], **mine[kind]} for kind in ("scenarios", "methods")}}
 
     def _tasks(self, replicates: int, done: set[tuple[str, int, str]]) -> list[Task]:
-        """Data sets and the methods still to be tried on them, the scenarios in turn."""
+        """Data sets and the methods still to be run on them, the scenarios in turn."""
         tasks = []
         for replicate in range(replicates):
             for scenario in self.scenarios:
@@ -182,7 +182,7 @@ class Study:
         minutes: float | None,
         report: Callable[[str, int, int], None],
     ) -> bool:
-        """Run tasks, adding their units to `new` and to the folder; returns whether it ended early."""
+        """Run tasks, adding their units to `new` and to the folder; return whether the run ended early."""
         written, last = len(new), monotonic()
         stop = monotonic() + 60 * minutes if minutes is not None else None
         try:
@@ -202,14 +202,14 @@ class Study:
     def _results(
         self, tasks: Sequence[Task], workers: int | None, stop: float | None
     ) -> Iterator[list[Unit]]:
-        """Results as they come; in rounds where the backend cannot return them one by one."""
+        """Yield results as they arrive, or in rounds if the backend cannot return them one by one."""
         calls = (
             joblib.delayed(run_replicate)(scenario, k, todo, self.pool, self.seed)
             for scenario, k, todo in _until(tasks, stop)
         )
         try:
             parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")
-        except ValueError:  # what joblib says of a backend that only returns everything at its end
+        except ValueError:  # joblib's error for a backend that only returns everything at the end
             parallel = joblib.Parallel(n_jobs=workers)
             each = list(calls)
             size = 8 * max(parallel.n_jobs or 1, 1)
@@ -227,5 +227,5 @@ def _until(tasks: Iterable[Task], stop: float | None) -> Iterator[Task]:
 
 
 def _json(value: Any) -> Any:
-    """As it comes back from a file."""
+    """The value as it would be read back from a file."""
     return json.loads(json.dumps(value))

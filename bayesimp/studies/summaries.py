@@ -1,6 +1,6 @@
 """Performance of methods over replicates, with Monte Carlo standard errors (Morris, White & Crowther 2019, table 6).
 
-With estimates q_k, standard errors s_k and intervals of n replicates, and the truth theta
+With estimates q_k, standard errors s_k and intervals from n replicates, and the truth theta,
 
     bias          mean q - theta                                sd(q) / sqrt(n)
     empirical se  sd(q)                                         sd(q) / sqrt(2 (n - 1))
@@ -9,8 +9,8 @@ With estimates q_k, standard errors s_k and intervals of n replicates, and the t
     coverage      share of intervals with theta inside          sqrt(c (1 - c) / n)
     se ratio      model se / empirical se                       ratio sqrt(var(s^2) / (4 n (mean s^2)^2) + 1/(2 (n-1)))
 
-sd and var have n - 1. The root of the mse is by the delta method. `mean se` is what papers print as the model's standard
-error.
+sd and var divide by n - 1. The Monte Carlo error of the rmse is from the delta method. `mean se` is what papers print as
+the model's standard error.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def summarise(estimates: pd.DataFrame, units: pd.DataFrame | None = None) -> pd.
     estimates
         scenario, replicate, method, term, estimate, se, low, high, z_low, z_high, truth.
     units
-        scenario, replicate, method, error: whether methods failed, to count them.
+        scenario, replicate, method, error; used to count failures.
 
     Returns
     -------
-    scenario, method, term, measure, value, mcse, n (replicates that the measure rests on), failed (replicates in which
-    the method failed), truth. Measures that need a truth, a standard error or an interval that is missing in some
-    replicates rest on those that have it, and n says so. "coverage": Barnard-Rubin; "coverage z": estimate -+ 1.96 se.
+    scenario, method, term, measure, value, mcse, n (replicates on which the measure is based), failed (replicates in
+    which the method failed), truth. If a measure needs a truth, a standard error or an interval that some replicates
+    lack, it is based on the others, and n says so. "coverage": Barnard-Rubin; "coverage z": estimate -+ 1.96 se.
     """
     failed = {}
     if units is not None and len(units):
@@ -103,19 +103,20 @@ def covered(group: pd.DataFrame, truth: float, columns: tuple[str, str]) -> Arra
 
 
 def compare(estimates: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
-    """Two methods on the same data sets: differences by replicate, and so without the variation between data sets.
+    """Compare two methods on the same data sets, by differences within replicates, which removes the variation between
+    data sets.
 
     Returns
     -------
     scenario, comparison, term, measure, value, mcse, n. Measures: "difference" of the estimates; "mean se", "rmse",
-    "coverage" and "coverage z" of `method` less `other`; "precision gain", 100 ((empirical se of other / of method)^2
-    - 1) percent, its Monte Carlo standard error with the correlation of the two (Morris, White & Crowther 2019, table
-    6). Replicates in which one has no estimate are left out, and n says how many remain.
+    "coverage" and "coverage z" of `method` less those of `other`; "precision gain", 100 ((empirical se of other / of
+    method)^2 - 1) percent, whose Monte Carlo standard error accounts for their correlation (Morris, White & Crowther
+    2019, table 6). Replicates in which one has no estimate are left out, and n says how many remain.
 
     Raises
     ------
     SpecificationError
-        A method that is not in the results.
+        If a method is not in the results.
     """
     present = list(estimates["method"].unique())
     for name in (method, other):

@@ -1,13 +1,13 @@
 """Methods under test, by the names of the papers.
 
-REF         the complete table                          CCA         rows complete in the analysis
+REF         the complete table                          CCA         rows complete for the analysis
 joint       the joint model (pan's priors)              bayes       our default, by chained equations
 MICE-IW     inverse-Wishart priors, no cluster sums     MICE-IW-c   with the cluster sums of the other variables
 MICE-ML     normal draws around ML estimates, with sums STI         cluster indicators
-MLMI        Jolani's method, made exact                 MLMI-published, to the letter
+MLMI        Jolani's method, made exact                 MLMI-published, exactly as published
 2STG        two-stage, by moments (as published)        2STG-REML   by REML
 
-Every other function ``(data, seed) -> Imputations`` or list of tables is a method too.
+Any other function ``(data, seed) -> Imputations``, or to a list of tables, is a method too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Chained", "CompleteCases", "Joint", "Reference", "method", "names"]
 
 @dataclass(frozen=True)
 class Reference:
-    """REF: the complete table, before anything was deleted."""
+    """REF: the complete table, before any deletion."""
 
     def tables(self, case: Case) -> list[Any]:
         """The complete table."""
@@ -38,10 +38,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class CompleteCases:
-    """CCA: rows that are complete in the columns of the analysis (in all columns, if it is a function)."""
+    """CCA: rows that are complete in the columns of the analysis (in all columns if the analysis is a function)."""
 
     def tables(self, case: Case) -> list[Any]:
-        """The rows in which nothing that the analysis needs is missing."""
+        """The rows in which everything that the analysis needs is observed."""
         analysis = case.scenario.analysis
         columns = list(parse(analysis.formula).columns) if isinstance(analysis, Analysis) else None
         return [case.holed.dropna(subset=columns)]
@@ -49,7 +49,7 @@ class CompleteCases:
 
 @dataclass(frozen=True)
 class Chained:
-    """Chained equations: `bayesimp.FCS` with its options, m imputations of so many cycles."""
+    """Chained equations: `bayesimp.FCS` with its options, m imputations after so many cycles."""
 
     methods: Any = None
     predictors: Any = None
@@ -85,7 +85,7 @@ class Joint:
         )  # fmt: skip
 
 
-# what each name imputes by
+# the imputation method behind each name
 CHAINED: dict[str, Callable[[], Any]] = {
     "bayes": me.Bayes,
     "MICE-IW": lambda: me.IW(compatible=False),
@@ -102,29 +102,31 @@ ALONE: dict[str, Callable[[], Any]] = {"REF": Reference, "CCA": CompleteCases}
 
 
 def names() -> list[str]:
-    """Names that `method` knows."""
+    """The names that `method` accepts."""
     return [*ALONE, "joint", *CHAINED]
 
 
 def method(name: str, **options: Any) -> Any:
-    """A method under test, by name.
+    """Make a method under test by its name.
 
     Parameters
     ----------
     name
         One of `names`.
     options
-        Fields of `Chained` (``m``, ``cycles``, ``predictors``, ``methods`` in place of the named one), or of `Joint`
-        (``formula`` is needed).
+        Fields of `Chained` (``m``, ``cycles``, ``predictors``, ``methods`` instead of the named one), or of `Joint`
+        (``formula`` is required).
 
     Raises
     ------
     SpecificationError
-        A name that is not known, or options that the method does not have.
+        If the name is not known, or the method does not have an option.
     """
     if name in ALONE:
         if options:
-            raise SpecificationError(f"{name} imputes nothing and has no options; got {', '.join(options)}.")
+            raise SpecificationError(
+                f"{name} imputes nothing, so it has no options; got {', '.join(options)}."
+            )
         return ALONE[name]()
     if name != "joint" and name not in CHAINED:
         raise SpecificationError(f"There is no method {name!r}. {suggestion(name, names())}")

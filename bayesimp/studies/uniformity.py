@@ -1,7 +1,7 @@
-"""Are ranks uniform? The exact test of their empirical distribution function, of Säilynoja, Bürkner & Vehtari (2022).
+"""Are ranks uniform? Säilynoja, Bürkner & Vehtari's (2022) exact test of their empirical distribution function.
 
 With n ranks in K equal bins, the count c_k in the first k bins is Binomial(n, k/K) if ranks are uniform. The statistic is
-the most extreme pointwise tail probability; its law follows from
+the most extreme pointwise tail probability; its distribution follows from
 
     c_k - c_(k-1) | c_(k-1) ~ Binomial(n - c_(k-1), 1 / (K - k + 1))
 """
@@ -52,11 +52,11 @@ def _beyond(n: int, bins: int, statistic: float) -> float:
 
 
 def envelope(n: int, highest: int, level: float = 0.95) -> Array:
-    """(2, highest) counts between which all cumulated counts of uniform ranks lie with this probability at least."""
+    """(2, highest) limits between which all cumulated counts of uniform ranks lie with at least this probability."""
     bins = highest + 1
     tails, _ = _null(n, bins)
     low, high = 0.0, 1.0
-    for _ in range(40):  # the largest statistic that is rare enough
+    for _ in range(40):  # bisection for the largest statistic that is rare enough
         middle = (low + high) / 2
         low, high = (middle, high) if _beyond(n, bins, middle) <= 1 - level else (low, middle)
     inside = tails > low

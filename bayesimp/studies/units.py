@@ -1,7 +1,7 @@
-"""One unit of a study: a method on a data set. What goes wrong belongs to the result, as do events and warnings.
+"""One unit of a study: one method on one data set. Errors belong to the result, as do events and warnings.
 
-Random numbers: `SeedSequence(seed, spawn_key=(scenario, replicate, step))`, names by their checksums. So they depend
-neither on the other scenarios and methods of the study, nor on the number of workers, nor on what was done before.
+Random numbers come from `SeedSequence(seed, spawn_key=(scenario, replicate, step))`, with checksums of the names. They
+depend neither on the other scenarios and methods of the study, nor on the number of workers, nor on earlier runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Unit = dict[str, Any]
 
 
 def seed_of(seed: int, scenario: str, replicate: int, step: int, method: str | None = None) -> int:
-    """A seed of 63 bits for one step of one replicate."""
+    """A 63-bit seed for one step of one replicate."""
     key = (key_of(scenario), replicate, step, *(() if method is None else (key_of(method),)))
     state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
@@ -39,7 +39,7 @@ def run_replicate(
     pool: Callable[[Any], Sequence[Estimate]],
     seed: int,
 ) -> list[Unit]:
-    """Units of these methods on the data set of one replicate, which is made once."""
+    """The units of these methods on the data set of one replicate, which is generated once."""
     with one_thread(1), _gathering() as gathered:
         try:
             case = Case.make(
@@ -79,7 +79,7 @@ def _carried_out(case: Case, method: Any, pool: Callable, seed: int, gathered: l
             unit["unconverged"] = int((~fits.converged).sum())
         step = "pooling"
         unit["estimates"] = [Estimate(*e)._asdict() for e in pool(fits)]
-    except Exception as error:  # a method that gives up is a result
+    except Exception as error:  # a method that fails is a result
         unit["error"] = _said(step, error)
         unit["estimates"] = []
     unit["events"] += gathered
@@ -103,13 +103,13 @@ def _event(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _lock = threading.Lock()
-_here = threading.local()  # .warnings: those of the unit that this thread runs
-_inside: list[Any] = []  # one for each thread inside; the first restores what all have changed
+_here = threading.local()  # .warnings has those of the unit that this thread runs
+_inside: list[Any] = []  # one entry for each thread inside; the first restores what all have changed
 
 
 @contextmanager
 def _gathering() -> Iterator[list[dict[str, Any]]]:
-    """Warnings of this thread as events, while other threads gather theirs."""
+    """Collect the warnings of this thread as events, while other threads collect theirs."""
     with _lock:
         if not _inside:
             catcher = warnings.catch_warnings()

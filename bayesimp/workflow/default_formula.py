@@ -18,7 +18,7 @@ from bayesimp.table.incomplete import IncompleteData
 __all__ = ["Sides", "formula_of", "joint_formula", "sides"]
 
 COLLINEAR = 1e-6  # smallest singular value of columns of length one
-ONE_VALUE = "has one value in each cluster"
+ONE_VALUE = "has a single value in each cluster"
 
 
 @dataclass(frozen=True)

@@ -167,5 +167,5 @@ def test_what_cannot_be_deleted_is_refused(options, match):
 def test_a_table_with_holes_is_refused():
     frame = table()
     frame.loc[:3, "y"] = np.nan
-    with pytest.raises(DataError, match="'y' has 4 missing values already"):
+    with pytest.raises(DataError, match="'y' already has 4 missing values"):
         delete(frame, cluster="study", sporadic={"x": Sporadic(0.2, on={"y": 1.0})}, seed=1)

@@ -147,7 +147,7 @@ def test_a_lock_that_was_altered_or_is_none(place):
             verdict(place)
     path.unlink()
     assert verdict(place) is None
-    with pytest.raises(SpecificationError, match="to deviate from"):
+    with pytest.raises(SpecificationError, match=r"--despite-lock: there is no \S+ to deviate from"):
         verdict(place, "a reason")
     with pytest.raises(SpecificationError, match="needs a reason in words"):
         verdict(place, " ")

@@ -19,7 +19,7 @@ RULE = [  # facts, engine, what the reason says
     (Facts(MIXED), "latent", "'k' (bernoulli), 'o' (ordinal) and 'c' (categorical) are not normal"),
     (Facts({f"k{i}": "bernoulli" for i in range(9)}), "latent", "'k4' (bernoulli) and 4 more are not normal"),
     (Facts({"k": "bernoulli"}, complete={"visits": "poisson"}), "latent", "'k' (bernoulli) is not normal"),
-    (Facts(NORMAL, groups=("z",)), "latent", "'z' has one value in each cluster"),
+    (Facts(NORMAL, groups=("z",)), "latent", "'z' has a single value in each cluster"),
     (Facts({"n": "poisson", "p": "beta"}), "fcs", "'n' (poisson) and 'p' (beta) are without a latent normal"),
     (Facts(MIXED | {"n": "poisson"}), "fcs", "because 'n' (poisson) is without a latent normal"),
     (Facts(MIXED, unfit={"x": "is never observed"}), "fcs", "because 'x' is never observed"),
@@ -33,7 +33,7 @@ RULE = [  # facts, engine, what the reason says
     (Facts(NORMAL, **ASKED, terms=("x:z",)), "glmm", "the analysis has x:z"),
     (Facts(NORMAL, **ASKED, terms=("I(x ** 2)", "(1 + x | g)")), "glmm", "has I(x ** 2) and (1 + x | g)"),
     (Facts(NORMAL, analysis=True, responses={"y": "poisson"}), "glmm", "'y' (poisson)"),
-    (Facts(NORMAL, **ASKED, groups=("z",)), "glmm", "'z' has one value"),
+    (Facts(NORMAL, **ASKED, groups=("z",)), "glmm", "'z' has a single value in each cluster"),
 ]
 
 
@@ -139,9 +139,11 @@ def test_incomplete_variables_of_clusters_are_in_the_latent_model():
     data = bi.IncompleteData(frame, "g")
     found, facts = sides(data, latent=True), facts_of(data)
     assert found.left == ("x", "z", "area") and found.groups == ("area",) and found.right == ("size",)
-    assert sides(data, latent=False).refused == {"area": "has one value in each cluster"}
+    assert sides(data, latent=False).refused == {"area": "has a single value in each cluster"}
     assert choose(facts).engine == "latent" and override("latent", facts).engine == "latent"
-    with pytest.raises(bi.SpecificationError, match=r"'area' has one value in each cluster.*omit engine="):
+    with pytest.raises(
+        bi.SpecificationError, match=r"'area' has a single value in each cluster.*omit engine="
+    ):
         override("joint", facts)
     model = bi.JointLatent(data, joint_formula(data, latent=True))
     assert [v.name for v in model.table.of_clusters.variables] == ["area"]
@@ -152,7 +154,7 @@ def test_incomplete_variables_of_clusters_are_in_the_latent_model():
     # by chance, in few rows: a variable of rows, as far as anyone can tell
     few = frame.assign(area=np.where(np.arange(len(G)) % 10 == 0, frame["x"].fillna(0.0), np.nan))
     assert sides(bi.IncompleteData(few, "g"), latent=True).refused == {
-        "area": "has one value in each cluster"
+        "area": "has a single value in each cluster"
     }
 
 

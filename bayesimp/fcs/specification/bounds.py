@@ -167,6 +167,6 @@ def _check_clusters(name: str, low: NDArray, high: NDArray, data: IncompleteData
     if bad.any():
         c = int(np.argmax(bad))
         raise SpecificationError(
-            f"bounds['{name}']: '{name}' has one value in each cluster, but no value (or not the observed one) is "
+            f"bounds['{name}']: '{name}' has a single value in each cluster, but no value (or not the observed one) is "
             f"between {lower[c]:g} and {upper[c]:g}, the bounds of all rows of cluster {listing([data.clusters[c]])}."
         )

@@ -1,9 +1,9 @@
 """The default method of a variable, and the methods available for a family.
 
-    one value in each cluster                  ClusterLevel    imputed once per cluster, from cluster means
+    a single value in each cluster             ClusterLevel    imputed once per cluster, from cluster means
     text or category of more than 20 levels    none            refused: often free text
     observed in one cluster only               Norm, SingleLevel   differences between clusters cannot be learned
-    one value in each group of a nested factor Bayes(group)    imputed once per group, with cluster effects
+    a single value in each group of a factor   Bayes(group)    imputed once per group, with cluster effects
     otherwise                                  Bayes           the model of its family, with cluster effects
 
 Bayes is the default for every family because it calibrates best: tests/calibration/COVERAGE_RESULTS.md.
@@ -37,9 +37,9 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
     clusters = len(np.unique(data.codes[~data.missing(name)]))
     family = data.variable(name).distribution
     if of_clusters(data, name):
-        return ClusterLevel(), "one value in each cluster: imputed once per cluster, from cluster means"
+        return ClusterLevel(), "a single value in each cluster: imputed once per cluster, from cluster means"
     if (label := nested_level(data, name)) and not family.is_censored and family.name != "binomial":
-        why = f"one value in each group of '{label}': imputed once in each, given the means of its predictors there"
+        why = f"a single value in each group of '{label}': imputed once in each, given the means of its predictors there"
         return Bayes(group=label), why
     levels = len(data.levels(name))
     if family.predictor_per_level and levels > MOST_LEVELS:
@@ -76,8 +76,8 @@ def _check_censored(data: IncompleteData, name: str, method: Method) -> None:
     family = data.families[name]
     if of_clusters(data, name):
         raise SpecificationError(
-            f"'{name}' is {family} and has one value in each cluster; limits of cluster-level variables are not "
-            f"supported. Leave it out, methods={{'{name}': None}}, or write your own PyMC model for it (bi.FromPyMC)."
+            f"'{name}' is {family} and has a single value in each cluster; limits of cluster-level variables are "
+            f"not supported. Omit it, methods={{'{name}': None}}, or write your own PyMC model for it (bi.FromPyMC)."
         )
     if family_of(family).name in method.families:
         return
@@ -119,7 +119,7 @@ def check_family(data: IncompleteData, name: str, method: Method) -> None:
             )
         advice = method.alternative(record.name)
         if of_clusters(data, name):
-            advice = "'2lonly', because it has one value in each cluster"
+            advice = "'2lonly', because it has a single value in each cluster"
         raise SpecificationError(
             f"'{name}': method '{method.name}' is for {', '.join(method.families)} variables, but it is {family}; "
             f"use {advice}. {'' if record.is_normal else as_continuous(data.frame[name])}".rstrip()

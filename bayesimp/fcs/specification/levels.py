@@ -152,7 +152,7 @@ def _check_trials(block: ConditionalModel, data: IncompleteData, values: Mapping
     differ = varies_within(values[block.trials], data.codes)
     if differ.any():
         raise DataError(
-            f"'{block.name}' has one value in each cluster, but its trials '{block.trials}' have several in "
+            f"'{block.name}' has a single value in each cluster, but its trials '{block.trials}' have several in "
             f"{int(differ.sum())} of {len(data.clusters)} clusters ({listing(data.clusters[differ])}); make them "
             f"agree, or impute it row by row: methods={{'{block.name}': 'bayes'}}."
         )

@@ -287,8 +287,8 @@ def made_factor(
     at_cluster = of_clusters(data, name)
     if at_cluster and family.is_censored:
         raise SpecificationError(
-            f"'{name}' is {record.family} and has a single value in each cluster: limits of such variables are not "
-            "supported. Write your own PyMC model for it (bi.FromPyMC)."
+            f"'{name}' is {record.family} and has a single value in each cluster; limits of cluster-level variables are "
+            "not supported. Omit it, or write your own PyMC model for it (bi.FromPyMC)."
         )
     if at_cluster and formula.random is not None:
         raise SpecificationError(

@@ -12,9 +12,9 @@ Only rows in which y is observed are used; m counts all clusters, m_o those with
 
 `common_step`, e_j ~ N(0, Sigma):                   Sigma ~ IW(nu + N, V^-1 + sum_i R_i), or as the prior has it.
 
-`cluster_step`, e_j ~ N(0, sigma_i^2), the variances of the clusters being alike (Kasim & Raudenbush 1998):
+`cluster_step`, e_j ~ N(0, sigma_i^2), with similar variances in the clusters (Kasim & Raudenbush 1998):
 
-    1 / sigma_i^2 ~ Gamma(a/2, rate a s0/2)           s0: typical variance, E(1 / sigma_i^2) = 1/s0; a: likeness
+    1 / sigma_i^2 ~ Gamma(a/2, rate a s0/2)           s0: typical variance, E(1 / sigma_i^2) = 1/s0; a: similarity
     s0^1/2 ~ half-t(nu, scale),   h = (2/a)^1/2 ~ half-normal(spread)
     s0, a | R: slice sampling of log s0, log h (Neal 2003), the sigma_i^2 integrated out:
         p(R | s0, a) ~ prod_i Gamma((a + n_i)/2) / Gamma(a/2) (a s0)^(a/2) (a s0 + R_i)^-((a + n_i)/2)

@@ -1,4 +1,4 @@
-"""Chained equations on cross products: the moments of one conditional model.
+"""The moments of one conditional model of chained equations, computed from cross products.
 
 A table in m clusters has d base columns D = [X, Y]: X (p columns, the first is 1) complete, Y incomplete or computed
 from incomplete ones. Incomplete rows lie in cells (cluster i, missingness pattern); an imputation is their V, the

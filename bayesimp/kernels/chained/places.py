@@ -1,4 +1,4 @@
-"""Records of arrays by their places in memory, so that one compiled loop takes any number of them.
+"""Records of arrays by their places in memory, so that one compiled loop can process any number of records.
 
 numba compiles a function again for every length of a tuple, with everything that it calls for each element. A table of
 places
@@ -60,7 +60,7 @@ def places(records: Sequence[tuple], layout: str) -> Places:
             array = value if isinstance(value, np.ndarray) else np.array([value], dtype=_DTYPES[kind[0]])
             if array.dtype != _DTYPES[kind[0]] or array.ndim != int(kind[1]) or not array.flags.c_contiguous:
                 raise TypeError(
-                    f"array {k} of record {b}: {kind} wanted, in C order; got {array.dtype}, {array.ndim} dimensions"
+                    f"array {k} of record {b} must be {kind} in C order; got {array.dtype}, {array.ndim} dimensions"
                 )
             out[b, k, 0] = array.ctypes.data
             out[b, k, 1 : 1 + array.ndim] = array.shape

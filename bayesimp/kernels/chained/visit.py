@@ -7,11 +7,11 @@ with which the missing values are then filled in:
     Sigma | E'E of the completed rows, Psi | B      given beta, B of the last cycle (not at the first)
     beta, B | Sigma, Psi, Y_obs                     then the rescale move for half-t standard deviations
 
-`gibbs_cycles` runs cycles of blocks with one response each. This is the default path, on which Python would add much
-(1.4 to 1.7 times the time of `gibbs_cycles` for 2 to 10 variables in 450 rows). It reads the blocks from a table of
-places (kernels/chained/places.py) and is compiled once. With a tuple of blocks, it had to be compiled for every number of
+`gibbs_cycles` runs cycles of blocks with one response each. This is the default path, on which Python loops would take
+1.4 to 1.7 times as long for 2 to 10 variables in 450 rows. It reads the blocks from a table of
+places (kernels/chained/places.py) and is compiled once. With a tuple of blocks it would be compiled for every number of
 variables (3 s for two, 405 s for 60), and its loops took 1.1 to 1.25 times as long; numba's typed lists compile their
-own methods in every session; one array for all blocks would hold the cross products twice.
+own methods in every session; and one array for all blocks would store the cross products twice.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     b_i = L u_i,      L L' = Psi,      u_i ~ N(0, I)
 
-The derivative of L is obtained by reversing the algorithm that computes it line by line (Smith 1995, "Differentiation of
-the Cholesky algorithm").
+The derivative of L is obtained by reversing, line by line, the algorithm that computes L (Smith 1995, "Differentiation
+of the Cholesky algorithm").
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Inverse and log determinant of a symmetric positive definite matrix, and what they are made of.
+"""Inverse and log determinant of a symmetric positive definite matrix, and the routines behind them.
 
 Unlike `bayesimp.kernels.linalg`, which overwrites its argument, these routines leave their arguments unchanged, and
 they refuse infinite pivots: a density is then -inf instead of nan.

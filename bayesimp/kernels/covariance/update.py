@@ -7,7 +7,7 @@
     DIAGONAL_INVERSE_GAMMA   S_kk | x ~ IG((nu + n)/2, (scale_kk + T_kk)/2), no correlations
     FIXED                    S is known
 
-A prior's `update` (`bayesimp.priors`) says which of these it is, and with which numbers.
+A prior's `update` (`bayesimp.priors`) says which of these applies, and with which numbers.
 """
 
 from __future__ import annotations

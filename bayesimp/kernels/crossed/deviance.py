@@ -14,9 +14,9 @@ without y,
     d deviance / d Lambda_t = 2 sum_i { sum_s,j A_ti,sj Lambda_s Sigma_sj,ti [+ B_ti Sigma_X,ti] - f_ti u_ti' / sigma^2 }
         A = Z'Z,  B = Z'X,  c = Z'y,  f = c - B beta - A Lambda u,  sigma^2 = rss / df
 
-(rss by the envelope theorem; d log|K| = tr(Sigma dK)). Under REML Sigma is the inverse of the rows of (u, X), under ML
-that of u alone, and only its elements where K has some are needed. As with one factor the deviance is even in every
-column of Lambda_t, so that the search needs no bounds, and X, Z_t and y arrive orthonormal, residual and scaled.
+(rss by the envelope theorem; d log|K| = tr(Sigma dK)). Under REML, Sigma is the inverse of the rows of (u, X), under ML
+that of u alone, and only its elements on the pattern of K are needed. As with one factor, the deviance is even in every
+column of Lambda_t, so the search needs no bounds, and X, Z_t and y arrive orthonormal, residual and scaled.
 """
 
 from __future__ import annotations

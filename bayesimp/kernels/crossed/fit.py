@@ -1,8 +1,8 @@
 """Linear mixed models with several grouping factors, fitted by (RE)ML: one table, or many imputations of one.
 
-The deviance is in kernels/crossed/deviance.py. Its search begins with BFGS (SciPy's) and then does what that of one
-factor does at the boundary (`bayesimp.kernels.lmm.search.search`); at its optimum everything follows from Lambda,
-sigma^2, beta and L_XX as for one factor (`bayesimp.kernels.lmm.fit`), Lambda and Psi being those of all terms, blocks
+The deviance is in kernels/crossed/deviance.py. The search begins with SciPy's BFGS and then treats the boundary as the
+search with one factor does (`bayesimp.kernels.lmm.search.search`). At the optimum everything follows from Lambda,
+sigma^2, beta and L_XX as for one factor (`bayesimp.kernels.lmm.fit`), where Lambda and Psi have the blocks of all terms
 on the diagonal.
 """
 
@@ -48,7 +48,7 @@ class RandomEffects:
     correlated: bool = True
 
     def rows(self, part: slice) -> RandomEffects:
-        """Those of some rows."""
+        """The term in some of the rows."""
         return replace(self, Z=self.Z[part], codes=self.codes[part])
 
 
@@ -137,7 +137,7 @@ def _prepared(
     """Products of one table, X orthonormal, Z_t of mean square 1, y residual and scaled; shape: of the table before."""
     n, p = X.shape
     if n <= p:
-        raise SpecificationError(f"{where}{n} rows cannot carry {p} fixed effects; take fewer columns.")
+        raise SpecificationError(f"{where}{n} rows are too few for {p} fixed effects; use fewer columns.")
     Q, Tx = _orthonormal(X, labels[0].fixed, "fixed", where)
     alpha = np.zeros(p)
     before, residual = y @ y, y.copy()

@@ -82,7 +82,7 @@ def check_terms_identified(
     Raises
     ------
     SpecificationError
-        Says which, why where that can be seen, and what to take out.
+        Names the terms, gives the reason if the levels show it, and says what to remove.
     """
     structure = products.structure
     every = range(len(labels))

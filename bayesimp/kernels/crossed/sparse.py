@@ -3,17 +3,17 @@
     K = [ K_11  K_21' ]        L = [ L_11       ]        Sigma = K^-1
         [ K_21  K_22  ]            [ L_21  L_22 ]
 
-K_11 (d, d) has sparse columns, and with it L_11 and L_21; what is left of K_22 once they are eliminated is about full:
+K_11 (d, d) has sparse columns, and so have L_11 and L_21; what remains of K_22 after their elimination is nearly full:
 
     L_22 L_22' = C = K_22 - L_21 L_21'                                by LAPACK, outside this file
 
 Every column j of L_11 has its rows below the diagonal in ``rows[starts[j]:starts[j + 1]]``, ascending, R_j. The
-elements of the inverse that stand where L has its own follow from those behind them (Takahashi, Fagan & Chin 1973):
+elements of the inverse on the pattern of L follow from those in later columns (Takahashi, Fagan & Chin 1973):
 
     Sigma[R_j, j] = -Sigma[R_j, R_j] L[R_j, j] / L_jj,       Sigma_jj = 1 / L_jj^2 - L[R_j, j]' Sigma[R_j, j] / L_jj
 
-and each element of Sigma[R_j, R_j] stands where L has one. No library computes them from a factor: CHOLMOD, which
-scikit-sparse wraps, gives L only.
+where each element of Sigma[R_j, R_j] is on the pattern of L. No library computes these elements from a factor: CHOLMOD,
+which scikit-sparse wraps, gives only L.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ Effect a of level i of term t has a row and a column of
         [ y'Z Lambda              y'X      y'y ]
 
 Levels i of t and j of s share an element if a row has both. The term with most effects comes first and has no elements
-outside its own blocks, so that eliminating it is cheap; classes before the schools they are nested in leave nothing of
-schools but their own blocks. The remaining effects form the corner of `bayesimp.kernels.crossed.sparse` as soon as at
+outside its own blocks, so eliminating it is cheap; classes eliminated before the schools in which they are nested leave
+only the schools' own blocks. The remaining effects form the corner of `bayesimp.kernels.crossed.sparse` as soon as at
 least half of their part of L is full.
 """
 

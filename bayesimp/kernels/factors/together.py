@@ -1,8 +1,8 @@
-"""Effects of one factor and missing values of its response, moved together in clusters where none is observed.
+"""Joint moves of the effects of one factor and the missing values of its response, in clusters without observed values.
 
-Where a cluster lacks a variable altogether, its effects follow the imputed values, and these the effects: each step of
-one given the other is small when the cluster is large. Here both move along the ridge between them. Given the effects
-of the other factors, b_ki ~ N(mu, Q^-1) (kernels/factors/effects.py); the proposal
+If a cluster lacks a variable altogether, its effects follow the imputed values, and these follow the effects, so each
+step of one given the other is small if the cluster is large. Here both move along the ridge between them. Given the
+effects of the other factors, b_ki ~ N(mu, Q^-1) (kernels/factors/effects.py); the proposal
 
     b' = mu + rho (b - mu) + sqrt(1 - rho^2) w,       w ~ N(0, Q^-1)
 

@@ -1,4 +1,4 @@
-"""Responses simpler given more: Student-t, counts with a probability of zero of their own, Yeo-Johnson.
+"""Responses that are simpler given latent variables: Student-t, counts with extra zeros, Yeo-Johnson.
 
     STUDENT    y ~ t_nu(eta, sigma),      w ~ Gamma(nu / 2, nu / 2),      y | w ~ N(eta, sigma^2 / w)     (Geweke 1993)
 
@@ -10,25 +10,25 @@
 
     YEO_JOHNSON    psi(y) ~ N(eta, sigma^2),    psi with parameter lambda               (kernels/families/yeo_johnson.py)
 
-log p(y | eta) of the first three is not concave in eta: several rows may have two modes in a coefficient. Given the
-latent w of every row, or whether a zero is one of those of probability zi, it is; so an update of the parameters first
-draws
+log p(y | eta) of the first three is not concave in eta: several rows may have two modes in a coefficient. It is concave
+given the latent w of every row, or whether a zero is structural (which has probability zi), so an update of the
+parameters first draws
 
     w | y, eta, sigma, nu ~ Gamma((nu + 1) / 2, (nu + z^2) / 2),      z = (y - eta) / sigma
     P(structural zero | y = 0, eta, zi, k) = zi / (zi + (1 - zi) p_0),      p_0 = e^-mu, or (1 + mu / k)^-k
 
-and its moves of coefficients and effects are given these (`latent`): precisions w / sigma^2 of normal rows take the place
-of `trials`, or 0 in the rows of structural zeros, which say nothing of eta. They are not kept: missing cells have them
-integrated out, as have the auxiliary parameters, drawn by slices (Neal 2003) of log sigma, log(nu - 2), log k, logit zi.
-Every zero of a hurdle model is structural, so that nothing is latent: rows above zero are counts of kernels/families/
-truncated.py, and hu | y ~ Beta(1 + zeros, 1 + others) exactly. Given lambda, psi(y) of a Yeo-Johnson response is normal
-with precision 1 / sigma^2, and takes the place of y.
+and moves coefficients and effects given these (`latent`): precisions w / sigma^2 of normal rows replace `trials`, which
+is 0 in rows with structural zeros, since these say nothing about eta. The latent variables are not kept: they are
+integrated out when missing cells are drawn, and when the auxiliary parameters are drawn by slice sampling (Neal 2003) of
+log sigma, log(nu - 2), log k, logit zi. Every zero of a hurdle model is structural, so nothing is latent: rows above zero
+are counts of kernels/families/truncated.py, and hu | y ~ Beta(1 + zeros, 1 + others) exactly. Given lambda, psi(y) of a
+Yeo-Johnson response is normal with precision 1 / sigma^2, and replaces y.
 
     sigma ~ half-t(3, scale),  1e-4 < sigma < 1e4,      nu - 2 ~ Gamma(2, 1/10)        (Juarez & Steel 2010, from 2 on)
 
     zi, hu ~ Beta(1, 1),      k as kernels/families/shape.py
 
-so that nu > 2 and imputed values have a variance, which Rubin's rules and linear predictors made of them need.
+Thus nu > 2, and imputed values have a variance, which Rubin's rules and linear predictors that contain them need.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ With linear predictor eta, trials n and shape k (of the families that have one):
     LOGNORMAL          log y ~ N(eta, 1 / k)
 
 The log density is split: `log_likelihood` has the terms with eta, `log_normaliser` the rest, so that moves of effects
-do not pay for gamma functions. All are log-concave in eta but the inverse Gaussian and the beta, whose curvature is the
-expected one, and TRUNCATED_NEGATIVE_BINOMIAL, of which only `is_log_concave` knows here (kernels/families/truncated.py).
+need no gamma functions. All densities are log-concave in eta except the inverse Gaussian and the beta, whose curvature
+is the expected one, and TRUNCATED_NEGATIVE_BINOMIAL (kernels/families/truncated.py), which only `is_log_concave` handles
+here.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
 v is that of a gamma response, of the negative binomial's mixing law, of the inverse Gaussian at mean one (so its
 response comes scaled to a mean of about one). The shape of a beta response is its precision phi, var y = mu (1 - mu) /
 (1 + phi); that of a lognormal response is 1 / sigma^2, so that v is sigma, the residual standard deviation of log y.
-Below v = 1e-4 the prior ends: if all rows fit exactly, as equal
-responses do, no posterior would be proper without. Log-likelihoods, k the shape, n rows:
+The prior is zero below v = 1e-4: otherwise no posterior would be proper if all rows fitted exactly, as equal responses
+do. Log-likelihoods, with shape k and n rows:
 
     GAMMA              n (k log k - lgamma(k)) + k sum (log y - eta - y e^-eta)
     BETA               n lgamma(k) - sum (lgamma(k mu) + lgamma(k (1 - mu))) + k sum (mu log y + (1 - mu) log(1 - y))
@@ -16,8 +16,8 @@ responses do, no posterior would be proper without. Log-likelihoods, k the shape
     NEGATIVE_BINOMIAL  sum_{t < T} N(y > t) log(k + t) + sum_{y > T} lgamma(y + k) - lgamma(T + k)
                        + n k log k - sum (y + k) log(k + mu),       lgamma(y + k) - lgamma(k) = sum_{t < y} log(k + t)
 
-The first sum of the last is a table of N(y > t), made once a call, T <= 1000: no gamma function a
-row, no cancellation for large k.
+The first sum of the last one uses a table of N(y > t), made once per call, T <= 1000, which avoids a gamma function for
+every row, and cancellation for large k.
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ With mean m = mu / (1 - p_0) and c = k / (k + mu), which is 1 of the Poisson (k 
 
     d log p / d eta = c (y - m),      expected curvature  c^2 var y,      var y = m (1 + mu + mu / k - m)
 
-log mu is the natural parameter of the truncated Poisson, whose log density is concave in it, with that curvature. That of
-the truncated negative binomial is not where k < 1: at y = 1 its second derivative is about k^2 (mu / k)^-k > 0 where mu
-is large: one mode of several rows in a coefficient is not certain, and proposals do not rest on it (glmm/blocks.py).
+log mu is the natural parameter of the truncated Poisson, whose log density is concave in it, with that curvature. The log
+density of the truncated negative binomial is not concave if k < 1: at y = 1 its second derivative is about
+k^2 (mu / k)^-k > 0 for large mu. Several rows may therefore have more than one mode in a coefficient, and proposals do
+not assume a single mode (glmm/blocks.py).
 
 A draw is 1 + the events after the first one. An event in [0, 1] comes before t with probability 1 - e^(-mu t); of the
 negative binomial, a Poisson process whose rate is Gamma(k, k / mu), with 1 - (1 + mu t / k)^-k, and given that the first

@@ -5,9 +5,9 @@
 
     psi(y) ~ N(eta, sigma^2),     lambda / 2 ~ Beta(2, 2),     sigma ~ half-t(3, scale),  1e-4 < sigma < 1e4
 
-lambda = 1 is the normal model; below, the right tail is the longer one, above, the left one; and psi of -y at 2 - lambda
-is -psi(y) at lambda. For 0 < lambda < 2 the values of psi are all numbers, so that psi(y) can be normal; elsewhere it is
-bounded on one side.
+lambda = 1 is the normal model; if lambda < 1, the right tail is the longer one, if lambda > 1, the left one; and psi of
+-y at 2 - lambda is -psi(y) at lambda. For 0 < lambda < 2, psi takes all real values, so psi(y) can be normal; otherwise
+it is bounded on one side.
 
 sigma is drawn with lambda, as a mixture of inverse gamma laws (Wand et al. 2011, result 5),
 
@@ -16,8 +16,8 @@ sigma is drawn with lambda, as a mixture of inverse gamma laws (Wand et al. 2011
     p(lambda | a, eta, y)  ~  p(lambda) prod_j psi'(y_j) (3/a + SS/2)^(-(n + 3)/2),      SS = sum_j (psi(y_j) - eta_j)^2
     sigma^2 | lambda, a, eta, y  ~  IG((n + 3)/2, 3/a + SS/2)
 
-the first by slices (Neal 2003) of logit(lambda / 2). Both stay as they are where sigma would leave its bounds, without
-which no posterior were proper if all rows fitted exactly.
+the first by slice sampling (Neal 2003) of logit(lambda / 2). Both keep their values if sigma would leave its bounds;
+without these bounds, no posterior would be proper if all rows fitted exactly.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@
     beta_1 ~ N(location, (TERM_SD scale)^2)
     other beta_k ~ N(0, (SLOPE_SD scale)^2),   with a log link N(0, scale^2 / (p - 1))
 
-(Location 0 and scale 1, except for identity and log links.) Clusters are few, perhaps fewer than predictors: posteriors
-are proper by these priors and sampled exactly, not by a normal approximation: the normal by Gibbs with
+(Location 0 and scale 1, except for identity and log links.) Clusters are few, perhaps fewer than predictors. These priors
+make the posteriors proper, and they are sampled exactly, not by a normal approximation: the normal by Gibbs with
 sigma^2 | a ~ IG(3/2, 3/a), a ~ IG(1/2, 1/scale^2) (Wand et al. 2011), the others by independence Metropolis, with shapes
 by the moves of kernels/glmm/gibbs.py without cluster effects. The chain continues from visit to visit.
 
@@ -69,7 +69,7 @@ SHAPED = NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA, LOGNORMAL, STUDENT, Y
 LOG_LINKS = POISSON, NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, LOGNORMAL, *EXTRA_ZEROS
 NO_VALUES, TOO_LARGE, NOT_FINITE = 32, 64, 128
 WORDS = REGRESSION_WORDS | {
-    NO_VALUES: "no cluster has a value of the variable; nothing drawn",
+    NO_VALUES: "no cluster has a value of the variable, so nothing is drawn",
     TOO_LARGE: "a log mean is out of range (above 34); its value is nan",
     NOT_FINITE: "the likelihood is not finite: a linear predictor is out of range",
 }
