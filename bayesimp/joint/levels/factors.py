@@ -78,8 +78,8 @@ def grouping_factors(formula: Formula, data: IncompleteData) -> tuple[GroupingFa
         if one.groups.within(other.groups) and other.groups.within(one.groups):
             raise DataError(
                 f"'{one.label}' and '{other.label}' have the same {len(one.groups):,} groups of rows (one "
-                f"'{other.label}' in each '{one.label}'): their effects cannot be distinguished. Leave one of the two "
-                "terms out, or one of the columns out of cluster=."
+                f"'{other.label}' in each '{one.label}'): their effects cannot be distinguished. Remove one of the two "
+                "terms, or one of the columns from cluster=."
             )
     for factor in factors[1:]:
         _check_ids(factor, data)

@@ -319,10 +319,9 @@ def draw_cells(
             work.search[PHASE] = DONE
         while True:
             y = math.floor(at) if kind == COUNT else response_at(scale, at)
-            if work.search[PHASE] == DONE:
-                if not abs(y) < math.inf:
-                    failed += 1
-                    y = before
+            if work.search[PHASE] == DONE and not abs(y) < math.inf:
+                failed += 1
+                y = before
             value = -math.inf
             possible = (y >= 0.0 or kind != COUNT) and lower <= y and y <= upper
             if possible or work.search[PHASE] == DONE:
