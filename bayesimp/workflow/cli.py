@@ -190,7 +190,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bayesimp {version('bayesimp')}")
     commands = parser.add_subparsers(
-        title="commands", required=True, metavar="{demo,check,lock,run,report,explore,verify-log,replay,reproduce}"
+        title="commands",
+        required=True,
+        metavar="{demo,check,lock,run,report,explore,verify-log,replay,reproduce}",
     )
 
     command = commands.add_parser("demo", help="impute and analyse real examination marks, step by step")

@@ -148,11 +148,13 @@ class Exploration:
         own = ready.plan.model.shift
         if own is not None and (own.group is not None or own.where != "missing" or _nested(own)):
             raise SpecificationError(
-                f"{ready.plan.path}: explore moves each variable by one number, and model.shift differs by group, by level "
-                "or by which values are missing; leave it out, or compare such shifts under [mnar]."
+                f"{ready.plan.path}: explore moves each variable by one number, and model.shift differs by group, by "
+                "level or by which values are missing; leave it out, or compare such shifts under [mnar]."
             )
         self.ready = ready
-        self._last: dict[tuple[Any, ...], Imputations] = {}  # by prior: the planned one, (), and the last other
+        self._last: dict[
+            tuple[Any, ...], Imputations
+        ] = {}  # by prior: the planned one, (), and the last other
         self._planned: dict[str, Fits] = {}  # by analysis
 
     # --- what can be moved ------------------------------------------------------------------------
@@ -166,7 +168,7 @@ class Exploration:
     def planned(self) -> Assumption:
         """The assumption of the plan, with its prior as a half-t where that is what it is."""
         deltas = {each.name: each.planned for each in self.deltas if each.planned}
-        prior = _common(self.ready.model)
+        prior = _common(self.ready)
         Psi = None if prior is None else prior.Psi
         if isinstance(Psi, pr.HuangWand) and Psi.times_sd is not None and np.ndim(Psi.times_sd) == 0:
             return Assumption(HALF_T, float(Psi.nu), float(Psi.times_sd), deltas)
@@ -229,14 +231,16 @@ class Exploration:
 
     def _half_t(self, nu: float, scale: float) -> pr.Priors:
         prior = pr.HuangWand(times_sd=scale, nu=nu)
-        return replace(_common(self.ready.model) or pr.default(), Psi=prior, Psi_of={}, name=f"half-t({nu:g})")
+        return replace(_common(self.ready) or pr.default(), Psi=prior, Psi_of={}, name=f"half-t({nu:g})")
 
     def _priors(self, assumption: Assumption) -> pr.Priors:
         half_t = self._half_t(assumption.nu, assumption.scale)
         if assumption.family == HALF_T:
             return half_t
         if assumption.family != INVERSE_WISHART:
-            raise SpecificationError(f"{assumption.family!r} is no family; choose {', '.join(self.families)}.")
+            raise SpecificationError(
+                f"{assumption.family!r} is no family; choose {', '.join(self.families)}."
+            )
         scales = self.ready.model.with_priors(half_t).parameter_priors["Psi"].scales
         V = np.diag(1 / (assumption.nu * np.asarray(scales, dtype=float) ** 2))
         prior = pr.InverseWishart(assumption.nu, V, marginal=True)
@@ -269,6 +273,12 @@ class Exploration:
             assumption, chosen.name, imputations.model, imputations, fits[SHOWN], table,
             time.perf_counter() - began, tuple(dict.fromkeys(texts)),
         )  # fmt: skip
+
+    def seconds(self) -> float:
+        """How long the imputations of the plan take, made once more."""
+        plan, began = self.ready.plan, time.perf_counter()
+        self.ready.model.impute(**plan.impute.arguments(plan.model.type))
+        return time.perf_counter() - began
 
     def _analysis(self, name: str | None) -> AnalysisPlan:
         for each in self.ready.plan.analyses:
@@ -327,14 +337,23 @@ def _nested(shift: Shift) -> bool:
     return any(isinstance(number, Mapping) for number in shift.by.values())
 
 
-def _common(model: ImputationModel) -> pr.Priors | None:
-    """The priors of the model; None where blocks of chained equations have different ones."""
-    own: Any = model.priors
+def _common(ready: Prepared) -> pr.Priors | None:
+    """The priors of the whole model; None where blocks of chained equations have different ones.
+
+    Methods replace open parts of the default (`bayesimp.priors.Contextual`), so that blocks can differ and have it all.
+    """
+    own: Any = ready.model.priors
     if not isinstance(own, Mapping):
         return own
-    each = list(own.values())
-    records = [priors_to_dict(priors) for priors in each]
-    return each[0] if each and all(record == records[0] for record in records) else None
+    if not own:
+        return None
+    common = ready.plan.model.priors or pr.default()
+    again: Any = ready.model.with_priors(common).priors
+    return common if _records(again) == _records(own) else None
+
+
+def _records(priors: Mapping[str, pr.Priors]) -> dict[str, Any]:
+    return {name: priors_to_dict(each) for name, each in priors.items()}
 
 
 def _same_shift(one: ImputationModel, other: ImputationModel) -> bool:
@@ -347,7 +366,9 @@ def _round(most: float) -> float:
     if not most > 0:
         return WIDEST
     power = 10 ** np.floor(np.log10(most))
-    return float(power * min((1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0), key=lambda k: abs(k - most / power)))
+    return float(
+        power * min((1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0), key=lambda k: abs(k - most / power))
+    )
 
 
 @lru_cache(maxsize=4)

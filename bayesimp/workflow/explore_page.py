@@ -15,30 +15,47 @@ with app.setup:
 
 @app.cell
 def _start() -> Any:
+    import base64
     import io
     import textwrap
-    from time import perf_counter
+    from html import escape
 
     import marimo as mo
     import matplotlib
+    from marimo import md
 
     matplotlib.use("agg")
     from bayesimp.errors import BayesimpError
     from bayesimp.plots.imputed import plot_imputed
     from bayesimp.plots.pooled import plot_pooled
-    from bayesimp.workflow import explore, explore_words as words
+    from bayesimp.workflow import explore
+    from bayesimp.workflow import explore_words as words
 
-    return BayesimpError, explore, io, matplotlib, mo, perf_counter, plot_imputed, plot_pooled, textwrap, words
+    return (
+        BayesimpError,
+        base64,
+        escape,
+        explore,
+        io,
+        matplotlib,
+        md,
+        mo,
+        plot_imputed,
+        plot_pooled,
+        textwrap,
+        words,
+    )
 
 
 @app.cell
-def _open(explore: Any, mo: Any, perf_counter: Any) -> Any:
-    with mo.status.spinner("Reading the plan and imputing as planned (a new machine compiles first, once) ..."):
+def _open(explore: Any, mo: Any) -> Any:
+    with mo.status.spinner(
+        "Reading the plan and imputing as planned (a new machine compiles first, once) ..."
+    ):
         exploration = explore.open_plan(mo.cli_args().get("plan"))
-        exploration.answer(exploration.planned)  # compiles, where nothing is compiled
-        _began = perf_counter()
-        exploration.ready.model.impute(**exploration.ready.plan.impute.arguments(exploration.ready.plan.model.type))
-        usual = perf_counter() - _began
+        usual = exploration.answer(exploration.planned).seconds
+        if usual < 10:  # what took so long may have been compilation
+            usual = exploration.seconds()
     at_release = usual > 0.5  # seconds: slower ones are computed when the slider is let go
     return at_release, exploration, usual
 
@@ -58,7 +75,9 @@ def _family(exploration: Any, mo: Any, reset: Any) -> Any:
 
 
 @app.cell
-def _sliders(at_release: Any, exploration: Any, explore: Any, family: Any, mo: Any, reset: Any, textwrap: Any) -> Any:
+def _sliders(
+    at_release: Any, exploration: Any, explore: Any, family: Any, mo: Any, reset: Any, textwrap: Any, words: Any,
+) -> Any:  # fmt: skip
     _ = reset.value
     _fixed = family.value == explore.PLANNED
 
@@ -83,31 +102,32 @@ def _sliders(at_release: Any, exploration: Any, explore: Any, family: Any, mo: A
 
 @app.cell
 def _controls(
-    analysis: Any, at_release: Any, deltas: Any, exploration: Any, explore: Any, family: Any, mo: Any, nu: Any,
-    reset: Any, scale: Any, usual: Any,
+    analysis: Any, at_release: Any, deltas: Any, exploration: Any, family: Any, md: Any, mo: Any, nu: Any, reset: Any, scale: Any,
+    usual: Any, words: Any,
 ) -> Any:  # fmt: skip
     _refused = [each for each in exploration.deltas if each.refused]
     _units = {each.name: words.unit(each) for each in exploration.deltas}
     _each = [
-        mo.vstack([deltas.elements[name], mo.md(f"<small>{_units[name]}</small>")], gap=0) for name in deltas.elements
+        mo.vstack([deltas.elements[name], md(f"<small>{_units[name]}</small>")], gap=0)
+        for name in deltas.elements
     ]
     _first, _others = _each[:6], _each[6:]
     _parts = [
-        mo.md("#### Prior of the between-cluster covariance"), family, nu, scale,
-        mo.md("#### Delta: what is added to imputed values"), *_first,
+        md("#### Prior of the between-cluster covariance"), family, nu, scale,
+        md("#### Delta: what is added to imputed values"), *_first,
     ]  # fmt: skip
     if _others:
         _parts.append(mo.accordion({f"{len(_others)} more variables": mo.vstack(_others)}))
     if _refused:
         _text = "\n".join(f"- `{each.name}`: {each.refused}" for each in _refused)
-        _parts.append(mo.accordion({f"{len(_refused)} that cannot be moved": mo.md(_text)}))
+        _parts.append(mo.accordion({f"{len(_refused)} that cannot be moved": md(_text)}))
     _when = "at the release of a slider" if at_release else "while a slider moves"
     _parts += [
-        mo.md("#### Analysis") if len(exploration.analyses) > 1 else mo.md(""),
-        analysis if len(exploration.analyses) > 1 else mo.md(""),
+        md("#### Analysis") if len(exploration.analyses) > 1 else md(""),
+        analysis if len(exploration.analyses) > 1 else md(""),
         reset,
-        mo.md(f"<small>{exploration.ready.plan.impute.m} imputations take about {usual:.2g} s; they are made anew {_when}, "
-              "from the seed of the plan.</small>"),
+        md(f"<small>{exploration.ready.plan.impute.m} imputations take about {usual:.2g} s; they are made anew {_when}, from "
+           "the seed of the plan.</small>"),
     ]  # fmt: skip
     controls = mo.vstack(_parts, gap=0.6)
     return (controls,)
@@ -132,22 +152,27 @@ def _compute(
 def _which(exploration: Any, mo: Any) -> Any:
     _names = [each.name for each in exploration.deltas]
     variable = mo.ui.dropdown(_names, _names[0], label="variable") if _names else None
-    by_cluster = mo.ui.checkbox(label=f"by {exploration.ready.data.cluster}")
+    by_cluster = mo.ui.checkbox(label="by cluster")
     return by_cluster, variable
 
 
 @app.cell
 def _pictures(
-    answer: Any, by_cluster: Any, explore: Any, io: Any, matplotlib: Any, mo: Any, plot_imputed: Any, plot_pooled: Any,
-    variable: Any,
+    answer: Any, base64: Any, by_cluster: Any, escape: Any, io: Any, matplotlib: Any, md: Any, mo: Any, plot_imputed: Any,
+    plot_pooled: Any, variable: Any, words: Any,
 ) -> Any:  # fmt: skip
     def _image(figure: Any, alt: str) -> Any:
         out = io.BytesIO()
         figure.savefig(out, format="png", dpi=110)
         matplotlib.pyplot.close(figure)
-        return mo.image(out.getvalue(), alt=alt)
+        text = base64.b64encode(
+            out.getvalue()
+        ).decode()  # in the page: files of marimo go when a cell runs again
+        return mo.Html(
+            f'<img src="data:image/png;base64,{text}" alt="{escape(alt)}" style="max-width: 100%;">'
+        )
 
-    forest = distribution = mo.md("")
+    forest = distribution = md("")
     if answer is not None:
         forest = _image(plot_pooled(words.forest(answer)), "Pooled estimates as planned and as shown")
         if variable is not None:
@@ -160,18 +185,18 @@ def _pictures(
 
 @app.cell
 def _page(
-    answer: Any, by_cluster: Any, controls: Any, distribution: Any, exploration: Any, explore: Any, forest: Any, mo: Any,
-    problem: Any, variable: Any,
+    answer: Any, by_cluster: Any, controls: Any, distribution: Any, exploration: Any, forest: Any, md: Any, mo: Any, problem: Any,
+    variable: Any, words: Any,
 ) -> Any:  # fmt: skip
     _plan = exploration.ready.plan
-    _head = mo.md(f"# {_plan.title or _plan.path.name}\n\n{words.heading(exploration, answer)}")
+    _head = md(f"# {_plan.title or _plan.path.name}\n\n{words.heading(exploration, answer)}")
     if answer is None:
-        _shown = [mo.callout(mo.plain_text(problem), kind="danger")]
+        _shown = [mo.callout(mo.Html(words.block(problem)), kind="danger")]
     else:
         _events = words.remarks(answer)
         _choice = [by_cluster] if variable is None else [variable, by_cluster]
         _shown = [
-            mo.callout(mo.plain_text(words.verdict(exploration, answer)), kind="info"),
+            mo.Html(words.verdict_html(exploration, answer)),
             mo.Html(words.table_html(answer)),
             mo.hstack([
                 forest, mo.vstack([mo.hstack(_choice, justify="start"), distribution]),
@@ -179,8 +204,8 @@ def _page(
             mo.accordion({
                 "Plan that gives what is shown (TOML)": mo.ui.code_editor(
                     exploration.plan(answer), language="toml", disabled=True),
-                f"Events and warnings: {len(_events)}": mo.plain_text("\n\n".join(_events) or "none"),
-                "Imputation model": mo.plain_text(repr(answer.model)),
+                f"Events and warnings: {len(_events)}": mo.Html(words.block("\n\n".join(_events) or "none")),
+                "Imputation model": mo.Html(words.block(repr(answer.model))),
             }, multiple=True),
         ]  # fmt: skip
     mo.vstack([_head, mo.hstack([controls, mo.vstack(_shown, gap=1)], widths=[1, 3], gap=2, align="start")])

@@ -11,10 +11,21 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.errors import SpecificationError
-from bayesimp.markup import paragraph, table
+from bayesimp.markup import block, paragraph, table
 from bayesimp.workflow.explore import BASELINE, PLANNED, SHOWN, STEPS, Answer, Delta, Exploration, open_plan
 
-__all__ = ["forest", "heading", "numbers", "remarks", "serve", "table_html", "unit", "verdict"]
+__all__ = [
+    "block",
+    "forest",
+    "heading",
+    "numbers",
+    "remarks",
+    "serve",
+    "table_html",
+    "unit",
+    "verdict",
+    "verdict_html",
+]
 
 PAGE = Path(__file__).with_name("explore_page.py")
 UNITS = {
@@ -73,9 +84,17 @@ def heading(exploration: Exploration, answer: Answer | None) -> str:
     if answer is None:
         return text
     own = answer.assumption
-    prior = "prior as planned" if own.family == PLANNED else f"{own.family}({own.nu:g}), scale {own.scale:g} sd"
+    prior = (
+        "prior as planned" if own.family == PLANNED else f"{own.family}({own.nu:g}), scale {own.scale:g} sd"
+    )
     moved = [f"{name} {number:+g}" for name, number in own.delta.items() if number]
     return f"{text}; {prior}; {', '.join(moved) or 'missing at random'}"
+
+
+def verdict_html(exploration: Exploration, answer: Answer) -> str:
+    """The verdict as HTML."""
+    style = "overflow-wrap: anywhere; border-left: 4px solid #0072b2; padding: 0.2em 1em;"
+    return f'<div id="verdict" style="{style}">{paragraph(verdict(exploration, answer))}</div>'
 
 
 def forest(answer: Answer) -> dict[str, pd.DataFrame]:
@@ -87,16 +106,19 @@ def forest(answer: Answer) -> dict[str, pd.DataFrame]:
 def table_html(answer: Answer) -> str:
     """The pooled table: estimates and intervals as shown, beside those as planned."""
     columns = ["estimate", "std.error", "conf.low", "conf.high", "fmi", "change", "mc.error"]
-    by = {name: own.set_index(["part", "term"]) for name, own in answer.table.groupby("assumption", sort=False)}
+    by = {
+        name: own.set_index(["part", "term"]) for name, own in answer.table.groupby("assumption", sort=False)
+    }
     rows = by[SHOWN][columns].copy()
     old = by[BASELINE].reindex(rows.index)
+    rows["change"] = [f"{round(x, 2) + 0.0:+.2f}" if np.isfinite(x) else "" for x in rows["change"]]
     rows["as planned"] = [
-        f"{e:.4g} [{low:.4g}, {high:.4g}]"
+        f"{e:.4g}" + (f" [{low:.4g}, {high:.4g}]" if np.isfinite(low) else "")
         for e, low, high in zip(old["estimate"], old["conf.low"], old["conf.high"], strict=True)
     ]
     shown = rows.reset_index().drop(columns="part")
     note = "change: in standard errors of the planned estimate; mc.error: Monte Carlo error of the estimate"
-    return f'<div id="pooled">{table(shown)}{paragraph(note)}</div>'
+    return f'<div id="pooled" style="font-size: 0.9em;">{table(shown)}{paragraph(note)}</div>'
 
 
 def remarks(answer: Answer) -> list[str]:
