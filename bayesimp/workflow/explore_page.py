@@ -102,8 +102,8 @@ def _sliders(
 
 @app.cell
 def _controls(
-    analysis: Any, at_release: Any, deltas: Any, exploration: Any, family: Any, md: Any, mo: Any, nu: Any, reset: Any, scale: Any,
-    usual: Any, words: Any,
+    analysis: Any, at_release: Any, deltas: Any, exploration: Any, family: Any, md: Any, mo: Any, nu: Any, reset: Any,
+    scale: Any, usual: Any, words: Any,
 ) -> Any:  # fmt: skip
     _refused = [each for each in exploration.deltas if each.refused]
     _units = {each.name: words.unit(each) for each in exploration.deltas}
@@ -126,8 +126,8 @@ def _controls(
         md("#### Analysis") if len(exploration.analyses) > 1 else md(""),
         analysis if len(exploration.analyses) > 1 else md(""),
         reset,
-        md(f"<small>{exploration.ready.plan.impute.m} imputations take about {usual:.2g} s; they are made anew {_when}, from "
-           "the seed of the plan.</small>"),
+        md(f"<small>{exploration.ready.plan.impute.m} imputations take about {usual:.2g} s; they are made anew {_when}, "
+           "from the seed of the plan.</small>"),
     ]  # fmt: skip
     controls = mo.vstack(_parts, gap=0.6)
     return (controls,)
@@ -185,8 +185,8 @@ def _pictures(
 
 @app.cell
 def _page(
-    answer: Any, by_cluster: Any, controls: Any, distribution: Any, exploration: Any, forest: Any, md: Any, mo: Any, problem: Any,
-    variable: Any, words: Any,
+    answer: Any, by_cluster: Any, controls: Any, distribution: Any, exploration: Any, forest: Any, md: Any, mo: Any,
+    problem: Any, variable: Any, words: Any,
 ) -> Any:  # fmt: skip
     _plan = exploration.ready.plan
     _head = md(f"# {_plan.title or _plan.path.name}\n\n{words.heading(exploration, answer)}")
