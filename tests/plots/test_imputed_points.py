@@ -47,7 +47,7 @@ def points(ax):
 def at_the_mode(X, y):
     Z = np.column_stack([np.ones(len(X)), (X - X.mean(0)) / X.std(0)])
 
-    def loss(b):  # noqa: E306
+    def loss(b):
         return np.logaddexp(0, Z @ b).sum() - y @ (Z @ b) + 0.5 * (b[1:] ** 2).sum() / SD**2
 
     return 1 / (1 + np.exp(-Z @ minimize(loss, np.zeros(Z.shape[1]), tol=1e-12).x))
