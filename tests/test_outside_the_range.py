@@ -1,4 +1,4 @@
-"""Imputed values outside the observed range are an event, whatever the engine, where chance does not explain their share."""
+"""Imputed values outside the observed range are an event of every engine, where chance does not explain their share."""
 
 import numpy as np
 import pandas as pd
