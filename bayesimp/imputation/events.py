@@ -173,8 +173,8 @@ def _beyond(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) ->
     text = (
         f"{below + above:.0%} of imputed values are outside the range of the {len(seen):,} observed ones "
         f"({seen.min():.4g} to {seen.max():.4g}): {below:.0%} below it, {above:.0%} above. If such values are possible, "
-        "see plot_imputed(imp, kind='propensity') for how the rows with missing values differ from the others. If not, in "
-        f"chained equations set bounds={{{name!r}: (lower, upper)}} or use matching (pmm)"
+        "see plot_imputed(imp, kind='propensity') for how the rows with missing values differ from the others. If not, "
+        f"in chained equations set bounds={{{name!r}: (lower, upper)}} or use matching (pmm)"
     )
     return [Event("outside the range", name, text, int(((drawn < seen.min()) | (drawn > seen.max())).sum()))]
 
