@@ -97,7 +97,7 @@ def _panel(ax: Axes, imp: Imputations, name: str, x: np.ndarray | None, inside: 
     for k, (where, y, colour) in enumerate([
         (seen, values[seen], OBSERVED), *((rows[drawn], imp.values(name)[t][drawn], IMPUTED) for t in tables)
     ]):  # fmt: skip
-        few = np.unique(np.linspace(0, len(y) - 1, min(len(y), POINTS)).round().astype(int)) if len(y) else []
+        few = np.unique(np.linspace(0, max(len(y) - 1, 0), min(len(y), POINTS)).round().astype(int))
         y = y[few] + (jitter.uniform(-0.25, 0.25, len(few)) if coded else 0.0)
         at = k + jitter.uniform(-0.3, 0.3, len(few)) if x is None else x[where[few]]
         size, alpha = (7, 0.35) if colour == OBSERVED else (9, 0.6)
