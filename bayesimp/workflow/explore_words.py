@@ -56,8 +56,8 @@ def verdict(exploration: Exploration, answer: Answer) -> str:
     error = float(np.hypot(new["mc.error"], old["mc.error"]))
     chance = ", within Monte Carlo error" if abs(new["estimate"] - old["estimate"]) <= 2 * error else ""
     return (
-        f"{_sides(own, base)} The largest change is that of {term}: from {old['estimate']:.3g} to {new['estimate']:.3g}, "
-        f"{new['change']:+.2f} of its planned standard error{chance} (Monte Carlo errors {old['mc.error']:.2g} and "
+        f"{_sides(own, base)} The largest change is that of {term}: from {old['estimate']:.4g} to {new['estimate']:.4g}, "
+        f"{round(new['change'], 2) + 0.0:+.2f} of its planned standard error{chance} (Monte Carlo errors {old['mc.error']:.2g} and "
         f"{new['mc.error']:.2g})."
     )
 
