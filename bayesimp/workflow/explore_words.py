@@ -57,8 +57,8 @@ def verdict(exploration: Exploration, answer: Answer) -> str:
     chance = ", within Monte Carlo error" if abs(new["estimate"] - old["estimate"]) <= 2 * error else ""
     return (
         f"{_sides(own, base)} The largest change is that of {term}: from {old['estimate']:.4g} to {new['estimate']:.4g}, "
-        f"{round(new['change'], 2) + 0.0:+.2f} of its planned standard error{chance} (Monte Carlo errors {old['mc.error']:.2g} and "
-        f"{new['mc.error']:.2g})."
+        f"{round(new['change'], 2) + 0.0:+.2f} of its planned standard error{chance} "
+        f"(Monte Carlo errors {old['mc.error']:.2g} and {new['mc.error']:.2g})."
     )
 
 
