@@ -513,3 +513,15 @@ def test_a_grid_that_was_stopped_goes_on_with_the_same_numbers(tmp_path, monkeyp
     (tmp_path / "file").touch()
     with pytest.raises(SpecificationError, match="is a file"):
         bi.sensitivity(model(), GRID, folder=tmp_path / "file", **options)
+
+
+def test_a_single_chain_is_judged_by_its_effective_sample_size():
+    """It has no R-hat; this was an internal error."""
+    result = bi.sensitivity(
+        model(), [pr.default(), pr.pan()], analysis=ANALYSIS, m=2, seed=1, chains=1, draws=20, tune=10
+    )
+    events = result.events[result.events["kind"] == "not converged"]
+    assert len(events) and events["message"].str.match(r"ESS \d+ \(limit \d+\); ask for longer chains").all()
+    rows = result.model[result.model["prior"] == "default"]
+    worst = rows.loc[rows["ess_bulk"].idxmin(), "term"]
+    assert worst in set(events["where"])

@@ -4,6 +4,7 @@ dtype changed        a completed column has a different type from the table's
 whole numbers        a short scale, or two values, imputed as continuous
 rounded              positive values so small that they are round-off relative to the mean
 impossible values    negative values of a variable that is never negative where it is observed
+outside the range    a share of imputed values beyond the smallest or largest observed one that chance does not explain
 far outside          many standard deviations outside the observed values, most often if variables drive each other
 """
 
@@ -24,6 +25,8 @@ __all__ = ["far_outside", "imputed_events"]
 
 FEW_VALUES = 12  # most distinct values of what may be a count or short scale
 FAR = 5.0  # sds beyond the smallest or largest observed value; for a normal variable, over 7 from its mean
+OUTSIDE = 0.2  # share of imputed values outside the observed range
+CHANCE = 5.0  # times the share 2 / (n + 1) of a value that has the distribution of the n observed ones
 ROUND_OFF = 4 * np.finfo(float).eps  # share of the mean below which a positive value is mostly round-off
 FUNCTIONS = {"log1p": np.log1p, "log": np.log}
 BEYOND_LIMITS = (
@@ -76,7 +79,9 @@ def imputed_events(
         if family.support.is_positive:
             events += _rounded(name, family, seen, drawn)
         if name not in exact or family.as_predictor:
-            far += _far(name, family, seen, drawn)
+            found = _far(name, family, seen, drawn)
+            far += found
+            events += [] if found else _beyond(name, seen, drawn)
     others = [event.where for event in far]
 
     def advice(name: str) -> str:
@@ -158,6 +163,20 @@ def _negative(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) 
         f"bounds={{{name!r}: (0, None)}} or use matching (pmm)"
     )
     return [Event("impossible values", name, text, below)]
+
+
+def _beyond(name: str, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Event]:
+    """Events for a share of values outside the observed range that is large, and many times what chance gives."""
+    below, above = float((drawn < seen.min()).mean()), float((drawn > seen.max()).mean())
+    if below + above <= max(OUTSIDE, CHANCE * 2 / (len(seen) + 1)):
+        return []
+    text = (
+        f"{below + above:.0%} of imputed values are outside the range of the {len(seen):,} observed ones "
+        f"({seen.min():.4g} to {seen.max():.4g}): {below:.0%} below it, {above:.0%} above. If such values are possible, "
+        "see plot_imputed(imp, kind='propensity') for how the rows with missing values differ from the others. If not, "
+        f"in chained equations set bounds={{{name!r}: (lower, upper)}} or use matching (pmm)"
+    )
+    return [Event("outside the range", name, text, int(((drawn < seen.min()) | (drawn > seen.max())).sum()))]
 
 
 def far_outside(family: Family, seen: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np.bool_]:

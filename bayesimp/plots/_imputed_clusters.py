@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from bayesimp.imputation.result import Imputations
 
-__all__ = ["by_clusters"]
+__all__ = ["by_clusters", "picked"]
 
 COLUMNS = 4  # panels in a row
 PANEL = 2.6  # width in inches, without the names of clusters
@@ -82,6 +82,15 @@ def by_clusters(
     some = any(len(places) < possible for places, possible in picks.values())
     titled(figure, _title(panels, shown, some))
     return figure
+
+
+def picked(imp: Imputations, names: list[str], clusters: Sequence | None, at_most: int) -> list[int]:
+    """Positions of the clusters to show: those that are named, or those with imputed values of one of the variables."""
+    every = [str(c) for c in imp.data.clusters]
+    asked = set(chosen(None if clusters is None else [str(c) for c in clusters], every, "a cluster"))
+    there = [c in asked for c in every]
+    picks = [_pick(imp, name, there, at_most, clusters is not None)[0] for name in names]
+    return sorted({place for places in picks for place in places})
 
 
 def _title(panels: Sequence[tuple[str, Statistic]], shown: dict[str, PlottedVariable], some: bool) -> str:

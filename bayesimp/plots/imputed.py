@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesimp.errors import must_be
+from bayesimp.arguments import chosen as one_of
+from bayesimp.errors import SpecificationError, must_be
 from bayesimp.messages import shortened
-from bayesimp.plots._imputed_clusters import by_clusters
+from bayesimp.plots._imputed_clusters import by_clusters, picked
+from bayesimp.plots._imputed_points import imputed_points
 from bayesimp.plots._style import (
     IMPUTED,
     OBSERVED,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_imputed"]
 
+KINDS = ("density", "strip", "scatter", "propensity")
 LINES = 20  # imputations drawn separately
 LEAST = 20  # imputed cells from which each imputation has a density
 FEW = 12  # up to so many different values, their shares are shown instead of a density
@@ -43,6 +46,8 @@ def plot_imputed(
     imp: Imputations,
     responses: Sequence[str] | str | None = None,
     *,
+    kind: str = "density",
+    against: str | None = None,
     by_cluster: bool = False,
     clusters: Sequence | None = None,
     at_most: int = 25,
@@ -59,6 +64,14 @@ def plot_imputed(
         Imputations.
     responses
         Names; all imputed ones by default.
+    kind
+        ``"density"``: as below. ``"strip"``: the values as points, observed ones and those of the first five
+        imputations. ``"scatter"``: against another variable, in the first completed table. ``"propensity"``: against the
+        probability that the value is missing given the other variables (`bayesimp.diagnostics.propensity`); missing at
+        random, observed and imputed values have the same distribution wherever this probability is the same. With
+        `by_cluster`, the last three have a panel for each cluster.
+    against
+        The other variable of a scatter plot.
     by_cluster
         If False, the observed values are compared with those of each imputation (of 20 at most, spread evenly over all
         imputations). Levels, counts and variables with few different values are shown as shares, others as densities
@@ -80,12 +93,20 @@ def plot_imputed(
     Raises
     ------
     SpecificationError
-        If a name is not an imputed response or not a cluster.
+        If a name is not an imputed response or not a cluster, or the kind is not known.
     """
     must_be(imp, "Imputations", "plot_imputed")
+    one_of(kind, "kind", KINDS)
+    if against is not None and kind != "scatter":
+        raise SpecificationError("plot_imputed: against= is for kind = 'scatter'.")
     # columns computed from others are left out
     there = [name for name in imp.imputed_columns if name in imp.data.variables]
     names = chosen(responses, there, "an imputed response")
+    if kind != "density":
+        places = None
+        if by_cluster:
+            places = picked(imp, names, clusters, at_most)
+        return imputed_points(imp, names, kind, against, places, labels)
     if by_cluster:
         return by_clusters(imp, names, clusters, at_most, labels)
     return _densities(imp, names, labels)

@@ -104,13 +104,16 @@ def model_table(imputations: Mapping[str, Imputations], reference: str) -> pd.Da
 def not_converged(table: pd.DataFrame) -> list[tuple[str, Event]]:
     """A (prior, event) pair for each prior whose chains disagree or are too short (according to `model_table`)."""
     bad = table[(table["r_hat"] > table["r_hat_limit"]) | (table["ess_bulk"] < ESS_LIMIT)]
-    return [
-        (str(prior), Event("not converged", str(worst["term"]),
-                      f"R-hat {worst['r_hat']:.3f} (limit {worst['r_hat_limit']:.3f}), ESS {rows['ess_bulk'].min():.0f} "
-                      f"(limit {ESS_LIMIT}); ask for longer chains", len(rows)))
-        for prior, rows in bad.groupby("prior", sort=False)
-        for worst in [rows.loc[rows["r_hat"].idxmax()]]
-    ]  # fmt: skip
+    return [(str(prior), _worst(rows)) for prior, rows in bad.groupby("prior", sort=False)]
+
+
+def _worst(rows: pd.DataFrame) -> Event:
+    """The event of one prior; a single chain, which has no R-hat, is judged by its ESS."""
+    known = rows["r_hat"].notna().any()
+    worst = rows.loc[rows["r_hat"].idxmax() if known else rows["ess_bulk"].fillna(-1).idxmin()]
+    r_hat = f"R-hat {worst['r_hat']:.3f} (limit {worst['r_hat_limit']:.3f}), " if known else ""
+    few = f"ESS {rows['ess_bulk'].min():.0f} (limit {ESS_LIMIT})"
+    return Event("not converged", str(worst["term"]), f"{r_hat}{few}; ask for longer chains", len(rows))
 
 
 def _with_change(table: pd.DataFrame, reference: str) -> pd.DataFrame:

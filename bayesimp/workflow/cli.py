@@ -1,4 +1,4 @@
-"""The command `bayesimp`: demo, check, lock, run, report, verify-log, replay, verify, site, reproduce.
+"""The command `bayesimp`: demo, check, lock, run, report, explore, verify-log, replay, verify, site, reproduce.
 
 Exit status: 0 done; 1 the data or the plan cannot be used, as a message explains; 2 wrong usage; 130 interrupted, after
 writing the results so far.
@@ -99,6 +99,13 @@ def report(options: argparse.Namespace) -> int:
     return DONE
 
 
+def explore(options: argparse.Namespace) -> int:
+    """Show the page of a plan, on which the prior and deltas can be moved."""
+    from bayesimp.workflow.explore_words import serve
+
+    return serve(options.plan, options.port, not options.no_browser)
+
+
 def demo(options: argparse.Namespace) -> int:
     """Carry out the plan that comes with the package, with comments on the results."""
     from bayesimp.workflow.folder import earlier_record
@@ -185,7 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="commands",
         required=True,
-        metavar="{demo,check,lock,run,report,verify-log,replay,verify,site,reproduce}",
+        metavar="{demo,check,lock,run,report,explore,verify-log,replay,verify,site,reproduce}",
     )
 
     command = commands.add_parser("demo", help="impute and analyse real examination marks, step by step")
@@ -211,6 +218,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, default=None, metavar="FILE", help=text)
     command.add_argument("--without-figures", action="store_true", help="tables and text only")
     command.set_defaults(command=report)
+
+    command = commands.add_parser(
+        "explore", help="a live page: move the prior or a delta, and see the pooled answer move"
+    )
+    command.add_argument("plan", type=Path, help="plan file (.toml)")
+    command.add_argument("--port", type=_count, default=None, help="of the page (default: a free one)")
+    command.add_argument("--no-browser", action="store_true", help="print the address, and open no browser")
+    command.set_defaults(command=explore)
 
     from bayesimp.workflow.audit_commands import add_audit_commands
 
