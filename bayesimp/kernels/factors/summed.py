@@ -1,19 +1,20 @@
-"""Effects of a later factor where a discrete variable is mostly missing in a cluster, its missing values summed out.
+"""Draws of a later factor's effects in clusters that mostly lack a discrete variable, its missing values summed out.
 
-Where a cluster lacks y_k, imputed values follow the effects b_li of a factor l in which y_k is a predictor, and the
-effects the imputed values: a random slope of y_k, about which such a cluster says little, is tied to them. Given all but
-b_li and the missing cells of y_k in cluster i, these summed out,
+Where a cluster lacks y_k, its imputed values follow the effects b_li of a factor l in which y_k is a predictor, and the
+effects follow the imputed values: a random slope of y_k, about which such a cluster says little, is tied to them. Given
+everything except b_li and the missing cells of y_k in cluster i, and with these cells summed out,
 
     p(b_li | .)  ~  N(b_li; mu, Q^-1)  prod_j sum_v w_jv p_l(y_lj | e_jv + z_jv' b_li)
     w_jv  =  p_k(v | eta_kj)  prod_{l' != l} p_l'(y_l'j | eta_l'j(v))
 
-v over the values that the cell may have, over one if it is observed; e_jv + z_jv' b: the linear predictor at v; mu and Q
-of the other effects (kernels/factors/effects.py). b_li is drawn by slices (Neal 2003), and then the cells from their full
-conditionals (kernels/factors/cells.py), which together is a draw from the joint distribution of both.
+where v runs over the possible values of the cell (a single one if it is observed), e_jv + z_jv' b is the linear predictor
+at v, and mu and Q come from the other effects (kernels/factors/effects.py). b_li is drawn by slice sampling (Neal 2003),
+then the cells from their full conditionals (kernels/factors/cells.py); together this is a draw from their joint
+distribution.
 
-The slices are along the columns of L^-T, L L' = Q + sum_j g_j g_j', g_j the gradient of row j at a point that does not
-depend on b_li: mu, and from there one step of the method of scoring (Berndt, Hall, Hall & Hausman 1974). The directions
-need not be good for the law to be left as it is.
+The slices lie along the columns of L^-T, where L L' = Q + sum_j g_j g_j' and g_j is the gradient of row j at a point that
+does not depend on b_li: one scoring step from mu (Berndt, Hall, Hall & Hausman 1974). Poor directions slow the chain but
+leave its distribution invariant.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ from bayesimp.notation import BoolVector, Integer, IntVector, Matrix, Vector
 
 __all__ = ["Mixture", "draw_effects_summed", "read_values"]
 
-WIDTH, LONGEST, SMALL = 3.0, 3.0, 1e-4  # of slices and of the step, in standard deviations; of differences
+WIDTH, LONGEST, SMALL = 3.0, 3.0, 1e-4  # slices and step, in standard deviations; differences
 ROUNDS = 3  # slices along each direction
 
 
 class Mixture(NamedTuple):
     """The factor l in cluster i: value s of row j is entry first[j] + s.
 
-    y, trials, times (rows,): times, how many rows are like this one; first (rows + 1,); weight (s,): log w; base (s, r),
-    Z (s, q): e and z. family, shape, cuts, l, last: of factor l, as in `log_density`. mean (d,), L (d, d): mu, and the
-    Cholesky factor of Q. Work space: eta (r,), vectors (4, d), H (d, d).
+    y, trials, times (rows,): times is the number of rows like this one; first (rows + 1,); weight (s,): log w; base
+    (s, r) and Z (s, q): e and z. family, shape, cuts, l, last: those of factor l, as in `log_density`. mean (d,),
+    L (d, d): mu and the Cholesky factor of Q. Work space: eta (r,), vectors (4, d), H (d, d).
     """
 
     y: np.ndarray
@@ -82,7 +83,7 @@ def _read_row(
     at: Integer,
     m: Mixture,
 ) -> None:
-    """Entries from `at` on <- those of row j, child a of factor k."""
+    """Entries starting at `at` <- those of row j, child a of factor k."""
     l, variable = cells.of[cells.child[k] + a], arrays.variable[k]
     r, q, before = arrays.predictors[l], C.shape[0], state.V[j, variable]
     random = arrays.column[l] + arrays.fixed[l]
@@ -156,7 +157,7 @@ def _density(m: Mixture, b: Vector) -> float:
 
 @lean
 def _directions(m: Mixture) -> bool:
-    """m.H (lower triangle) <- Cholesky factor of Q + sum_j g_j g_j' at the point of the module; whether it is finite."""
+    """m.H (lower triangle) <- Cholesky factor of Q + sum_j g_j g_j' (module docstring); returns whether it is finite."""
     d, rows = m.mean.size, m.y.size
     H, point, trial, step, g = m.H, m.vectors[0], m.vectors[1], m.vectors[2], m.vectors[3]
     for e in range(d):
@@ -211,10 +212,10 @@ def read_values(
     b: Vector,
     m: Mixture,
 ) -> None:
-    """m.weight, m.base and m.Z <- what is summed over, for child a of factor k in some rows of cluster i.
+    """m.weight, m.base and m.Z <- the terms of the sums over v, for child a of factor k in some rows of cluster i.
 
-    missing (n,): whether y_k is to be imputed; C (q, q): working effects to those of the table's columns; b (d,): the
-    working effects that the state has.
+    missing (n,): whether y_k is to be imputed; C (q, q): maps working effects to those of the table's columns; b (d,):
+    the working effects in the state.
     """
     for row in range(rows.size):
         j = rows[row]
@@ -225,9 +226,9 @@ def read_values(
 def draw_effects_summed(
     rng: np.random.Generator, m: Mixture, search: Vector, weight: Vector, b: Vector
 ) -> bool:
-    """b (d,) moved along each direction of the module, in place.
+    """Slice-sample b (d,) in place along each direction of the module docstring.
 
-    search, weight: as in `Work`. Returns whether the density was finite, without which nothing is done.
+    search, weight: as in `Work`. Returns whether the density was finite; if not, nothing is done.
     """
     d, u, trial = b.size, m.vectors[0], m.vectors[1]
     if not abs(_density(m, b)) < math.inf or not _directions(m):

@@ -1,6 +1,6 @@
-"""Log posterior of a generalised linear model and its derivatives; with or without a term for every cluster.
+"""Log posterior of a generalised linear model and its derivatives, with or without a term for every cluster.
 
-Row j of cluster i with columns x, r linear predictors, and cluster terms alpha_i (r,) or none:
+Row j of cluster i has columns x, r linear predictors and, optionally, cluster terms alpha_i (r,):
 
     eta_k = offset + x' beta_k + alpha_ik,     k = 1..r
 
@@ -8,7 +8,7 @@ Row j of cluster i with columns x, r linear predictors, and cluster terms alpha_
     ORDINAL, K levels        P(y >= 1 + k) = F(eta - c_k),  c_0 = 0,  c_k = d_1 + .. + d_k,  d > 0,  F logistic
     CATEGORICAL, K levels    P(y = k) = e^eta_k / (1 + sum_l e^eta_l),  r = K - 1, against level 0
 
-An ordinal row is two logistic ones and a term without eta, so that its log density is concave in (eta, d):
+An ordinal row amounts to two logistic rows and a term without eta, so its log density is concave in (eta, d):
 
     log P(y = k) = log F(eta - c_{k-1}) + log{1 - F(eta - c_k)} + log(1 - e^{-d_k})
 
@@ -17,7 +17,7 @@ theta = (beta_1, .., beta_r, d). Prior: independent normals for beta and alpha, 
     H = [ D  C ]    D block-diagonal in clusters,     S = G - sum_i C_i' D_i^-1 C_i
         [ C' G ]
 
-minus the second derivatives, elimination (posterior.py) takes time linear in clusters.
+the negative second derivatives, elimination (posterior.py) takes time linear in the number of clusters.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class GlmPrior(NamedTuple):
 
 
 class Curvature(NamedTuple):
-    """Gradient g (P,), ga (m, r) and H: G (P, P), C (m, r, P), D (m, r, r).
+    """Gradient g (P,), ga (m, r), and H: G (P, P), C (m, r, P), D (m, r, r).
 
-    After `glm_posterior.find_mode`: G, D_i their factors, S = G G', D_i = D_i D_i'; C_i is D_i^-1 C_i.
+    After `glm.posterior.find_mode`, G and D_i hold the lower Cholesky factors of S and D_i, and C_i holds D_i^-1 C_i.
     """
 
     g: np.ndarray
@@ -64,7 +64,7 @@ class Curvature(NamedTuple):
 
 @inner
 def predictors(family: int, levels: Integer) -> Integer:
-    """r."""
+    """Number r of linear predictors."""
     return levels - 1 if family == CATEGORICAL else 1
 
 
@@ -90,9 +90,9 @@ def evaluate(
     h: Curvature,
     derive: bool,
 ) -> float:
-    """Log posterior density up to a constant; with derive, h <- its derivatives (lower triangles).
+    """Log posterior density up to a constant; if `derive`, h <- its derivatives (lower triangles).
 
-    bounds (m + 1,): rows of cluster i; alpha (m, r), or (0, r) without terms. -inf where it is not defined.
+    bounds (m + 1,): row ranges of the clusters; alpha (m, r), or (0, r) without terms. -inf where it is not defined.
     """
     p, r = rows.X.shape[1], alpha.shape[1]
     value = _prior(prior, p * r, theta, alpha, h, derive)
@@ -164,7 +164,7 @@ def _prior(prior: GlmPrior, n_beta: int, theta: Vector, alpha: Matrix, h: Curvat
 def _add(
     X: Matrix, j: int, cuts: Integer, score: float, minus: float, i: int, terms: bool, h: Curvature
 ) -> None:
-    """Derivatives of a row in eta - c_cuts: design (x, -1 for the first `cuts` increments, 1 for the term)."""
+    """Add a row's derivatives in eta - c_cuts; its design is x, -1 for the first `cuts` increments, 1 for the term."""
     p = X.shape[1]
     for a in range(p + cuts):
         u = X[j, a] if a < p else -1.0
@@ -192,7 +192,7 @@ def _ordinal(
     h: Curvature,
     derive: bool,
 ) -> float:
-    """Log probability of level y by the three terms of the module's docstring."""
+    """Log probability of level y, from the three terms in the module docstring."""
     p, value, cut = X.shape[1], 0.0, 0.0
     for k in range(y - 1):
         cut += theta[p + k]

@@ -1,12 +1,12 @@
 """Mode, normal approximation and Metropolis draws of the posterior in density.py.
 
-Newton's method with H = -(second derivatives), blocks D (of cluster terms), C, G:
+Newton's method with H = -(second derivatives), in blocks D (cluster terms), C and G:
 
     S = G - sum_i C_i' D_i^-1 C_i,      step_theta = S^-1 (g - sum_i C_i' D_i^-1 g_i),
                                         step_alpha_i = D_i^-1 (g_i - C_i step_theta)
 
-Draws from N(mode, H^-1) by the same factors. The posterior itself is sampled by independence Metropolis, proposals from a
-multivariate t at the mode whose inverse scale is H.
+Draws from N(mode, H^-1) use the same factors. The posterior itself is sampled by independence Metropolis, with proposals
+from a multivariate t centred at the mode, with inverse scale H.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_normal", "find_mode", "metropolis", "variances"]
 
-DEPENDENT = 1e-10  # share of a diagonal element left by elimination, below which H is singular
-EVALUATIONS = 100  # of a search
-DECREMENT = 1e-9  # twice the log density still to gain
-LONG = 1e-3  # a step that long which gains nothing more: the mode is infinite
+DEPENDENT = 1e-10  # H is singular if elimination leaves less than this share of a diagonal element
+EVALUATIONS = 100  # per search, at most
+DECREMENT = 1e-9  # convergence: twice the log density still to gain
+LONG = 1e-3  # a step this long that gains nothing: the mode is infinite
 T_DF = 5.0  # of the proposal
 
 
 @inner
 def _factor(h: Curvature) -> bool:
-    """h <- its factors; False where H is singular."""
+    """h <- its factors; returns False if H is singular."""
     P, (m, r) = h.g.size, h.ga.shape
     column = np.empty(r)
     for i in range(m):
@@ -62,7 +62,7 @@ def _factor(h: Curvature) -> bool:
 
 @inner
 def _newton_step(h: Curvature, step: Vector, step_alpha: Matrix, ga: Vector) -> tuple[float, float]:
-    """(step, step_alpha) <- H^-1 gradient, from the factors of H; its product with the gradient, its largest element.
+    """(step, step_alpha) <- H^-1 gradient, from the factors of H; returns step'gradient and the largest step element.
 
     ga (r,): work space.
     """
@@ -102,15 +102,16 @@ def find_mode(
     alpha: Matrix,
     h: Curvature,
 ) -> int:
-    """(theta, alpha) <- the mode from where they are, by Newton's method; h <- factors of H there.
+    """(theta, alpha) <- the mode, by Newton's method from their current values; h <- factors of H there.
 
-    Returns 0, 1: H singular at the start (columns dependent), 2: no finite mode (separation), 3: no convergence.
+    Returns 0 on success, 1 if H is singular at the start (dependent columns), 2 if there is no finite mode (separation),
+    3 without convergence.
     """
     P, (m, r) = theta.size, alpha.shape
     step, step_alpha, new, new_alpha = np.zeros(P), np.zeros((m, r)), np.empty(P), np.empty((m, r))
     value, t, ga = -math.inf, 1.0, np.empty(r)
-    derive = P >= 0  # True, but not a literal: `evaluate` would be compiled for each
-    for evaluation in range(EVALUATIONS):  # one call of evaluate: it is long to compile
+    derive = P >= 0  # True, but not a literal, for which `evaluate` would be compiled separately
+    for evaluation in range(EVALUATIONS):  # a single call of evaluate, which is slow to compile
         for k in range(P):
             new[k] = theta[k] + t * step[k]
         for i in range(m):
@@ -147,7 +148,7 @@ def draw_normal(
     new: Vector,
     new_alpha: Matrix,
 ) -> int:
-    """(new, new_alpha) ~ N((theta, alpha), scale^2 H^-1) with d > 0, by rejection; returns the draws rejected."""
+    """(new, new_alpha) ~ N((theta, alpha), scale^2 H^-1) with d > 0, by rejection; returns the number of rejections."""
     P, (m, r) = theta.size, alpha.shape
     z, rejected = np.empty(r), -1
     positive = False
@@ -211,16 +212,17 @@ def metropolis(
     h: Curvature,
     theta: Vector,
 ) -> int:
-    """theta <- after `steps` of independence Metropolis; without terms, h as `find_mode` left it at the mode.
+    """theta <- the state after `steps` steps of independence Metropolis, in a model without cluster terms.
 
-    theta nan: starts from the mode. Returns the number of accepted steps.
+    h is as `find_mode` leaves it at the mode. If theta is nan, the chain starts at the mode. Returns the number of
+    accepted steps.
     """
     P, none = mode.size, np.empty((0, predictors(rows.family, levels)))
     if theta[0] != theta[0]:
         for k in range(P):
             theta[k] = mode[k]
     new, accepted, value = np.empty(P), 0, -math.inf
-    for s in range(steps + 1):  # the first is where it starts
+    for s in range(steps + 1):  # the first evaluates the start
         for k in range(P):
             new[k] = theta[k] if s == 0 else rng.standard_normal()
         if s > 0:
@@ -243,7 +245,7 @@ def metropolis(
 
 @inner
 def _log_t(theta: Vector, mode: Vector, L: Matrix) -> float:
-    """Log density of the proposal, up to a constant: |L'(theta - mode)|^2 ."""
+    """Log density of the proposal up to a constant, a function of |L'(theta - mode)|^2."""
     P, square = mode.size, 0.0
     for a in range(P):
         u = 0.0

@@ -1,27 +1,27 @@
-"""Single-level regression of any family, with a term for every cluster (stratified) or without: parameters drawn.
+"""Parameter draws for a regression of any family, with a fixed term for every cluster (stratified) or without.
 
     stratified      eta_ij = offset_ij + x_ij' beta + alpha_i       columns x without the intercept
     single level    eta_ij = offset_ij + x_ij' beta                 the intercept first
 
-(beta, alpha, d) ~ N(mode, H^-1) as mice's logreg, polyreg and polr draw beta (Rubin 1987, sec. 5.3), but the mode is
-that of a posterior with weak priors, not of a likelihood: slopes N(0, slope_sd^2), the intercept and the terms
-N(centre, term_sd^2), centre the link of the overall mean, d ~ Gamma(2, 1/2). The likelihood alone has no mode where
-predictors separate the values, as in every cluster whose values are all equal; mice adds pseudo-data to every column
-instead (White, Daniel & Royston 2010), whose weight grows with the number of terms. Parameters for which the prior has
-more than a quarter of the information, or moves the mode by more than a fifth of a posterior standard deviation, are
-counted: `weak`. With steps > 0 the single-level posterior is sampled exactly, by Metropolis.
+(beta, alpha, d) ~ N(mode, H^-1), as mice's logreg, polyreg and polr draw beta (Rubin 1987, sec. 5.3), except that the
+mode is that of a posterior with weak priors rather than of the likelihood: slopes N(0, slope_sd^2); intercept and terms
+N(centre, term_sd^2), where centre is the link of the overall mean; d ~ Gamma(2, 1/2). The likelihood alone has no mode
+where predictors separate the values, as in any cluster whose values are all equal; mice instead adds pseudo-data to every
+column (White, Daniel & Royston 2010), whose weight grows with the number of terms. `weak` counts the parameters for which
+the prior contributes more than a quarter of the information or moves the mode by more than a fifth of a posterior
+standard deviation. With steps > 0 the single-level posterior is sampled exactly, by Metropolis.
 
-Normal: a Gibbs step from the sigma^2 of the visit before, at first from a draw about its estimate,
+Normal: a Gibbs step from the previous visit's sigma^2, which at the first visit is drawn around its estimate,
 
     (beta, alpha) | sigma^2 ~ N(mode, sigma^2 H^-1),  H = D'D + sigma^2 Lambda        Lambda: precision of the priors
     sigma^2 | beta, alpha ~ RSS(beta, alpha) / chi2(n)                                p(sigma^2) = 1 / sigma^2
 
-which is mice's `norm` as Lambda -> 0; dependent columns do no harm. Priors in units of sigma^2 would save the step, but
-N(0, 2.5^2 sigma^2) is strong where predictors or clusters explain nearly everything: residual variances came out three
-times too large with clusters 35 residual sds apart.
+which becomes mice's `norm` as Lambda -> 0; dependent columns do no harm. Priors in units of sigma^2 would save the Gibbs
+step, but N(0, 2.5^2 sigma^2) is strong where predictors or clusters explain nearly everything: with clusters 35 residual
+sds apart, residual variances came out three times too large.
 
-A cluster without the variable gets the average of the drawn terms, without their variance; this makes stratified
-imputation of a systematically missing variable too certain (Jolani 2025).
+A cluster without the variable gets the average of the drawn terms, without their variance, so stratified imputation of a
+systematically missing variable is overconfident (Jolani 2025).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = ["SLOPE_SD", "TERM_SD", "WORDS", "Regression", "RegressionState", "ini
 SLOPE_SD, TERM_SD = (
     2.5,
     5.0,
-)  # of columns with sd 1; Gelman, Jakulin, Pittau & Su 2008 have a Cauchy of these scales
+)  # for columns with sd 1; Gelman, Jakulin, Pittau & Su 2008 use Cauchy priors with these scales
 SHARE, PULL = 0.25, 0.2
 ESTIMATES = 5  # passes in which the first sigma^2 and the weight of the priors settle
 INCREMENTS = 2.0, 0.5  # shape and rate: mean 4, sd 2.8, on the logistic scale
@@ -63,9 +63,9 @@ WORDS = {
 
 
 class RegressionState(NamedTuple):
-    """What one visit leaves to the next, updated in place; nan at first: mode (P,), terms (m, r), current (P,).
+    """State carried from one visit to the next and updated in place: mode (P,), terms (m, r), current (P,); nan at first.
 
-    sigma2 (1,): of the normal.
+    sigma2 (1,): for the normal family.
     """
 
     mode: np.ndarray
@@ -75,11 +75,11 @@ class RegressionState(NamedTuple):
 
 
 class Regression(NamedTuple):
-    """Draws of one visit: beta (p, r), the intercept first, B (m, 1, r) deviations of cluster terms, aux (K - 2,) d.
+    """Draws of one visit: beta (p, r), intercept first; B (m, 1, r), deviations of cluster terms; aux (K - 2,), d.
 
-    estimated_beta, estimated_B: at the mode, for observed rows in predictive mean matching. sigma2: of the normal, else
-    1. weak: number of parameters under WEAK. rejected: draws without d > 0. accepted: Metropolis
-    steps. code: sum of keys of WORDS.
+    estimated_beta, estimated_B: values at the mode, for observed rows in predictive mean matching. sigma2: 1 unless the
+    family is normal. weak: number of parameters reported under WEAK. rejected: draws that violated d > 0. accepted:
+    Metropolis steps. code: sum of keys of WORDS.
     """
 
     beta: np.ndarray
@@ -100,7 +100,7 @@ class Regression(NamedTuple):
 
 
 def initial_regression_state(family: int, p: int, levels: int = 2, m: int = 0) -> RegressionState:
-    """The state of a first visit, for p columns of X with the intercept, and m clusters (0 for a single-level model)."""
+    """State before the first visit, for p columns of X including the intercept and m clusters (0: single-level model)."""
     r = levels - 1 if family == CATEGORICAL else 1
     P = (p - (m > 0)) * r + (levels - 2 if family == ORDINAL else 0)
     return RegressionState(*(np.full(shape, np.nan) for shape in (P, (m, r), P, 1)))
@@ -141,7 +141,7 @@ def single_level_glm(
     term_sd: float = TERM_SD,
     steps: int = 0,
 ) -> Regression:
-    """One visit without clusters (B zero): as `stratified_step`; steps > 0: that many of Metropolis."""
+    """One visit without clusters (B zero), as `stratified_step`; with steps > 0, that many Metropolis steps."""
     return regression(rng, rows, levels, centre(rows, levels), slope_sd, term_sd, steps, state)
 
 
@@ -161,7 +161,7 @@ def centre(rows: GlmmRows, levels: int) -> Vector:
 
 
 def _start(rows: GlmmRows, levels: int, eta: Vector, state: RegressionState) -> None:
-    """state <- the first start of Newton's method: no slopes, and the overall frequencies of the levels."""
+    """state <- starting values of the first Newton search: zero slopes and the overall frequencies of the levels."""
     p, r, m = rows.X.shape[1], len(eta), len(state.terms)
     state.mode[:], state.terms[:] = 0.0, eta
     if m == 0:
@@ -181,7 +181,7 @@ def regression(
     steps: int,
     state: RegressionState,
 ) -> Regression:
-    """`stratified_step` (state has terms; X without the intercept) and `single_level_glm`, centre eta (r,) given."""
+    """`stratified_step` (state has terms; X lacks the intercept) or `single_level_glm`, given the centre eta (r,)."""
     p, r, (m, _) = rows.X.shape[1], len(eta), state.terms.shape
     precision, mean = np.full(p * r, slope_sd**-2.0), np.zeros(p * r)
     if m == 0:
@@ -194,7 +194,7 @@ def regression(
     bounds = rows.first if m else np.array([0, len(rows.y)])
     arguments = rng, rows, levels, bounds, prior, steps, *state, theta, alpha
     sigma2, weak, rejected, accepted, code = _draw(*arguments)
-    if code == NO_MODE and not fresh:  # a warm start that fails is followed by a cold one
+    if code == NO_MODE and not fresh:  # after a failed warm start, try a cold one
         _start(rows, levels, eta, state)
         sigma2, weak, rejected, accepted, code = _draw(*arguments)
     if code:
@@ -210,7 +210,7 @@ def regression(
 
 
 def _split(theta: Vector, alpha: Matrix, p: int, seen: BoolVector) -> tuple[Matrix, Stack]:
-    """beta (p, r) and B (m, 1, r); the average of terms is the intercept."""
+    """beta (p, r) and B (m, 1, r); the intercept is the average of the terms."""
     r = alpha.shape[1]
     beta = theta[: p * r].reshape(r, p).T
     if len(alpha) == 0:
@@ -221,7 +221,7 @@ def _split(theta: Vector, alpha: Matrix, p: int, seen: BoolVector) -> tuple[Matr
 
 @inner
 def _in_units_of(prior: GlmPrior, sigma2: float) -> GlmPrior:
-    """The prior for the likelihood of a normal with variance 1, in units of sigma2."""
+    """The prior in units of sigma2, to go with the likelihood of a normal with variance 1."""
     return GlmPrior(prior.mean, sigma2 * prior.precision, prior.shape, prior.rate, prior.centre,
                  sigma2 * prior.term_precision)  # fmt: skip
 
@@ -243,7 +243,7 @@ def _rss(
 
 @inner
 def _determined(prior: GlmPrior, n_beta: int, spread: Vector, spread_terms: Matrix) -> float:
-    """tr{(H - Lambda) H^-1}: the number of coefficients that the data determine."""
+    """tr{(H - Lambda) H^-1}, the effective number of coefficients determined by the data."""
     total = 0.0
     for k in range(n_beta):
         total += 1.0 - spread[k] * prior.precision[k]
@@ -268,10 +268,12 @@ def _draw(
     theta: Vector,
     alpha: Matrix,
 ) -> tuple[float, int, int, int, int]:
-    """mode, terms <- the mode, searched from their values; theta, alpha <- a draw; sigma2, weak, rejected, accepted,
-    code.
+    """mode, terms <- the mode, searched from their values; theta, alpha <- a draw.
 
-    For a normal, variance (1,) is sigma2 of the last visit (nan: it is estimated first), and the new sigma2 on return.
+    Returns sigma2, weak, rejected, accepted and code.
+
+    For the normal family, variance (1,) holds the previous visit's sigma2 (nan: estimate it first) and, on return, the
+    new one.
     """
     P, (m, r) = mode.size, terms.shape
     n, n_beta, normal = rows.y.size, rows.X.shape[1] * r, rows.family == NORMAL
@@ -321,7 +323,7 @@ def _count_weak(
     n_beta: int, bounds: IntVector, scaled: GlmPrior, mode: Vector, terms: Matrix, spread: Vector,
     spread_terms: Matrix, sigma2: float,
 ) -> int:  # fmt: skip
-    """How many coefficients, and terms of clusters with rows, the prior moves or informs; their variances: spread."""
+    """Number of coefficients, and terms of clusters with rows, that the prior moves or informs; spread: variances."""
     m, r = terms.shape
     weak = 0
     for k in range(n_beta):
@@ -336,5 +338,5 @@ def _count_weak(
 
 @inner
 def _weak(precision: float, variance: float, gap: float, sigma2: float) -> bool:
-    """Whether the prior has a SHARE of the information, or moves the mode by PULL posterior standard deviations."""
+    """Whether the prior has a SHARE of the information or moves the mode by PULL posterior standard deviations."""
     return precision * variance > SHARE or precision * abs(gap) * math.sqrt(variance / sigma2) > PULL

@@ -1,40 +1,39 @@
-"""A block of coefficients drawn by independence Metropolis from a multivariate t at its conditional mode.
+"""Draws of a block of coefficients by independence Metropolis from a multivariate t at its conditional mode.
 
     target      log T(theta) = log-likelihood of the block's rows + log prior          (kernels/glmm/passes.py)
     proposal    theta' = mode + L^-T z,   L L' = H = -d^2 log T at the mode,   z ~ t_nu(0, I) in k of the d dimensions
-                at a time, the others fixed,   nu = 8 + k
+                at a time, with the others fixed,   nu = 8 + k
     accepted with probability  min(1, T(theta') q(z) / (T(theta) q(z')))                  (Gamerman & Lopes 2006, 6.3.3)
 
-Log-concave targets have tails of exponential order, which those of the t dominate: w = T / q is bounded, and with k = d
-the move is uniformly ergodic. In many dimensions few such proposals are accepted (as for the increments of thirty
-levels), so at most `TOGETHER` are proposed at once, which are about independent of the others in the target.
+Log-concave targets have tails of exponential order, which are dominated by those of the t: w = T / q is bounded, and with
+k = d the move is uniformly ergodic. In many dimensions (the increments of thirty levels, say) few such proposals are
+accepted, so at most `TOGETHER` coordinates are proposed at once; in the target they are nearly independent of the rest.
 The prior is normal,
 
     -theta' Q theta / 2 + t' theta
 
-and for the increments of an ordinal response, whose logs delta come last,
+plus, for the increments of an ordinal response, whose logs delta come last,
 
     h_k ~ Exp(1):   sum_k delta_k - e^delta_k + N_k log(1 - e^-h_k),     N_k rows of level k
 
 Exp(1) is flat near h = 0, as Dirichlet(1) is for the probability of a rare level, and e^-h is uniform: an unobserved
-level gets probability of order 1/n wherever it lies, and that of a level observed once is shifted by about as much.
-At the mode in delta, -d^2 (l(h) + delta - h) / d delta^2 = -h^2 l'' + 1 exactly, which is what H has.
+level gets a probability of order 1/n wherever it lies, and that of a level observed once is shifted by about as much.
+At the mode in delta, -d^2 (l(h) + delta - h) / d delta^2 = -h^2 l'' + 1 exactly, and H uses this value.
 
-A proposal must not know the state, so its centre must not depend on where the search starts. Every target but those of
-the inverse Gaussian, the beta and the truncated negative binomial has one stationary point:
+A proposal must not depend on the state, so its centre must not depend on where the search starts. Every target except
+those of the inverse Gaussian, the beta and the truncated negative binomial has one stationary point:
 
     log p(y | eta) is concave in eta, which is linear in theta, and the prior is normal (scales: moves.py)
     with increments  F(theta, h) = log p + log prior - sum h + sum log h  is concave in (theta, h), h > 0, and
     dF / d delta = h dF / dh: as many stationary points in delta as in h
 
-There the search starts at the present state, which is near, or at zero if that fails. The target of one of these three
-may have two modes: there it starts at zero always, and slices (below) go to where the t does not.
-Newton steps, halved until T grows, stop with the step whose decrement g' H^-1 g is under 1e-8, so that the mode is
-within 1e-8 and H at a point within 1e-4 posterior standard deviations, wherever they started.
+For these the search starts at the present state, which is near, or at zero if that fails. The targets of the three
+exceptions may have two modes: there the search always starts at zero, and slices (below) reach where the t does not.
+Newton steps, halved until T grows, stop with the step whose decrement g' H^-1 g is under 1e-8: wherever they started, the
+mode is then within 1e-8, and H at a point within 1e-4, posterior standard deviations.
 
-With few events, such as a level that is never observed, the target is far from normal (flat on one side up to the
-prior): then `slices` slice draws (Neal 2003) follow, each along one random column of L^-T, H = L L', where the t
-sticks.
+With few events, as for a level that is never observed, the target is far from normal (on one side it is flat up to the
+prior) and the t sticks: then `slices` slice draws (Neal 2003) follow, each along one random column of L^-T, H = L L'.
 """
 
 from __future__ import annotations
@@ -55,11 +54,11 @@ __all__ = ["BlockTarget", "Workspace", "draw_block", "workspace"]
 
 TOLERANCE, ITERATIONS, HALVINGS = 1e-8, 100, 40
 TOGETHER = 6  # dimensions proposed at once, at most
-WIDTH, STEPS = 4.0, 40  # of slices, in standard deviations at the mode; steps out at most
+WIDTH, STEPS = 4.0, 40  # of slices: width in standard deviations at the mode; at most this many steps out
 
 
 class BlockTarget(NamedTuple):
-    """What a block's target is made of.
+    """The ingredients of a block's target.
 
     family, y (n,), trials (n,), base (n, r), D, shared: as in kernels/glmm/passes.py. Q (d0, d0), t (d0,): prior of the
     d0 coefficients. shape; cuts (K-1,) and counts (K,) of the levels of an ordinal response.
@@ -81,7 +80,7 @@ class BlockTarget(NamedTuple):
 
 
 class Workspace(NamedTuple):
-    """Vectors and matrices of a block of d coefficients."""
+    """Work vectors and matrices for a block of d coefficients."""
 
     theta: np.ndarray
     mode: np.ndarray
@@ -109,7 +108,7 @@ def _set_cuts(block: BlockTarget, theta: Vector) -> None:
 
 @inner
 def _add_increments(block: BlockTarget, theta: Vector, full: bool, g: Vector, H: Matrix) -> float:
-    """Prior and third term of log P of the increments; log increments are the last of theta."""
+    """Add the increments' prior and the third term of log P; the log increments are the last elements of theta."""
     total = 0.0
     at = block.t.size
     for k in range(1, theta.size - at + 1):
@@ -127,7 +126,7 @@ def _add_increments(block: BlockTarget, theta: Vector, full: bool, g: Vector, H:
 def _evaluate(
     block: BlockTarget, start: Integer, stop: int, theta: Vector, full: bool, g: Vector, H: Matrix
 ) -> float:
-    """log T(theta) of the module up to a constant; g, H (lower triangle) <- its derivatives if `full`."""
+    """log T(theta) up to a constant (module docstring); if `full`, g and H (lower triangle) <- its derivatives."""
     d0 = block.t.size
     _set_cuts(block, theta)
     if full:
@@ -208,7 +207,7 @@ def _propose(
     now: float,
     tally: IntVector,
 ) -> float:
-    """w.theta moved in the dimensions first..last-1 of z = L'(theta - mode), which is in w.g; returns log T there."""
+    """Move w.theta in the dimensions first..last-1 of z = L'(theta - mode), which is in w.g; returns log T there."""
     d, k = w.theta.size, last - first
     nu = 8.0 + k
     for a in range(d):
@@ -236,7 +235,7 @@ def _propose(
 
 @inner
 def _along(block: BlockTarget, start: Integer, stop: int, w: Workspace, s: float) -> float:
-    """log T at theta + s step, which is left in w.trial."""
+    """log T at theta + s step; that point is left in w.trial."""
     for a in range(w.theta.size):
         w.trial[a] = w.theta[a] + s * w.step[a]
     return _evaluate(block, start, stop, w.trial, False, w.g, w.H)
@@ -246,7 +245,7 @@ def _along(block: BlockTarget, start: Integer, stop: int, w: Workspace, s: float
 def _slice(
     rng: np.random.Generator, block: BlockTarget, start: Integer, stop: int, w: Workspace, now: float
 ) -> float:
-    """w.theta moved along a column of L^-T by slice sampling; log T there is `now` before, and returned after."""
+    """Move w.theta along a column of L^-T by slice sampling; `now` is log T before the move, the return value after."""
     d = w.theta.size
     column = int(d * rng.random())
     for a in range(d):
@@ -285,10 +284,11 @@ def draw_block(
     tally: IntVector,
     modes: IntVector,
 ) -> Integer:
-    """w.theta moved as the module says, on rows start..stop-1. tally (2,): proposed, accepted; modes (2,): sought, found.
+    """Move w.theta as the module docstring describes, given rows start..stop-1.
 
-    Returns 0, or 2, 3 of `_find_mode`. A search from zero that does not converge ends at a point that is as
-    valid a centre, but fewer proposals are accepted (counted in `modes`).
+    tally (2,): proposed, accepted; modes (2,): sought, found. Returns 0, or 2 or 3 as `_find_mode`. A search from zero
+    that does not converge ends at a point that is an equally valid centre, but fewer proposals are accepted (counted in
+    `modes`).
     """
     d = w.theta.size
     one_mode = is_log_concave(block.family)

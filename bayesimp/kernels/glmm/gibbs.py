@@ -1,23 +1,23 @@
-"""A Markov chain transition of one discrete or positive response given all else, with p(beta, aux, Psi, B | y) invariant.
+"""A transition for one discrete or positive response given all else, which leaves p(beta, aux, Psi, B | y) invariant.
 
     eta_ij = offset_ij + x_ij' beta + z_ij' b_i,   b_i ~ N(0, Psi),   i = 1..m         (beta (p, r), b_i (q, r))
 
-for the families of kernels/families/scalar.py, ORDINAL and CATEGORICAL (kernels/families/responses.py). Only rows in
-which y is observed enter. One update:
+for the families of kernels/families/scalar.py, ORDINAL and CATEGORICAL (kernels/families/responses.py). Only rows with
+observed y enter. One update:
 
     EFFECTS      b_i | beta, aux, Psi, y, clusters with rows       t at its mode, Metropolis   kernels/glmm/blocks.py
-    FIXED        beta and the ordinal increments | B, aux, y       likewise; with few events slices, too
+    FIXED        beta and the ordinal increments | B, aux, y       likewise; with few events also slices
     CENTRE       beta and B together, X beta + Z b unchanged       normal                      kernels/glmm/moves.py
     COVARIANCE   Psi | b_i of the clusters with rows               conjugate                   covariance/update.py
     SCALE        B and Psi together, half-t sds only               as EFFECTS, given lambda    kernels/glmm/moves.py
     AUX          shape | beta, B, y                                slice                       kernels/families/shape.py
 
-and before these, of a mixture, its latent variables, given which all moves but AUX are (kernels/families/mixtures.py);
-and at the end b_i ~ N(0, Psi) in the clusters without rows, which no move reads. Drawing them last leaves the joint
-distribution invariant, so y_mis may be drawn from (X beta + Z b, aux) on return.
+For a mixture, its latent variables are drawn first, and every move except AUX conditions on them
+(kernels/families/mixtures.py). Last, b_i ~ N(0, Psi) in the clusters without rows, which no move reads. Drawing them last
+leaves the joint distribution invariant, so y_mis may be drawn from (X beta + Z b, aux) on return.
 
 Priors: beta normal or flat (Q0, t0); Psi as CovarianceUpdate; increments ~ Exp(1); shape^-1/2 ~ half-t(3, shape_scale).
-A flat prior of beta gives an improper posterior where a response is separated, and always for the inverse Gaussian, whose
+A flat prior on beta gives an improper posterior where a response is separated, and always for the inverse Gaussian, whose
 likelihood does not vanish as the mean goes to infinity.
 """
 
@@ -81,7 +81,7 @@ FAILURES = {
 
 
 def new_tallies() -> np.ndarray:
-    """Zeros (5, 2), rows and columns as TALLIES says."""
+    """Zeros (5, 2), with rows and columns as in TALLIES."""
     return np.zeros((len(TALLIES), 2), dtype=np.int64)
 
 
@@ -101,7 +101,7 @@ def _updates(
     B: Stack,
     tallies: IntMatrix,
 ) -> int:
-    """`glmm_step`. counts (K,): of levels; above: kernels/families/shape.py."""
+    """Compiled part of `glmm_step`. counts (K,): rows of each level; above: see kernels/families/shape.py."""
     w = glmm_work(rows, prior, counts, beta.shape[0], B, aux)
     if not invert(Psi, w.Psi_inverse):
         return 1
@@ -114,14 +114,14 @@ def _updates(
 
 
 def rare_events(rows: GlmmRows, counts: Vector) -> float:
-    """Rows that inform the intercept least: of the rarer outcome or the rarest level; counted events."""
+    """Number of rows that inform the intercept least: those of the rarer outcome or the rarest level; counted events."""
     if rows.family in (LOGIT, PROBIT):
         return min(rows.y.sum(), (rows.trials - rows.y).sum())
     if rows.family in (POISSON, ZERO_INFLATED_POISSON, NEGATIVE_BINOMIAL, ZERO_INFLATED_NEGATIVE_BINOMIAL):
         return rows.y.sum()
     if rows.family in (ORDINAL, CATEGORICAL):
         return counts.min()
-    if rows.family == HURDLE_POISSON:  # a one says only that the mean is small
+    if rows.family == HURDLE_POISSON:  # a count of one only says that the mean is small
         return (rows.y - (rows.y > 0)).sum()
     # the others are not log-concave
     return len(rows.y) if rows.family in (GAMMA, STUDENT, LOGNORMAL, YEO_JOHNSON) else 0.0
@@ -149,7 +149,7 @@ def glmm_step(
         GlmmRows; y holds levels 0..K-1 (as floats) of ordinal and categorical responses. Weights must all be one:
         they are not read.
     updates
-        How many.
+        Number of updates.
     prior
         GlmmPrior.
     beta (p, r), aux (a,), Psi (rq, rq), B (m, q, r)
@@ -157,7 +157,7 @@ def glmm_step(
     tallies (5, 2)
         Added to: TALLIES.
     moves
-        Which, a sum of MOVES: all but in tests.
+        Moves to make, a sum of MOVES: all except in tests.
 
     Returns
     -------
@@ -185,9 +185,9 @@ def glmm_start(
 ) -> int:
     """A dispersed start that any data allow: beta (and increments) drawn in the pooled model, B = 0.
 
-    beta gets a normal prior of sd 10 on top of its own; Psi is diag(exp N(-1.5, 1)) unless fixed; shapes as in
-    `dispersed_aux`; B ~ N(0, Psi) where there are no rows. Arguments and answer as for `glmm_step`; beta, aux, Psi and B
-    are set.
+    beta gets a normal prior with sd 10 in addition to its own; Psi is diag(exp N(-1.5, 1)) unless fixed; shapes are as in
+    `dispersed_aux`; B ~ N(0, Psi) where there are no rows. Arguments and return value are as for `glmm_step`; beta, aux,
+    Psi and B are set.
     """
     beta[:], B[:] = 0.0, 0.0
     if prior.Psi.kind != FIXED:

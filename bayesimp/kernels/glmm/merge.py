@@ -1,12 +1,12 @@
-"""Rows of one cluster with the same columns, as one row: what a binomial or Poisson likelihood needs of them is a sum.
+"""Merging of a cluster's rows with equal columns: a binomial or Poisson likelihood needs only their sums.
 
-Of k rows with one linear predictor eta,
+For k rows with the same linear predictor eta,
 
     binomial     sum_j y_j log p + (n_j - y_j) log(1 - p)           = that of one row, sum y_j successes of sum n_j
     Poisson      sum_j y_j eta - e^eta = y. eta - k e^eta           = that of one row, y. = sum y_j, offset log k added
 
-up to terms without eta. Where predictors are discrete a cluster of thousands of rows has some dozens of different ones,
-and an update costs as much as these.
+up to terms without eta. With discrete predictors a cluster of thousands of rows has only dozens of distinct ones, and the
+cost of an update is proportional to their number.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ __all__ = ["SUMMED", "Alike", "merge_rows", "rows_alike", "summed_rows"]
 
 SUMMED = LOGIT, PROBIT, POISSON  # families that merge
 
-FEW = 256  # rows after which the search is given up, if most are different
-MOST = 0.75  # share of different rows above which nothing is merged
+FEW = 256  # rows after which the search is given up if most are distinct
+MOST = 0.75  # share of distinct rows above which nothing is merged
 FREE = -1
 MIX = -7046029254386353131  # odd, about 2^64 / golden ratio as a signed integer: spreads bits (Knuth's hash)
 
 
 @kernel(nogil=True)
 def _number_rows(bits: IntMatrix, first: IntVector, number: IntVector, starts: IntVector) -> int:
-    """number (n,) <- that of the merged row, in order of appearance; starts (m + 1,) <- `first` of the merged rows.
+    """number (n,) <- each row's merged row, numbered by appearance; starts (m + 1,) <- `first` of the merged rows.
 
-    bits (n, c): columns of the rows, the bits of each read as an integer. Returns how many merged rows there are, or -1
-    if too many. The places of a hash table, of which at most half are taken, hold the first row of each kind.
+    bits (n, c): columns of the rows, with the bits of each number read as an integer. Returns the number of merged rows,
+    or -1 if there are too many. The slots of a hash table, at most half full, hold the first row of each kind.
     """
     m, columns, count, largest = first.size - 1, bits.shape[1], 0, 0
     for i in range(m):
@@ -73,8 +73,8 @@ def _number_rows(bits: IntMatrix, first: IntVector, number: IntVector, starts: I
 
 
 class Alike(NamedTuple):
-    """Which rows are alike: number (n,) of the merged row that each is in; one (k,) row of each of these; first (m + 1,):
-    as of `GlmmRows`, of the merged rows."""
+    """Which rows are alike: number (n,), the merged row of each; one (k,), a row of each merged one; first (m + 1,), as
+    in `GlmmRows` for the merged rows."""
 
     number: np.ndarray
     one: np.ndarray
@@ -82,7 +82,7 @@ class Alike(NamedTuple):
 
 
 def rows_alike(columns: Matrix, first: IntVector) -> Alike | None:
-    """The rows of each cluster with equal columns (n, c), or None where more than `MOST` of the rows are different."""
+    """Rows of the same cluster with equal columns (n, c), or None if more than `MOST` of the rows are distinct."""
     if not len(columns):
         return None
     number, starts = np.empty(len(columns), np.int64), np.empty_like(first)
@@ -97,7 +97,7 @@ def rows_alike(columns: Matrix, first: IntVector) -> Alike | None:
 def summed_rows(
     family: int, alike: Alike, y: Vector, trials: Vector, offset: Vector, X: Matrix, Z: Matrix
 ) -> GlmmRows:
-    """The merged rows. y, trials, offset (n,): of all rows; X (k, p), Z (k, q): of `alike.one`."""
+    """The merged rows. y, trials, offset (n,) belong to all rows; X (k, p), Z (k, q) to the rows `alike.one`."""
     count = len(alike.one)
     sums, offset = np.bincount(alike.number, y, count), offset[alike.one]
     if family == POISSON:
@@ -109,7 +109,7 @@ def summed_rows(
 
 
 def merge_rows(rows: GlmmRows) -> GlmmRows:
-    """The rows with those of one cluster and the same columns as one, for families that allow it.
+    """Merge rows of the same cluster with equal columns, for families that allow it.
 
     Parameters
     ----------
@@ -118,8 +118,8 @@ def merge_rows(rows: GlmmRows) -> GlmmRows:
 
     Returns
     -------
-    Rows of the same likelihood in beta and b_i, up to a constant; `rows` itself if the family allows no sums, or if more
-    than `MOST` of the rows are different.
+    Rows with the same likelihood in beta and b_i, up to a constant; `rows` itself if the family does not allow sums or if
+    more than `MOST` of the rows are distinct.
     """
     if rows.family not in SUMMED:
         return rows

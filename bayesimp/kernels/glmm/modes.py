@@ -6,14 +6,14 @@ The log density of u_i given y_i is, up to a constant,
 
     h_i(u) = sum_j w_ij log p(y_ij | eta_ij) - u'u / 2
 
-with w the prior weights. With s_ij = w_ij d log p / d eta, C_ij = -w_ij d^2 log p / d eta^2, g_i = Z_i's_i and
+with prior weights w. With s_ij = w_ij d log p / d eta, C_ij = -w_ij d^2 log p / d eta^2, g_i = Z_i's_i and
 A_i = Z_i'C_i Z_i, Newton's steps are
 
     gradient  L'g_i - u,     H_i = I + L'A_i L,     step  H_i^-1 (L'g_i - u)         Bates et al. 2015 (PIRLS)
 
-H_i >= I, so L may be singular. A step is halved until the slope along it is not steeper than before in the other
-direction: for a log-concave family (kernels/families/scalar.py: all but the inverse Gaussian) that cannot fail. Weights
-are the observed information; lme4's are the expected one, which differs for links that are not canonical (probit).
+H_i >= I, so L may be singular. A step is halved until the slope along it is no steeper in the opposite direction than it
+was before: for a log-concave family (all in kernels/families/scalar.py except the inverse Gaussian) this cannot fail.
+Weights are the observed information; lme4 uses the expected one, which differs for non-canonical links (probit).
 At the mode u_i is about N(mode, H_i^-1), and b_i has covariance L H_i^-1 L'.
 """
 
@@ -37,8 +37,8 @@ __all__ = [
     "fixed_part", "sum_rows", "workspace",
 ]  # fmt: skip
 
-SMALL = 1e-14  # Newton decrement (twice the gain in h still expected) at which the search ends
-ROUNDING = 1e-9  # decrement below which a search that cannot go on has ended in rounding
+SMALL = 1e-14  # the search ends at this Newton decrement, twice the gain in h still expected
+ROUNDING = 1e-9  # a search that gets stuck below this decrement has reached rounding error
 EVALUATIONS = 200
 
 
@@ -80,7 +80,7 @@ def fixed_part(rows: GlmmRows, beta: Vector, eta0: Vector) -> None:
 
 @inner
 def dot(Z: Matrix, j: int, b: Vector) -> float:
-    """z_j'b; two columns, the usual case, without a loop."""
+    """z_j'b; the usual case, two columns, is computed without a loop."""
     if Z.shape[1] == 2:
         return Z[j, 0] * b[0] + Z[j, 1] * b[1]
     s = 0.0
@@ -100,7 +100,7 @@ def effects_of(L: Matrix, u: Vector, b: Vector) -> None:
 
 @inner
 def sum_rows(rows: GlmmRows, i: int, w: ModeWork) -> None:
-    """w.g <- Z's, w.A <- Z'CZ (lower triangle) of cluster i; sums of two columns, the usual case, in one loop."""
+    """w.g <- Z's, w.A <- Z'CZ (lower triangle) of cluster i; the usual case, two columns, is summed in one loop."""
     if rows.Z.shape[1] == 2:
         g0, g1, A00, A10, A11 = 0.0, 0.0, 0.0, 0.0, 0.0
         for j in range(rows.first[i], rows.first[i + 1]):
@@ -124,7 +124,7 @@ def sum_rows(rows: GlmmRows, i: int, w: ModeWork) -> None:
 
 @inner
 def at_effects(rows: GlmmRows, shape: float, i: int, L: Matrix, u: Vector, w: ModeWork) -> None:
-    """w.b <- L u; w.score, w.curvature of the rows of cluster i, w.g and w.A <- there."""
+    """w.b <- L u; w.score, w.curvature (rows of cluster i), w.g and w.A <- their values there."""
     effects_of(L, u, w.b)
     for j in range(rows.first[i], rows.first[i + 1]):
         eta = w.eta0[j] + dot(rows.Z, j, w.b)
@@ -169,7 +169,7 @@ def find_mode(
 ) -> bool:
     """u (q,) <- the mode of cluster i, from u, to a Newton decrement below the tolerance. Returns whether it was found.
 
-    w is left as at u (`ModeWork`), and w.step is what Newton's next step would be.
+    On return w holds its values at u (`ModeWork`), and w.step is the next Newton step.
     """
     q = u.shape[0]
     t, decrement, first, from_zero = 0.0, math.inf, True, False
@@ -185,7 +185,7 @@ def find_mode(
                 for a in range(c, q):
                     r += L[a, c] * w.g[a]
                 slope += w.step[c] * r
-            good = slope >= -0.9 * decrement  # else too far, or overflow
+            good = slope >= -0.9 * decrement  # otherwise too far, or overflow
             if not good and t > 1e-12:
                 t *= 0.5
                 for a in range(q):
@@ -220,7 +220,7 @@ def find_mode(
 
 @inner
 def cluster_log_likelihood(rows: GlmmRows, shape: float, i: int, eta0: Vector, b: Vector) -> float:
-    """sum_j w_ij log p(y_ij | eta_ij) at effects b, without the terms that do not depend on eta."""
+    """sum_j w_ij log p(y_ij | eta_ij) at effects b, without terms that do not depend on eta."""
     value, product = 0.0, 1.0
     for j in range(rows.first[i], rows.first[i + 1]):
         eta, weight, trials = eta0[j] + dot(rows.Z, j, b), rows.weight[j], rows.trials[j]
@@ -250,7 +250,7 @@ def conditional_modes(
     beta (p,), L (q, q)
         Fixed effects; lower triangular with Psi = L L', which may be singular.
     u (m, q)
-        In: where the searches start (zeros will do); out: modes of the standardised effects u_i, b_i = L u_i.
+        In: starting points of the searches (zeros will do); out: modes of the standardised effects u_i, b_i = L u_i.
     modes (m, q), covariance (m, q, q), root (m, q, q)
         <- modes of b_i; L H_i^-1 L'; lower Cholesky factor of H_i, the precision of u_i. Clusters without rows have 0,
         Psi and I.

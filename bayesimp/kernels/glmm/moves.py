@@ -1,7 +1,8 @@
-"""Moves of a generalised linear mixed model along which the likelihood is constant, or needs one number per scale.
+"""Moves in a generalised linear mixed model along which the likelihood is constant or depends on one number per scale.
 
-Centring. Let column c of X be, in every cluster with rows, a combination of those of Z: x_jc = z_j' a_ic (the
-intercept, a random slope, a cluster-level variable times a random column). For such columns C, A_i = (a_ic), any delta,
+Centring. Let column c of X be, in every cluster with rows, a linear combination of the columns of Z: x_jc = z_j' a_ic
+(the intercept, a random slope, a cluster-level variable times a random column). For the set C of such columns, with
+A_i = (a_ic), and any delta,
 
     beta_C -> beta_C + delta,     b_i -> b_i - A_i delta                       (for each of the r predictors)
 
@@ -9,19 +10,18 @@ leaves X beta + Z b unchanged. So delta is normal given everything (Yu & Meng 20
 
     precision   Q0_CC + sum_i A_i' Psi^-1 A_i,       precision x mean   t0_C - (Q0 beta)_C + sum_i A_i' Psi^-1 b_i
 
-The sums are over clusters with rows; the effects of the others are drawn again at the end. Without this move the
-intercept moves slowly if clusters are large: given the b_i its precision is that of all rows, but given the
-rows only that of m clusters.
+The sums are over clusters with rows; the effects of the others are redrawn at the end. Without this move the intercept
+mixes slowly if clusters are large: given the b_i its precision comes from all rows, but given the rows only from m
+clusters.
 
-Scales. As kernels/normal/rescale.py, all effects at once: b_ie -> alpha_e b_ie, Psi -> A Psi A, A = diag(alpha). With
+Scales. As in kernels/normal/rescale.py, all effects at once: b_ie -> alpha_e b_ie, Psi -> A Psi A, A = diag(alpha). With
 R = Psi^-1 and half-t standard deviations (Huang-Wand: d = r q; independent: d = 1),
 
     p(alpha) ~ L(alpha) pi(A Psi A) prod_e |alpha_e|^d  ~  L(alpha) prod_e (nu R_ee s_e^2 + alpha_e^2)^-(nu + d)/2
 
 So, apart from the likelihood, the scales have t priors, which are smooth at zero: the chain does not stick there.
-eta is linear in alpha, with design
-z_jl b_ie. Times a t prior the likelihood may have two modes, at zero and at the scale of the data, where the prior's own
-scale is far from that. But a t is a normal of random precision,
+eta is linear in alpha, with design z_jl b_ie. Where the prior's own scale is far from that of the data, likelihood times
+t prior may have two modes, at zero and at the scale of the data. But a t is a normal with random precision,
 
     (c + alpha^2)^-k  ~  integral of  lambda^(k - 1) exp(-lambda (c + alpha^2) / 2) d lambda,    k = (nu + d) / 2
 
@@ -55,7 +55,7 @@ RANK, EXACT = 1e-9, 1e-7  # pivots and residuals, relative
 
 
 class Centring(NamedTuple):
-    """columns (c,): those of X to centre; A (m, q, c): what they are of Z, by cluster, zero in clusters without rows."""
+    """columns (c,): the columns of X to centre; A (m, q, c): their coefficients on Z by cluster, zero without rows."""
 
     columns: np.ndarray
     A: np.ndarray
@@ -63,8 +63,8 @@ class Centring(NamedTuple):
 
 @inner
 def _combinations(Z: Matrix, X: Matrix, start: int, stop: int, A: Matrix, candidate: BoolVector) -> None:
-    """A (q, p) <- least squares of the columns of X on those of Z in rows start..stop-1; candidate[x] <- False where
-    that leaves residuals (`EXACT`, relative)."""
+    """A (q, p) <- least-squares coefficients of the columns of X on those of Z in rows start..stop-1; candidate[x] <-
+    False where residuals remain (`EXACT`, relative)."""
     q, p = Z.shape[1], X.shape[1]
     L, t = np.empty((q, q)), np.empty(q)
     for k in range(q):
@@ -96,7 +96,7 @@ def _combinations(Z: Matrix, X: Matrix, start: int, stop: int, A: Matrix, candid
 
 @inner
 def _solve_semidefinite(L: Matrix, t: Vector) -> None:
-    """t <- a solution of L L't = t, zero where a column of L is."""
+    """t <- a solution x of L L'x = t, zero where a column of L is zero."""
     q = t.size
     for a in range(q):
         s = t[a]
@@ -112,10 +112,10 @@ def _solve_semidefinite(L: Matrix, t: Vector) -> None:
 
 @kernel(nogil=True)
 def centring(rows: GlmmRows) -> Centring:
-    """The columns of X that are, within every cluster with rows, combinations of those of Z (`EXACT`, relative).
+    """The columns of X that are combinations of the columns of Z within every cluster with rows (`EXACT`, relative).
 
-    A_i has least squares: where the columns of Z are dependent in a cluster, as in one of fewer than q rows, any A_i that
-    gives x will do; columns of Z that are combinations of those before them are not used.
+    A_i comes from least squares: where the columns of Z are dependent in a cluster, as with fewer than q rows, any A_i
+    that reproduces x will do; columns of Z that are combinations of earlier ones are not used.
     """
     p, q, m = rows.X.shape[1], rows.Z.shape[1], rows.first.size - 1
     every, candidate = np.zeros((m, q, p)), np.ones(p, np.bool_)
@@ -171,7 +171,7 @@ def _centring_precision(
     H: Matrix,
     t: Vector,
 ) -> None:
-    """H (lower triangle), t: precision, precision x mean of vec(delta), entry k c + column."""
+    """H (lower triangle) and t <- precision and precision x mean of vec(delta), entry k c + column."""
     p, r = beta.shape
     q, chosen = B.shape[1], centring.columns.size
     A = centring.A
@@ -216,7 +216,7 @@ def centre(
     beta: Matrix,
     B: Stack,
 ) -> bool:
-    """beta and B moved by a draw of delta. False if delta has no proper distribution."""
+    """Move beta and B by a draw of delta; returns False if delta has no proper distribution."""
     r, q, chosen = beta.shape[1], B.shape[1], centring.columns.size
     d = r * chosen
     H, t = np.empty((d, d)), np.empty(d)
@@ -239,7 +239,7 @@ def centre(
 
 @inner
 def draw_without_rows(rng: np.random.Generator, rows: GlmmRows, Psi: Matrix, B: Stack, L: Matrix) -> bool:
-    """b_i ~ N(0, Psi) in clusters without rows, in place. L: work. False if Psi is not positive definite."""
+    """Draw b_i ~ N(0, Psi) in clusters without rows, in place; False if Psi is not positive definite. L: work space."""
     m, q, r = B.shape
     d = r * q
     copy_to(L, Psi)
@@ -279,7 +279,7 @@ def write_effects(theta: Vector, b: Matrix) -> None:
 
 @inner
 def read_fixed(beta: Matrix, aux: Vector, theta: Vector) -> None:
-    """theta <- vec(beta), log increments if it has room."""
+    """theta <- vec(beta), followed by the log increments if theta has room for them."""
     p, r = beta.shape
     for k in range(r):
         for x in range(p):
@@ -309,7 +309,7 @@ def draw_Psi(
     Psi_inverse: Matrix,
     S: Matrix,
 ) -> bool:
-    """COVARIANCE; Psi_inverse follows. S (rq, rq): work space."""
+    """The move COVARIANCE; Psi_inverse is updated too. S (rq, rq): work space."""
     m, q, r = B.shape
     fill(S, 0.0)
     seen = np.int64(0)
@@ -326,7 +326,7 @@ def draw_Psi(
 
 @inner
 def rescale(alpha: Vector, B: Stack, Psi: Matrix) -> None:
-    """SCALE once alpha is drawn."""
+    """Apply the move SCALE, given alpha."""
     q = B.shape[1]
     for e in range(alpha.size):
         for f in range(alpha.size):

@@ -1,15 +1,15 @@
-"""One pass over rows: their log-likelihood with its gradient and curvature in a block of coefficients.
+"""One pass over rows: their log-likelihood, and its gradient and curvature in a block of coefficients.
 
     eta_jk = base_jk + sum_l d_jl theta_kl            (`shared`: one design for all predictors, D (n, w))
     eta_jk = base_jk + sum_l d_jkl theta_kl           (otherwise: D (n, r w), entry k w + l)
 
     g_kl = sum_j s_jk d_jl,     H_kl,gh = sum_j c_jkg d_jl d_jh,     s = d log p / d eta,   c = -d^2 log p / d eta^2
 
-theta is (r w,), entry k w + l. The last K-2 entries of the block of an ordinal response that has them are the logs of
-its increments, delta_k = log h_k, c_k = sum_{i <= k} exp(delta_i).
+theta is (r w,), entry k w + l. If the block contains the increments of an ordinal response, its last K-2 entries are
+their logs, delta_k = log h_k, c_k = sum_{i <= k} exp(delta_i).
 Each function returns the log-likelihood of rows start..stop-1, without the terms that lack eta; if `full`, g and the
-lower triangle of H, which come as zeros, are filled. y (n,), trials (n,), base (n, r); cuts (K-1,) of an ordinal
-response, which agree with theta; shape of the families with one.
+lower triangle of H, zero on entry, are filled. y (n,), trials (n,), base (n, r); cuts (K-1,) of an ordinal response, in
+agreement with theta; shape of the families that have one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _logistic_term(x: float) -> tuple[float, float, float]:
 
 @inner
 def _ordinal_terms(level: int, eta: float, cuts: Vector) -> tuple[float, float, float]:
-    """log-likelihood without its increment, score and curvature in eta."""
+    """Log-likelihood without the increment's term, and its score and curvature in eta."""
     log_p, score, curvature = 0.0, 0.0, 0.0
     if level < cuts.size:
         term, slope, bend = _logistic_term(cuts[level] - eta)
@@ -65,7 +65,7 @@ def add_scalar(
     g: Vector,
     H: Matrix,
 ) -> float:
-    """One linear predictor. sum log(1 + e_j) of logits is taken as the log of products: half the time.
+    """One linear predictor. For logits, sum log(1 + e_j) is computed as the log of products, in half the time.
 
     A negative binomial count is y successes among y + shape trials at logit eta - log shape; `trials` of STUDENT are the
     precisions of its rows, which may be transformed ones of YEO_JOHNSON (kernels/families/mixtures.py).
@@ -74,7 +74,7 @@ def add_scalar(
     total, product = 0.0, 1.0
     log_shape = math.log(shape)
     for j in range(start, stop):
-        if trials[j] == 0.0:  # of a structural zero, or of a binomial: they say nothing
+        if trials[j] == 0.0:  # a structural zero, or a binomial without trials: no information
             continue
         eta = base[j, 0]
         for l in range(w):
@@ -164,7 +164,7 @@ def add_ordinal_with_cuts(
                         H[l, h] += bend * D[j, l] * D[j, h]
     if full:
         last = cuts.size - 1
-        for k in range(last - 1, 0, -1):  # sums over the cuts from k on
+        for k in range(last - 1, 0, -1):  # sums over the cuts k, k + 1, ..
             slope_c[k] += slope_c[k + 1]
             bend_c[k] += bend_c[k + 1]
             for l in range(w):

@@ -1,4 +1,4 @@
-"""Rows of a generalised linear mixed model as its kernels read them."""
+"""The rows of a generalised linear mixed model, as its kernels read them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["GlmmRows"]
 
 
 class GlmmRows(NamedTuple):
-    """Rows where the response is observed, sorted by cluster.
+    """Rows with an observed response, sorted by cluster.
 
-    family: a code of kernels/families/scalar.py. y (n,): successes, counts, positive numbers. trials (n,): of the
-    binomial, 1 elsewhere. weight, offset (n,): prior weights, known part of eta. X (n, p), Z (n, q): fixed and random
-    columns. first (m + 1,): rows of cluster i are first[i]..first[i+1]-1, none in clusters without the response.
+    family: a code of kernels/families/scalar.py. y (n,): successes, counts, positive numbers. trials (n,): binomial
+    trials, 1 in other families. weight, offset (n,): prior weights, known part of eta. X (n, p), Z (n, q): fixed and
+    random columns. first (m + 1,): rows of cluster i are first[i]..first[i+1]-1, none in clusters without the response.
 
         eta_ij = offset_ij + x_ij' beta + z_ij' b_i,     b_i ~ N(0, Psi)
     """

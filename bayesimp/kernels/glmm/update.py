@@ -1,4 +1,4 @@
-"""One update of a generalised linear mixed model: the moves of kernels/glmm/gibbs.py, each a function."""
+"""One update of a generalised linear mixed model: the moves of kernels/glmm/gibbs.py, one function each."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ T_EFFECTS, T_FIXED, T_SCALE, T_MODES, T_SHAPE = range(5)
 
 
 class GlmmPrior(NamedTuple):
-    """Q0 (rp, rp), t0 (rp,): precision, and precision times mean, of vec(beta), zero if flat; Psi; shape^-1/2."""
+    """Priors: Q0 (rp, rp), t0 (rp,), precision and precision times mean of vec(beta), zero if flat; Psi; shape^-1/2."""
 
     Q0: np.ndarray
     t0: np.ndarray
@@ -56,9 +56,9 @@ class GlmmPrior(NamedTuple):
 
 
 class GlmmWork(NamedTuple):
-    """Work arrays: trials and y (n,), of a mixture its latent variables and the response given them; base (n, r); U
-    (n, r q) of `_draw_scales`; counts (K,) of levels; cutpoints (K,); Psi^-1 and S (r q, r q); precision scale_Q
-    (r q, r q) of the scales; zeros (r q,); blocks of effects and of fixed effects."""
+    """Work arrays: trials and y (n,), for a mixture its latent variables and the response given them; base (n, r); U
+    (n, r q) of `_draw_scales`; counts (K,) of levels; cutpoints (K,); Psi^-1 and S (r q, r q); scale_Q (r q, r q), the
+    precision of the scales; zeros (r q,); work space for the blocks of effects and of fixed effects."""
 
     trials: np.ndarray
     y: np.ndarray
@@ -82,13 +82,13 @@ def _is_scaled(prior: CovarianceUpdate) -> bool:
 
 @inner
 def _has_shape(family: int) -> bool:
-    """Whether aux is the shape of the family."""
+    """Whether aux holds the shape of the family."""
     return NEGATIVE_BINOMIAL <= family < ORDINAL
 
 
 @inner
 def glmm_work(rows: GlmmRows, prior: GlmmPrior, counts: Vector, p: int, B: Stack, aux: Vector) -> GlmmWork:
-    """`GlmmWork`, with the cutpoints set."""
+    """New `GlmmWork`, with the cutpoints set."""
     n, q, r = rows.X.shape[0], B.shape[1], B.shape[2]
     ordinal, cuts = rows.family == ORDINAL, np.zeros(aux.size + 1)
     if ordinal:
@@ -106,7 +106,7 @@ def glmm_work(rows: GlmmRows, prior: GlmmPrior, counts: Vector, p: int, B: Stack
 def _block(
     rows: GlmmRows, aux: Vector, w: GlmmWork, D: Matrix, shared: bool, Q: Matrix, t: Vector, slices: Integer
 ) -> BlockTarget:
-    """The target of coefficients with design D, given the rest of the linear predictor, w.base."""
+    """Target of the coefficients with design D, given the rest of the linear predictor, w.base."""
     shape = aux[0] if _has_shape(rows.family) or is_mixture(rows.family) else 1.0
     given = component(rows.family)  # the latent variables of a mixture
     return BlockTarget(given, w.y, w.trials, w.base, D, shared, Q, t, shape, w.cuts, w.counts, slices)
@@ -123,7 +123,7 @@ def _draw_effects(
     w: GlmmWork,
     tallies: IntMatrix,
 ) -> int:
-    """EFFECTS; 0 or a key of FAILURES."""
+    """The move EFFECTS; returns 0 or a key of FAILURES."""
     predictor(rows, beta, B, True, False, w.base)
     block = _block(rows, aux, w, rows.Z, True, w.Psi_inverse, w.zeros, slices)
     for i in range(B.shape[0]):
@@ -150,7 +150,7 @@ def _draw_fixed(
     w: GlmmWork,
     tallies: IntMatrix,
 ) -> int:
-    """FIXED; 0 or a key of FAILURES."""
+    """The move FIXED; returns 0 or a key of FAILURES."""
     predictor(rows, beta, B, False, True, w.base)
     read_fixed(beta, aux, w.fixed.theta)
     block = _block(rows, aux, w, rows.X, True, prior.Q0, prior.t0, slices)
@@ -175,7 +175,7 @@ def _draw_scales(
     w: GlmmWork,
     tallies: IntMatrix,
 ) -> int:
-    """SCALE: lambda_e ~ Gamma(k, rate (nu R_ee s_e^2 + 1) / 2), then alpha; 0 or a key of FAILURES."""
+    """The move SCALE: lambda_e ~ Gamma(k, rate (nu R_ee s_e^2 + 1) / 2), then alpha; 0 or a key of FAILURES."""
     rq, n = Psi.shape[0], w.base.shape[0]
     power = prior.nu + (rq if prior.kind == HUANG_WAND else 1)  # 2 k
     predictor(rows, beta, B, True, False, w.base)
@@ -208,14 +208,14 @@ def glmm_update(
     w: GlmmWork,
     tallies: IntMatrix,
 ) -> int:
-    """One update, each of the moves in turn; 0 or a key of FAILURES."""
+    """One update, each move in turn; returns 0 or a key of FAILURES."""
     failed = 0
     mixed = is_mixture(rows.family)
     if mixed:
         predictor(rows, beta, B, True, True, w.base)
         latent(rng, rows.family, rows.y, w.base, aux, w.trials, w.y)
     one_mode = is_log_concave(component(rows.family))
-    extra = np.int64(not one_mode)  # slices of effects and scales: their targets may have two modes
+    extra = np.int64(not one_mode)  # slices for effects and scales, whose targets may have two modes
     if moves & M_EFFECTS:
         failed = _draw_effects(rng, rows, beta, aux, B, extra, w, tallies)
     if failed == 0 and moves & M_FIXED:

@@ -1,7 +1,7 @@
-"""Newton's method for the maximum of the (penalised) Laplace log-likelihood: one search, from where it is given.
+"""Newton's method for the maximum of the (penalised) Laplace log-likelihood: one search from a given start.
 
-The exact Hessian (kernels/laplace/hessian.py) is bent for steps in L (`bend`), and gets a ridge where it is not negative
-definite. Modes of effects are carried along to first order.
+The exact Hessian (kernels/laplace/hessian.py) is adjusted for steps in L (`bend`) and gets a ridge where it is not
+negative definite. Modes of effects are updated to first order along the step.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LITTLE = 0.02  # a standard deviation below this may be held at zero (kernels/la
 
 @inner
 def factor_kept(hessian: Matrix, keep: BoolVector, ridge: float, F: Matrix) -> bool:
-    """F <- Cholesky factor of ridge I - hessian in the kept rows and columns, of I elsewhere; False if it has none."""
+    """F <- Cholesky factor of ridge I - hessian in the kept rows and columns, I elsewhere; False if it has none."""
     for a in range(keep.shape[0]):
         for b in range(a):
             F[a, b] = -hessian[a, b] if keep[a] and keep[b] else 0.0
@@ -41,10 +41,10 @@ def factor_kept(hessian: Matrix, keep: BoolVector, ridge: float, F: Matrix) -> b
 
 @inner
 def covariance_at(hessian: Matrix, keep: BoolVector, least: float, out: Matrix) -> bool:
-    """out <- inverse of the kept rows and columns of -hessian, zero elsewhere; whether those are positive definite.
+    """out <- inverse of the kept rows and columns of -hessian, zero elsewhere; whether these are positive definite.
 
-    If not, and least > 0, out is the inverse of ridge I - hessian, with a ridge of twice what is needed, and at
-    least `least`.
+    If not, and least > 0, out is the inverse of ridge I - hessian, where the ridge is twice what is needed and at least
+    `least`.
     """
     k, ridge = hessian.shape[0], 0.0
     F = np.empty((k, k))
@@ -63,9 +63,9 @@ def covariance_at(hessian: Matrix, keep: BoolVector, least: float, out: Matrix) 
 
 @merged
 def bend(hessian: Matrix, g: Vector, free: IntMatrix, clusters: float, v: Evaluation) -> None:
-    """hessian <- that of a function whose Newton steps in L are right to second order, if effects are well determined.
+    """hessian <- the Hessian of a function whose Newton steps in L are right to second order for well-determined effects.
 
-    The log-likelihood of one normal effect, observed with variance tau, is -m log(L^2 + tau) / 2 - const / (L^2 + tau),
+    The log-likelihood of one normal effect observed with variance tau, -m log(L^2 + tau) / 2 - const / (L^2 + tau), is
     far from a parabola. With alpha f' / L added to f'', the error of a step from L to the maximum is of third order if
     alpha = 4 L^2 / (L^2 + tau) - 3/2. Here f' dL^2 / L is g'(dL L^-1 dL), and tau / (L^2 + tau) the largest mean of Q_kk.
     """
@@ -94,7 +94,7 @@ def bend(hessian: Matrix, g: Vector, free: IntMatrix, clusters: float, v: Evalua
 
 @merged
 def is_accepted(after: float, value: float, slope: float, t: float, s: Vector, g: Vector) -> bool:
-    """Whether a step t s has gained enough (Armijo), or nothing but rounding while the slope along it has fallen."""
+    """Whether a step t s gained enough (Armijo), or only changed the value by rounding while the slope along it fell."""
     steep = 0.0
     for a in range(s.shape[0]):
         steep += s[a] * g[a]
@@ -123,11 +123,11 @@ def go(x: Vector, s: Vector, modes: Matrix, lean: Matrix, t: float, trial: Vecto
 
 
 class Search(NamedTuple):
-    """What is searched, and where the search is; its arrays change in place.
+    """The problem and the current state of a search; its arrays change in place.
 
-    rows, shape, penalty, free: as of `bayesimp.kernels.laplace.fit.maximise_laplace`. keep (k,): elements that are not
+    rows, shape, penalty, free: as in `bayesimp.kernels.laplace.fit.maximise_laplace`. keep (k,): elements that are not
     held. x (k,), u (m, q): parameters, modes of effects. gradient (k,), hessian, inverse (k, k): derivatives of the
-    criterion, inverse of the negative Hessian. v: work space of an evaluation.
+    criterion, inverse of the negative Hessian. v: work space for an evaluation.
     """
 
     rows: GlmmRows
@@ -145,11 +145,12 @@ class Search(NamedTuple):
 
 @merged
 def climb(at: Search, gain: float, given: bool) -> tuple[float, bool, int]:
-    """at.x <- where the search from x ends; returns the value, whether it converged, and the number of evaluations.
+    """at.x <- end of the search from x; returns the value, whether it converged, and the number of evaluations.
 
-    gain: that of a step not worth an evaluation; u, the gradient and the value are carried along it, while hessian <-
-    that before it. given: whether the first step uses the inverse that it is passed: after a fit of similar data it is
-    the expected curvature, which serves better far from the maximum than the observed one.
+    gain: a step whose slope (twice its expected gain) is below this is not worth an evaluation; u, the gradient and the
+    value are extrapolated along it, and hessian stays that before it. given: whether the first step uses the inverse
+    passed in; after a fit of similar data this is the expected curvature, which works better far from the maximum than
+    the observed one.
     """
     rows, free, keep, v = at.rows, at.free, at.keep, at.v
     x, u, g, hessian, inverse = at.x, at.u, at.gradient, at.hessian, at.inverse

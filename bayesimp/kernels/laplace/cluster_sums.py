@@ -1,7 +1,7 @@
-"""Sums over the rows of a cluster, on which the Laplace log-likelihood and its derivatives depend.
+"""Sums over a cluster's rows, on which the Laplace log-likelihood and its derivatives depend.
 
-With w_j = (x_j, z_j), s, C, D the score, curvature and its derivative in eta of a row, and E_j = dD_j / d eta, weights
-included:
+With w_j = (x_j, z_j), where s, C and D are a row's score, its curvature and the derivative of the curvature in eta, and
+E_j = dD_j / d eta, weights included:
 
     S = sum_j s_j w_j,   C = sum_j C_j w_j w_j',   D_ab = sum_j D_j z_ja z_jb w_j,
     E = sum_j (E_j v_j - D_j z_j't) w_j w_j',      v_j = z_j'V z_j
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ClusterSums", "fourth_moments", "moments", "sum_moments"]
 
-BLOCK = 512  # rows at a time, columns one after the other, in the nearest cache
+BLOCK = 512  # rows at a time, stored column by column, to fit in the nearest cache
 
 
 class ClusterSums(NamedTuple):
-    """Sums over the rows of a cluster, s = p + q: S (s,), C (s, s), D (s, q, q), E (s, s); W (s, BLOCK) and the next two
-    (BLOCK,) are work."""
+    """Sums over a cluster's rows, with s = p + q: S (s,), C (s, s), D (s, q, q), E (s, s). Work space: W (s, BLOCK) and
+    the next two (BLOCK,)."""
 
     S: np.ndarray
     C: np.ndarray
@@ -134,7 +134,7 @@ def _mirror(A: Matrix) -> None:
 def sum_moments(
     rows: GlmmRows, i: int, score: Vector, curvature: Vector, slope: Vector, m: ClusterSums
 ) -> None:
-    """m.S, m.C, m.D <- of cluster i; score, curvature, slope (n,): s, C, D of the rows."""
+    """m.S, m.C, m.D <- the sums of cluster i; score, curvature, slope (n,): s, C, D of the rows."""
     first, stop = rows.first[i], rows.first[i + 1]
     fill(m.C, 0.0)
     for a in range(m.S.shape[0]):
@@ -158,7 +158,7 @@ def sum_moments(
 def fourth_moments(
     rows: GlmmRows, i: int, slope: Vector, fourth: Vector, V: Matrix, t: Vector, m: ClusterSums
 ) -> None:
-    """m.E <- of cluster i, after `sum_moments`; slope, fourth (n,): D, E of the rows."""
+    """m.E <- the sum of cluster i, after `sum_moments`; slope, fourth (n,): D, E of the rows."""
     first, stop = rows.first[i], rows.first[i + 1]
     fill(m.E, 0.0)
     for start in range(first, stop, BLOCK):

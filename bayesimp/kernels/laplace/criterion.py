@@ -1,11 +1,11 @@
-"""Laplace log-likelihood of a generalised linear mixed model with one grouping factor, exact gradient and Hessian.
+"""Laplace log-likelihood of a generalised linear mixed model with one grouping factor, with exact gradient and Hessian.
 
-In the notation of kernels/glmm/modes.py, with u_i at its mode, the log-likelihood is, up to terms without eta,
+In the notation of kernels/glmm/modes.py and with u_i at its mode, the log-likelihood is, up to terms without eta,
 
     l(beta, L) = sum_i { sum_j w_ij log p(y_ij | eta_ij) - u_i'u_i / 2 - log|H_i| / 2 },    H_i = I + L'A_i L
 
-(Tierney & Kadane 1986; Bates et al. 2015). H_i has the observed information, as in glmmTMB; lme4 takes the expected
-one, so its log-likelihood differs for links that are not canonical (probit).
+(Tierney & Kadane 1986; Bates et al. 2015). H_i uses the observed information, as in glmmTMB; lme4 uses the expected one,
+so its log-likelihood differs for non-canonical links (probit).
 Gradient, with Q_i = H_i^-1, v_ij = z_ij'L Q_i L'z_ij, D_ij = w_ij dC / d eta, r_i = sum_j D_ij v_ij z_ij,
 k_i = Q_i L'r_i, t_i = L k_i
 (because dh_i / du = 0, du_i / dbeta = -Q_i L'Z_i'C_i X_i, H_i du_i / dL_ab = e_b g_a - L'A_i[:, a] u_b):
@@ -14,7 +14,7 @@ k_i = Q_i L'r_i, t_i = L k_i
     dl / dL_ab = sum_i { g_a u_b - (A L Q)_ab - (r_a u_b + k_b g_a - (A t)_a u_b) / 2 }
 
 For the inverse Gaussian, whose C is the expected one, the gradient is approximate. Hessian: kernels/laplace/hessian.py.
-The penalty is the logarithm of a weak prior, of which zeros turn off each part:
+The penalty is the logarithm of a weak prior; a zero turns off the corresponding part:
 
     -beta'Q0 beta / 2 + t0'beta + sum_k power_k log|L_kk| - tr(P0 L L') / 2
 
@@ -58,7 +58,7 @@ NEAR = 1e-9  # Newton decrement at which one more step leaves an error below 1e-
 
 
 class Penalty(NamedTuple):
-    """Q0 (p, p), t0 (p,) of beta; power (q,), P0 (q, q) of Psi. Zeros: maximum likelihood."""
+    """Q0 (p, p), t0 (p,) for beta; power (q,), P0 (q, q) for Psi. Zeros give maximum likelihood."""
 
     Q0: np.ndarray
     t0: np.ndarray
@@ -67,9 +67,9 @@ class Penalty(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Work arrays of `evaluate`: L (q, q), of theta; w; D, E of rows (n,); sums and rates of change of the current
+    """Work arrays of `evaluate`: L (q, q), from theta; w; D, E of rows (n,); sums and rates of change of the current
     cluster; Q, M = L Q, V = L Q L' (q, q); r, k, t, r - A t (q,); rates (m, p + d, q) at which modes move with x;
-    shrinkage (q,) the sum over clusters of the diagonals of Q; information (p, p) of beta given Psi, lower triangle."""
+    shrinkage (q,), the sum over clusters of the diagonals of Q; information (p, p) on beta given Psi, lower triangle."""
 
     L: np.ndarray
     w: ModeWork
@@ -101,7 +101,7 @@ def working(m: int, n: int, p: int, q: int, k: int) -> Evaluation:
 
 @inner
 def put_theta(x: Vector, p: int, free: IntMatrix, L: Matrix) -> None:
-    """L <- the free elements after beta in x = (beta, theta); free (d, 2) their rows and columns."""
+    """L <- its free elements, which follow beta in x = (beta, theta); free (d, 2): their rows and columns."""
     for a in range(L.shape[0]):
         for b in range(L.shape[0]):
             L[a, b] = 0.0
@@ -111,7 +111,7 @@ def put_theta(x: Vector, p: int, free: IntMatrix, L: Matrix) -> None:
 
 @inner
 def penalty_value(penalty: Penalty, x: Vector, L: Matrix, gradient: Vector) -> float:
-    """The penalty at x = (beta, theta); its gradient in beta is added to `gradient`; `penalty_slope` has that in L."""
+    """The penalty at x = (beta, theta); adds its gradient in beta to `gradient` (in L: `penalty_slope`)."""
     p, q = penalty.Q0.shape[0], L.shape[0]
     value = 0.0
     for a in range(p):
@@ -140,7 +140,7 @@ def penalty_slope(penalty: Penalty, L: Matrix, a: int, b: int) -> float:
 
 @merged
 def penalty_bend(penalty: Penalty, p: int, free: IntMatrix, L: Matrix, hessian: Matrix) -> None:
-    """Add the second derivatives of the penalty, lower triangle."""
+    """Add the second derivatives of the penalty to the lower triangle of hessian."""
     for a in range(p):
         for b in range(a + 1):
             hessian[a, b] -= penalty.Q0[a, b]
@@ -155,7 +155,7 @@ def penalty_bend(penalty: Penalty, p: int, free: IntMatrix, L: Matrix, hessian: 
 
 @merged
 def terms_at(rows: GlmmRows, shape: float, i: int, u: Vector, v: Evaluation) -> float:
-    """s, C, D, E of the rows of cluster i at u, sums of them, w.g and w.A <-. Returns their log-likelihood."""
+    """Update s, C, D, E of the rows of cluster i at u, their sums, w.g and w.A; returns the rows' log-likelihood."""
     w, value, product = v.w, 0.0, 1.0
     effects_of(v.L, u, w.b)
     for j in range(rows.first[i], rows.first[i + 1]):
@@ -181,7 +181,7 @@ def terms_at(rows: GlmmRows, shape: float, i: int, u: Vector, v: Evaluation) -> 
 
 @merged
 def small_matrices(p: int, q: int, v: Evaluation) -> float:
-    """Q, M, V, r, k, t, r - A t of a cluster <-, after `terms_at` and `factor`. Returns log|H| / 2."""
+    """Update Q, M, V, r, k, t, r - A t of a cluster, after `terms_at` and `factor`; returns log|H| / 2."""
     half, L, D = 0.0, v.L, v.m.D
     inverse_from_cholesky(v.w.H, v.Q, q)
     for a in range(q):
@@ -215,7 +215,7 @@ def small_matrices(p: int, q: int, v: Evaluation) -> float:
 
 @merged
 def add_gradient(p: int, free: IntMatrix, u: Vector, v: Evaluation, gradient: Vector) -> None:
-    """gradient (p + d,) += that of a cluster, after `small_matrices`."""
+    """gradient (p + d,) += the contribution of a cluster, after `small_matrices`."""
     q, g, m = u.shape[0], v.w.g, v.m
     for a in range(p):
         s = m.S[a]
@@ -244,9 +244,10 @@ def evaluate(
     gradient: Vector,
     hessian: Matrix,
 ) -> float:
-    """Penalised l at x = (beta, theta), less the normalisers; nan if a mode is not found. u (m, q): modes, updated.
+    """Penalised l at x = (beta, theta), without the normalisers; nan if a mode is not found.
 
-    v: `Evaluation`, v.L and v.rates <-; gradient (p + d,), hessian (p + d, p + d) <- in (beta, theta).
+    u (m, q): modes, updated. v: `Evaluation`, whose L and rates are updated. gradient (p + d,), hessian (p + d, p + d) <-
+    derivatives in (beta, theta).
     """
     (m, q), p, k = u.shape, rows.X.shape[1], x.shape[0]
     put_theta(x, p, free, v.L)
@@ -266,7 +267,7 @@ def evaluate(
         ui = u[i]
         if not find_mode(rows, shape, i, v.L, ui, v.w, NEAR):
             return math.nan
-        for a in range(q):  # one step more, to the accuracy of rounding
+        for a in range(q):  # one more step, which brings the mode to rounding accuracy
             ui[a] += v.w.step[a]
             value -= 0.5 * ui[a] * ui[a]
         value += terms_at(rows, shape, i, ui, v)
@@ -311,8 +312,8 @@ def laplace(
 ) -> float:
     """Penalised Laplace log-likelihood at x = (beta, theta), normalisers included.
 
-    theta: the elements free (d, 2) of L, (row, column), by columns of its lower triangle. gradient (p + d,), hessian
-    (p + d, p + d) and modes u (m, q) <-. nan if a mode is not found.
+    theta: the elements of L listed in free (d, 2), (row, column), by columns of its lower triangle. gradient (p + d,),
+    hessian (p + d, p + d) and modes u (m, q) are updated. nan if a mode is not found.
     """
     (m, q), (n, p) = u.shape, rows.X.shape
     value = evaluate(rows, shape, penalty, free, x, u, working(m, n, p, q, x.shape[0]), gradient, hessian)

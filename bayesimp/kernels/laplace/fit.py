@@ -1,13 +1,13 @@
 """Maximum of the (penalised) Laplace log-likelihood, and its curvature: `maximise_laplace`, arrays in and out.
 
-1. Start: kernels/laplace/start.py, or where a fit of similar data ended.
+1. Start: kernels/laplace/start.py, or the end of a fit of similar data.
 2. Newton's method with the exact Hessian: kernels/laplace/climb.py.
 3. A standard deviation that ends at zero, which is stationary by symmetry, is tried again from a value away from zero; if
-   zero serves as well, it becomes zero.
+   zero fits as well, it becomes zero.
 4. The inverse of the negative Hessian is the covariance of (beta, theta), with elements at zero held there. So the
    standard errors of beta allow for the uncertainty of Psi.
 
-Columns of X and Z are supposed to have a mean square of about 1 (orthonormal is best: kernels/laplace/record.py).
+Columns of X and Z should have a mean square of about 1 (orthonormal is best: kernels/laplace/record.py).
 """
 
 from __future__ import annotations
@@ -51,23 +51,21 @@ EVENTS = {
         "no curvature",
         "the Hessian at the maximum is not negative definite; standard errors are those given the variances of effects",
     ),
-}  # bit of the answer: (kind of event, message)
+}  # bit of the return code: (kind of event, message)
 
-GAIN = (
-    1e-8  # the search ends after a step of which twice this log-likelihood is expected: 1e-4 standard errors
-)
+GAIN = 1e-8  # the search ends with a step of which twice the expected gain is less than this: 1e-4 standard errors
 FINE = 1e-10  # the same near the boundary, where the likelihood is flat
 BOUNDARY = 1e-4  # a standard deviation below this counts as zero
-NO_GAIN = 1e-8  # one below LITTLE is held at zero unless the log-likelihood loses more than this,
-AWAY = 0.3  # and is tried again from here
-FAR = 30.0  # standard errors, or standard deviations of effects, beyond this come from separated data only
+NO_GAIN = 1e-8  # one below LITTLE is held at zero unless the log-likelihood loses more than this;
+AWAY = 0.3  # it is also tried again from here
+FAR = 30.0  # standard errors, or standard deviations of effects, beyond this only come from separated data
 
 
 @merged
 def canonical(x: Vector, p: int, free: IntMatrix, smallest: float, L: Matrix) -> bool:
-    """theta in x <- the Cholesky factor of Psi with a diagonal >= 0, its rank reduced.
+    """theta in x <- the Cholesky factor of Psi at reduced rank, with a diagonal >= 0.
 
-    Psi is rebuilt from its largest pivots, down to standard deviations of `smallest`. Returns whether any were left out.
+    Psi is rebuilt from its largest pivots, down to a standard deviation of `smallest`. Returns whether any were left out.
     L is work space.
     """
     q = L.shape[0]
@@ -108,7 +106,7 @@ def canonical(x: Vector, p: int, free: IntMatrix, smallest: float, L: Matrix) ->
 def away_from_zero(
     best: Vector, p: int, free: IntMatrix, failed: bool, distance: float, trial: Vector
 ) -> bool:
-    """trial <- best with small standard deviations at `distance`, and beta = 0 after a failed start; whether any is."""
+    """trial <- best with small standard deviations at `distance`, beta = 0 after a failed start; whether any is small."""
     near = False
     for a in range(best.shape[0]):
         trial[a] = 0.0 if failed and a < p else best[a]
@@ -121,10 +119,10 @@ def away_from_zero(
 
 @merged
 def search(at: Search, gain: float, given: bool) -> tuple[float, bool, int, bool]:
-    """at.x <- the best end of the searches; at.keep <- False for elements at zero.
+    """at.x <- the best end point of the searches; at.keep <- False for elements at zero.
 
-    Stages 0 to 2: searches; 3: with small columns at zero; 4: from the best once more, unless a search ended there. There
-    is one call of `climb`, because of the time it takes to compile. Returns the value, whether the search converged, the
+    Stages 0 to 2: searches; 3: with small columns at zero; 4: once more from the best, unless a search ended there. There
+    is only one call of `climb`, because it is slow to compile. Returns the value, whether the search converged, the
     number of evaluations, and whether Psi is singular.
     """
     x, free, keep, L = at.x, at.free, at.keep, at.v.L
@@ -168,8 +166,8 @@ def search(at: Search, gain: float, given: bool) -> tuple[float, bool, int, bool
 
 @merged
 def final_covariance(hessian: Matrix, keep: BoolVector, information: Matrix, p: int, out: Matrix) -> bool:
-    """out <- inverse of -hessian; returns whether that is positive definite. If not: of beta given Psi, and theta made
-    definite."""
+    """out <- inverse of -hessian; returns whether it is positive definite. If not, out has the covariance of beta given
+    Psi, and that of theta made definite."""
     ridge, definite = RIDGE, True
     while not covariance_at(hessian, keep, 0.0, out) and ridge < 1e30:
         for a in range(hessian.shape[0]):
@@ -215,16 +213,16 @@ def maximise_laplace(
     warm
         Whether to begin at x, u and, where its diagonal is positive, with the covariance as metric.
     gain
-        The search ends after a step from which less log-likelihood than this is expected: GAIN, or more where the mode
-        need not be exact.
+        The search ends after a step of which twice the expected gain in log-likelihood is less than this: GAIN, or more
+        where the mode need not be exact.
     x (p + d,)
         <- beta, then theta: the free elements of L, Psi = L L', diagonal >= 0.
     u (m, q)
         <- modes of the standardised effects, b_i = L u_i.
     covariance (p + d, p + d), gradient (p + d,)
         <- inverse of the negative Hessian, with zeros in the rows and columns of elements held at zero; derivatives of
-        the criterion. The last step is shorter than sqrt(gain) standard errors: the Hessian is that before it, the
-        derivatives are carried along it.
+        the criterion. The last step is shorter than sqrt(gain) standard errors: the Hessian is the one before it, and the
+        derivatives are extrapolated along it.
     numbers (3,)
         <- penalised log-likelihood; log-likelihood; evaluations.
 

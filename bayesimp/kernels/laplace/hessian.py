@@ -1,19 +1,20 @@
 """The exact Hessian of the Laplace log-likelihood of a generalised linear mixed model, one cluster at a time.
 
-In the notation of kernels/laplace/criterion.py, with w_j = (x_j, z_j) and E_j = dD_j / d eta (weights included), all
-that depends on the rows of a cluster are the sums
+In the notation of kernels/laplace/criterion.py, with w_j = (x_j, z_j) and E_j = dD_j / d eta (weights included), the rows
+of a cluster enter only through the sums
 
     S = sum_j s_j w_j,   C = sum_j C_j w_j w_j',   D_ab = sum_j D_j z_ja z_jb w_j,
     E = sum_j (E_j v_j - D_j z_j't) w_j w_j'
 
-Along a direction e, an element of beta or of L, u moves at the rate du_e, and eta_j at the rate w_j'c_e, c_e = c0_e +
-(0, L du_e), where c0_e is the unit vector for beta_a, and u_b times that of z_a for L_ab. With A the block of C for z,
+Along a direction e, an element of beta or of L, u moves at the rate du_e and eta_j at the rate w_j'c_e, c_e = c0_e +
+(0, L du_e), where c0_e is the unit vector for beta_a, and u_b times the unit vector of z_a for L_ab. With A the block of
+C for z,
 
     H du_e = -L'C_z. c0_e + [L_ab] g_a e_b,     dg_e = -C_z. c_e,     dA_e = D c_e
     dH_e = L'dA_e L + [L_ab] (e_b (A L)_a. + (A L)_a.' e_b')
 
-The mode is stationary, so that the density of u at its mode gives du_e'H du_f - c0_e'C c0_f. With d^2 log|H| =
-tr(Q d^2 H) - tr(Q dH_e Q dH_f), and the second derivatives of u from those of its equation, altogether
+The mode is stationary, so the density of u at its mode contributes du_e'H du_f - c0_e'C c0_f. With d^2 log|H| =
+tr(Q d^2 H) - tr(Q dH_e Q dH_f), and the second derivatives of u from differentiating its equation twice, altogether
 
     d^2 l / de df = sum_i { du_e'H du_f - c0_e'C c0_f - c_e'E c_f / 2 + tr(Q dH_e Q dH_f) / 2 - T_e(f) - T_f(e) }
                     - sum_i [e = L_ab, f = L_cd] A_ac Q_bd
@@ -39,8 +40,8 @@ __all__ = ["Directions", "add_hessian", "directions"]
 
 
 class Directions(NamedTuple):
-    """By direction: du, rhs = H du, dg (k, q); c, E c (k, s); Q dH, and T less its parts of e (k, q, q). dA, AL, QL, dAL
-    (q, q)."""
+    """Per direction: du, rhs = H du, dg (k, q); c, E c (k, s); Q dH, and T without its parts in e (k, q, q). Work: dA,
+    AL, QL, dAL (q, q)."""
 
     du: np.ndarray
     rhs: np.ndarray
@@ -66,7 +67,7 @@ def directions(p: int, q: int, k: int) -> Directions:
 
 @merged
 def _move(free: IntMatrix, L: Matrix, u: Vector, Q: Matrix, m: ClusterSums, d: Directions) -> None:
-    """d.rhs, d.du, d.c, d.dg <- along every direction."""
+    """d.rhs, d.du, d.c, d.dg <- their values for every direction."""
     q = u.shape[0]
     p = m.S.shape[0] - q
     for e in range(d.du.shape[0]):
@@ -99,7 +100,7 @@ def _move(free: IntMatrix, L: Matrix, u: Vector, Q: Matrix, m: ClusterSums, d: D
 def _turn(
     free: IntMatrix, L: Matrix, Q: Matrix, M: Matrix, k: Matrix, rest: Vector, m: ClusterSums, d: Directions
 ) -> None:
-    """d.Ec, d.QdH, d.T <- along every direction, after `_move`; M = L Q, rest = r - A t."""
+    """d.Ec, d.QdH, d.T <- their values for every direction, after `_move`; M = L Q, rest = r - A t."""
     q, s = Q.shape[0], m.S.shape[0]
     p = s - q
     for a in range(q):
@@ -160,9 +161,9 @@ def add_hessian(
 ) -> None:
     """out (p + d, p + d) += the Hessian of a cluster, lower triangle.
 
-    free (d, 2), L: parameters; u, Q, M = L Q, k, rest = r - A t: of the cluster, as in kernels/laplace/criterion.py; m:
-    its moments, complete; d: work. d.du (p + d, q) <- the rates at which the mode moves. information (p, p), lower
-    triangle, += of beta given Psi, as if C were constant: positive definite.
+    free (d, 2), L: parameters; u, Q, M = L Q, k, rest = r - A t: the cluster's, as in kernels/laplace/criterion.py; m:
+    all its moments; d: work space. d.du (p + d, q) <- the rates at which the mode moves. information (p, p), lower
+    triangle, += that on beta given Psi, as if C were constant, which makes it positive definite.
     """
     q, s = u.shape[0], m.S.shape[0]
     p = s - q

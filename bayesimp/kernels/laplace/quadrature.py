@@ -3,13 +3,13 @@
     L_i = int exp f_i(u) du / sqrt(2 pi),    f_i(u) = sum_j w_ij log p(y_ij | eta_ij) - u^2 / 2
     eta_ij = o_ij + x_ij'beta + l z_ij u
 
-With the mode u^_i, H_i = -f_i''(u^_i), s_i = H_i^-1/2 and K nodes z_k with weights w_k of int exp(-z^2 / 2) g(z) dz
-(Liu & Pierce 1994; Pinheiro & Bates 1995), u_ik = u^_i + s_i z_k,
+With the mode u^_i, H_i = -f_i''(u^_i), s_i = H_i^-1/2, K nodes z_k with weights w_k for int exp(-z^2 / 2) g(z) dz
+(Liu & Pierce 1994; Pinheiro & Bates 1995), and u_ik = u^_i + s_i z_k,
 
     log L_i ~ log s_i + log sum_k exp F_ik,    F_ik = log(w_k / sqrt(2 pi)) + z_k^2 / 2 + f_i(u_ik)
 
-K = 1 is Laplace's approximation. Gradient and Hessian in x = (beta, l) are those of this criterion, nodes moving with it.
-With f_a, f_u.. partial derivatives, h = log H_i, pi_k = exp F_k / sum exp F, and dropping i,
+K = 1 is Laplace's approximation. Gradient and Hessian in x = (beta, l) are those of this criterion, whose nodes move with
+x. With partial derivatives f_a, f_u.., h = log H_i, pi_k = exp F_k / sum exp F, and i dropped,
 
     u^_a = f_ua / H                        u^_ab = (f_uuu u^_a u^_b + f_uua u^_b + f_uub u^_a + f_uab) / H
     h_a = (H_a + H_u u^_a) / H,        h_ab = (H_ab + H_au u^_b + H_bu u^_a + H_uu u^_a u^_b + H_u u^_ab) / H - h_a h_b
@@ -17,9 +17,9 @@ With f_a, f_u.. partial derivatives, h = log H_i, pi_k = exp F_k / sum exp F, an
     F_ka = f_a + f_u U_ka                  F_kab = f_ab + f_ua U_kb + f_ub U_ka + f_uu U_ka U_kb + f_u U_kab
     C_a = sum pi F_ka - h_a / 2            C_ab = sum pi (F_kab + F_ka F_kb) - (sum pi F_ka)(sum pi F_kb) - h_ab / 2
 
-H_a, H_u.. are those of -f_uu at the mode. All come from sums over the rows of a cluster of w log p and its derivatives
-in eta, s, -C, -D, -E, to the fourth (kernels/families/scalar.py); second derivatives of the mode and of h, which need
-matrices, enter once, with the weights of the cluster.
+H_a, H_u.. are the derivatives of -f_uu at the mode. All come from sums over a cluster's rows of w log p and its first
+four derivatives in eta, s, -C, -D, -E (kernels/families/scalar.py); second derivatives of the mode and of h, which need
+matrices, enter only once, with the weights of the cluster.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["Quadrature", "quadrature"]
 
 
 class Quadrature(NamedTuple):
-    """Log-likelihood, complete; gradient (p + 1,), hessian (p + 1, p + 1) in (beta, l); u (m,) modes. nan: none found."""
+    """Complete log-likelihood; gradient (p + 1,), hessian (p + 1, p + 1) in (beta, l); modes u (m,). nan: none found."""
 
     value: float
     gradient: np.ndarray
@@ -58,7 +58,7 @@ def terms_of_rows(
     slope: Matrix,
     bend: Matrix,
 ) -> None:
-    """value (m, K) += w log p by cluster and node; the derivatives (N, K) <- s, C, D, E, times the weights."""
+    """value (m, K) += w log p by cluster and node; the derivatives (N, K) <- weighted s, C, D, E."""
     n, K = eta.shape
     for j in range(n):
         weight, trials = rows.weight[j], rows.trials[j]
@@ -71,7 +71,7 @@ def terms_of_rows(
 
 
 def quadrature(rows: GlmmRows, nodes: int, x: Vector, u: Vector) -> Quadrature:
-    """The criterion at x = (beta, l), beginning the searches for modes at u (m,).
+    """The criterion at x = (beta, l); the searches for modes start at u (m,).
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def quadrature(rows: GlmmRows, nodes: int, x: Vector, u: Vector) -> Quadrature:
     nodes
         K; 1: Laplace.
     x (p + 1,), u (m,)
-        Parameters; modes at similar ones, or zeros.
+        Parameters; modes at similar parameters, or zeros.
     """
     p, l, m = rows.X.shape[1], float(x[-1]), len(rows.first) - 1
     root, spread = np.empty((m, 1, 1)), np.empty((m, 1, 1))
@@ -90,7 +90,7 @@ def quadrature(rows: GlmmRows, nodes: int, x: Vector, u: Vector) -> Quadrature:
         return nowhere
     if conditional_modes(rows, 1.0, np.asarray(x[:p], float), np.array([[l]]), modes, start, spread, root):
         return nowhere
-    seen = np.flatnonzero(np.diff(rows.first))  # clusters without rows give log 1, whatever x
+    seen = np.flatnonzero(np.diff(rows.first))  # clusters without rows contribute log 1, whatever x
     first, cluster = rows.first[seen], np.repeat(np.arange(len(seen)), np.diff(rows.first)[seen])
     at = _Sums(rows, first, cluster, rows.Z[:, 0], rows.offset + np.einsum("ja,a->j", rows.X, x[:p]), l)
     value, gradient, hessian = _criterion(at, nodes, modes[seen, 0])
@@ -98,7 +98,7 @@ def quadrature(rows: GlmmRows, nodes: int, x: Vector, u: Vector) -> Quadrature:
 
 
 class _Sums(NamedTuple):
-    """Rows of the clusters that have any, their first rows and numbers, z, eta without effects, l."""
+    """Rows, the first row of each cluster that has any, the cluster of each row, z, eta without effects, and l."""
 
     rows: GlmmRows
     first: np.ndarray
@@ -108,7 +108,7 @@ class _Sums(NamedTuple):
     l: float
 
     def terms(self, u: Matrix) -> tuple[Matrix, Matrix, Matrix, Matrix, Matrix]:
-        """At effects u (m, K): f + u^2 / 2 (m, K); s, C, D, E (N, K)."""
+        """f + u^2 / 2 (m, K) and s, C, D, E (N, K) at effects u (m, K)."""
         eta = self.fixed[:, None] + self.l * self.z[:, None] * u[self.cluster]
         value = np.zeros(u.shape)
         s, C, D, E = (np.empty(eta.shape) for _ in range(4))
@@ -132,12 +132,12 @@ class _Sums(NamedTuple):
 
 
 def _join(of_beta: Array, of_l: Array) -> Array:
-    """(.., p) and (..) as (.., p + 1)."""
+    """(.., p) and (..) joined to (.., p + 1)."""
     return np.concatenate([of_beta, of_l[..., None]], axis=-1)
 
 
 def _criterion(at: _Sums, nodes: int, mode: Vector) -> tuple[float, Vector, Matrix]:
-    """Value, gradient and Hessian of the module; mode (m,)."""
+    """Value, gradient and Hessian (module docstring); mode (m,)."""
     l, p = at.l, at.rows.X.shape[1]
     z, w = np.polynomial.hermite_e.hermegauss(nodes)
 

@@ -1,9 +1,9 @@
 """Maximum of the log-likelihood by adaptive quadrature, and its curvature: `maximise_quadrature`, arrays in and out.
 
-Newton's method with the exact Hessian (kernels/laplace/quadrature.py), and a ridge where that is not negative definite.
+Newton's method uses the exact Hessian (kernels/laplace/quadrature.py), with a ridge where it is not negative definite.
 It starts at the Laplace estimates, or at a standard deviation of one if those are on the boundary or infinite. The
 criterion is even in the standard deviation l, so zero is stationary; if the criterion is no lower there, zero is the
-estimate, and l is held at it.
+estimate, and l is held at zero.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ EVALUATIONS = 200
 
 
 def ascent(hessian: Matrix, gradient: Vector, keep: BoolVector) -> tuple[Vector, bool]:
-    """Newton's step in the kept elements, with as large a ridge as needed; and whether none was needed."""
+    """Newton's step in the kept elements, with as large a ridge as needed, and whether none was needed."""
     step, ridge = np.zeros(len(gradient)), 0.0
     minus, unit = -hessian[np.ix_(keep, keep)], np.eye(int(keep.sum()))
     while True:
@@ -52,7 +52,7 @@ def ascent(hessian: Matrix, gradient: Vector, keep: BoolVector) -> tuple[Vector,
 def _climb(
     rows: GlmmRows, nodes: int, x: Vector, u: Vector, keep: BoolVector
 ) -> tuple[Vector, Quadrature, bool, int]:
-    """Where the search from x ends, the criterion there, whether it converged, and the number of evaluations."""
+    """End point of the search from x, the criterion there, whether it converged, and the number of evaluations."""
     now = quadrature(rows, nodes, x, u)
     for evaluation in range(1, EVALUATIONS):
         if not np.isfinite(now.value):
@@ -84,14 +84,14 @@ def maximise_quadrature(
     gradient: Vector,
     numbers: Vector,
 ) -> int:
-    """Turn a Laplace fit (arrays and answer of `maximise_laplace`) into one by quadrature, in place; bits of its EVENTS.
+    """Turn a Laplace fit (arrays and code of `maximise_laplace`) into one by quadrature, in place; bits of its EVENTS.
 
     Parameters
     ----------
     rows, nodes
         `GlmmRows` with one column in Z, no penalty; nodes of the quadrature.
     code, x (p + 1,), u (m, 1)
-        The Laplace fit's, where the search begins; x and u <- estimates (beta, l), l >= 0, and modes.
+        Those of the Laplace fit, where the search begins; x and u <- estimates (beta, l), l >= 0, and modes.
     covariance (p + 1, p + 1), gradient (p + 1,), numbers (3,)
         <- as for `maximise_laplace`.
     """
@@ -126,7 +126,7 @@ def maximise_quadrature(
 
 
 def _curvature(at: Quadrature, keep: BoolVector, covariance: Matrix) -> int:
-    """covariance <- inverse of -hessian in the kept elements, else zero; of beta given l where that is not definite."""
+    """covariance <- inverse of -hessian in the kept elements, else zero; if not definite, that of beta given l."""
     covariance[:] = 0.0
     for answer, part in ((0, keep), (NO_CURVATURE, keep & (np.arange(len(keep)) < len(keep) - 1))):
         information = -at.hessian[np.ix_(part, part)]

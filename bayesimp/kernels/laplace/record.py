@@ -26,28 +26,26 @@ from bayesimp.notation import IntMatrix, Matrix
 
 __all__ = ["LaplaceFit", "fit_laplace", "free_elements", "laplace_at", "no_penalty"]
 
-INDEPENDENT = (
-    1e-6  # share of a column's squares outside the span of those before it, above which Cholesky will do
-)
+INDEPENDENT = 1e-6  # Cholesky will do if more than this share of a column's squares lies outside the span of earlier ones
 
 
 class LaplaceFit(NamedTuple):
-    """A generalised linear mixed model at the maximum of its (penalised) Laplace log-likelihood, or that by quadrature.
+    """A generalised linear mixed model at the maximum of its (penalised) Laplace or quadrature log-likelihood.
 
     Attributes
     ----------
     beta, L
         (p,) fixed effects; (q, q) lower triangular, diagonal >= 0, Psi = L L'.
     free
-        (d, 2) rows and columns of the elements of L that are parameters, by columns: theta.
+        (d, 2) rows and columns of the elements of L that are parameters (theta), by columns.
     u, modes
         (m, q) modes of the standardised effects and of the effects b_i = L u_i.
     loglik, criterion
-        Log-likelihood by that approximation; with the penalty.
+        Log-likelihood by that approximation, without and with the penalty.
     covariance, gradient
         (p + d, p + d) inverse of the negative Hessian in (beta, theta), zero for elements held at zero; (p + d,).
     evaluations, code
-        Of the criterion in the search; bits of `bayesimp.kernels.laplace.fit.EVENTS`.
+        Evaluations of the criterion in the search; bits of `bayesimp.kernels.laplace.fit.EVENTS`.
     """
 
     beta: np.ndarray
@@ -89,14 +87,14 @@ class LaplaceFit(NamedTuple):
 
 
 def free_elements(q: int, blocks: ArrayLike | None = None) -> np.ndarray:
-    """(d, 2) rows and columns of the lower triangle, by columns; within blocks only: (1 + x || g) is [0, 1]."""
+    """(d, 2) rows and columns of the lower triangle within blocks, by columns; the blocks of (1 + x || g) are [0, 1]."""
     block = np.zeros(q, int) if blocks is None else np.asarray(blocks)
     pairs = [(a, b) for b in range(q) for a in range(b, q) if block[a] == block[b]]
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
 def no_penalty(p: int, q: int) -> Penalty:
-    """Maximum likelihood."""
+    """The penalty of maximum likelihood, zero."""
     return Penalty(np.zeros((p, p)), np.zeros(p), np.zeros(q), np.zeros((q, q)))
 
 
@@ -115,9 +113,9 @@ def fit_laplace(rows: GlmmRows, shape: float = 1.0, *, penalty: Penalty | None =
     blocks
         (q,) block of every column of Z; effects of different blocks are uncorrelated. None: one block.
     start
-        A fit of similar rows, with the same clusters.
+        A fit of similar rows with the same clusters.
     nodes
-        Nodes of adaptive Gauss-Hermite quadrature (kernels/laplace/quadrature.py), for q = 1, families without a shape
+        Nodes of adaptive Gauss-Hermite quadrature (kernels/laplace/quadrature.py), for q = 1, families without a shape,
         and no penalty; 1: Laplace.
     """
     if nodes > 1 and (rows.Z.shape[1] != 1 or penalty is not None or shape != 1.0):
@@ -127,7 +125,7 @@ def fit_laplace(rows: GlmmRows, shape: float = 1.0, *, penalty: Penalty | None =
     block = np.zeros(q, int) if blocks is None else np.asarray(blocks)
     T, S = _triangle(rows.X), np.zeros((q, q))
     for k in set(block.tolist()):
-        at = np.flatnonzero(block == k)[::-1]  # columns in reverse: lower triangular in their order
+        at = np.flatnonzero(block == k)[::-1]  # in reverse, so that S is lower triangular in their order
         S[np.ix_(at, at)] = _triangle(rows.Z[:, at])
     T_inverse, S_inverse = np.linalg.inv(T), np.linalg.inv(S)
     J = np.zeros((p + len(free),) * 2)  # d (beta, theta) / d (beta_u, theta_u)
@@ -151,7 +149,7 @@ def fit_laplace(rows: GlmmRows, shape: float = 1.0, *, penalty: Penalty | None =
         u[:] = start.u
         covariance[:] = J_inverse @ start.covariance @ J_inverse.T
     gradient, numbers = np.zeros(len(x)), np.zeros(3)
-    # einsum, because the threads of a BLAS would still spin and slow down the following fit
+    # einsum, because the threads of a BLAS would keep spinning and slow down the following fit
     X, Z = (np.einsum("ja,ab->jb", W, inverse) for W, inverse in ((rows.X, T_inverse), (rows.Z, S_inverse)))
     inner_rows = rows._replace(X=X, Z=Z)
     code = 0
@@ -176,7 +174,7 @@ def fit_laplace(rows: GlmmRows, shape: float = 1.0, *, penalty: Penalty | None =
 def laplace_at(
     rows: GlmmRows, shape: float, beta: ArrayLike, L: ArrayLike, free: IntMatrix, nodes: int = 1
 ) -> float:
-    """Laplace log-likelihood at given parameters, or that by quadrature."""
+    """Laplace or quadrature log-likelihood at given parameters."""
     x = np.concatenate([np.asarray(beta, float), np.asarray(L)[free[:, 0], free[:, 1]]])
     p, q = rows.X.shape[1], rows.Z.shape[1]
     if nodes > 1:
@@ -188,7 +186,7 @@ def laplace_at(
 
 
 def _triangle(W: Matrix) -> Matrix:
-    """T, upper triangular with a positive diagonal, of W = Q T, Q'Q = n I."""
+    """T of W = Q T, Q'Q = n I: upper triangular with a positive diagonal."""
     G = np.einsum("ja,jb->ab", W, W) / len(W)
     try:
         T = np.linalg.cholesky(G).T
@@ -196,5 +194,5 @@ def _triangle(W: Matrix) -> Matrix:
             return T
     except np.linalg.LinAlgError:
         pass
-    R = np.linalg.qr(W, mode="r") / np.sqrt(len(W))  # columns nearly dependent
+    R = np.linalg.qr(W, mode="r") / np.sqrt(len(W))  # nearly dependent columns
     return R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None]

@@ -1,7 +1,7 @@
 """Starting values of fits of generalised linear mixed models.
 
-beta comes from the pooled model by iteratively reweighted least squares with capped steps, a diagonal Psi from moments of
-the scores at b = 0: E g_a^2 = A_aa + A_aa^2 Psi_aa.
+beta comes from the pooled model, by iteratively reweighted least squares with capped steps, and a diagonal Psi from
+moments of the scores at b = 0: E g_a^2 = A_aa + A_aa^2 Psi_aa.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def guess(family: int, y: float, trials: float) -> float:
 
 @merged
 def pooled_start(rows: GlmmRows, shape: float, penalty: Penalty, x: Vector, eta0: Vector) -> None:
-    """x[:p] <- about the mode of the model without effects; eta0 (n,) <- its linear predictors."""
+    """x[:p] <- approximate mode of the model without effects; eta0 (n,) <- its linear predictors."""
     n, p = rows.X.shape
     F, step = np.empty((p, p)), np.empty(p)
     for a in range(p):
@@ -89,7 +89,7 @@ def pooled_start(rows: GlmmRows, shape: float, penalty: Penalty, x: Vector, eta0
 
 @merged
 def variance_start(rows: GlmmRows, shape: float, free: IntMatrix, x: Vector, L: Matrix, w: ModeWork) -> None:
-    """theta in x <- diagonal, by moments of the scores at b = 0; w.eta0 holds the linear predictors without effects."""
+    """theta in x <- a diagonal L from moments of the scores at b = 0; w.eta0 holds linear predictors without effects."""
     q, p = L.shape[0], rows.X.shape[1]
     zero, excess, squares = np.zeros(q), np.zeros(q), np.full(q, 1e-300)
     for a in range(q):

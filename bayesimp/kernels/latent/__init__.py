@@ -1,1 +1,1 @@
-"""The joint normal model on latent normals: latent values, cutpoints, restricted residual covariances, sweeps."""
+"""Kernels of the joint normal model on latent normals: latent values, cutpoints, restricted covariances, sweeps."""

@@ -1,19 +1,19 @@
-"""One residual covariance matrix in each cluster, alike between clusters (Yucel 2011; R jomo's "random").
+"""Draws of one residual covariance matrix per cluster, from a common distribution (Yucel 2011; R jomo's "random").
 
     Sigma_i ~ IW(nu, a S),    nu = a + r - 1,    density  |Sigma_i|^-(nu + r + 1)/2 etr(-a S Sigma_i^-1 / 2)
 
-Every variance is then that of kernels/chained/gibbs.py: 1 / Sigma_i,kk ~ Gamma(a/2, rate a S_kk / 2), so that S_kk is a
-typical variance, E(1 / Sigma_i,kk) = 1 / S_kk, and h = (2/a)^1/2 about the standard deviation of log Sigma_i,kk between
+Every variance then follows kernels/chained/gibbs.py: 1 / Sigma_i,kk ~ Gamma(a/2, rate a S_kk / 2), so S_kk is a typical
+variance, E(1 / Sigma_i,kk) = 1 / S_kk, and h = (2/a)^1/2 is about the standard deviation of log Sigma_i,kk between
 clusters. S has the prior of a common Sigma; h ~ half-normal(spread), whose density is positive at h = 0, where all
-matrices are S.
+matrices equal S.
 
-Latent variables have no scale in any cluster: their block is that of S in all, and Sigma_i has the law of an
-inverse-Wishart matrix given this block (kernels/latent/given_block.py). The likelihood of S and a, the Sigma_i integrated
-out, is in kernels/latent/residual_likelihood.py; T_i is the cross product of the n_i completed residuals of cluster i.
+Latent variables have no scale in any cluster: their block equals that of S in all, and Sigma_i is distributed as an
+inverse-Wishart matrix given this block (kernels/latent/given_block.py). The likelihood of S and a, with the Sigma_i
+integrated out, is in kernels/latent/residual_likelihood.py; T_i is the cross product of the n_i completed residuals of
 
-Standard deviations and partial correlations of S (their priors: kernels/latent/residual.py) and log h are each moved by
-one step of slice sampling under it (Neal 2003); then Sigma_i | S, a, T_i has the same law with nu + n_i and a S + T_i, of
-numbers alone IW(nu + n_i, a S + T_i).
+cluster i. Under it each standard deviation and partial correlation of S (priors: kernels/latent/residual.py) and log h
+takes one slice-sampling step (Neal 2003); then Sigma_i | S, a, T_i has the same distribution with nu + n_i and a S + T_i,
+which without latent variables is IW(nu + n_i, a S + T_i).
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def _log_target(
     move: Integer, x: float, k: Integer, j: Integer, middle: float, size: float, prior: ResidualPrior, nu: float,
     kappa: float, scale: Matrix, spread: float, residuals: Residuals, S: Matrix, a: float, out: Matrix,
 ) -> float:  # fmt: skip
-    """log p of one number given everything else; out (r, r) <- S at it.
+    """Log density of one number given everything else; out (r, r) <- S at that number.
 
-    SCALE: x of s_k e^x; CORRELATION: partial correlation x of k and j, S_kj = middle + x size; LIKENESS: log h. nu,
+    SCALE: x in s_k e^x; CORRELATION: partial correlation x of k and j, S_kj = middle + x size; LIKENESS: log h. nu,
     kappa, scale: the density of S as in kernels/latent/residual.py.
     """
     r = S.shape[0]
@@ -85,7 +85,7 @@ def _slice(
     rng: np.random.Generator, move: Integer, k: Integer, j: Integer, prior: ResidualPrior, nu: float, kappa: float,
     scale: Matrix, spread: float, residuals: Residuals, S: Matrix, likeness: Vector,
 ) -> None:  # fmt: skip
-    """One step of slice sampling of the number that `move` names; S or likeness in place."""
+    """One slice-sampling step for the number named by `move`; S or likeness changes in place."""
     r, a = S.shape[0], likeness[0]
     out, K = np.empty((r, r)), np.empty((r, r))
     now = middle = size = 0.0
@@ -115,7 +115,7 @@ def _slice(
         x = low + (high - low) * rng.random()
         if _at(common, x, prior, nu, kappa, scale, spread, residuals, S, a, out) >= height:
             break
-        if x == now:  # round-off: the interval has no other number
+        if x == now:  # round-off: the interval contains no other number
             return
         if x < now:
             low = x
@@ -132,7 +132,7 @@ def _at(
     common: tuple, x: float, prior: ResidualPrior, nu: float, kappa: float, scale: Matrix, spread: float,
     residuals: Residuals, S: Matrix, a: float, out: Matrix,
 ) -> float:  # fmt: skip
-    """`_log_target` at x; common: what does not change within a step."""
+    """`_log_target` at x; common: the arguments that do not change within a step."""
     move, k, j, middle, size = common
     return _log_target(move, x, k, j, middle, size, prior, nu, kappa, scale, spread, residuals, S, a, out)
 
@@ -142,10 +142,10 @@ def draw_cluster_residuals(
     rng: np.random.Generator, prior: ResidualPrior, spread: float, kind: IntVector, n: IntVector, T: Stack, S: Matrix,
     likeness: Vector, Sigma: Stack, given: bool,
 ) -> bool:  # fmt: skip
-    """S (r, r), a (1,) and Sigma (m, r, r), in place, given cross products T (m, r, r) of n (m,) residuals.
+    """Draw S (r, r), a (1,) and Sigma (m, r, r) in place, given cross products T (m, r, r) of n (m,) residuals.
 
-    kind (r,): codes of kernels/latent/records.py; given: S and a stay as they are.
-    Returns False where a matrix is not positive definite.
+    kind (r,): codes of kernels/latent/records.py; given: whether S and a keep their values.
+    Returns False if a matrix is not positive definite.
     """
     residuals = ordered_residuals(n, T, kind)
     if not given and not _draw_common(rng, prior, spread, residuals, S, likeness):
@@ -176,7 +176,7 @@ def _draw_common(
     S: Matrix,
     likeness: Vector,
 ) -> bool:
-    """S and a, in place, the matrices of the clusters integrated out; False where S is not positive definite."""
+    """Draw S and a in place, with the clusters' matrices integrated out; False if S is not positive definite."""
     r = S.shape[0]
     nu, kappa = prior.nu, prior.eta - 1.0
     if prior.kind == HUANG_WAND:
@@ -209,7 +209,7 @@ def cluster_residual_steps(
     rng: np.random.Generator, prior: ResidualPrior, spread: float, kind: IntVector, n: IntVector, T: Stack, S: Matrix,
     likeness: Vector, Sigma: Stack, S_out: Stack, a_out: Vector,
 ) -> bool:  # fmt: skip
-    """S_out (D, r, r), a_out (D,) <- S and a after each of D rounds of `draw_cluster_residuals`, for tests."""
+    """S_out (D, r, r), a_out (D,) <- S and a after each of D calls of `draw_cluster_residuals`, for tests."""
     for d in range(a_out.size):
         if not draw_cluster_residuals(rng, prior, spread, kind, n, T, S, likeness, Sigma, False):
             return False

@@ -1,15 +1,15 @@
-"""Coefficients and cluster effects given the observed cluster-level variables, in one block.
+"""A joint draw of coefficients and cluster effects given the observed cluster-level variables.
 
-With a_i = (vec(B_i), e_i) ~ N(0, Psi), e_i = v_i - G_i gamma the residuals of the variables of cluster i, O those
-observed, K = Psi_(b,O),(b,O)^-1 and P_i, g_i, C_i as in kernels/normal/effects.py, missing values of both levels are
-integrated out:
+Let a_i = (vec(B_i), e_i) ~ N(0, Psi), where e_i = v_i - G_i gamma are the residuals of cluster i's variables and O marks
+the observed ones, K = Psi_(b,O),(b,O)^-1, and P_i, g_i, C_i as in kernels/normal/effects.py. With missing values of both
+levels integrated out:
 
     M_i = K_bb + P_i,    g_i <- g_i - K_bO v_iO,    C_i <- [C_i, -K_bO G_iO]
     (vec(beta), vec(gamma)) ~ N(Q^-1 t, Q^-1),    Q = Q_0 + rows + sum_i [G_iO' K_OO G_iO - C_i' M_i^-1 C_i],
                                                   t = t_0 + rows + sum_i [G_iO' K_OO v_iO - C_i' M_i^-1 g_i]
     vec(B_i) | beta, gamma                  ~ N(M_i^-1 (g_i - C_i (beta, gamma)), M_i^-1)
 
-Without cluster-level variables K = Psi^-1, and this is the block of the joint normal model.
+Without cluster-level variables K = Psi^-1, and this reduces to the draw of the joint normal model.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = ["draw_coefficients_and_effects", "effects_to_values", "products_of_cl
 def _start_cluster(
     K: Matrix, G: Matrix, V: Matrix, i: Integer, P: Integer, L: Stack, U: Stack, v: Matrix
 ) -> None:
-    """L[i] <- K_bb, v[i] <- -K_bO v_iO, U[i] <- [0, -K_bO G_iO], whose second part begins at column P."""
+    """L[i] <- K_bb, v[i] <- -K_bO v_iO, U[i] <- [0, -K_bO G_iO], with its second part starting at column P."""
     n, p = L.shape[1], G.shape[1]
     for e in range(n):
         v[i, e] = 0.0
@@ -60,7 +60,7 @@ def _start_cluster(
 def _add_cluster(
     K: Matrix, G: Matrix, V: Matrix, i: Integer, n: Integer, P: Integer, Q: Matrix, t: Vector
 ) -> None:
-    """Q, t <- Q + G_iO' K_OO G_iO, t + G_iO' K_OO v_iO, in their rows and columns from P on."""
+    """Q, t <- Q + G_iO' K_OO G_iO, t + G_iO' K_OO v_iO, in rows and columns P, P + 1, .."""
     p = G.shape[1]
     for k in range(n, K.shape[0]):
         for j in range(n, K.shape[0]):
@@ -73,7 +73,7 @@ def _add_cluster(
 
 @inner
 def _prior(priors: SamplerPriors, n: Integer, p: Integer, P: Integer, Q: Matrix, t: Vector) -> None:
-    """Q, t <- the priors of beta and of gamma, whose columns begin at P; n columns of gamma are those of effects."""
+    """Q, t <- priors of beta and gamma, the latter in columns starting at P; n columns of gamma belong to effects."""
     for x in range(t.size):
         for y in range(t.size):
             Q[x, y] = 0.0
@@ -92,9 +92,9 @@ def draw_coefficients_and_effects(
     rng: np.random.Generator, W: Stack, K: Stack, m: Moments, clusters: LatentRows, priors: SamplerPriors,
     state: LatentState, given: bool,
 ) -> int:  # fmt: skip
-    """beta, gamma and B of the state, in place; `given`: B alone, at the beta and gamma of the state.
+    """Draw beta, gamma and B of the state in place; `given`: only B, given the state's beta and gamma.
 
-    W (A, r, r), K (A_2, w, w): inverse covariances of what is observed, by pattern of rows and of clusters.
+    W (A, r, r), K (A_2, w, w): inverse covariances of the observed parts, by pattern of rows and of clusters.
     Returns 0, or 1 if some M_i, 2 if Q is not positive definite (coefficients not identified).
     """
     beta, gamma, B, V, G = state.beta, state.gamma, state.B, state.V, clusters.X
@@ -152,7 +152,7 @@ def effects_to_values(B: Stack, V: Matrix) -> None:
 
 @inner
 def products_of_clusters(clusters: LatentRows, gamma: Matrix, V: Matrix, AA: Stack) -> None:
-    """AA (A_2, w, w) <- sums of a_i a_i' by pattern; only what is observed means anything."""
+    """AA (A_2, w, w) <- sums of a_i a_i' by pattern; only the observed entries are meaningful."""
     w = V.shape[1]
     a = np.empty(w)
     for o in range(AA.shape[0]):

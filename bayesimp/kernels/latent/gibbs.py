@@ -1,8 +1,8 @@
 """Gibbs sampler of the joint normal model on latent normals (docs/mathematics.md, sec. 14).
 
-Given the latent values y* of observed levels the model is the joint normal one with missing cells. Cluster-level
-variables are further elements of the clusters' vectors of effects, a_i = (vec(B_i), v_i - G_i gamma) ~ N(0, Psi):
-clusters are to them what rows are to other variables, and the same functions serve both. One iteration:
+Given the latent values y* of observed levels, the model is the joint normal one with missing cells. Cluster-level
+variables are further elements of the clusters' effect vectors, a_i = (vec(B_i), v_i - G_i gamma) ~ N(0, Psi): clusters
+play the part of rows for them, and the same functions serve both. One iteration:
 
     1. c | beta, B, Sigma;  y* | c, beta, B, Sigma     kernels/latent/values.py, and their moments
        the same of v* | gamma, B, Psi
@@ -15,7 +15,7 @@ clusters are to them what rows are to other variables, and the same functions se
                                                        kernels/latent/cluster_residuals.py
        Psi | A'A                                       in the same way, from the completed a_i
 
-The state that is kept, and the missing cells, are those after coefficients and effects are drawn.
+The kept state and the missing cells are those after coefficients and effects are drawn.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ __all__ = ["latent_gibbs"]
 
 @inner
 def _weights(Sigma: Stack, group: IntVector, level: LatentLevel) -> tuple[Stack, bool]:
-    """W (A, r, r): inverse of the observed part of the covariance of each pattern, Sigma[group]; whether all have one."""
+    """W (A, r, r), inverses of the observed part of each pattern's covariance Sigma[group]; whether all exist."""
     if Sigma.shape[0] == 1:
         return pattern_weights(Sigma[0], level.patterns)
     A, r = level.patterns.shape
@@ -75,9 +75,10 @@ def _draw_covariance(
     rng: np.random.Generator, level: LatentLevel, free: CovarianceUpdate, restricted: ResidualPrior, W: Stack, RR: Stack,
     S: Matrix,
 ) -> bool:  # fmt: skip
-    """S (w, w), in place, given cross products RR (A, w, w) of what is observed: Sigma of residuals, or Psi of the a_i.
+    """Draw S (w, w) in place given cross products RR (A, w, w) of observed parts: Sigma of residuals, or Psi of the a_i.
 
-    free: the update where no entry is fixed; of kind FIXED, `restricted` is used, and of kind KNOWN that S stays.
+    free: the update where no entry is fixed; if its kind is FIXED, `restricted` is used instead, and if KNOWN, S keeps
+    its value.
     """
     if free.kind == FIXED and restricted.kind == KNOWN:
         return True
@@ -98,9 +99,9 @@ def _draw_residuals(
     rng: np.random.Generator, level: LatentLevel, group: IntVector, priors: SamplerPriors, W: Stack, RR: Stack,
     state: LatentState, given: bool,
 ) -> bool:  # fmt: skip
-    """Sigma, a and the residual covariances of the clusters, in place; here every pattern belongs to one cluster.
+    """Draw Sigma, a and the clusters' residual covariances in place; here every pattern belongs to one cluster.
 
-    given: the covariances of the clusters alone.
+    given: draw only the covariances of the clusters.
     """
     G, r, _ = state.residuals.shape
     T, n = np.zeros((G, r, r)), np.zeros(G, np.int64)
@@ -121,7 +122,7 @@ def _draw_residuals(
 def _rescale(
     rng: np.random.Generator, priors: SamplerPriors, W: Stack, m: Moments, state: LatentState
 ) -> Integer:
-    """Effects and Psi rescaled together where the prior of Psi has the move; 0, or 4: Psi not positive definite."""
+    """Rescale effects and Psi together if the prior of Psi has the move; 0, or 4: Psi not positive definite."""
     free, restricted, d = priors.free_Psi, priors.restricted_Psi, state.Psi.shape[0]
     half_ts = (
         restricted.kind == SCALES and restricted.family == HALF_T and not restricted.free_correlation.any()
@@ -149,7 +150,7 @@ def _draw_values(
     cutpoints: Vector,
     Y: Matrix,
 ) -> bool:
-    """Latent values and cutpoints, in place; False where a value lies too far from its bounds."""
+    """Draw latent values and cutpoints in place; False if a value lies too far from its bounds."""
     mu = np.empty(Y.shape)
     predictors(level.rows, beta, B, mu)
     return draw_latent_values(rng, level.rows, level.columns, W, mu, rate, cutpoints, Y)
@@ -177,7 +178,7 @@ def _fill_cells(
     rng: np.random.Generator, level: LatentLevel, group: IntVector, clusters: LatentLevel, W: Stack, K: Stack,
     state: LatentState, kept: Kept, d: Integer, stride: Integer,
 ) -> bool:  # fmt: skip
-    """Missing cells of rows and of clusters at kept state d; False where a covariance is not positive definite."""
+    """Draw the missing cells of rows and clusters at kept state d; False if a covariance is not positive definite."""
     cells = np.empty(kept.cells.shape[1])
     of_clusters = (clusters.cells.place >= 0).sum()
     of_rows = cells.size - of_clusters
@@ -204,9 +205,9 @@ def _draw_scales_and_covariances(
     priors: SamplerPriors, W: Stack, K: Stack, RR: Stack, latent: bool, latent_clusters: bool, state: LatentState,
     given: bool,
 ) -> Integer:  # fmt: skip
-    """Scales of latent variables, then Sigma and Psi, in place; 0, or a code of `latent_gibbs`.
+    """Draw the scales of latent variables, then Sigma and Psi, in place; 0, or a code of `latent_gibbs`.
 
-    RR (A, r, r): cross products of the residuals of observed rows; given: the covariances of the clusters alone.
+    RR (A, r, r): cross products of the residuals of observed rows; given: draw only the clusters' covariances.
     """
     own = state.likeness[0] > 0.0
     if given:
@@ -239,20 +240,20 @@ def latent_gibbs(
     rng: np.random.Generator, iterations: int, thin: int, stride: int, given: bool, m: Moments, level: LatentLevel,
     group: IntVector, clusters: LatentLevel, priors: SamplerPriors, state: LatentState, kept: Kept,
 ) -> Integer:  # fmt: skip
-    """Run the chain from `state`, which is updated in place, as the moments m are.
+    """Run the chain from `state`; the state and the moments m are updated in place.
 
     Parameters
     ----------
     thin, stride
-        Every `thin`-th state is kept, and of every `stride`-th of these the imputed cells.
+        Every `thin`-th state is kept, and the imputed cells of every `stride`-th kept state.
     given
-        Whether parameters stay as they are, so that latent values, effects and cells alone are drawn.
+        Whether parameters keep their values, so that only latent values, effects and cells are drawn.
     level, clusters
-        Rows of the table, and its clusters.
+        The rows of the table; its clusters.
     group
-        (A,) which of the residual covariances is that of each pattern of rows.
+        (A,) index of the residual covariance of each pattern of rows.
     kept
-        Arrays for what is kept; D = iterations // thin.
+        Arrays for the kept states; D = iterations // thin.
 
     Returns
     -------

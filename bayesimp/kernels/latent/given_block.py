@@ -1,12 +1,12 @@
-"""A covariance matrix given its leading block: the law of the clusters' matrices where some variables are latent.
+"""A covariance matrix given its leading block: the clusters' matrices where some variables are latent.
 
-Latent variables (2) have no scale in any cluster, so that their block is that of S in all. The law is that of an
+Latent variables (2) have no scale in any cluster, so their block equals that of S in all. The distribution is that of an
 inverse-Wishart matrix IW(nu, A) given this block: with A_11.2 = A_11 - A_12 A_22^-1 A_21,
 
     Sigma_22 = S_22,    Sigma_11.2 ~ IW(nu, A_11.2),    G | Sigma_11.2 ~ N(A_12 A_22^-1, Sigma_11.2 x A_22^-1)
     Sigma_12 = G S_22,    Sigma_11 = Sigma_11.2 + G S_22 G'
 
-G are the regressions of the numbers (1) on the latent residuals.
+G holds the regression coefficients of the numeric residuals (1) on the latent ones.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["draw_given_block"]
 
 @inner
 def draw_given_block(rng: np.random.Generator, nu: float, A: Matrix, S: Matrix, latent: Integer) -> bool:
-    """A (r, r) <- a draw from IW(nu, A) given that its leading block is that of S; False if A is not p.d."""
+    """A (r, r) <- a draw from IW(nu, A) given the leading block of S; False if A is not positive definite."""
     numbers = A.shape[0] - latent
     L = np.empty((latent, latent))
     for k in range(latent):

@@ -10,12 +10,12 @@ __all__ = ["ROOT_HALF", "log_between"]
 
 ROOT_HALF = math.sqrt(0.5)
 LOG_2PI = math.log(2.0 * math.pi)
-FAR = -35.0  # below which Phi is too small for a number
+FAR = -35.0  # below this Phi is too small for a floating-point number
 
 
 @inner
 def _log_lower(x: float) -> float:
-    """log Phi(x), x <= 0; in the far tail by the first terms of Mills' ratio."""
+    """log Phi(x), x <= 0; in the far tail, from the first terms of the series of Mills' ratio."""
     if x > FAR:
         return math.log(0.5 * math.erfc(-x * ROOT_HALF))
     if x == -math.inf:
@@ -31,7 +31,7 @@ def log_between(a: float, b: float) -> float:
         return -math.inf
     if a > 0.0:
         a, b = -b, -a
-    if b > 0.0:  # 0 lies inside: what is left out are two tails
+    if b > 0.0:  # 0 lies inside, and the complement consists of two tails
         return math.log1p(-0.5 * (math.erfc(-a * ROOT_HALF) + math.erfc(b * ROOT_HALF)))
     upper = _log_lower(b)
     if a == -math.inf:

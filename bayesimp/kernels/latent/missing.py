@@ -1,4 +1,4 @@
-"""Missing cells of all variables given the parameters and the other values of their rows, in the units of the data."""
+"""Draws of the missing cells of all variables, given the parameters and their rows' other values, in data units."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["draw_missing_cells"]
 
 @inner
 def _level(columns: LatentColumns, k: Integer, cutpoints: Vector, y: Vector) -> Integer:
-    """The level of the variable that begins in column k, from its latent values in y (r,)."""
+    """Level of the variable whose first column is k, from its latent values in y (r,)."""
     level: Integer = np.int64(0)
     if columns.kind[k] == THRESHOLD:
         for h in range(columns.cut[k], columns.cut[k + 1]):
@@ -40,13 +40,13 @@ def _complete_row(
     rng: np.random.Generator, rows: LatentRows, observed: BoolMatrix, K: Stack, A: Stack, beta: Matrix, B: Stack,
     Y: Matrix, j: Integer, y: Vector, z: Vector,
 ) -> None:  # fmt: skip
-    """y (r,) <- row j of Y (N, r), its missing values drawn; K, A (patterns, r, r): kernels/normal/complete.py.
+    """y (r,) <- row j of Y (N, r) with its missing values drawn; K, A (patterns, r, r): kernels/normal/complete.py.
 
     z (r,) is overwritten.
     """
     (p, r), q = beta.shape, B.shape[1]
     a, i = rows.pattern[j], rows.cluster[j]
-    for k in range(r):  # z: the mean, then, where it is observed, the residual
+    for k in range(r):  # z holds the mean, then, where y is observed, the residual
         s = 0.0
         for x in range(p):
             s += rows.X[j, x] * beta[x, k]
@@ -60,7 +60,7 @@ def _complete_row(
                 if observed[a, l]:
                     y[k] += z[l] * K[a, l, k]
     u = 0
-    for k in range(r):  # z: standard normals, from here on
+    for k in range(r):  # from here on, z holds standard normals
         if not observed[a, k]:
             z[u] = rng.standard_normal()
             for h in range(u + 1):
@@ -73,12 +73,12 @@ def draw_missing_cells(
     rng: np.random.Generator, level: LatentLevel, group: IntVector, W: Stack, Sigma: Stack, beta: Matrix, B: Stack,
     cutpoints: Vector, Y: Matrix, out: Vector, mean: Matrix, sd: Matrix,
 ) -> bool:  # fmt: skip
-    """out (c,) <- the imputed cells: numbers in the units of the data, positions of levels.
+    """out (c,) <- the imputed cells: numbers in data units, or positions of levels.
 
     Sigma (G, w, w), group (A,): the covariance of each pattern.
 
-    mean, sd (m, V) <- mean and standard deviation (denominator n - 1) of the imputed cells by cluster and variable,
-    levels as the numbers that stand for them; nan where there are none, sd also where there is one.
+    mean, sd (m, V) <- mean and standard deviation (denominator n - 1) of the imputed cells by cluster and variable, with
+    levels replaced by the numbers that represent them; nan where there are none, and sd also where there is only one.
     Returns False if a conditional covariance is not positive definite.
     """
     rows, columns, cells, patterns = level.rows, level.columns, level.cells, level.patterns
@@ -119,7 +119,7 @@ def draw_missing_cells(
 
 @inner
 def _add(number: float, count: Matrix, mean: Matrix, squares: Matrix, i: Integer, v: Integer) -> None:
-    """One number more for mean and sum of squares about it (Welford)."""
+    """Update mean and sum of squares about it with one more number (Welford)."""
     if count[i, v] == 0.0:
         mean[i, v], squares[i, v] = 0.0, 0.0
     count[i, v] += 1.0

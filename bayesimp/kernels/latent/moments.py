@@ -1,6 +1,6 @@
-"""Moments of latent values, summed again over rows where these have changed.
+"""Moments that involve latent values, recomputed over rows after these have changed.
 
-Only what contains a latent column changes: Y'Y and X'Y by pattern, Z'Y by cell. Moments of numbers stay.
+Only entries with a latent column change: Y'Y and X'Y by pattern, Z'Y by cell. Moments of numeric columns do not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["renew_moments"]
 
 @inner
 def renew_moments(rows: LatentRows, columns: LatentColumns, Y: Matrix, m: Moments) -> None:
-    """m, in place <- the moments of Y (N, r), which has zeros where nothing is observed."""
+    """m <- the moments of Y (N, r), which is zero where nothing is observed; in place."""
     (A, p, r), q = m.XY.shape, m.ZY.shape[1]
     for k in range(r):
         if columns.kind[k] == NUMBER:
@@ -46,7 +46,7 @@ def renew_moments(rows: LatentRows, columns: LatentColumns, Y: Matrix, m: Moment
                 m.ZY[c, l, k] += rows.Z[j, l] * y
             for l in range(r):
                 if l > k and columns.kind[l] != NUMBER:
-                    continue  # the pair is counted once, by the later of the two
+                    continue  # each pair is counted once, at the later of the two
                 m.YY[a, k, l] += y * Y[j, l]
     for a in range(A):
         for k in range(r):

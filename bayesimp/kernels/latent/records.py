@@ -1,4 +1,4 @@
-"""Latent variables and rows of the joint model on latent normals, as its kernels read them.
+"""Records of latent variables and rows of the joint model on latent normals, as its kernels read them.
 
 NUMBER      y = y*                                                                 a normal variable
 THRESHOLD   y = l  where  c_l-1 < y* <= c_l,  c_-1 = -inf, c_0 = 0, c_K-1 = inf    binary (K = 2) and ordinal
@@ -32,10 +32,10 @@ NUMBER, THRESHOLD, UTILITY = range(3)
 
 
 class LatentColumns(NamedTuple):
-    """The r latent variables, those of one variable side by side.
+    """The r latent variables; those of one variable are adjacent.
 
     kind (r,): one of the codes; first (r,), width (r,): the columns of the same variable; cut (r + 1,): the cutpoints of
-    column k are cutpoints[cut[k] : cut[k + 1]], the first of them 0.
+    column k are cutpoints[cut[k] : cut[k + 1]], the first of which is 0.
     """
 
     kind: np.ndarray
@@ -48,7 +48,7 @@ class LatentRows(NamedTuple):
     """The rows of the table, in the sampler's order.
 
     cluster (N,), pattern (N,); cell (N,): cell of the moments, -1 where nothing is observed; X (N, p), Z (N, q);
-    level (N, r): observed level of the variable of a column, -1 where it is missing or a number.
+    level (N, r): observed level of the column's variable, -1 where it is missing or a number.
     """
 
     cluster: np.ndarray
@@ -60,11 +60,11 @@ class LatentRows(NamedTuple):
 
 
 class MissingCells(NamedTuple):
-    """What is imputed, by variable v = 1..V, and how it is reported.
+    """The cells to impute, by variable v = 1..V, and how they are reported.
 
-    row (R,): rows with something missing; place (R, V): place of the cell among all imputed ones, -1 where it is
+    row (R,): rows with something missing; place (R, V): position of the cell among all imputed ones, -1 where it is
     observed; column (V,): first column of each variable; unit (V,), fixed (R, V): a number is unit (y* + fixed);
-    value: numbers that stand for levels, of variable v value[start[v] : start[v + 1]]; shift (R, r): added to y*.
+    value: numbers that represent levels, value[start[v] : start[v + 1]] for variable v; shift (R, r): added to y*.
     """
 
     row: np.ndarray
@@ -80,8 +80,8 @@ class MissingCells(NamedTuple):
 class LatentLevel(NamedTuple):
     """Rows of the table (w = r columns), or its clusters (w = rq + s columns: effects, then cluster-level variables).
 
-    rows, columns, cells; patterns (A, w) bool: what is observed, effects always; counts (A,): rows of each pattern in
-    which anything is.
+    rows, columns, cells; patterns (A, w) bool: whether a column is observed (always True for effects); counts (A,): rows
+    of each pattern in which anything is observed.
     """
 
     rows: LatentRows
@@ -94,10 +94,10 @@ class LatentLevel(NamedTuple):
 class SamplerPriors(NamedTuple):
     """All priors on the working scale.
 
-    free_Sigma, restricted_Sigma: of Sigma without and with fixed entries; the one that is not meant is of kind FIXED or
-    KNOWN. free_Psi, restricted_Psi: the same of Psi. Q0 (r p, r p), t0 (r p,): precision of vec(beta), and precision
-    times mean; zero if flat. Q0_clusters (w p_2, w p_2), t0_clusters: of vec(gamma), w = rq + s, zero for effects.
-    rate: of the exponential increments between cutpoints; spread: of the half-normal (2 / a)^1/2.
+    free_Sigma, restricted_Sigma: for Sigma without and with fixed entries; the one not in use has kind FIXED or KNOWN.
+    free_Psi, restricted_Psi: the same for Psi. Q0 (r p, r p), t0 (r p,): precision, and precision times mean, of
+    vec(beta); zero if flat. Q0_clusters (w p_2, w p_2), t0_clusters: the same for vec(gamma), w = rq + s, zero for
+    effects. rate: of the exponential increments between cutpoints; spread: of the half-normal (2 / a)^1/2.
     """
 
     free_Sigma: CovarianceUpdate
@@ -113,12 +113,12 @@ class SamplerPriors(NamedTuple):
 
 
 class LatentState(NamedTuple):
-    """Where a chain is.
+    """Current state of a chain.
 
     Y (N, r): observed numbers and latent values of observed levels, zeros elsewhere; cutpoints (c,); beta (p, r);
     B (m, q, r); Sigma (r, r); Psi (w, w); V (m, w): effects and values of cluster-level variables, zeros where missing;
     cluster_cutpoints (c_2,); gamma (p_2, w): their coefficients, zero for effects; residuals (G, r, r): Sigma itself, or
-    one residual covariance for each cluster; likeness (1,): a of kernels/latent/cluster_residuals.py.
+    one residual covariance per cluster; likeness (1,): a of kernels/latent/cluster_residuals.py.
     """
 
     Y: np.ndarray
@@ -135,7 +135,7 @@ class LatentState(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """Arrays for D kept states, and for imputed cells of every `stride`-th of them.
+    """Arrays for D kept states, and for the imputed cells of every `stride`-th of them.
 
     beta (D, p, r), Sigma (D, r, r), Psi (D, w, w), cutpoints (D, c), gamma (D, p_2, w), cluster_cutpoints (D, c_2),
     likeness (D, 1), residuals (D, G, r, r) or (0, ...) if they are not wanted; mean, sd (D, m, V), cluster_mean,

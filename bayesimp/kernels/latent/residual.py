@@ -1,26 +1,26 @@
-"""Sigma with fixed entries, given the cross product T of n residuals, element by element.
+"""Element-by-element draws of a Sigma with fixed entries, given the cross product T of n residuals.
 
 A latent variable has residual variance 1, and utilities of one variable correlations of 1/2; all other entries are free.
 Their prior is that of Sigma given the fixed entries: with s_k = Sigma_kk^1/2 and R the correlations, its density is
 |R|^kappa prod_k g_k(s_k) etr(-V Sigma^-1 / 2) on the free entries for which R is positive definite, where
 
     INVERSE_WISHART    kappa = -(nu + r + 1) / 2,   g(s) = s^-(nu + 1),   V = scale
-    HUANG_WAND         the same given a, nu + r - 1 for nu, V = 2 nu diag(1/a); a_k | Sigma as in covariance/update.py
+    HUANG_WAND         the same given a, with nu + r - 1 for nu, V = 2 nu diag(1/a); a_k | Sigma: covariance/update.py
     SCALES             kappa = eta - 1,   g the prior of a standard deviation,   V = 0          (LKJ; diagonal)
     INVERSE_GAMMAS     g(s) = s^-(nu + 1),   V diagonal,   no correlations
 
-A correlation is drawn as the partial one, t, of its two variables given the others (Barnard, McCulloch & Meng 2000 give
-its interval on the scale of the correlation): with A the others, c_ii and c_jj the conditional variances and Q (2, 2) the
-cross product of the residuals of i and j regressed on those of A,
+A correlation is drawn through t, the partial correlation of its two variables given the others (Barnard, McCulloch & Meng
+2000 give its interval on the scale of the correlation): with A the others, c_ii and c_jj the conditional variances and
+Q (2, 2) the cross product of the residuals of i and j after regression on those of A,
 
     Sigma_ij = Sigma_iA Sigma_AA^-1 Sigma_Aj + t (c_ii c_jj)^1/2,     -1 < t < 1
     log p(t | rest) = (kappa - n/2) log(1 - t^2) - [q_ii/c_ii + q_jj/c_jj - 2 t q_ij (c_ii c_jj)^-1/2] / (2 (1 - t^2))
 
-A standard deviation s_k -> s_k e^x moves its row and column of Sigma and leaves R; with K = Sigma^-1
+Moving a standard deviation, s_k -> s_k e^x, changes its row and column of Sigma but not R; with K = Sigma^-1
 
     log p(x | rest) = -n x + x + log g(s_k e^x) - e^(-2x) K_kk T_kk / 2 - e^(-x) sum_{j != k} K_kj T_kj
 
-Each is one step of slice sampling, O(r^3) whatever the number of rows.
+Each is one slice-sampling step and costs O(r^3), whatever the number of rows.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ INVERSE_WISHART, HUANG_WAND, SCALES, INVERSE_GAMMAS, KNOWN = range(5)
 
 
 class ResidualPrior(NamedTuple):
-    """Prior of Sigma (r, r) as kernels read it, and which of its entries are free.
+    """Prior of Sigma (r, r) as kernels read it, with its free entries.
 
-    kind; nu: degrees of freedom, of the matrix or of half-t standard deviations; scale (r, r), as in scipy; sd (r,):
+    kind; nu: degrees of freedom of the matrix or of half-t standard deviations; scale (r, r), as in scipy; sd (r,):
     scales of standard deviations; eta; family: code of the distribution of standard deviations.
     free_sd (r,) bool; free_correlation (r, r) bool.
     """
@@ -84,7 +84,7 @@ def log_g(prior: ResidualPrior, nu: float, k: Integer, s: float) -> float:
 def _log_scale_target(
     prior: ResidualPrior, nu: float, n: Integer, k: Integer, s: float, own: float, cross: float, x: float
 ) -> float:
-    """log p(x | rest), own = K_kk T_kk, cross = sum_{j != k} K_kj T_kj."""
+    """log p(x | rest), with own = K_kk T_kk and cross = sum_{j != k} K_kj T_kj."""
     u = math.exp(-x)
     return (1.0 - n) * x + log_g(prior, nu, k, s / u) - 0.5 * u * u * own - u * cross
 
@@ -100,7 +100,7 @@ def _draw_scale(
     K: Matrix,
     Sigma: Matrix,
 ) -> None:
-    """One step of s_k; Sigma and K, its inverse, in place."""
+    """One step for s_k; Sigma and its inverse K change in place."""
     r = Sigma.shape[0]
     s, own, cross = math.sqrt(Sigma[k, k]), K[k, k] * T[k, k], 0.0
     for j in range(r):
@@ -132,7 +132,7 @@ def _draw_scale(
 
 @inner
 def _log_partial_target(power: float, qi: float, qj: float, qij: float, t: float) -> float:
-    """log p(t | rest); q in units of the conditional standard deviations."""
+    """log p(t | rest), with q in units of the conditional standard deviations."""
     rest = (1.0 - t) * (1.0 + t)
     if not rest > 0.0:
         return -math.inf
@@ -141,7 +141,7 @@ def _log_partial_target(power: float, qi: float, qj: float, qij: float, t: float
 
 @inner
 def _regress(Sigma: Matrix, A: Matrix, others: IntVector, i: Integer, g: Vector) -> float:
-    """g (r - 2,) <- Sigma_AA^-1 Sigma_Ai, A its Cholesky factor; returns c_ii."""
+    """g (r - 2,) <- Sigma_AA^-1 Sigma_Ai, where A is the Cholesky factor of Sigma_AA; returns c_ii."""
     o = others.size
     for k in range(o):
         g[k] = Sigma[others[k], i]
@@ -168,7 +168,7 @@ def _cross_product(T: Matrix, others: IntVector, i: Integer, j: Integer, g: Vect
 def _draw_correlation(
     rng: np.random.Generator, power: float, i: Integer, j: Integer, T: Matrix, Sigma: Matrix
 ) -> bool:
-    """One step of Sigma_ij, in place; power = kappa - n/2. False if Sigma is not positive definite."""
+    """One step for Sigma_ij, in place; power = kappa - n/2. False if Sigma is not positive definite."""
     r = Sigma.shape[0]
     others = np.empty(r - 2, np.int64)
     o = np.int64(0)
@@ -200,7 +200,7 @@ def _draw_correlation(
         t = low + (high - low) * rng.random()
         if _log_partial_target(power, qi, qj, qij, t) >= height:
             break
-        if t == now:  # round-off: the interval has no other number
+        if t == now:  # round-off: the interval contains no other number
             return True
         if t < now:
             low = t
@@ -215,7 +215,7 @@ def _draw_correlation(
 def draw_residual_covariance(
     rng: np.random.Generator, prior: ResidualPrior, S: Matrix, n: Integer, Sigma: Matrix
 ) -> bool:
-    """One step of every free entry of Sigma (r, r), in place, given n residuals with cross product S (r, r).
+    """One step for every free entry of Sigma (r, r), in place, given n residuals with cross product S (r, r).
 
     Returns False if Sigma is not positive definite.
     """
@@ -248,7 +248,7 @@ def draw_residual_covariance(
 def residual_steps(
     rng: np.random.Generator, prior: ResidualPrior, S: Matrix, n: int, Sigma: Matrix, out: Stack
 ) -> bool:
-    """out (D, r, r) <- Sigma after each of D rounds of `draw_residual_covariance`; Sigma, in place, is the last."""
+    """out (D, r, r) <- Sigma after each of D calls of `draw_residual_covariance`; Sigma itself ends at the last."""
     for d in range(out.shape[0]):
         if not draw_residual_covariance(rng, prior, S, n, Sigma):
             return False

@@ -1,11 +1,11 @@
-"""The likelihood of a typical residual covariance and of how alike those of the clusters are, these integrated out.
+"""Likelihood of the typical residual covariance S and of a, how alike clusters are, with their matrices integrated out.
 
-With T_i the cross product of the n_i completed residuals of cluster i, Sigma_i ~ IW(nu, a S) and nu = a + r - 1,
+With T_i the cross product of cluster i's n_i completed residuals, Sigma_i ~ IW(nu, a S) and nu = a + r - 1,
 
     p(T | S, a)  ~  prod_i Gamma_r((nu + n_i)/2) / Gamma_r(nu/2)  |a S|^(nu/2) |a S + T_i|^-((nu + n_i)/2)
 
-Where the block (2) of latent variables is that of S in all clusters (kernels/latent/given_block.py), with A = a S,
-A_i = a S + T_i, A_11.2 = A_11 - A_12 A_22^-1 A_21 and r_1 numbers,
+Where the block (2) of latent variables equals that of S in all clusters (kernels/latent/given_block.py), with A = a S,
+A_i = a S + T_i, A_11.2 = A_11 - A_12 A_22^-1 A_21 and r_1 numeric variables,
 
     p(T | S, a)  ~  |S_22|^-(n/2) etr(-S_22^-1 T_22 / 2)  prod_i Gamma_r1((nu + n_i)/2) / Gamma_r1(nu/2)
                     |A_11.2|^(nu/2) |A_i,11.2|^-((nu + n_i)/2)  (|A_22| / |A_i,22|)^(r_1/2)
@@ -28,9 +28,9 @@ __all__ = ["Residuals", "log_likelihood_of_residuals", "ordered_residuals"]
 
 
 class Residuals(NamedTuple):
-    """Cross products T (m, r, r) of n (m,) completed residuals, columns in `order` (r,): latent ones, then numbers.
+    """Cross products T (m, r, r) of n (m,) completed residuals, with columns in `order` (r,): latent, then numeric.
 
-    latent: how many are latent; rows: of all clusters; total (latent, latent): the sum of the T_22.
+    latent: number of latent columns; rows: total over clusters; total (latent, latent): the sum of the T_22.
     """
 
     n: np.ndarray
@@ -43,7 +43,7 @@ class Residuals(NamedTuple):
 
 @inner
 def ordered_residuals(n: IntVector, T: Stack, kind: IntVector) -> Residuals:
-    """The record; kind (r,): codes of kernels/latent/records.py."""
+    """New `Residuals`; kind (r,): codes of kernels/latent/records.py."""
     m, r, _ = T.shape
     order, latent, rows = np.empty(r, np.int64), np.int64(0), np.int64(0)
     for k in range(r):
@@ -68,7 +68,7 @@ def ordered_residuals(n: IntVector, T: Stack, kind: IntVector) -> Residuals:
 
 @inner
 def _log_dets(A: Matrix, latent: Integer) -> tuple[float, float]:
-    """log |A_22| and log |A_11.2|, rows and columns in order; A is overwritten; nan where it is not positive definite."""
+    """log |A_22| and log |A_11.2|, nan if A is not positive definite; rows and columns in order, A is overwritten."""
     if not cholesky(A, A.shape[0]):
         return math.nan, math.nan
     of_latent = of_numbers = 0.0
@@ -99,7 +99,7 @@ def _log_latent(residuals: Residuals, S: Matrix) -> float:
 
 @inner
 def log_likelihood_of_residuals(residuals: Residuals, S: Matrix, a: float, of_a: bool) -> float:
-    """log p(T | S, a), without the gamma functions unless `of_a`; -inf where S is not positive definite."""
+    """log p(T | S, a), -inf if S is not positive definite; the gamma functions are included only if `of_a`."""
     r, order, latent, n = S.shape[0], residuals.order, residuals.latent, residuals.n
     A = np.empty((r, r))
     for k in range(r):
@@ -118,7 +118,7 @@ def log_likelihood_of_residuals(residuals: Residuals, S: Matrix, a: float, of_a:
             for j in range(k + 1):
                 A[k, j] = a * S[order[k], order[j]] + residuals.T[i, k, j]
         latent_after, after = _log_dets(A, latent)
-        # the difference of the two first: each is large where the matrices hardly differ
+        # difference of the two first: each is large where the matrices hardly differ
         total -= 0.5 * nu * (after - before) + 0.5 * n[i] * after
         if latent:
             total -= 0.5 * numbers * (latent_after - latent_before)

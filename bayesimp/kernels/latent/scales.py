@@ -1,17 +1,18 @@
-"""A move along the scale of a latent variable, which its residual variance alone identifies.
+"""A move along the scale of a latent variable, which is identified only by its residual variance.
 
-Levels say nothing of the scale: (y*_k, beta_k, B_k, c_k) -> alpha times the same leaves every bound kept. Data
-augmentation follows that direction slowly, so one step is made in it (Liu & Sabatti 2000, generalised Gibbs; Liu & Wu
+Levels carry no information on the scale: (y*_k, beta_k, B_k, c_k) -> alpha times the same respects every bound. Data
+augmentation moves slowly in that direction, so one step is made along it (Liu & Sabatti 2000, generalised Gibbs; Liu & Wu
 1999), with t = log alpha drawn by slice sampling from
 
     log p(t) = d t - S_2 e^(2t) / 2 - S_1 e^t,
     S_2 = sum_a tr(W_GG (E'E)_GG)_a + beta_G' Q_GG beta_G + sum_o tr(W'_GG (A'A)_GG)_o
     S_1 = sum_a tr(W_GH (E'E)_HG)_a + beta_G' (Q_GH beta_H - t_G) + sum_o tr(W'_GH (A'A)_HG)_o + rate c_K-1
 
-G are the columns of one variable (all utilities of a nominal one), H the others, N(Q^-1 t, Q^-1) the prior of vec(beta),
-and d the number of values that are multiplied: latent values observed, coefficients, effects and free cutpoints. A are
-the effects of clusters and the residuals of cluster-level variables, o the patterns in which these are observed, and W'
-the inverse of Psi there. The latent values of cluster-level variables are rescaled in the same way, without effects.
+G denotes the columns of one variable (all utilities of a nominal one), H the others, N(Q^-1 t, Q^-1) the prior of
+vec(beta), and d the number of values that are multiplied: latent values of observed levels, coefficients, effects and
+free cutpoints. A holds the clusters' effects and the residuals of cluster-level variables, o runs over the patterns in
+which these are observed, and W' is the inverse of Psi there. Latent values of cluster-level variables are rescaled in the
+same way, without effects.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ __all__ = ["move_scales", "slice_of_log_scale"]
 
 @inner
 def slice_of_log_scale(rng: np.random.Generator, d: float, S2: float, S1: float) -> float:
-    """t after one step of slice sampling from 0 of log p(t) = d t - S2 e^(2t) / 2 - S1 e^t; d, S2 > 0."""
+    """t after one slice-sampling step from 0 under log p(t) = d t - S2 e^(2t) / 2 - S1 e^t; d, S2 > 0."""
     width = 2.0 / math.sqrt(d)
     height = -0.5 * S2 - S1 - rng.standard_exponential()
     low = -width * rng.random()
@@ -54,7 +55,7 @@ def slice_of_log_scale(rng: np.random.Generator, d: float, S2: float, S1: float)
 
 @inner
 def _cross(W: Stack, R: Stack, k: Integer, l: Integer) -> float:
-    """sum_a W_akl R_akl; what is not observed has W = 0."""
+    """sum_a W_akl R_akl; W is zero where nothing is observed."""
     s = 0.0
     for a in range(W.shape[0]):
         if W[a, k, l] != 0.0:
@@ -97,10 +98,10 @@ def move_scales(
     rng: np.random.Generator, level: LatentLevel, W: Stack, RR: Stack, Q0: Matrix, t0: Vector, W_effects: Stack,
     AA: Stack, rate: float, beta: Matrix, B: Stack, cutpoints: Vector, Y: Matrix,
 ) -> None:  # fmt: skip
-    """One step for every latent variable, in place: beta (p, w), B (m, q, w), cutpoints, Y (n, w), RR (A, w, w), AA.
+    """Move every latent variable once, in place: beta (p, w), B (m, q, w), cutpoints, Y (n, w), RR (A, w, w), AA.
 
-    W (A, w, w), RR: weights and cross products of residuals by pattern; W_effects, AA (A', d, d): the same of effects and
-    cluster-level variables, whose first w q rows are the effects. B has q = 0 where there are none.
+    W (A, w, w), RR: weights and cross products of residuals by pattern; W_effects, AA (A', d, d): the same for effects
+    and cluster-level variables, whose first w q rows are the effects. B has q = 0 where there are none.
     """
     p, w = beta.shape
     clusters, q, _ = B.shape
@@ -128,7 +129,7 @@ def move_scales(
 
 @inner
 def _multiply(k: Integer, alpha: float, beta: Matrix, B: Stack, Y: Matrix, RR: Stack, AA: Stack) -> None:
-    """Everything of column k by alpha."""
+    """Multiply everything that belongs to column k by alpha."""
     clusters, q, _ = B.shape
     for x in range(beta.shape[0]):
         beta[x, k] *= alpha

@@ -1,13 +1,13 @@
-"""Latent values of observed levels, and cutpoints.
+"""Draws of the latent values of observed levels, and of cutpoints.
 
 Given (beta, B, Sigma) and the other values observed in its row, the latent value of column k is normal,
 
     y*_k | y*_O-k  ~  N( mu_k - sum_{l != k} W_kl (y*_l - mu_l) / W_kk,  1 / W_kk ),     mu = x'beta + z'B_i
 
-with W = Sigma_OO^-1 (missing values are integrated out), and lies between the bounds of its level. Cutpoints of an
-ordinal variable are drawn with its latent values integrated out, and these at once afterwards: given them a cutpoint
-could only move between the nearest two of them (Cowles 1996). One by one, with eta_j and s_j the mean and standard
-deviation above,
+with W = Sigma_OO^-1 (missing values are integrated out), restricted to the bounds of its level. Cutpoints of an ordinal
+variable are drawn with its latent values integrated out, and the latent values immediately afterwards: given these, a
+cutpoint could only move between the nearest two of them (Cowles 1996). Cutpoints are drawn one by one; with eta_j and s_j
+the mean and standard deviation above,
 
     p(c_l | rest)  ~  prior  prod_{y_j = l} [Phi_j(c_l) - Phi_j(c_l-1)]  prod_{y_j = l+1} [Phi_j(c_l+1) - Phi_j(c_l)]
     Phi_j(c) = Phi((c - eta_j) / s_j),     c_l - c_l-1 ~ exponential(rate)
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_latent_values", "predictors"]
 
-PLAIN = 1e-4  # a difference of two Phi above this has twelve digits
-SMALL = 1e-280  # below which a product of probabilities above PLAIN may soon underflow
+PLAIN = 1e-4  # a difference of two Phi above this is accurate to twelve digits
+SMALL = 1e-280  # below this a product of probabilities above PLAIN may soon underflow
 
 
 @inner
 def predictors(rows: LatentRows, beta: Matrix, B: Stack, mu: Matrix) -> None:
-    """mu (N, r) <- x'beta + z'B_i of every row."""
+    """mu (N, r) <- x'beta + z'B_i for every row."""
     p, r = beta.shape
     q = B.shape[1]
     for j in range(mu.shape[0]):
@@ -62,11 +62,11 @@ def draw_latent_values(
     cutpoints: Vector,
     Y: Matrix,
 ) -> bool:
-    """Y (N, r) and cutpoints drawn in place, column by column; Y has zeros where nothing is observed.
+    """Draw Y (N, r) and cutpoints in place, column by column; Y is zero where nothing is observed.
 
-    rate: of the increments between cutpoints; below 0, cutpoints are known.
+    rate: of the increments between cutpoints; negative if cutpoints are known.
 
-    Returns False where the law of a latent value cannot be told from its bound.
+    Returns False if the distribution of a latent value is numerically indistinguishable from its bound.
     """
     eta, sd = np.empty(Y.shape[0]), np.empty(Y.shape[0])
     for k in range(Y.shape[1]):
@@ -116,7 +116,7 @@ def _conditional(
 def _utility_bounds(
     y: Vector, first: Integer, count: Integer, level: Integer, k: Integer
 ) -> tuple[float, float]:
-    """Bounds of the utility in column k, where `level` is the largest of those in y (r,) and 0."""
+    """Bounds of the utility in column k, given that `level` has the largest of 0 and the utilities in y (r,)."""
     chosen = first + level - 1
     if level > 0 and k != chosen:
         return -math.inf, y[chosen]
@@ -133,9 +133,9 @@ def _utility_bounds(
 def _neighbours(
     rows: LatentRows, k: Integer, eta: Vector, sd: Vector, c: Vector, l: Integer, bound: Vector, phi: Vector
 ) -> None:
-    """bound, phi (N,) <- the other bound of rows of levels l and l + 1, in units of their normal, and Phi of it.
+    """bound, phi (N,) <- the standardised other bound of rows of levels l and l + 1, and Phi of it.
 
-    They stay while c_l moves, so that each density costs one Phi a row instead of two.
+    They stay fixed while c_l moves, so each density evaluation costs one Phi per row instead of two.
     """
     below = c[l - 1]
     above = c[l + 1] if l + 1 < c.size else math.inf
@@ -151,12 +151,12 @@ def _log_target(
     rows: LatentRows, k: Integer, eta: Vector, sd: Vector, rate: float, c: Vector, l: Integer, bound: Vector,
     phi: Vector, at: float,
 ) -> float:  # fmt: skip
-    """log p(c_l | rest) at a number between its neighbours, up to a constant.
+    """log p(c_l | rest) up to a constant, at a number between the neighbouring cutpoints.
 
-    Probabilities are multiplied, and their logarithm is taken before they underflow. Differences of Phi that lose digits
-    are taken on the log scale.
+    Probabilities are multiplied, and the logarithm is taken before they underflow. Differences of Phi that lose digits
+    are computed on the log scale.
     """
-    # between two cutpoints the prior is flat: what one increment loses the other gains
+    # between two cutpoints the prior is flat, because one increment gains what the other loses
     total = 0.0 if l + 1 < c.size else -rate * (at - c[l - 1])
     product = 1.0
     for j in range(eta.size):
@@ -180,7 +180,7 @@ def _log_target(
 def _draw_cutpoints(
     rng: np.random.Generator, rows: LatentRows, k: Integer, eta: Vector, sd: Vector, rate: float, c: Vector
 ) -> None:
-    """c (K - 1,) drawn in place, except the first, by slice sampling (Neal 2003): one step each."""
+    """Draw c (K - 1,), except the first, in place, with one slice-sampling step each (Neal 2003)."""
     bound, phi = np.empty(eta.size), np.empty(eta.size)
     for l in range(1, c.size):
         _neighbours(rows, k, eta, sd, c, l, bound, phi)

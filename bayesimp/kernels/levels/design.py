@@ -1,7 +1,7 @@
-"""Moments of one response by combinations of groups, made again for every visit of chained equations.
+"""Moments of one response by combinations of groups, recomputed at every visit of chained equations.
 
-Which rows share their groups does not change between visits, the columns of X and Z do. So `levels_design` puts the rows
-into combinations and leaves once (kernels/levels/records.py), and `design_moments` sums products in one pass over rows.
+Between visits the columns of X and Z change, but not which rows share their groups. So `levels_design` sorts the rows into
+combinations and leaves once (kernels/levels/records.py), and `design_moments` sums products in one pass over rows.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class LevelsDesign:
     Attributes
     ----------
     combination
-        (n,) of each row.
+        (n,) the combination of each row.
     factors, chains
-        As the sampler reads them; sums of the chains are empty.
+        As read by the sampler; the chains' sums are empty.
     columns
-        By chain: its columns of Z, those of the finest factor first.
+        By chain: its columns of Z, starting with those of the finest factor.
     order, starts
-        By chain: combinations by leaf, and where those of each leaf begin.
+        By chain: combinations sorted by leaf, and where those of each leaf begin.
     """
 
     combination: Ints
@@ -50,14 +50,14 @@ class LevelsDesign:
 def levels_design(
     codes: Ints, numbers: Sequence[int], widths: Sequence[int], chains: Sequence[Sequence[int]]
 ) -> LevelsDesign:
-    """The combinations of groups of n rows.
+    """Sort n rows into combinations of groups.
 
     Parameters
     ----------
     codes
-        (n, S) group of each row in every factor, all of which occur.
+        (n, S) group of each row in every factor; every group must occur.
     numbers, widths
-        (S,): groups, and columns of Z, of each factor.
+        (S,): number of groups, and of columns of Z, of each factor.
     chains
         Chains of nested factors, finest first, that contain every factor.
     """
@@ -75,7 +75,7 @@ def levels_design(
         for s, coarser in pairwise(chain):
             parent[parent_at[s] + group[:, s]] = group[:, coarser]
         finest = group[:, chain[0]].astype(np.int64)
-        leaf.append(finest)  # one pattern: the leaves are the groups of the finest factor
+        leaf.append(finest)  # with one pattern the leaves are the groups of the finest factor
         first.append(first[-1] + numbers[chain[0]])
         columns.append(np.concatenate([np.arange(column[s], column[s + 1]) for s in chain]))
         order.append(np.argsort(finest, kind="stable"))

@@ -6,15 +6,15 @@ One iteration:
 
     1. for every chain of nested factors:
        beta, the effects of the chain | Sigma, Psi, the other effects, Y_obs     kernels/levels/tree.py
-       effects and Psi_s rescaled together, for half-t standard deviations       kernels/levels/scales.py
+       effects and Psi_s rescaled together, with half-t standard deviations      kernels/levels/scales.py
     2. E'E of the completed rows | beta, B, Sigma, Y_obs                         kernels/normal/complete.py
        Sigma | E'E   ~ IW(nu + N, V^-1 + E'E)
        Psi_s | B_s   ~ IW(nu_s + groups, V_s^-1 + sum_g b_sg b_sg')              (other priors:
        kernels/covariance/update.py)
 
-Missing values are integrated out of step 1 and enter step 2 through E'E alone, so that no chain runs over them. Where the
-state is kept, they are drawn from their rows' normal laws given (beta, B, Sigma), which makes (parameters, effects,
-missing values) one draw from their joint posterior. The cost of an iteration is linear in cells, hence in rows.
+Missing values are integrated out of step 1 and enter step 2 only through E'E, so they are not part of the chain's state.
+For kept states, they are drawn from their rows' normal distributions given (beta, B, Sigma), which makes (parameters,
+effects, missing values) one draw from their joint posterior. The cost of an iteration is linear in cells, hence in rows.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ def levels_gibbs(
     Psi: Vector, b: Vector, beta_draws: Stack, Sigma_draws: Stack, Psi_draws: Matrix, mean_draws: Stack,
     sd_draws: Stack, cell_draws: Matrix,
 ) -> Integer:  # fmt: skip
-    """Run the chain from (Sigma, Psi, b), which are updated in place; keep every `thin`-th state.
+    """Run the chain from (Sigma, Psi, b), updated in place; keep every `thin`-th state.
 
     Parameters
     ----------
     m
-        Moments of combinations of groups, columns of Z of all factors (kernels/levels/records.py).
+        Moments of combinations of groups, with the columns of Z of all factors (kernels/levels/records.py).
     Psi, b
-        Flat: all Psi_s, all effects.
+        Flat arrays: all Psi_s; all effects.
     beta_draws (D, p, r), Sigma_draws (D, r, r), Psi_draws (D, flat)
         Arrays for the kept states; D = iterations // thin.
     mean_draws, sd_draws
-        (D, m, r): mean and sd of the missing values by group of the first factor and response; nan where there are none.
+        (D, m, r): mean and sd of missing values by group of the first factor and response; nan where there are none.
     cell_draws
         (D // stride, c): the missing values of every `stride`-th kept state, row by row.
 
@@ -131,7 +131,7 @@ def _update_Sigma(
     rng: np.random.Generator, m: Moments, W: Stack, prior: CovarianceUpdate, N: Integer, beta: Matrix, B: Stack,
     RR: Stack, inverse: Matrix, Sigma: Matrix,
 ) -> bool:  # fmt: skip
-    """Step 2, Sigma in place; RR (A, r, r) is overwritten. Returns False if Sigma lost its positive definiteness."""
+    """Draw Sigma in place (step 2); RR (A, r, r) is overwritten. Returns False if Sigma is not positive definite."""
     r = Sigma.shape[0]
     S = np.empty((r, r))
     residual_products(m, beta, B, RR)
@@ -149,7 +149,7 @@ def _draw_effects(
     rng: np.random.Generator, W: Stack, m: Moments, factors: Factors, chains: NestedChains, priors: PsiPriors, Q0: Matrix,
     t0: Vector, Psi: Vector, Psi_inverse: Vector, beta: Matrix, b: Vector, B: Stack, XY: Stack, ZY: Vector, work: Vector,
 ) -> Integer:  # fmt: skip
-    """Step 1. Psi_inverse, flat, is computed here. Returns 0, or what failed (see `levels_gibbs`)."""
+    """Step 1; Psi_inverse, flat, is computed here. Returns 0, or what failed (see `levels_gibbs`)."""
     q = m.ZZ.shape[1]
     own, order = np.empty(q, np.bool_), np.empty(q, np.int64)
     for s in range(factors.number.size):
@@ -183,7 +183,7 @@ def _update_factors(
     Psi_inverse: Vector,
     Psi: Vector,
 ) -> bool:
-    """Psi_s | b of every factor, in place; Psi_inverse: of the present ones. Returns False if one cannot be drawn."""
+    """Draw Psi_s | b of every factor in place; Psi_inverse: that of the current Psi. False if one cannot be drawn."""
     for s in range(factors.number.size):
         if priors.kind[s] == FIXED:
             continue
@@ -213,9 +213,9 @@ def _fill(
     rng: np.random.Generator, m: Moments, rows: RowsToFill, W: Stack, beta: Matrix, Sigma: Matrix, B: Stack,
     cells: Matrix, mean: Matrix, sd: Matrix,
 ) -> bool:  # fmt: skip
-    """cells (R, r) <- missing values, `fixed` included; mean, sd (m, r) <- theirs by cluster, nan where there are none.
+    """cells (R, r) <- missing values, `fixed` included; mean, sd (m, r) <- theirs by cluster, nan without any.
 
-    sd has the denominator n - 1, and is nan for one value.
+    sd has denominator n - 1 and is nan for a single value.
     """
     R, r = rows.Y.shape
     z = np.empty(R * r)

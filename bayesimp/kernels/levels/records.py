@@ -1,17 +1,17 @@
 """Grouping factors as kernels read them: combinations of groups, chains of nested factors, flat arrays of effects.
 
-A *combination* is a set of rows that share the group of every factor s = 1..S. Its columns of Z are those of all factors,
-side by side, q in all, so that a cell (combination by pattern) has the moments of `kernels.normal.effects.Moments`, and
+A *combination* is a set of rows that share the group of every factor s = 1..S. Its columns of Z are those of all factors
+side by side, q in total, so that a cell (combination by pattern) has the moments of `kernels.normal.effects.Moments`, and
 
-    Z B_c,   B_c (q, r): the effects of its groups, stacked in the order of the factors,
+    Z B_c,   B_c (q, r): the effects of its groups, stacked in factor order,
 
-is everything that clusters add to the mean of its rows.
+is the clusters' whole contribution to the mean of its rows.
 
-A *chain* is a factor with the factors in which it is nested: class, school. Its effects are drawn together with beta
-(kernels/levels/tree.py). What this needs of the moments is summed by *leaf*, a group of the finest factor by pattern.
+A *chain* is a factor with the factors in which it is nested, such as class, school. Its effects are drawn together with
+beta (kernels/levels/tree.py). The moments needed for this are summed by *leaf*, a group of the finest factor by pattern.
 
-Effects of factor s are in one flat vector b: those of group g begin at effect_at[s] + g n_s, n_s = r q_s, effect k q_s +
-l as in Psi_s. Psi_1, .., Psi_S (n_s, n_s) are in another, from psi_at[s].
+The effects of all factors are in one flat vector b: those of group g of factor s begin at effect_at[s] + g n_s, with
+n_s = r q_s and effect k q_s + l as in Psi_s. Psi_1, .., Psi_S (n_s, n_s) are in another, starting at psi_at[s].
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["NestedChains", "Factors", "PsiPriors", "RowsToFill"]
 
 
 class Factors(NamedTuple):
-    """Where the columns, effects and covariances of every factor are.
+    """Positions of the columns, effects and covariances of every factor.
 
     Attributes
     ----------
@@ -33,9 +33,9 @@ class Factors(NamedTuple):
     column
         (S + 1,) int64: factor s has columns column[s] .. column[s + 1] - 1 of Z.
     number
-        (S,) int64: how many groups there are.
+        (S,) int64: number of groups.
     effect_at, psi_at
-        (S + 1,) int64: see the module.
+        (S + 1,) int64: see the module docstring.
     """
 
     group: np.ndarray
@@ -53,16 +53,16 @@ class NestedChains(NamedTuple):
     first, factor
         Chain t has factors factor[first[t]] .. factor[first[t + 1] - 1] (int64), from the finest to the coarsest.
     parent_at, parent
-        The group of the next coarser factor of the chain to which group g of factor s belongs: parent[parent_at[s] + g],
-        int64. Nothing is read for the coarsest.
+        Group g of factor s belongs to group parent[parent_at[s] + g] (int64) of the chain's next coarser factor. Not read
+        for the coarsest.
     leaf
         (T, C) int64: the leaf of each cell.
     leaf_first
         (T + 1,) int64: chain t has leaves leaf_first[t] .. leaf_first[t + 1] - 1 of the next two.
     leaf_group, leaf_pattern
-        int64: group of the finest factor; pattern.
+        int64: the leaf's group of the finest factor; its pattern.
     zz_at, ZZ
-        (T + 1,), flat: sums (q_t, q_t) of Z'Z by leaf; q_t columns, those of the finest factor first.
+        (T + 1,), flat: sums (q_t, q_t) of Z'Z by leaf; q_t columns, starting with those of the finest factor.
     zx_at, ZX
         (T + 1,), flat: sums (q_t, p) of Z'X by leaf.
     """
@@ -82,9 +82,10 @@ class NestedChains(NamedTuple):
 
 
 class PsiPriors(NamedTuple):
-    """Priors of Psi_1 .. Psi_S: `kernels.covariance.update.CovarianceUpdate`, taken apart.
+    """Priors of Psi_1 .. Psi_S: the fields of `kernels.covariance.update.CovarianceUpdate` as arrays.
 
-    kind (S,) int64, nu (S,); scale: flat (n_s, n_s), from psi_at[s]; sd: flat (n_s,), from sd_at[s], (S + 1,) int64.
+    kind (S,) int64, nu (S,); scale: flat (n_s, n_s), starting at psi_at[s]; sd: flat (n_s,), starting at sd_at[s],
+    (S + 1,) int64.
     """
 
     kind: np.ndarray
@@ -102,9 +103,9 @@ class RowsToFill(NamedTuple):
     X, Z, Y
         (R, p), (R, q), (R, r); Y with nan where missing.
     combination, cluster, pattern
-        (R,) int64; cluster: group of the first factor, by which means and standard deviations are reported.
+        (R,) int64; cluster: group of the first factor, for which means and standard deviations are reported.
     fixed
-        (R, r): what was subtracted from Y.
+        (R, r): the part that was subtracted from Y.
     """
 
     X: np.ndarray

@@ -1,4 +1,4 @@
-"""The move of kernels/normal/rescale.py for one of several factors, the effects of the others given.
+"""The move of kernels/normal/rescale.py for one of several factors, given the effects of the others.
 
 lambda = sum over cells of b * vec( Z_s'(Y - X beta - sum of Z_u B_u over u other than s) W_a )
 Lambda = sum over cells of diag(b) (W_a kron Z_s'Z_s) diag(b)
@@ -28,7 +28,7 @@ __all__ = ["rescale_factor"]
 def _likelihood_of_scales(
     factors: Factors, s: Integer, W: Stack, m: Moments, beta: Matrix, B: Stack, Lambda: Matrix, lam: Vector
 ) -> None:
-    """Lambda (n, n), lam (n,) of the module's equations, at the present B (K, q, r)."""
+    """Lambda (n, n), lam (n,) of the module's equations <- their values at the current B (K, q, r)."""
     K, q, r = B.shape
     p, first = beta.shape[0], factors.column[s]
     width = factors.column[s + 1] - first
@@ -60,9 +60,9 @@ def rescale_factor(
     rng: np.random.Generator, factors: Factors, s: Integer, priors: PsiPriors, W: Stack, m: Moments, beta: Matrix,
     b: Vector, B: Stack, Psi: Vector, Psi_inverse: Vector,
 ) -> None:  # fmt: skip
-    """Rescale the effects of factor s with Psi_s and its inverse, if its prior has half-t standard deviations.
+    """Rescale the effects of factor s, Psi_s and its inverse together if its prior has half-t standard deviations.
 
-    b, the effects in groups, and B (K, q, r), those of combinations, change with them; Psi, Psi_inverse: flat.
+    Both copies of the effects change: b by group, B (K, q, r) by combination. Psi, Psi_inverse: flat.
     """
     kind = priors.kind[s]
     if kind != HUANG_WAND and kind != DIAGONAL_HALF_T:

@@ -1,4 +1,4 @@
-"""Moments of a chain of factors after the effects of all others are subtracted, in one pass over cells."""
+"""Moments of a chain of factors after subtracting the effects of all others, in one pass over cells."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def gather(factors: Factors, s: Integer, b: Vector, B: Stack) -> None:
 
 @inner
 def unpack(flat: Vector, at: Integer, out: Matrix) -> None:
-    """out (n, n) <- the matrix that begins at flat[at]. A loop: numba compiles views of another shape for seconds."""
+    """out (n, n) <- the matrix that begins at flat[at]. A loop, because numba takes seconds to compile reshaped views."""
     n = out.shape[0]
     for e in range(n):
         for f in range(n):
@@ -41,7 +41,7 @@ def unpack(flat: Vector, at: Integer, out: Matrix) -> None:
 
 @inner
 def pack(matrix: Matrix, flat: Vector, at: Integer) -> None:
-    """flat[at], .. <- the matrix (n, n)."""
+    """flat[at], .. <- matrix (n, n)."""
     n = matrix.shape[0]
     for e in range(n):
         for f in range(n):
@@ -52,7 +52,7 @@ def pack(matrix: Matrix, flat: Vector, at: Integer) -> None:
 def own_columns(
     factors: Factors, chains: NestedChains, t: Integer, own: BoolVector, order: IntVector
 ) -> Integer:
-    """own (q,) <- whether a column of Z is of chain t, order (q,) <- their numbers, finest first; returns how many."""
+    """own (q,) <- whether a column of Z is in chain t; order (q,) <- their indices, finest first; returns how many."""
     for l in range(own.size):
         own[l] = False
     n: Integer = np.int64(0)
@@ -77,9 +77,9 @@ def subtract_others(
     XY: Stack,
     ZY: Vector,
 ) -> None:
-    """XY (A, p, r) and ZY, flat (leaves, q_t, r), of Y - sum of Z_s B_s over the factors s that are not of chain t.
+    """XY (A, p, r) and ZY, flat (leaves, q_t, r), <- those of Y - sum of Z_s B_s over factors s outside chain t.
 
-    own, order, columns: from `own_columns`; B (K, q, r): the present effects of all factors, by combination.
+    own, order, columns: from `own_columns`; B (K, q, r): the current effects of all factors, by combination.
     """
     A, p, r = XY.shape
     q = own.size

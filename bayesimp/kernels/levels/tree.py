@@ -1,24 +1,24 @@
-"""beta and the effects of a chain of nested factors in one block, missing values and finer effects integrated out.
+"""A joint draw of beta and the effects of a chain of nested factors, with missing values integrated out.
 
-Let u = (b_1, .., b_L, vec(beta)) hold the effects of factors 1 (finest) .. L (coarsest) of a chain, y the responses less
+Let u = (b_1, .., b_L, vec(beta)) hold the effects of factors 1 (finest) .. L (coarsest) of a chain, y the responses minus
 the effects of all other factors, and W_a the weights of pattern a (kernels/normal/effects.py). Then
 
     p(u | Sigma, Psi_1 .. Psi_L, y_obs) ~ exp( -u'M u / 2 + h'u )
     M = blocks Psi_s^-1 and Q_0 + sum over cells of W_a kron (Z, X)'(Z, X),     h = t_0 + vec( sum of (Z, X)'Y W_a )
 
-A group of factor 1 has cross terms with its own group of 2, .., L and with beta only. So the groups of factor 1 are
-eliminated one by one (M_g = R'R by Cholesky, U = R^-T C, the Schur complement C'M_g^-1 C = U'U taken off the rows of its
-ancestors and of beta), then those of factor 2, and so on: the tree of groups, from the leaves to beta, the root. Then,
-from the root to the leaves, with v = R^-T h of the eliminated rows,
+A group of factor 1 has cross terms only with its own groups of factors 2, .., L and with beta. So the groups of factor 1
+are eliminated one by one (M_g = R'R by Cholesky, U = R^-T C, and C'M_g^-1 C = U'U is subtracted from the rows of its
+ancestors and of beta, a Schur complement), then those of factor 2, and so on: through the tree of groups, from the leaves
+to its root, beta. Then, from the root to the leaves, with v = R^-T h of the eliminated rows,
 
     vec(beta) = R^-1 (v + z),      b_g = R^-1 (v + z - U (effects of its ancestors, beta)),     z standard normal
 
 The cost is linear in the number of groups, and u is drawn from its distribution given the other factors, not coordinate
-by coordinate: effects of schools and classes, of which the data see little more than the sum, do not hold each other.
+by coordinate: effects of schools and classes, whose sum is nearly all that the data inform, do not slow each other down.
 
-For crossed factors the chains are drawn in turn, each with beta integrated out of it: the collapsed Gibbs sampler of
-Papaspiliopoulos, Roberts & Zanella (2020, Biometrika 107), who integrate the intercept out, here for all of beta
-and for several responses.
+For crossed factors the chains are drawn in turn, each with beta integrated out. This is the collapsed Gibbs sampler of
+Papaspiliopoulos, Roberts & Zanella (2020, Biometrika 107), who integrate out the intercept, extended to all of beta and
+to several responses.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PLACES", "draw_chain", "room"]
 
-# Columns of the table of levels, one row a level of the tree, the last of which is beta:
-FACTOR, SIZE, OFFSET, WIDTH, ROWS = range(5)  # n_s; where it begins in u; columns from there on, h included;
-PLACES = 5  # where its rows begin in the work array
+# Columns of the table of levels, with one row per level of the tree, beta last:
+FACTOR, SIZE, OFFSET, WIDTH, ROWS = range(5)  # n_s; where the level begins in u; number of columns from there on, including h;
+PLACES = 5  # number of columns; ROWS: where the level's rows begin in the work array
 
 
 @inner
@@ -65,7 +65,7 @@ def _places(factors: Factors, chains: NestedChains, t: Integer, r: Integer, P: I
 
 @inner
 def room(factors: Factors, chains: NestedChains, r: Integer, P: Integer) -> Integer:
-    """Numbers that the largest chain needs in the work array."""
+    """Length of the work array needed by the largest chain."""
     most = np.int64(0)
     for t in range(chains.first.size - 1):
         levels = _places(factors, chains, t, r, P)
@@ -75,7 +75,7 @@ def room(factors: Factors, chains: NestedChains, r: Integer, P: Integer) -> Inte
 
 @inner
 def _ancestors(chains: NestedChains, levels: IntMatrix, h: Integer, g: Integer, groups: IntVector) -> None:
-    """groups[h], .. <- group g of level h and the groups that it is nested in; of beta 0."""
+    """groups[h], .. <- group g of level h and the groups in which it is nested; 0 for beta."""
     groups[h] = g
     for k in range(h, levels.shape[0] - 2):
         groups[k + 1] = chains.parent[chains.parent_at[levels[k, FACTOR]] + groups[k]]
@@ -132,7 +132,7 @@ def _add_leaves(
     ZY: Vector,
     work: Vector,
 ) -> None:
-    """Rows of all groups + those of their leaves: W_a kron Z'Z, W_a kron Z'X, vec(Z'Y W_a)."""
+    """Rows of all groups += the terms of their leaves: W_a kron Z'Z, W_a kron Z'X, vec(Z'Y W_a)."""
     last, r = levels.shape[0] - 1, W.shape[1]
     columns = levels[last, OFFSET] // r
     level, local = np.empty(columns, np.int64), np.empty(columns, np.int64)
@@ -170,7 +170,7 @@ def _add_leaves(
 
 @inner
 def _factor(work: Vector, first: Integer, n: Integer, w: Integer) -> bool:
-    """The n rows (n, w) from `first`: M, C, h <- R, R^-T C, R^-T h, M = R'R; below its diagonal R is not touched."""
+    """In the n rows (n, w) from `first`, M, C, h <- R, R^-T C, R^-T h, with M = R'R; below R's diagonal nothing changes."""
     for e in range(n):
         at = first + e * w
         for k in range(e):
@@ -187,7 +187,7 @@ def _factor(work: Vector, first: Integer, n: Integer, w: Integer) -> bool:
 
 @inner
 def _eliminate(levels: IntMatrix, factors: Factors, chains: NestedChains, work: Vector) -> Integer:
-    """All levels factored, from the leaves to beta. Returns 0, or 1 if a group, 2 if beta has no positive precision."""
+    """Factor all levels, from the leaves to beta; returns 0, or 1 if a group, 2 if beta has no positive precision."""
     last = levels.shape[0] - 1
     groups = np.empty(last + 1, np.int64)
     for h in range(last):
@@ -198,7 +198,7 @@ def _eliminate(levels: IntMatrix, factors: Factors, chains: NestedChains, work: 
                 return np.int64(1)
             _ancestors(chains, levels, h, g, groups)
             for u in range(h + 1, last + 1):
-                shift = levels[u, OFFSET] - offset  # of its columns in the rows of h
+                shift = levels[u, OFFSET] - offset  # of u's columns in the rows of h
                 for x in range(levels[u, SIZE]):
                     row = levels[u, ROWS] + (groups[u] * levels[u, SIZE] + x) * levels[u, WIDTH]
                     for e in range(n):
@@ -214,7 +214,7 @@ def _eliminate(levels: IntMatrix, factors: Factors, chains: NestedChains, work: 
 def _solve_back(
     rng: np.random.Generator, work: Vector, first: Integer, n: Integer, w: Integer, u: Vector, at: Integer
 ) -> None:
-    """u[at] .. u[at + n - 1] <- R^-1 (v + z - U u[at + n], ..), z standard normal, from factored rows."""
+    """u[at] .. u[at + n - 1] <- R^-1 (v + z - U (u[at + n], ..)), z standard normal, from factored rows."""
     for e in range(n - 1, -1, -1):
         row = first + e * w
         s = work[row + w - 1] + rng.standard_normal()
@@ -228,11 +228,11 @@ def draw_chain(
     rng: np.random.Generator, W: Stack, m: Moments, factors: Factors, chains: NestedChains, t: Integer,
     Psi_inverse: Vector, Q0: Matrix, t0: Vector, XY: Stack, ZY: Vector, beta: Matrix, b: Vector, work: Vector,
 ) -> Integer:  # fmt: skip
-    """beta (p, r) and the effects b of chain t <- a draw given the other factors; see the module.
+    """beta (p, r) and the effects b of chain t <- a draw given the other factors; see the module docstring.
 
-    W (A, r, r): weights of the patterns; Psi_inverse: flat, as Psi; Q0, t0: normal prior of vec(beta); XY, ZY: of
-    `kernels.levels.sums.subtract_others`; work: `room` numbers.
-    Returns 0, or what has no positive definite precision: 1 the effects of a group, 2 beta.
+    W (A, r, r): weights of the patterns; Psi_inverse: flat, as Psi; Q0, t0: normal prior of vec(beta); XY, ZY: from
+    `kernels.levels.sums.subtract_others`; work: array of length `room`.
+    Returns 0, or what lacks a positive definite precision: 1 the effects of a group, 2 beta.
     """
     p, r = beta.shape
     P = r * p
