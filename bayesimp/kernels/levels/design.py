@@ -1,7 +1,7 @@
 """Moments of one response by combinations of groups, recomputed at every visit of chained equations.
 
-Between visits the columns of X and Z change, but not which rows share their groups. So `levels_design` sorts the rows into
-combinations and leaves once (kernels/levels/records.py), and `design_moments` sums products in one pass over rows.
+Between visits the columns of X and Z change, but not which rows share their groups. So `levels_design` sorts the rows
+into combinations and leaves once (kernels/levels/records.py), and `design_moments` sums products in one pass over rows.
 """
 
 from __future__ import annotations

@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 
 __all__ = ["PLACES", "draw_chain", "room"]
 
-# Columns of the table of levels, with one row per level of the tree, beta last:
-FACTOR, SIZE, OFFSET, WIDTH, ROWS = range(5)  # n_s; where the level begins in u; number of columns from there on, including h;
-PLACES = 5  # number of columns; ROWS: where the level's rows begin in the work array
+# Columns of the table of levels, which has one row per level of the tree, beta last. SIZE: n_s; OFFSET: where the level
+# begins in u; WIDTH: number of columns from there on, including h; ROWS: where its rows begin in the work array.
+FACTOR, SIZE, OFFSET, WIDTH, ROWS = range(5)
+PLACES = 5
 
 
 @inner
@@ -170,7 +171,7 @@ def _add_leaves(
 
 @inner
 def _factor(work: Vector, first: Integer, n: Integer, w: Integer) -> bool:
-    """In the n rows (n, w) from `first`, M, C, h <- R, R^-T C, R^-T h, with M = R'R; below R's diagonal nothing changes."""
+    """In the n rows (n, w) from `first`, M, C, h <- R, R^-T C, R^-T h, M = R'R; nothing changes below R's diagonal."""
     for e in range(n):
         at = first + e * w
         for k in range(e):

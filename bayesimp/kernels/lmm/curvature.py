@@ -1,4 +1,4 @@
-"""Second derivatives of the deviance at the end of a search, and how the covariance of beta moves there."""
+"""Second derivatives of the deviance at the end of a search, and derivatives of the covariance of beta there."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from bayesimp.kernels.lmm.search import Descent, SearchableTables
 
 __all__ = ["second_derivatives"]
 
-STEP = 1e-4  # for differences of the gradient, of theta if it is above 1
+STEP = 1e-4  # for differences of the gradient; relative to theta where that is above 1
 
 
 def second_derivatives(prepared: SearchableTables, end: Descent) -> tuple[np.ndarray, np.ndarray]:
-    """(M, d+1, d+1) Hessian of the deviance in (theta, log sigma^2): differences of the exact gradient.
+    """(M, d+1, d+1) Hessian of the deviance in (theta, log sigma^2), from differences of the exact gradient.
 
-    And (M, d, p, p) derivatives of (R R')^-1 by theta, which is the covariance of beta in orthonormal columns of X at
-    sigma^2 = 1.
+    Also returns (M, d, p, p), the derivatives by theta of (R R')^-1, the covariance of beta for orthonormal columns of X
+    and sigma^2 = 1.
     """
     (M, d), p = end.theta.shape, end.R.shape[1]
     sigma2, hessian = end.scalars[:, 1], np.zeros((M, d + 1, d + 1))

@@ -16,10 +16,10 @@ With A_i = Z_i'Z_i (q, q), B_i = Z_i'X_i (q, p), c_i = Z_i'y_i (q,) and sums ove
         u_i = H_i^-1 Lambda'(c_i - B_i beta),  f_i = c_i - B_i beta - A_i Lambda u_i,
         G_i = H_i^-1 Lambda' B_i,              F_i = B_i - A_i Lambda G_i,     sigma^2 = rss / df
 
-(the envelope theorem: beta, u and sigma^2 are at their optimum). The deviance is even in every column of
-Lambda, so variances of zero need no constraint: the search runs free and signs are put right afterwards.
-X, Z and y arrive orthonormal, residual and scaled (`orthonormalise`, `project_out`): X'X = I, X'y = 0,
-y'y = n. So conditioning is not squared, and thresholds do not depend on units.
+(by the envelope theorem: beta, u and sigma^2 are at their optimum). The deviance is even in every column of
+Lambda, so variances of zero need no constraint: the search is unconstrained, and signs are corrected afterwards.
+X and Z arrive orthonormal, and y as a scaled residual (`orthonormalise`, `project_out`): X'X = I, X'y = 0,
+y'y = n. So condition numbers are not squared, and thresholds do not depend on units.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from bayesimp.notation import IntMatrix, IntVector, Matrix, Stack, Vector
 __all__ = ["cluster_products", "deviance", "orthonormalise", "project_out", "workspace"]
 
 DEPENDENT = (
-    1e-10  # a column whose part outside the span of the others is relatively smaller than this is refused
+    1e-10  # a column is refused if the part of it outside the span of the others is smaller than this share
 )
 
 
@@ -43,7 +43,7 @@ DEPENDENT = (
 def orthonormalise(W: Matrix, block: IntVector, T: Matrix) -> int:
     """Rows w_c of W (k, n) <- q_c, w_c = sum_{d >= c, same block} T[d, c] q_d; T (k, k) lower triangular.
 
-    Gram-Schmidt from the last row up, each row twice. Returns the first dependent row met, or -1.
+    Gram-Schmidt from the last row up, twice per row. Returns the first dependent row found, or -1.
     """
     k, n = W.shape
     for c in range(k - 1, -1, -1):
@@ -92,7 +92,7 @@ def project_out(unit: Vector, w: Vector) -> float:
 def cluster_products(
     X: Matrix, Z: Matrix, y: Vector, codes: IntVector, A: Stack, B: Stack, c: Matrix
 ) -> None:
-    """A_i, B_i, c_i (zero on entry) in one pass over rows in any order; X (p, n), Z (q, n)."""
+    """A_i, B_i, c_i (zero on entry) <- their sums, in one pass over rows in any order; X (p, n), Z (q, n)."""
     for j in range(y.shape[0]):
         i = codes[j]
         for a in range(Z.shape[0]):
@@ -106,7 +106,7 @@ def cluster_products(
 
 @inner
 def workspace(m: int, q: int, p: int) -> tuple[Matrix, Stack, Stack, Matrix, Matrix, Vector, Vector]:
-    """What a deviance leaves for its gradient: Lambda, L_i, U_i' (m, p, q), v_i, R, beta, (rss, sigma^2)."""
+    """Arrays that the deviance fills for its gradient: Lambda, L_i, U_i' (m, p, q), v_i, R, beta, (rss, sigma^2)."""
     return (
         np.zeros((q, q)), np.empty((m, q, q)), np.empty((m, p, q)), np.empty((m, q)),
         np.empty((p, p)), np.empty(p), np.empty(2),
@@ -126,9 +126,9 @@ def deviance(
     work: tuple[Matrix, Stack, Stack, Matrix, Matrix, Vector, Vector],
     g: Vector,
 ) -> float:
-    """The deviance at theta, the entries ``free`` (d, 2) of Lambda, lower triangular; g <- its gradient.
+    """The deviance at theta, the entries ``free`` (d, 2) of the lower triangular Lambda; g <- its gradient.
 
-    ``sigma2`` = 0 profiles sigma^2 out, otherwise it is held. Infinite where a factor does not exist.
+    ``sigma2`` = 0 profiles sigma^2 out; any other value is held fixed. Infinite where a factor does not exist.
     """
     value = _deviance(theta, free, A, B, c, n, reml, sigma2, work)
     if value < np.inf:
@@ -148,7 +148,7 @@ def _deviance(
     sigma2: float,
     work: tuple[Matrix, Stack, Stack, Matrix, Matrix, Vector, Vector],
 ) -> float:
-    """The first five equations above, in order; ``work`` is filled."""
+    """Evaluate the first five equations above, in order; ``work`` is filled."""
     Lambda, L, U, v, R, beta, scalars = work
     m, p, q = U.shape
     for k in range(theta.shape[0]):
@@ -205,7 +205,7 @@ def _gradient(
     work: tuple[Matrix, Stack, Stack, Matrix, Matrix, Vector, Vector],
     g: Vector,
 ) -> None:
-    """g <- d deviance / d theta where ``work`` was filled, sigma^2 profiled or held alike."""
+    """g <- d deviance / d theta at the point where ``work`` was filled; the same for sigma^2 profiled or held."""
     Lambda, L, U, v, R, beta, scalars = work
     m, p, q = U.shape
     half = np.zeros((q, q))

@@ -8,17 +8,17 @@ Kunkel & Kaizar 2017, sec. 2.3.1, for any q. With V_i = sigma I + Z_i Psi Z_i' a
     2. (sigma, vech Psi)* ~ N((sigma, vech Psi)^, I^-1), truncated                  kernels/lmm/variances.py
     3. b_i*               ~ p(b_i | y_i; beta*, sigma*, Psi*), which is N(0, Psi*) where nothing was observed
 
-(The paper prints N(0, Psi*) for every i: its clusters to impute have no y_i.)
+(The paper prints N(0, Psi*) for every i, because its clusters to impute have no y_i.)
 
-Estimates come from kernels/lmm/estimate.py, with Psi = sigma Lambda Lambda'. They depend on the data alone, because the
+Estimates come from kernels/lmm/estimate.py, with Psi = sigma Lambda Lambda'. They depend only on the data, because the
 search starts from a fixed point; starting from the last cycle would not be faster.
-Everything is drawn for orthonormal columns, and transformed back at the end.
+Everything is drawn for orthonormal columns and transformed back at the end.
 
 Effects: with Psi* = sigma* Lambda Lambda' (of the draw), L L' = I + Lambda'Z_i'Z_i Lambda, z standard normal,
 
     b_i = Lambda L^-T (L^-1 Lambda' Z_i'(y_i - X_i beta*) + sqrt(sigma*) z)
 
-which needs no inverse of Psi*, and is the draw from N(0, Psi*) where Z_i has no rows.
+which needs no inverse of Psi*, and is a draw from N(0, Psi*) where Z_i has no rows.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ EVENTS = {
         "no draw of the covariance matrix between clusters was positive definite; the maximum-likelihood estimate "
         "was used instead of a draw, and imputations lack this part of the uncertainty",
     ),
-}  # bit of `ml_step`'s answer: (kind of event, message)
+}  # bit of `ml_step`'s return code: (kind of event, message)
 
 FAILURES = {
     -1: (
@@ -96,9 +96,9 @@ FAILURES = {
         "identified",
     ),
     -3: ("failed", "its fixed effects reproduce it exactly, or it has values that are not finite"),
-}  # negative answers of `ml_step`, in the same form
+}  # negative return codes of `ml_step`, in the same form
 
-ROUNDING = 1e-14  # relative pivot of Psi* that counts as zero; it occurs only if the estimate is used and is singular
+ROUNDING = 1e-14  # relative pivot of Psi* that counts as zero; occurs only if the estimate itself is used and is singular
 
 
 @kernel
@@ -113,7 +113,7 @@ def draw_effects_given(
     sigma: float,
     b: Matrix,
 ) -> None:
-    """b (clusters, q) ~ p(b_i | y; beta, sigma, Psi) from A = Z'Z, B = Z'X, c = Z'y of cells; Psi may be singular."""
+    """Draw b (clusters, q) ~ p(b_i | y; beta, sigma, Psi) from cells' A = Z'Z, B = Z'X, c = Z'y; Psi may be singular."""
     clusters, q = b.shape
     Lambda, H, u = np.zeros((q, q)), np.empty((q, q)), np.empty(q)
     for k in range(q):
@@ -157,7 +157,7 @@ def on_data_scale(
     Psi: Matrix,
     B: Stack,
 ) -> None:
-    """beta (p, 1), Psi (q, q), B (clusters, q, 1) <- their values in the units of the moments."""
+    """beta (p, 1), Psi (q, q), B (clusters, q, 1) <- their values in the moments' units."""
     p, q = beta.shape[0], Psi.shape[0]
     for x in range(p):
         beta[x, 0] = 0.0
@@ -180,20 +180,19 @@ def on_data_scale(
 def ml_step(
     rng: np.random.Generator, m: Moments, theta: Vector, beta: Matrix, Sigma: Matrix, Psi: Matrix, B: Stack
 ) -> int:
-    """Draw a conditional model: beta (p, 1), Sigma (1, 1), Psi (q, q), B (clusters, q, 1) <- the draw of the
-    module.
+    """Draw a conditional model: beta (p, 1), Sigma (1, 1), Psi (q, q), B (clusters, q, 1) <- the draw described above.
 
     Parameters
     ----------
     m
-        `Moments` of one response and one pattern: rows without the response take no part, and a cluster has one
-        cell or, where the response was never observed, none.
+        `Moments` of one response and one pattern: rows without the response do not enter, and a cluster has one cell or,
+        if the response was never observed, none.
     theta (d,)
         <- the lower triangle, by columns, of the estimated Lambda, Psi = sigma Lambda Lambda', d = q (q + 1) / 2.
 
     Returns
     -------
-    0 or bits of `EVENTS`; negative: nothing was drawn, see `FAILURES`.
+    0 or bits of `EVENTS`; negative if nothing was drawn, see `FAILURES`.
     """
     p, q, cells, clusters = m.XX.shape[1], Psi.shape[0], m.ZZ.shape[0], B.shape[0]
     n, d = m.pattern_rows[0], theta.shape[0]

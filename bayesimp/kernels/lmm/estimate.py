@@ -1,14 +1,14 @@
-"""ML estimate of a linear mixed model from the moments of a table: columns made orthonormal, then the search.
+"""ML estimate of a linear mixed model from a table's moments: orthonormalisation of columns, then the search.
 
 With X'X = F F' and Z'Z = n K'K, F and K lower triangular, G = F^-1 and T = K^-1,
 
     X_u = X G',   Z_u = Z T,   alpha = X_u'y,   y_u = (y - X_u alpha) / scale,   scale^2 = |y - X_u alpha|^2 / n
 
-so that X_u'X_u = I, Z_u'Z_u = n I, X_u'y_u = 0, y_u'y_u = n, as `profiled_deviance` has it. On the way back
+so that X_u'X_u = I, Z_u'Z_u = n I, X_u'y_u = 0, y_u'y_u = n, as kernels/lmm/deviance.py requires. Transformed back,
 
     beta = G'(alpha + scale beta_u),   b = scale T b_u,   Psi = scale^2 T Psi_u T',   sigma = scale^2 sigma_u
 
-The search always starts from the same point, so the estimate is a function of the data alone.
+The search always starts from the same point, so the estimate depends only on the data.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 __all__ = ["maximise", "standardise"]
 
-DEPENDENT = 1e-10  # share of a column's squares outside the span of the others that counts as none
-EXACT = 1e-12  # share of y'y outside the span of X that counts as none
-NO_GAIN = 1e-8  # of the deviance
+DEPENDENT = 1e-10  # share of a column's squares outside the span of the others that counts as zero
+EXACT = 1e-12  # share of y'y outside the span of X that counts as zero
+NO_GAIN = 1e-8  # decrease of the deviance that counts as none
 
 
 @inner
 def inverse_root(S: Matrix, out: Matrix) -> bool:
-    """out <- T^-1, T lower triangular with T'T = S. Returns False if S is, up to rounding, singular."""
+    """out <- T^-1, T lower triangular with T'T = S; returns False if S is singular up to rounding."""
     q = S.shape[0]
     T = np.zeros((q, q))
     for i in range(q - 1, -1, -1):
@@ -67,8 +67,8 @@ def standardise(
 ) -> tuple[int, float]:
     """Products of Xu = X G', Zu = Z T, yu = (y - Xu alpha) / scale: Xu'Xu = I, Zu'Zu = n I, Xu'yu = 0, yu'yu = n.
 
-    alpha (p,), G (p, p), T (q, q) lower; A (1, C, q, q), B (1, C, q, p), c (1, C, q) of cells. Returns 0 or what
-    fails (`FAILURES`), and the scale.
+    alpha (p,), G (p, p), T (q, q) lower triangular; A (1, C, q, q), B (1, C, q, p), c (1, C, q) of cells. Returns 0 or
+    what failed (`FAILURES`), and the scale.
     """
     p, q, n, cells = G.shape[0], T.shape[0], m.pattern_rows[0], m.ZZ.shape[0]
     root, S = np.zeros((p, p)), np.zeros((q, q))
@@ -91,8 +91,8 @@ def standardise(
     if not rest > EXACT * m.YY[0, 0, 0]:
         return -3, 0.0
     scale = math.sqrt(rest / n)
-    half = np.empty((q, max(p, q)))  # the products of A_i and B_i with G' or T, before T'
-    effects = 0  # rank of Z in all clusters together
+    half = np.empty((q, max(p, q)))  # products of A_i and B_i with G' or T, before those with T'
+    effects = 0  # sum over clusters of the rank of Z_i
     for i in range(cells):
         for a in range(q):
             for b in range(q):
@@ -134,8 +134,8 @@ def maximise(
 ) -> tuple[bool, bool]:
     """theta (1, d), beta (1, p), R (1, p, p), scalars (1, 2) <- at the minimum of the ML deviance; see `descend`.
 
-    Returns whether the search converged, and whether the minimum is singular. A search that ends at a standard
-    deviation of zero, which is stationary whether or not it is a minimum, is repeated from near zero.
+    Returns whether the search converged and whether the minimum is singular. A search that ends at a standard deviation
+    of zero, which is stationary whether or not it is a minimum, is repeated from near zero.
     """
     d = theta.shape[1]
     value, g, converged, profiled = np.empty(1), np.empty((1, d)), np.zeros(1, np.bool_), np.zeros(1)

@@ -44,7 +44,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 NO_RESIDUAL = (
-    1e-11  # share of the residual mean square of X alone; below it, rounding shows in standard errors
+    1e-11  # share of the residual mean square of X alone below which rounding shows in standard errors
 )
 
 
@@ -55,28 +55,29 @@ class LinearMixedFit:
     Attributes
     ----------
     beta, cov
-        (p,) fixed effects, unit of y / unit of X; (p, p) their covariance, Psi and sigma2 taken as known.
+        (p,) fixed effects, unit of y / unit of X; (p, p) their covariance, with Psi and sigma2 taken as known.
     cov_spread
-        (d + 1, p, p) how cov moves with what was estimated, `bayesimp.kernels.lmm.components.covariance_spread`.
+        (d + 1, p, p) derivatives of cov, see `bayesimp.kernels.lmm.components.covariance_spread`.
     Psi, sigma2
         (q, q) covariance of the random effects; residual variance.
     modes, mode_cov
         (m, q) conditional means of the random effects and (m, q, q) their conditional covariances; a cluster
-        without rows has 0 and Psi. Empty where not asked for.
+        without rows has 0 and Psi. Empty if not requested.
     loglik
         Log-likelihood; under REML the restricted one, in lme4's convention (it depends on the units of X).
     theta
-        (d,) lower triangle of Lambda by columns, blocks only; lme4's ``theta``.
+        (d,) lower triangle of Lambda by columns, within blocks; lme4's ``theta``.
     components, components_cov
         (k,) log standard deviations of the random effects, Fisher's z = atanh of their correlations (by
-        columns of the lower triangle), log sigma; (k, k) covariance by the observed information. A variance of zero has
-        -inf, a correlation at its bound -inf or inf, one of a variance of zero nan, all with the covariance nan.
+        columns of the lower triangle), log sigma; (k, k) their covariance from the observed information. A variance of
+        zero gives -inf, a correlation at its bound -inf or inf, a correlation with a variance of zero nan; their
+        covariances are nan.
     gradient_norm
-        Largest derivative of the deviance with respect to theta, Z made orthonormal: dimensionless.
+        Largest derivative of the deviance with respect to theta for orthonormal Z: dimensionless.
     converged, singular
         Whether the search ended at a stationary point; whether Lambda has a diagonal element of zero.
     n, clusters, reml
-        Rows; clusters that have rows; the criterion.
+        Number of rows; number of clusters with rows; whether the criterion is REML.
     """
 
     beta: Array
@@ -118,30 +119,30 @@ def fit_mixed_models(
     clusters: int | None = None, blocks: ArrayLike | None = None, reml: bool = True,
     start: ArrayLike | None = None, modes: bool = True, labels: Labels | None = None,
 ) -> LinearMixedFit:  # fmt: skip
-    """Fit every table of a stack; each search begins at the optimum of the one before.
+    """Fit every table of a stack; each search begins at the optimum of the previous one.
 
     Parameters
     ----------
     y, X, Z, codes
-        (N,), (N, p), (N, q), (N,): tables one below the other; codes 0..clusters-1, rows in any order.
+        (N,), (N, p), (N, q), (N,): stacked tables; codes 0..clusters-1, rows in any order.
     starts
-        (M + 1,) first row of each table, and N.
+        (M + 1,) first row of each table, then N.
     blocks
-        (q,) block of every column of Z: columns of different blocks are uncorrelated, so ``(1 + x || g)``
+        (q,) block of every column of Z: effects of columns in different blocks are uncorrelated, so ``(1 + x || g)``
         is [0, 1]. None: one block.
     start
-        (d,) theta to begin with, from a fit of similar data.
+        (d,) initial theta, from a fit of similar data.
     modes
-        Whether to compute the conditional modes and covariances, M m q^2 numbers.
+        Whether to compute the conditional modes and their covariances, M m q^2 numbers.
     labels
         Names of the columns and of the group, for messages.
 
     Raises
     ------
     DataError
-        A value is not finite, or X reproduces y exactly, or X and the random effects together do.
+        A value is not finite, or X alone or together with the random effects reproduces y exactly.
     SpecificationError
-        Columns of X or Z are linearly dependent, or there are no more rows than columns of X; or the variance components
+        Columns of X or Z are linearly dependent, there are no more rows than columns of X, or the variance components
         are not identified (`bayesimp.kernels.lmm.identifiability`).
     """
     y, X, Z = (np.ascontiguousarray(a, dtype=float) for a in (y, X, Z))
@@ -175,7 +176,7 @@ def fit_mixed_models(
 
 
 class Units(NamedTuple):
-    """What leads back from orthonormal columns: X = Q_x Tx, Z = Q_z Tz, y = Q_x alpha + scale * residual.
+    """The transformation to orthonormal columns: X = Q_x Tx, Z = Q_z Tz, y = Q_x alpha + scale * residual.
 
     Tx (M, p, p), Tz (M, q, q), alpha (M, p), scale (M,).
     """
@@ -186,7 +187,7 @@ class Units(NamedTuple):
     scale: Array
 
     def theta(self, theta: Array, free: IntMatrix) -> Array:
-        """The theta (d,) of the columns of Z as that of the columns of Q_z, in the first table."""
+        """theta (d,) for the columns of Z, converted to that for the columns of Q_z, in the first table."""
         Lambda = _lower(theta[None], free, self.Tz.shape[1])[0]
         return (self.Tz[0] @ Lambda)[free[:, 0], free[:, 1]]
 
@@ -194,9 +195,9 @@ class Units(NamedTuple):
 def fit_at(
     end: Descent, prepared: SearchableTables, units: Units, singular: NDArray[np.bool_], clusters: IntVector
 ) -> LinearMixedFit:
-    """The fits at the ends of the searches, in the units of the tables, without modes; clusters (M,): those with rows.
+    """Fits at the ends of the searches, in the tables' units and without modes; clusters (M,): those with rows.
 
-    Of one grouping factor, or of several, Lambda having their blocks on its diagonal.
+    For one grouping factor, or for several, whose blocks are on the diagonal of Lambda.
     """
     (M, q), p, free, n = units.Tz.shape[:2], units.Tx.shape[1], prepared.free, prepared.n
     signs = _signs(_lower(end.theta, free, q))
@@ -298,7 +299,7 @@ def _refuse(wrong: IntVector, p: int, M: int, labels: Labels | None) -> None:
 
 
 def refuse_exact(share: Array, group: str, M: int) -> None:
-    """Refuse tables without a residual; share (M,): sigma^2 of the residual mean square of X alone."""
+    """Refuse tables without a residual; share (M,): sigma^2 relative to the residual mean square of X alone."""
     exact = np.flatnonzero(share < NO_RESIDUAL)
     if len(exact):
         raise DataError(
@@ -320,14 +321,14 @@ def _lower(theta: Array, free: IntMatrix, q: int) -> Array:
 
 
 def _signs(Lambda: Array) -> Array:
-    """(M, 1, q) signs that make the first element not zero of every column of Lambda positive."""
+    """(M, 1, q) signs that make the first nonzero element of every column of Lambda positive."""
     first = np.argmax(Lambda != 0, axis=1)
     element = np.take_along_axis(Lambda, first[:, None, :], axis=1)
     return np.where(element < 0, -1.0, 1.0)
 
 
 def _signed(theta: Array, free: IntMatrix, q: int) -> Array:
-    """(M, q, q) Lambda, the signs of its columns put right."""
+    """(M, q, q) Lambda with corrected column signs."""
     Lambda = _lower(theta, free, q)
     return Lambda * _signs(Lambda)
 

@@ -1,11 +1,11 @@
-"""Whether the data can tell the variance components of a mixed model apart.
+"""Checks that the data identify the variance components of a mixed model.
 
-With K an orthonormal basis of the complement of the columns of X, the error contrasts K'y have covariance
+With K an orthonormal basis of the orthogonal complement of the columns of X, the error contrasts K'y have covariance
 
     sigma^2 I + sum_f psi_f K' Z (I_m x E_f) Z' K,       E_f: symmetric, one for each free element psi_f of Psi
 
 so the components are identified if and only if I and the matrices G_f = K'Z (I_m x E_f) Z'K are linearly independent.
-Their inner products <G_f, G_g> = tr(G_f G_g) come from the products of each cluster alone, X being orthonormal:
+With X orthonormal, their inner products <G_f, G_g> = tr(G_f G_g) need only the products of single clusters:
 
     tr(G_f G_g) = sum_i tr(A_i E_f A_i E_g) - tr(A_i E_f C_i E_g) - tr(C_i E_f A_i E_g) + tr(W_f W_g)
     tr(I G_f)   = sum_i tr(A_i E_f) - tr W_f,             tr(I I) = n - p
@@ -14,12 +14,12 @@ Their inner products <G_f, G_g> = tr(G_f G_g) come from the products of each clu
 A direction u of the random effects whose values Z_i u lie, in every cluster, in the span of X is absorbed by the fixed
 effects: u' (sum_i A_i - C_i) u = 0.
 
-A family without a dispersion has the G_f without I. A row that is one trial, 0 or 1, has the variance that its mean
-gives: it informs Psi only together with other rows. So the Z_i E_f Z_i' must also be independent where the
-diagonal elements of such rows j are left out: sum_i tr(A_i E_f A_i E_g) - sum_j (z_j'E_f z_j)(z_j'E_g z_j).
+A family without a dispersion has the G_f without I. The variance of a row that is a single trial, 0 or 1, is determined
+by its mean, so it informs Psi only together with other rows. Hence the Z_i E_f Z_i' must also be independent with the
+diagonal elements of such rows j left out: sum_i tr(A_i E_f A_i E_g) - sum_j (z_j'E_f z_j)(z_j'E_g z_j).
 
-Crossed and nested terms have no clusters in common. There the matrices are applied to random vectors, as many at least as
-there are matrices: these are independent if and only if their values are, with probability 1.
+Crossed and nested terms have no clusters in common. There the matrices are applied to random vectors, at least as many as
+there are matrices: with probability 1, the matrices are independent if and only if the results are.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-ABSORBED = 1e-10  # share of a random effect's squares that the fixed effects leave, below which there is none
-CONFOUNDED = 1e-9  # smallest eigenvalue of the inner products, each matrix of norm 1
-VECTORS = 20  # to which crossed terms are applied, and twice as many as their components
+ABSORBED = 1e-10  # a random effect is absorbed if the fixed effects leave less than this share of its squares
+CONFOUNDED = 1e-9  # smallest eigenvalue of the inner products of matrices with norm 1 that counts as zero
+VECTORS = 20  # random vectors to which crossed terms are applied, plus twice the number of components
 
 
 class Labels(NamedTuple):
@@ -68,7 +68,7 @@ class Term(NamedTuple):
 
 
 def identified_together(X: Array, terms: Sequence[Term], single: NDArray[np.bool_] | None = None) -> bool:
-    """`identified` for several random terms, crossed or nested; single (n,): which rows are one trial, if no sigma^2."""
+    """`identified` for several crossed or nested random terms; single (n,): rows that are one trial, without sigma^2."""
     n, d = len(X), sum(len(term.free) for term in terms)
     V = np.random.default_rng(0).normal(size=(n, VECTORS + 2 * d))
     Q = np.linalg.qr(X)[0]
@@ -98,7 +98,7 @@ def identified_together(X: Array, terms: Sequence[Term], single: NDArray[np.bool
 
 
 def _applied(x: Array, z: Array, codes: NDArray[np.integer], V: Array) -> Array:
-    """blockdiag(x_i z_i' + z_i x_i') V, of x = z: blockdiag(x_i x_i') V."""
+    """blockdiag(x_i z_i' + z_i x_i') V, or blockdiag(x_i x_i') V if x is z."""
 
     def half(x: Array, z: Array) -> Array:
         sums = np.zeros((int(codes.max()) + 1, V.shape[1]))
@@ -109,7 +109,7 @@ def _applied(x: Array, z: Array, codes: NDArray[np.integer], V: Array) -> Array:
 
 
 def absorbed(A: Array, B: Array, correlated: bool) -> Array:
-    """Directions of the random effects that the fixed ones absorb; of uncorrelated effects, single ones.
+    """Directions of the random effects absorbed by the fixed ones; for uncorrelated effects, single effects.
 
     Returns
     -------
@@ -124,18 +124,18 @@ def absorbed(A: Array, B: Array, correlated: bool) -> Array:
 
 
 def identified(A: Array, B: Array, n: int, free: NDArray[np.int64], single: Array | None = None) -> bool:
-    """Whether every combination of components changes the covariance of the contrasts.
+    """Whether every combination of components changes the covariance of the error contrasts.
 
     Parameters
     ----------
     A, B
-        (m, q, q), (m, q, p) products of clusters, X orthonormal.
+        (m, q, q), (m, q, p) products of clusters, with X orthonormal.
     n
-        Rows.
+        Number of rows.
     free
-        (d, 2) row and column of the free elements of Psi.
+        (d, 2) rows and columns of the free elements of Psi.
     single
-        None: a normal model. Else a family without dispersion, and (s, q) the rows of Z that are one trial.
+        None for a normal model; for a family without dispersion, (s, q) the rows of Z that are one trial.
     """
     (q, p), d = B.shape[1:], len(free)
     E = np.zeros((d, q, q))
@@ -157,7 +157,7 @@ def identified(A: Array, B: Array, n: int, free: NDArray[np.int64], single: Arra
 
 
 def independent(inner: Array, squares: Array) -> bool:
-    """Whether matrices with these inner products are linearly independent; squares of their norms before projection."""
+    """Whether matrices with these inner products are linearly independent; squares: squared norms before projection."""
     size = np.sqrt(squares)
     return bool(np.linalg.eigvalsh(inner / np.outer(size, size))[0] > CONFOUNDED)
 
@@ -172,14 +172,14 @@ def check_identified(
     where: str,
     single: Array | None = None,
 ) -> None:
-    """Refuse variance components that n rows cannot tell from the fixed effects or from each other.
+    """Refuse variance components that n rows cannot distinguish from the fixed effects or from each other.
 
     A, B, free, single as in `identified`; T (q, q): the user's Z is that Z times T.
 
     Raises
     ------
     SpecificationError
-        Says which, and what is identified.
+        Names the components that are not identified, and a model that is.
     """
     if identified(A, B, n, free, single):
         return
@@ -201,7 +201,7 @@ def check_identified(
 
 
 def refuse_absorbed(directions: Array, clusters: int, T: Array, labels: Labels, where: str) -> None:
-    """Refuse random effects of which the fixed effects leave nothing; other arguments of `check_identified`."""
+    """Refuse random effects absorbed by the fixed effects; other arguments as in `check_identified`."""
     if directions.shape[1] == 0:
         return
     share = np.abs(np.linalg.solve(T, directions)).max(axis=1) * np.linalg.norm(
@@ -224,7 +224,7 @@ def _remedy(
 ) -> str:
     """The largest random part within this one that is identified."""
     for kept, pairs in _smaller(len(T), correlated):
-        U = T[:, kept]  # the kept columns of Z, in the orthonormal ones
+        U = T[:, kept]  # the kept columns of Z in terms of the orthonormal ones
         U = np.linalg.qr(U)[0] if pairs else U / np.linalg.norm(U, axis=0)
         k = range(len(kept))
         free = np.array([(a, b) for b in k for a in k if a == b or (pairs and a > b)])
@@ -239,7 +239,7 @@ def _remedy(
 
 
 def _smaller(q: int, correlated: bool) -> Iterator[tuple[list[int], bool]]:
-    """Random parts within one of q columns, the largest first, and whether their effects are correlated."""
+    """Random parts nested in one with q columns, largest first, and whether their effects are correlated."""
     if correlated:
         yield list(range(q)), False
     for size in range(q - 1, 0, -1):

@@ -1,4 +1,4 @@
-"""Kenward & Roger's adjusted covariance of fixed effects, and what their degrees of freedom need (1997, Biometrics 53).
+"""Kenward & Roger's (1997, Biometrics 53) adjusted covariance of fixed effects, and the parts of their df.
 
 With one grouping factor V = sum_i omega_i V_i, omega = (elements of Psi, sigma^2), V_ab = Z E_ab Z', V_0 = I.
 
@@ -7,8 +7,8 @@ With one grouping factor V = sum_i omega_i V_i, omega = (elements of Psi, sigma^
     Phi_A = Phi + 2 Phi { sum_ij W_ij (Q_ij - P_i Phi P_j) } Phi                                             their (5)
     df of l'beta = 2 (l'Phi l)^2 / sum_ij W_ij (l'Phi P_i Phi l)(l'Phi P_j Phi l)
 
-For one combination their formulas for df come to the last line (E* and V* with A_1 = A_2), which is Satterthwaite's
-with the expected information for the observed one. Per cluster, with S = Z'Z, C = Z'X, M = (sigma^2 Psi^-1 + S)^-1,
+For one combination their formulas for df reduce to the last line (E* and V* with A_1 = A_2), which is Satterthwaite's
+with the expected in place of the observed information. Per cluster, with S = Z'Z, C = Z'X, M = (sigma^2 Psi^-1 + S)^-1,
 
     V^-1 = (I - Z M Z') / sigma^2,   T = (I - M S) / sigma^2,   V^-1 Z = Z T,   V^-1 X = (X - Z M C) / sigma^2
 """
@@ -35,12 +35,12 @@ class KenwardRoger(NamedTuple):
 def kenward_roger(
     X: Matrix, Z: Matrix, codes: IntVector, Psi: Matrix, sigma2: float, *, correlated: bool = True
 ) -> KenwardRoger:
-    """Of one fit by REML; X (n, p), Z (n, q), codes (n,) from 0; Psi > 0, free off its diagonal if correlated.
+    """Phi, Phi_A and spread of one REML fit; X (n, p), Z (n, q), codes (n,) from 0; Psi > 0, diagonal unless correlated.
 
     Raises
     ------
     numpy.linalg.LinAlgError
-        Psi is singular, or the information is.
+        Psi or the information is singular.
     """
     (n, p), q = X.shape, Z.shape[1]
     S, C = _by_cluster(Z, Z, codes), _by_cluster(Z, X, codes)
@@ -77,14 +77,14 @@ def kenward_roger(
 
 
 def _by_cluster(A: Matrix, B: Matrix, codes: IntVector) -> Stack:
-    """(m, a, b) A'B of the rows of each cluster."""
+    """(m, a, b) A'B over the rows of each cluster."""
     out = np.zeros((int(codes.max()) + 1, A.shape[1], B.shape[1]))
     np.add.at(out, codes, A[:, :, None] * B[:, None])
     return out
 
 
 def _directions(q: int, correlated: bool) -> Array:
-    """(k, q, q) dPsi by its free elements."""
+    """(k, q, q) derivatives of Psi by its free elements."""
     pairs = [(a, b) for a in range(q) for b in range(a + 1) if correlated or a == b]
     E = np.zeros((len(pairs), q, q))
     for each, (a, b) in zip(E, pairs, strict=True):

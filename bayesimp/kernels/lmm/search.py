@@ -1,6 +1,6 @@
-"""The search for the best Lambda (BFGS with exact gradients), all tables in a call.
+"""The search for the best Lambda (BFGS with exact gradients), with all tables in one call.
 
-Only `prepare_tables` and `descend` are compiled: every further place that calls the deviance in compiled code
+Only `prepare_tables` and `descend` are compiled: every additional place in compiled code that calls the deviance
 costs seconds of compilation.
 """
 
@@ -27,19 +27,19 @@ from bayesimp.notation import Array, BoolVector, Integer, IntMatrix, IntVector, 
 
 __all__ = ["SearchableTables", "PreparedTables", "descend", "prepare_tables", "search"]
 
-BOUNDARY = 1e-4  # a relative standard deviation below this counts as zero; as lme4's isSingular(tol = 1e-4)
-START = 0.5  # relative standard deviation to start from: intraclass correlation 0.2
-AWAY = 0.03  # and to start from again, so near to zero that a search finds back only if zero is a minimum
+BOUNDARY = 1e-4  # a relative standard deviation below this is zero, as in lme4's isSingular(tol = 1e-4)
+START = 0.5  # initial relative standard deviation: intraclass correlation 0.2
+AWAY = 0.03  # and that of a restart, so near zero that the search returns there only if zero is a minimum
 RESOLUTION = 1e-11  # decrease of the deviance not worth a step,
-RELATIVE = 1e-14  # also relative to the deviance: below that, large tables have nothing but rounding
+RELATIVE = 1e-14  # also relative to the deviance: in large tables anything smaller is rounding
 NEAR = 1e-7  # predicted decrease that is small enough if rounding of the deviance hides it
-EVALUATIONS = 500  # evaluations in a search,
+EVALUATIONS = 500  # evaluations per search, at most,
 AGAIN = 3  # and how often it may be repeated from its last point
 
 
 @merged
 def update_inverse_hessian(H: Matrix, s: Vector, y: Vector, scaled: bool) -> bool:
-    """`bfgs`, the first time from a scaled unit matrix (Nocedal & Wright 2006, eq. 6.20), if the curvature is positive.
+    """`bfgs` if the curvature is positive, at first from a scaled unit matrix (Nocedal & Wright 2006, eq. 6.20).
 
     Returns whether H has been scaled.
     """
@@ -69,7 +69,7 @@ def minimise(
     work: tuple[Matrix, Stack, Stack, Matrix, Matrix, Vector, Vector],
     g: Vector,
 ) -> tuple[float, bool]:
-    """theta <- the end of BFGS from theta, g <- gradient; returns the deviance, and whether no decrease is left."""
+    """theta <- end of BFGS from theta, g <- gradient there; returns the deviance and whether no decrease is left."""
     d = theta.shape[0]
     H, scaled = np.eye(d), False
     s, y, trial, g_trial = np.zeros(d), np.empty(d), theta.copy(), np.empty(d)
@@ -78,7 +78,7 @@ def minimise(
         after = deviance(trial, free, A, B, c, n, reml, held, work, g_trial)
         if not after <= value + 1e-4 * t * slope:  # backtrack until the decrease is sufficient (Armijo)
             if t < 1e-12:
-                # what is left to gain is below rounding of the deviance (near enough), or the search is stuck
+                # the remaining gain is below the deviance's rounding error (near enough), or the search is stuck
                 return value, -slope < NEAR
             t = shortened(t, slope, after - value)
             for a in range(d):
@@ -91,7 +91,7 @@ def minimise(
         copy_vector(theta, trial)
         copy_vector(g, g_trial)
         if after == value and -slope < NEAR:
-            # started at the optimum, as for an equal table: steps do not change the deviance visibly
+            # started at the optimum, as for an identical table: steps do not visibly change the deviance
             return value, True
         value = after
         slope, length = downhill(H, g, s)
@@ -107,9 +107,9 @@ def minimise(
 def prepare(
     y: Vector, X: Matrix, Z: Matrix, block: IntVector, zeros: IntVector, Tx: Matrix, Tz: Matrix, alpha: Vector
 ) -> tuple[int, float]:
-    """X, Z <- orthonormal rows (those of Z of mean square 1), y <- residual of X with mean square 1.
+    """X, Z <- orthonormal rows (those of Z with mean square 1), y <- residual on X with mean square 1.
 
-    Returns what is wrong (0 nothing; 1 + c or -1 - c: column c of X or Z depends on others; 1 + p: X fits y
+    Returns what is wrong (0: nothing; 1 + c or -1 - c: column c of X or Z depends on others; 1 + p: X fits y
     exactly) and the scale of y.
     """
     (p, n), q = X.shape, Z.shape[0]
@@ -192,10 +192,10 @@ def descend(
     R: Stack,
     scalars: Matrix,
 ) -> None:
-    """`minimise` for every table, theta (M, d) in place; with one evaluation theta does not move.
+    """`minimise` for every table, with theta (M, d) updated in place; with a single evaluation theta does not move.
 
-    ``held`` (M,): sigma^2, or 0 to profile it out. Where theta is nan, the search starts at the end of the
-    table before, or at `START` if that is singular: zero is stationary, and no search could leave it.
+    ``held`` (M,): sigma^2, or 0 to profile it out. Where theta is nan, the search starts at the previous table's
+    end point, or at `START` if that is singular: zero is stationary, and no search could leave it.
     """
     M, d = theta.shape
     work = workspace(A.shape[1], A.shape[2], B.shape[3])
@@ -216,7 +216,7 @@ def descend(
 
 @dataclass(frozen=True)
 class PreparedTables:
-    """Products of prepared rows: A (M, m, q, q), B (M, m, q, p), c (M, m, q), n (M,); `profiled_deviance`."""
+    """Products of prepared rows: A (M, m, q, q), B (M, m, q, p), c (M, m, q), n (M,); see kernels/lmm/deviance.py."""
 
     A: np.ndarray
     B: np.ndarray
@@ -247,7 +247,7 @@ class PreparedTables:
 
 @dataclass(frozen=True)
 class Descent:
-    """Where searches ended: theta (M, d), deviance (M,), gradient (M, d), beta, R, (rss, sigma^2) (M, 2)."""
+    """End points of searches: theta (M, d), deviance (M,), gradient (M, d), beta, R, (rss, sigma^2) (M, 2)."""
 
     theta: np.ndarray
     value: np.ndarray
@@ -263,13 +263,13 @@ class Descent:
         return np.swapaxes(inverse, 1, 2) @ inverse
 
     def take(self, tables: IntVector, other: Descent) -> None:
-        """Put ``other`` in the place of some of the tables."""
+        """Replace the results of some of the tables by ``other``."""
         for field in fields(self):
             getattr(self, field.name)[tables] = getattr(other, field.name)
 
 
 class SearchableTables(Protocol):
-    """Tables whose deviance can be searched: with one grouping factor, `PreparedTables`, or several."""
+    """Tables whose deviance can be searched, with one grouping factor (`PreparedTables`) or several."""
 
     @property
     def n(self) -> IntVector:
@@ -278,12 +278,12 @@ class SearchableTables(Protocol):
 
     @property
     def free(self) -> IntMatrix:
-        """(d, 2) row and column of the free elements of Lambda."""
+        """(d, 2) rows and columns of the free elements of Lambda."""
         ...
 
     @property
     def reml(self) -> bool:
-        """The criterion."""
+        """Whether the criterion is REML."""
         ...
 
     def at(self, tables: IntVector) -> SearchableTables:
@@ -291,16 +291,16 @@ class SearchableTables(Protocol):
         ...
 
     def descend(self, theta: Matrix, held: Vector | None = ..., evaluations: int = ...) -> Descent:
-        """Searches from theta (M, d); with one evaluation, the deviance and its gradient there."""
+        """Search from theta (M, d); with one evaluation, compute the deviance and its gradient there."""
         ...
 
 
 def search(prepared: SearchableTables, theta: Matrix) -> tuple[Descent, np.ndarray]:
-    """The best theta of every table from ``theta`` (M, d), nan for the end of the table before.
+    """The best theta of every table, searched from ``theta`` (M, d); nan: from the previous table's end point.
 
-    A search that ends far off (effects much larger than sigma) is repeated from its last point. One that ends at a
+    A search that ends far out (effects much larger than sigma) is repeated from its last point. One that ends at a
     variance of zero, which is stationary whether or not it is a minimum, is repeated from near zero. A diagonal element
-    becomes zero if the deviance is no higher there. Also returns (M,) singular.
+    becomes zero if the deviance is no higher there. Also returns (M,) whether the fit is singular.
     """
     diagonal = prepared.free[:, 0] == prepared.free[:, 1]
     end = prepared.descend(theta)

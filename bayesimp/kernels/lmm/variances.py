@@ -1,4 +1,4 @@
-"""The variances of a linear mixed model, drawn from the asymptotic distribution of their ML estimator, truncated.
+"""Draws of a linear mixed model's variances from the truncated asymptotic distribution of their ML estimator.
 
     y_i = X_i beta + Z_i b_i + e_i,   e_i ~ N(0, sigma I),   b_i ~ N(0, Psi),   V_i = sigma I + Z_i Psi Z_i'
 
@@ -17,16 +17,16 @@ K_i = Lambda (I + Lambda'A_i Lambda)^-1 Lambda',
     I_sigma,sigma = sum_i tr V_i^-2 / 2        I_sigma,ab = h_ab sum_i (W_i S_i)_ab / sigma
     I_ab,cd = h_ab h_cd sum_i (W_ac W_bd + W_ad W_bc)
 
-Truncation: the whole vector is drawn until it is admissible, which is exact. The mean lies in the closure of the
+Truncation: the whole vector is redrawn until it is admissible, which is exact. The mean lies in the closure of the
 convex set of admissible values, so few tries are needed: at an estimate of zero about 1/2, 1/7, 1/40 of the draws are
-admissible for q = 1, 2, 3. After `TRIES` failures with q > 1 the estimate itself is used; with q = 1, and I = L L', the
+admissible for q = 1, 2, 3. After `TRIES` failures with q > 1 the estimate itself is used; with q = 1 and I = L L', the
 normal is sigma = sigma^ + (z_1 - k z_2)/L_11, psi = psi^ + z_2/L_22, z standard normal, k = L_21/L_22 >= 0, so
 
     z_2 has density phi(t) Phi(s - k t) on t > -a,   z_1 | z_2 ~ N(0, 1) on z_1 > k z_2 - s,
     s = L_11 sigma^,  a = L_22 psi^
 
-by rejection from the hat  phi(t) where t < s/k,  phi(t) exp(-(k t - s)^2 / 2) / 2  beyond: two pieces of normals.
-Exact again, and about every second proposal is accepted whatever s, k and a are.
+by rejection from the envelope  phi(t) where t < s/k,  phi(t) exp(-(k t - s)^2 / 2) / 2  beyond: two pieces of normals.
+This is exact too, and about half of the proposals are accepted whatever s, k and a are.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = ["draw_variances", "factor_cluster", "fisher_information", "in_wedge"]
 
 NO_INFORMATION, REDRAWN, RARE, EXHAUSTED = 2, 4, 16, 32  # bits of answers; in words: conditional_ml.EVENTS
 
-TRIES = 50_000  # of a whole draw
+TRIES = 50_000  # attempts at a whole draw
 DEPENDENT = 1e-10  # relative pivot of the information that counts as zero
 ROOT_2 = math.sqrt(2.0)
 
@@ -52,12 +52,12 @@ ROOT_2 = math.sqrt(2.0)
 def fisher_information(free: IntMatrix, A: Stack, n: int, Lambda: Matrix, sigma: float, out: Matrix) -> None:
     """out (1 + d, 1 + d) <- Fisher information of (sigma, Psi[free]), Psi = sigma Lambda Lambda'.
 
-    free (d, 2) entries of the lower triangle; A (C, q, q) = Z_i'Z_i; n rows in all.
+    free (d, 2): entries of the lower triangle; A (C, q, q) = Z_i'Z_i; n: total number of rows.
     """
     cells, q, _ = A.shape
     d = free.shape[0]
     fill(out, 0.0)
-    H, K = np.empty((q, q)), np.empty((q, q))  # K: first L^-1 Lambda', then Lambda H^-1 Lambda'
+    H, K = np.empty((q, q)), np.empty((q, q))  # K holds L^-1 Lambda' first, then Lambda H^-1 Lambda'
     S, W, half = np.empty((q, q)), np.empty((q, q)), np.empty((q, q))
     out[0, 0] = 0.5 * (n - cells * q) / sigma**2
     for i in range(cells):
@@ -100,7 +100,7 @@ def fisher_information(free: IntMatrix, A: Stack, n: int, Lambda: Matrix, sigma:
 
 @inner
 def factor_cluster(A: Stack, i: int, Lambda: Matrix, H: Matrix) -> None:
-    """H <- lower factor of I + Lambda'A_i Lambda, Lambda lower triangular."""
+    """H <- lower Cholesky factor of I + Lambda'A_i Lambda, Lambda lower triangular."""
     q = H.shape[0]
     for a in range(q):
         for b in range(a + 1):
@@ -115,7 +115,7 @@ def factor_cluster(A: Stack, i: int, Lambda: Matrix, H: Matrix) -> None:
 def draw_variances(
     rng: np.random.Generator, free: IntMatrix, estimate: Vector, information: Matrix, out: Vector
 ) -> int:
-    """out (1 + d,) ~ N(estimate, information^-1) given sigma > 0, Psi positive definite. Returns bits of `EVENTS`."""
+    """out (1 + d,) ~ N(estimate, information^-1) given sigma > 0 and Psi positive definite; returns bits of `EVENTS`."""
     d = free.shape[0]
     q = free[d - 1, 0] + 1
     L, Psi = np.zeros((d + 1, d + 1)), np.zeros((q, q))
@@ -169,7 +169,7 @@ def normal_cdf(x: float) -> float:
 
 @inner
 def normal_between(rng: np.random.Generator, low: float, high: float) -> float:
-    """N(0, 1) on (low, high), low <= 0 <= high: by rejection from the normal, or from the uniform where narrow."""
+    """N(0, 1) on (low, high), low <= 0 <= high, by rejection from the normal, or from the uniform if narrow."""
     while True:
         if high - low > 2.5:
             x = rng.standard_normal()
@@ -183,7 +183,7 @@ def normal_between(rng: np.random.Generator, low: float, high: float) -> float:
 
 @inner
 def normal_above(rng: np.random.Generator, low: float) -> float:
-    """N(0, 1) on (low, inf): by rejection from the normal, or from an exponential (Robert 1995) in the tail."""
+    """N(0, 1) on (low, inf), by rejection from the normal or, in the tail, from an exponential (Robert 1995)."""
     rate = 0.5 * (low + math.sqrt(low * low + 4.0))
     while True:
         if low < 0.4:

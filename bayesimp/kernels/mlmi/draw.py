@@ -1,25 +1,25 @@
-"""A draw of a conditional generalised linear mixed model: multilevel imputation after Jolani (2025), made exact.
+"""A draw from a conditional generalised linear mixed model: Jolani's (2025) multilevel imputation, made exact.
 
     eta_ij = offset_ij + x_ij'beta + z_ij'b_i,     b_i = L u_i,     Psi = L L',     kernels/glmm/modes.py
 
-Jolani draws (beta, Psi) around estimates and cluster effects by accept-reject (kernels/mlmi/published.py). Here the
+Jolani draws (beta, Psi) around their estimates and cluster effects by accept-reject (kernels/mlmi/published.py). Here the
 distribution is the posterior under a weak prior (kernels/mlmi/target.py), and a step leaves it invariant:
 
 1. Fit: the maximum of the penalised Laplace log-likelihood, with its curvature (kernels/laplace/fit.py). The search uses
-   the rows alone and does not start where the last visit ended: the criterion may have two maxima, and which of them
-   is proposed from must not depend on the chain. The fit only serves as a proposal; the penalty keeps it inside the
+   only the rows and does not start where the last visit ended: the criterion may have two maxima, and the choice of the
+   one from which to propose must not depend on the chain. The fit only serves as a proposal; the penalty keeps it off the
    boundary, and finite for separated data.
 2. (beta, theta)*, where theta is the lower triangle of L, by Metropolis steps in coordinates in which the fit is standard
-   normal (kernels/mlmi/proposal.py; hence the power k + 1 of L_kk in the penalty): from a multivariate t, and by a
+   normal (kernels/mlmi/proposal.py; hence the power k + 1 of L_kk in the penalty): proposals from a multivariate t and a
    random walk. The noise e_i of the effects about their modes u^_i is held fixed:
 
        u_i = u^_i + C_i^-T e_i,     log target = sum_i { log p(y_i | u_i) - u_i'u_i / 2 - log|C_i| } + log prior
 
    If Laplace's approximation were exact, e would be independent of (beta, theta), and the target their marginal
    posterior. It is not exact, but the target is the joint posterior in any case. So Psi* is not drawn from the modes
-   alone, which are shrunken, and Laplace's error is not inherited.
+   alone, which are shrunken, and the error of Laplace's approximation is not inherited.
 3. u_i given (beta, theta)* by independence Metropolis from a multivariate t at its mode: the exact conditional, with high
-   acceptance for a log-concave family in clusters of any size. In clusters without rows b_i ~ N(0, Psi*).
+   acceptance for log-concave families in clusters of any size. In clusters without rows b_i ~ N(0, Psi*).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ EVENTS = {
         "the search for the mode of the parameters did not end; it only served as a proposal, so the draws are right, "
         "but may move slowly",
     ),
-}  # bit of `mlmi_step`'s answer: (kind of event, message)
+}  # bit of `mlmi_step`'s return code: (kind of event, message)
 FAILURES = {
     FAILED: (
         "failed",
@@ -71,9 +71,9 @@ FAILURES = {
     )
 }
 
-TRIES, EFFECT_TRIES = 2, 1  # Metropolis steps in a visit; fcs/blocks/mlmi.py adds a Gibbs update
-DF = 5.0  # of the proposals
-GAIN = 1e-4  # of log-likelihood, left over by the search: 1 per cent of a standard deviation
+TRIES, EFFECT_TRIES = 2, 1  # Metropolis steps per visit; fcs/blocks/mlmi.py adds a Gibbs update
+DF = 5.0  # degrees of freedom of the proposals
+GAIN = 1e-4  # gain in log-likelihood not worth another step: 1 per cent of a standard deviation
 WIDE = 5.0  # the penalty's standard deviation for effects, in units of the prior's scale
 
 
@@ -87,13 +87,13 @@ def t_noise(rng: np.random.Generator, out: Vector, n: int) -> None:
 
 @inner
 def t_log_density(squares: float, n: int) -> float:
-    """Log density of the multivariate t from the squared distance, up to a constant."""
+    """Log density of the multivariate t as a function of the squared distance, up to a constant."""
     return -0.5 * (DF + n) * math.log1p(squares / DF)
 
 
 @inner
 def propose(rng: np.random.Generator, v: Vector, walk: bool, noise: Vector, out: Vector) -> None:
-    """out (k,) <- coordinates from the t about the fit, or a step of a walk from v; noise (k,) is work space."""
+    """out (k,) <- coordinates from the t at the fit, or a random-walk step from v; noise (k,) is work space."""
     k = v.shape[0]
     t_noise(rng, noise, k)
     length = math.exp(-3.0 * rng.random()) * 1.7 / math.sqrt(k)
@@ -118,15 +118,15 @@ def draw_parameters(
     w: ModeWork,
     tallies: IntVector,
 ) -> bool:
-    """Step 2: now <- (beta, theta) after `TRIES` Metropolis steps. new.v: coordinates of the state of the chain.
+    """Step 2: now <- (beta, theta) after `TRIES` Metropolis steps. new.v: coordinates of the chain's state.
 
-    If the chain is not fresh, e (m, q) <- the noise that gives its effects B (m, q). False if the target is not finite
+    If the chain is not fresh, e (m, q) <- the noise that yields its effects B (m, q). False if the target is not finite
     at the state.
     """
     k = now.v.shape[0]
     noise, u, target, proposal = np.empty(k), np.empty(B.shape[1]), -math.inf, 0.0
     for attempt in range(1 + TRIES):
-        state = attempt == 0  # one place evaluates the state and all proposals: the target is long to compile
+        state = attempt == 0  # one place evaluates the state and all proposals: the target is slow to compile
         # every second step is a random walk, for targets far from the t (separated data)
         walk = attempt % 2 == 0
         if not state:
@@ -161,7 +161,7 @@ def draw_effects(
     B: Matrix,
     tallies: IntVector,
 ) -> None:
-    """Step 3: B (m, q) <- effects given now.x and the fixed part w.eta0; e (m, q): noise of the present ones."""
+    """Step 3: B (m, q) <- effects given now.x and the fixed part w.eta0; e (m, q): noise of the current ones."""
     m, q = B.shape
     noise, u = np.empty(q), np.empty(q)
     for i in range(m):
@@ -223,18 +223,18 @@ def draw_given_fit(
     B: Matrix,
     tallies: IntVector,
 ) -> int:
-    """Steps 2 and 3 of the module, in place.
+    """Steps 2 and 3 of the module docstring, in place.
 
     Parameters
     ----------
     fit (p + d,), covariance (p + d, p + d), u_fit (m, q)
         From `maximise_laplace`.
     fresh
-        Whether beta, Psi, B are not yet draws: then the chain starts at the fit.
+        Whether beta, Psi, B are not draws yet; if so, the chain starts at the fit.
     beta (p,), Psi (q, q), B (m, q)
         State of the chain.
     tallies (5,) int64
-        Counts are added: `TALLIES`.
+        Counts, incremented: `TALLIES`.
 
     Returns
     -------
@@ -280,14 +280,14 @@ def mlmi_step(
     B: Matrix,
     tallies: IntVector,
 ) -> int:
-    """One visit of a chain: fit, then draw; all arrays but the prior are set in place.
+    """One visit of a chain: fit, then draw; all arrays except the prior's are set in place.
 
     Parameters
     ----------
     rng
         NumPy generator.
     rows, shape
-        `GlmmRows`, columns of X and Z of sd about 1; shape of the family (1.0 where it has none).
+        `GlmmRows`, with columns of X and Z of sd about 1; shape of the family (1.0 where it has none).
     Q0 (p, p), t0 (p,), nu, scale (q,)
         Priors: see kernels/mlmi/target.py.
     fit (p + d,), u_fit (m, q), covariance (p + d, p + d)
@@ -295,11 +295,11 @@ def mlmi_step(
     beta (p,), Psi (q, q), B (m, q)
         The draw.
     tallies (5,) int64
-        `TALLIES`; zeros at first: the chain then starts from the fit.
+        `TALLIES`; zeros at first, in which case the chain starts from the fit.
 
     Returns
     -------
-    0 or bits of `EVENTS`; `FAILED`: nothing was drawn, see `FAILURES`.
+    0 or bits of `EVENTS`; `FAILED` if nothing was drawn, see `FAILURES`.
     """
     q = B.shape[1]
     free, fresh = free_elements(q), bool(tallies[0] == 0)

@@ -1,14 +1,14 @@
-"""The penalised fit of a generalised linear mixed model: lme4 with nAGQ = 0, on which Jolani's code (2025) rests.
+"""The penalised fit of a generalised linear mixed model: lme4 with nAGQ = 0, as used by Jolani's code (2025).
 
     eta_ij = offset_ij + x_ij'beta + z_ij'L u_i,     L = L(theta), Psi = L L'
 
 It does not maximise the likelihood: beta maximises the joint density, not the integral.
 
-1. beta, u given theta: the joint mode, of log density f, with K, F, g_i, A_i, M_i, H_i
-   (kernels/mlmi/penalised_mode.py). If the rows are separated, every search of step 2 starts where the first one
-   ended, as in lme4, so that the estimate is not carried further out; otherwise where the best one ended.
-2. theta where V = f - sum_i log|H_i| / 2 is highest, by BFGS (lme4: by bobyqa, without slopes). With rho the derivatives
-   of -log|H_i| / 2, rho_ij = -D_ij z_ij'L H_i^-1 L'z_ij / 2, r_i = Z_i'rho_i and lambda = K^-1 (X'rho, L'r_i)
+1. beta, u given theta: the joint mode, with log density f and K, F, g_i, A_i, M_i, H_i as in
+   kernels/mlmi/penalised_mode.py. If the rows are separated, every search within step 2 starts where the first one
+   ended, as in lme4, so that the estimate does not drift further out; otherwise where the best one ended.
+2. theta where V = f - sum_i log|H_i| / 2 is highest, by BFGS (lme4: by bobyqa, without derivatives). With rho the
+   derivatives of -log|H_i| / 2, rho_ij = -D_ij z_ij'L H_i^-1 L'z_ij / 2, r_i = Z_i'rho_i, lambda = K^-1 (X'rho, L'r_i)
 
        dV / dL_ac = sum_i  u_ic (g_i + r_i - M_i'lambda_beta - A_i L lambda_i)_a + g_ia lambda_ic - (A_i L H_i^-1)_ac
 """
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["FAILED", "FITTED", "LARGE", "penalised_fit"]
 
 FITTED, LARGE, FAILED = 0, 1, -1
-EVALUATIONS, GAIN = 200, 1e-7  # of V; gain in V expected from a step that is not worth it
+EVALUATIONS, GAIN = 200, 1e-7  # evaluations of V, at most; expected gain in V not worth a step
 CAP = 3.0  # largest step in theta
-STILL = 0.5  # step of a linear predictor in a fit that has ended: the rows are separated
-FAR = 10.0  # standard deviation of effects (log odds, log means) of clusters that are separated
+STILL = 0.5  # a finished fit whose linear predictors still move by this much has separated rows
+FAR = 10.0  # a standard deviation of effects (log odds, log means) beyond this means separated clusters
 
 
 @inner
@@ -78,7 +78,7 @@ def _slopes(rows: GlmmRows, free: IntMatrix, L: Matrix, u: Matrix, w: JointMode,
                 r[i, a] -= w.A[i, a, k] * v[k]
         for l in range(free.shape[0]):
             a, c = free[l, 0], free[l, 1]
-            for k in range(q):  # column c of L H^-1, then (A L H^-1)_ac
+            for k in range(q):  # column c of L H^-1, followed by (A L H^-1)_ac
                 v[k] = 1.0 if k == c else 0.0
             solve_lower(w.root_H[i], v, q)
             solve_lower_t(w.root_H[i], v, q)
@@ -94,7 +94,7 @@ def _slopes(rows: GlmmRows, free: IntMatrix, L: Matrix, u: Matrix, w: JointMode,
 
 @inner
 def _has_ended(rows: GlmmRows, L: Matrix, theta: Vector, w: JointMode) -> bool:
-    """Whether the gradient vanishes at the estimate, rather than the search stopping far out on separated data."""
+    """Whether the gradient vanishes at the estimate, as opposed to a search that stopped far out on separated data."""
     b = np.empty(L.shape[0])
     for l in range(theta.shape[0]):
         if abs(theta[l]) > FAR:
@@ -123,7 +123,7 @@ def penalised_fit(
     cold: bool,
     F: Matrix,
 ) -> int:
-    """Steps 1 and 2.
+    """Steps 1 and 2 of the module docstring.
 
     Parameters
     ----------
@@ -134,13 +134,13 @@ def penalised_fit(
     theta (d,), metric (d, d), beta (p,), u (m, q)
         In: the start, theta without zeros on the diagonal, `metric` a guess at the inverse of -d^2 V; out: the estimates.
     cold
-        Whether beta, u have no start; they are zero then.
+        Whether beta, u have no start; if so, they are zero.
     F (p, p)
         <- precision of beta given theta, lower triangle.
 
     Returns
     -------
-    `FITTED`; `LARGE`: the search stopped far out, the data being separated, or at its limit; `FAILED`.
+    `FITTED`; `LARGE` if the search stopped far out, on separated data, or at its limit; `FAILED`.
     """
     (m, q), p, d = u.shape, beta.shape[0], theta.shape[0]
     w, L = joint(rows.y.shape[0], m, p, q), np.zeros((q, q))

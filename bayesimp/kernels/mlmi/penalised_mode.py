@@ -1,9 +1,10 @@
-"""The joint mode of fixed and random effects of a generalised linear mixed model, given theta: step 1 of
-kernels/mlmi/penalised_fit.py.
+"""Joint mode of the fixed and random effects of a generalised linear mixed model given theta.
+
+This is step 1 of kernels/mlmi/penalised_fit.py.
 
     eta_ij = offset_ij + x_ij'beta + z_ij'L u_i,     L = L(theta), Psi = L L'
 
-With score s, curvature C = -w d^2 log p / d eta^2 and D = dC / d eta of the rows, g_i = Z_i's_i, A_i = Z_i'C_iZ_i,
+With the rows' score s, curvature C = -w d^2 log p / d eta^2 and D = dC / d eta, and g_i = Z_i's_i, A_i = Z_i'C_iZ_i,
 M_i = X_i'C_iZ_i, beta and u maximise
 
        f = sum_ij w_ij log p(y_ij | eta_ij) - sum_i u_i'u_i / 2
@@ -13,8 +14,8 @@ by Newton's steps, which are halved if f falls, with gradient (X's, L'g_i - u_i)
        K = [X'CX  M_i L; .  H_i],     H_i = I + L'A_iL,     F = X'CX - sum_i M_i L H_i^-1 L'M_i'     (lme4's RX'RX)
 
 The first step starts from linear predictors near each response, like R's mustart. As in lme4, the search ends when the
-penalised deviance 2 (f_max - f) no longer falls relative to itself; f_max belongs to a model with one parameter per row.
-If some rows are separated, it ends at a large estimate; if all are, there is none, and lme4 stops with an error.
+relative decrease of the penalised deviance 2 (f_max - f) is negligible; f_max is that of a model with one parameter per
+row. If some rows are separated, it ends at a large estimate; if all are, there is none, and lme4 stops with an error.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ if TYPE_CHECKING:
 
 __all__ = ["JointMode", "copy_mode", "highest", "joint", "joint_mode", "mode_from", "solve"]
 
-STEPS = 100  # of Newton
-ENOUGH = 1e-7  # share of the penalised deviance: a step that gains no more is the last (lme4's tolPwrss);
-THERE = 1e-10  # and if no more can be gained, no step is made
-COLLINEAR = 1e-12  # part of a column's square that is left after the others
+STEPS = 100  # Newton steps, at most
+ENOUGH = 1e-7  # share of the penalised deviance: a step that gains no more than this is the last (lme4's tolPwrss);
+THERE = 1e-10  # and if no more than this can be gained, no step is made
+COLLINEAR = 1e-12  # share of a column's squares left by the others that counts as none
 
 
 class JointMode(NamedTuple):
     """By row: slope D; by cluster: g (m, q), A (m, q, q), M (m, p, q), roots of H (m, q, q), half = root^-1 L'M'
-    (m, q, p); score X's (p,), F (p, p) and its root; step (p,), step_u (m, q): Newton's."""
+    (m, q, p); score X's (p,), F (p, p) and its root; Newton step (p,), step_u (m, q)."""
 
     slope: np.ndarray
     g: np.ndarray
@@ -61,7 +62,7 @@ class JointMode(NamedTuple):
 
 @inner
 def joint(n: int, m: int, p: int, q: int) -> JointMode:
-    """Work arrays for n rows, m clusters, p and q columns."""
+    """Work arrays for n rows, m clusters, p columns of X and q of Z."""
     return JointMode(
         np.empty(n), np.empty((m, q)), np.empty((m, q, q)), np.empty((m, p, q)), np.empty((m, q, q)),
         np.empty((m, q, p)), np.empty(p), np.empty((p, p)), np.empty((p, p)), np.empty(p), np.empty((m, q)),
@@ -70,7 +71,7 @@ def joint(n: int, m: int, p: int, q: int) -> JointMode:
 
 @kernel(nogil=True)
 def highest(rows: GlmmRows, out: Vector) -> None:
-    """out (n,) <- the highest w log p(y_j | eta) over eta, without the terms that do not depend on eta."""
+    """out (n,) <- maximum over eta of w log p(y_j | eta), without the terms that do not depend on eta."""
     for j in range(rows.y.shape[0]):
         y, trials, value = rows.y[j], rows.trials[j], 0.0
         if rows.family == POISSON:
@@ -84,8 +85,8 @@ def highest(rows: GlmmRows, out: Vector) -> None:
 def _sums(
     rows: GlmmRows, shape: float, L: Matrix, beta: Vector, u: Matrix, cold: bool, w: JointMode
 ) -> float:
-    """Sums of rows in w at (beta, u); returns f. cold: at `guess`, beta and u zero, s such that a step leads from there
-    to where it would from the guess."""
+    """Sums over rows in w at (beta, u); returns f. cold: at `guess`, with beta and u zero and s such that a step from
+    zero leads to where it would from the guess."""
     (m, q), p = u.shape, beta.shape[0]
     b, value, product = np.empty(q), 0.0, 1.0
     fill(w.F, 0.0)
@@ -128,10 +129,10 @@ def _sums(
 
 @inner
 def _factor(L: Matrix, w: JointMode) -> float:
-    """Roots of H and F, half; returns sum_i log|H_i| / 2, nan if K is singular."""
+    """Compute the roots of H and F, and half; returns sum_i log|H_i| / 2, nan if K is singular."""
     m, q, p = w.half.shape
     AL, log_det = np.empty((q, q)), 0.0
-    copy_to(w.root_F, w.F)  # its diagonal is X'CX yet
+    copy_to(w.root_F, w.F)  # at this point its diagonal is still X'CX
     for i in range(m):
         for a in range(q):
             for c in range(a):
@@ -177,7 +178,7 @@ def _factor(L: Matrix, w: JointMode) -> float:
 
 @inner
 def solve(w: JointMode, side: Vector, side_u: Matrix) -> float:
-    """(side (p,), side_u (m, q)) <- K^-1 of them; returns their product with what they were."""
+    """(side (p,), side_u (m, q)) <- K^-1 times them; returns the product of new and old values."""
     m, q, p = w.half.shape
     product = 0.0
     for i in range(m):
@@ -200,7 +201,7 @@ def solve(w: JointMode, side: Vector, side_u: Matrix) -> float:
 
 @inner
 def _move(beta: Vector, u: Matrix, t: float, w: JointMode) -> None:
-    """(beta, u) <- moved by t of the step."""
+    """(beta, u) <- (beta, u) + t times the step."""
     for x in range(beta.shape[0]):
         beta[x] += t * w.step[x]
     for i in range(u.shape[0]):
@@ -212,7 +213,7 @@ def _move(beta: Vector, u: Matrix, t: float, w: JointMode) -> None:
 def joint_mode(
     rows: GlmmRows, shape: float, top: float, L: Matrix, beta: Vector, u: Matrix, cold: bool, w: JointMode
 ) -> float:
-    """beta, u <- step 1 from their values, with w at them. Returns V, or -inf if the steps do not end. top: f_max."""
+    """beta, u <- step 1 from their values; w follows. Returns V, or -inf if the steps do not end. top: f_max."""
     before, t, decrement, q = -math.inf, 1.0, math.inf, L.shape[0]
     for k in range(STEPS):
         guessed = cold and k == 0

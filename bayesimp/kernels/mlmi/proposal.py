@@ -1,4 +1,4 @@
-"""Coordinates in which the parameters of a generalised linear mixed model are about standard normal, used for proposals.
+"""Proposal coordinates, in which the parameters of a generalised linear mixed model are roughly standard normal.
 
 At the mode (beta^, theta^) of a penalised Laplace log-likelihood with covariance Sigma (kernels/laplace/fit.py):
 
@@ -7,9 +7,9 @@ At the mode (beta^, theta^) of a penalised Laplace log-likelihood with covarianc
 
     v_phi = R^-1 (phi - phi^),     v_beta = K'(beta - beta^ - G (phi - phi^)),     G = Sigma_beta,phi Sigma_phi^-1
 
-So fixed effects vary as much as cluster effects with that Psi let them: with few clusters their distribution given Psi is
-nearly normal, whereas the joint one is a funnel.
-The factors of the rows C_i are computed once per visit; F(L) needs no pass over rows.
+So fixed effects vary as much as cluster effects with covariance Psi allow: with few clusters their distribution given Psi
+is nearly normal, whereas the joint one is a funnel.
+The row factors C_i are computed once per visit; F(L) needs no pass over rows.
 
     log |dv / d(beta, theta)| = sum_x log K_xx - sum_a (a + 1) log L_aa + constant,   a = 0..
 """
@@ -59,7 +59,7 @@ def make_coordinates(
     L: Matrix,
     w: ModeWork,
 ) -> tuple[Coordinates, bool]:
-    """`Coordinates` at the mode with modes u (m, q) of effects, and whether they are defined; L, w are work."""
+    """`Coordinates` at the mode, where effects have modes u (m, q), and whether they are defined; L, w are work space."""
     (m, q), p, d = u.shape, Q0.shape[0], free.shape[0]
     c = Coordinates(
         np.empty(p + d), np.empty((p, d)), np.empty((d, d)), np.zeros((m, q, q)), np.zeros((m, q, p)),
@@ -96,7 +96,7 @@ def make_coordinates(
 
 @inner
 def _add_crosses(rows: GlmmRows, shape: float, u: Matrix, L: Matrix, w: ModeWork, c: Coordinates) -> None:
-    """c.ZZ, c.ZX, c.XX <- weighted cross products of every cluster with rows, C_i the curvature at the modes u."""
+    """c.ZZ, c.ZX, c.XX <- cross products of every cluster with rows, weighted by C_i, the curvature at the modes u."""
     (m, q), p = u.shape, rows.X.shape[1]
     for i in range(m):
         if rows.first[i] == rows.first[i + 1]:
@@ -118,7 +118,7 @@ def _add_crosses(rows: GlmmRows, shape: float, u: Matrix, L: Matrix, w: ModeWork
 
 @inner
 def _phi_by_theta(free: IntMatrix, L: Matrix, J: Matrix) -> None:
-    """J (d, d), zero before, <- d phi / d theta."""
+    """J (d, d), zero on entry, <- d phi / d theta."""
     for l in range(free.shape[0]):
         a, b = free[l, 0], free[l, 1]
         J[l, l] = 1.0 / L[a, a]
@@ -129,7 +129,7 @@ def _phi_by_theta(free: IntMatrix, L: Matrix, J: Matrix) -> None:
 
 @inner
 def phi_of(x: Vector, p: int, free: IntMatrix, L: Matrix, out: Vector) -> None:
-    """out <- beta and phi, L that of theta in x."""
+    """out <- beta and phi; L is that of theta in x."""
     for a in range(p):
         out[a] = x[a]
     for l in range(free.shape[0]):
@@ -139,7 +139,7 @@ def phi_of(x: Vector, p: int, free: IntMatrix, L: Matrix, out: Vector) -> None:
 
 @inner
 def fixed_root(c: Coordinates, L: Matrix, w: ModeWork) -> float:
-    """c.K <- the Cholesky factor of F(L); the log of the Jacobian of the module, -inf where F is not definite."""
+    """c.K <- Cholesky factor of F(L); returns the log Jacobian (module docstring), -inf where F is not definite."""
     p, q, m = c.K.shape[0], L.shape[0], c.ZZ.shape[0]
     half = np.empty((q, p))
     copy_to(c.K, c.XX)
@@ -170,7 +170,7 @@ def fixed_root(c: Coordinates, L: Matrix, w: ModeWork) -> float:
 
 @inner
 def to_coordinates(c: Coordinates, x: Vector, free: IntMatrix, L: Matrix, w: ModeWork, v: Vector) -> float:
-    """v <- coordinates of x = (beta, theta), L that of theta; log of the Jacobian."""
+    """v <- coordinates of x = (beta, theta), L that of theta; returns the log Jacobian."""
     p, d = c.slope.shape
     phi_of(x, p, free, L, v)
     jacobian = fixed_root(c, L, w)
@@ -194,7 +194,7 @@ def to_coordinates(c: Coordinates, x: Vector, free: IntMatrix, L: Matrix, w: Mod
 
 @inner
 def from_coordinates(c: Coordinates, v: Vector, free: IntMatrix, L: Matrix, w: ModeWork, x: Vector) -> float:
-    """x <- (beta, theta) at coordinates v, L <- that of theta; log of the Jacobian."""
+    """x <- (beta, theta) at coordinates v, L <- that of theta; returns the log Jacobian."""
     p, d = c.slope.shape
     phi = np.empty(d)
     for l in range(d):

@@ -1,18 +1,18 @@
-"""One draw of multilevel imputation to the letter of Jolani (2025), sec. 2.4 and example 2.1, for comparison.
+"""One draw of multilevel imputation exactly as published by Jolani (2025), sec. 2.4 and example 2.1, for comparison.
 
 1. beta^, Psi^, b^: the penalised fit of his code (kernels/mlmi/penalised_fit.py: glmer of lme4 with nAGQ = 0)
 2. Lambda = sum b^_i b^_i' over the m_obs clusters with rows
 3. beta*    ~ N(beta^, F^-1), F of that fit (lme4's RX'RX)
 4. Psi*^-1  ~ Wishart(m_obs, Lambda^-1)
 5. clusters with rows: b ~ N(0, Psi*) is accepted if U <= p(y_i | beta*, b) / p(y_i | beta^, b^_i); after 250 rejections
-   the next draw is taken, whatever it is. Clusters without rows: b ~ N(0, Psi*)
+   the next draw is taken unconditionally. Clusters without rows: b ~ N(0, Psi*)
 
 This is not a draw from a posterior: modes are shrunken, and so is Lambda; the ratio in step 5 can exceed 1; the 251st
-draw ignores the data, mostly in the largest clusters. All this is counted. If Lambda is singular, his code inverts Psi*
-by mistake; here RIDGE is added to the diagonal of Lambda, which is counted too.
+draw ignores the data, mostly in the largest clusters. All of this is counted. If Lambda is singular, his code inverts
+Psi* by mistake; here RIDGE is added to the diagonal of Lambda, which is counted too.
 
-If rows are separated, his fit stops at a large estimate with a larger standard error, and so does this one (counted). If
-lme4 stops with an error, his code keeps the current values, and so does this one (`FAILURES`).
+If rows are separated, his fit stops at a large estimate with a larger standard error, as does this one (counted). If
+lme4 stops with an error, his code keeps the current values, as does this one (`FAILURES`).
 
 A draw of step 5 is abandoned once the rows so far could not reach U even with the best possible others; this does not
 change the distribution.
@@ -78,12 +78,12 @@ EVENTS = {
         "fits not converged: the data are separated, and the search stopped at a large estimate with a larger standard "
         "error",
     ),
-}  # tally: (the tally of which it is a part, message)
+}  # tally: (the tally that includes it, message)
 
-LIMIT = 250  # tries of accept-reject
+LIMIT = 250  # rejections in accept-reject
 RIDGE = 1e-4
 CHUNK = 16  # rows between checks of whether a draw can still be accepted
-# a standard deviation below SMALL is tried again from START, because V is stationary at zero
+# a standard deviation below SMALL is retried from START, because V is stationary at zero
 SMALL, START = 0.05, 0.2
 
 
@@ -99,10 +99,10 @@ class PublishedState(NamedTuple):
 
 
 class SingleRows(NamedTuple):
-    """What the fit needs to know of rows before some were merged (kernels/glmm/merge.py).
+    """What the fit needs to know about the rows before merging (kernels/glmm/merge.py).
 
-    top: f_max of kernels/mlmi/penalised_mode.py, without what Poisson's offsets add; constant: whether all responses
-    are equal.
+    top: f_max of kernels/mlmi/penalised_mode.py, without the contribution of Poisson offsets; constant: whether all
+    responses are equal.
     """
 
     top: float
@@ -110,7 +110,7 @@ class SingleRows(NamedTuple):
 
 
 def single_rows(rows: GlmmRows) -> SingleRows:
-    """Of rows that are not merged."""
+    """`SingleRows` of rows that are not merged."""
     best = np.empty(len(rows.y))
     highest(rows, best)
     constant = len(rows.y) == 0 or bool(np.ptp(rows.y) == 0.0 and np.ptp(rows.trials) == 0.0)
@@ -118,12 +118,12 @@ def single_rows(rows: GlmmRows) -> SingleRows:
 
 
 def _offset_terms(rows: GlmmRows) -> float:
-    """sum y times offset of a Poisson response: merged rows have the logs of their numbers there."""
+    """Sum of y times offset for a Poisson response, because merged rows have the logs of their numbers in the offset."""
     return float(rows.y @ rows.offset) if rows.family == POISSON else 0.0
 
 
 def new_state(m: int, p: int, q: int) -> PublishedState:
-    """No estimates yet."""
+    """State without estimates."""
     d = q * (q + 1) // 2
     return PublishedState(np.zeros(d), np.zeros((d, d)), np.zeros(p), np.zeros((m, q)), np.ones(1, bool))
 
@@ -132,7 +132,7 @@ def new_state(m: int, p: int, q: int) -> PublishedState:
 def reaches(
     rows: GlmmRows, shape: float, i: int, eta0: Vector, b: Vector, best: Vector, threshold: float
 ) -> float:
-    """log p(y_i | eta0, b), -inf once it cannot reach the threshold. best (n,): `highest`."""
+    """log p(y_i | eta0, b), or -inf as soon as it cannot reach the threshold. best (n,): from `highest`."""
     value, product, rest_best = 0.0, 1.0, 0.0
     for j in range(rows.first[i], rows.first[i + 1]):
         rest_best += best[j]
@@ -151,7 +151,7 @@ def reaches(
 
 @inner
 def squared_modes(rows: GlmmRows, B: Matrix, Lambda: Matrix, tallies: IntVector) -> int:
-    """Step 2: Lambda <- sum b_i b_i' over the clusters with rows, with a ridge if it is singular; how many they are."""
+    """Step 2: Lambda <- sum b_i b_i' over the clusters with rows, with a ridge if singular; returns their number."""
     (m, q), observed = B.shape, 0
     for i in range(m):
         if rows.first[i] < rows.first[i + 1]:
@@ -168,7 +168,7 @@ def squared_modes(rows: GlmmRows, B: Matrix, Lambda: Matrix, tallies: IntVector)
 
 @inner
 def draw_beta(rng: np.random.Generator, beta_hat: Vector, F: Matrix, beta: Vector) -> bool:
-    """Step 3: beta <- N(beta_hat, F^-1). False if F is not positive definite."""
+    """Step 3: beta ~ N(beta_hat, F^-1); False if F is not positive definite."""
     p, root, z = beta.shape[0], F.copy(), np.empty(beta.shape[0])
     if not cholesky(root, p):
         return False
@@ -182,7 +182,7 @@ def draw_beta(rng: np.random.Generator, beta_hat: Vector, F: Matrix, beta: Vecto
 
 @inner
 def normal_effects(rng: np.random.Generator, L: Matrix, b: Vector) -> None:
-    """b (q,) <- N(0, L L')."""
+    """Draw b (q,) ~ N(0, L L')."""
     v = np.empty(b.shape[0])
     for a in range(b.shape[0]):
         v[a] = rng.standard_normal()
@@ -270,27 +270,27 @@ def published_step(
     B: Matrix,
     tallies: IntVector,
 ) -> int:
-    """One visit of the published algorithm; arrays are the chain's own and are updated in place.
+    """One visit of the published algorithm; arrays belong to the chain and are updated in place.
 
     Parameters
     ----------
     rng, rows, shape
-        As for `bayesimp.kernels.mlmi.draw.mlmi_step`.
+        As in `bayesimp.kernels.mlmi.draw.mlmi_step`.
     single
-        `single_rows` of the rows as they were before they were merged, if they were.
+        `single_rows` of the rows before any merging.
     incomplete (m,) bool
-        Clusters with values to impute: where there are rows too, effects are drawn by accept-reject; complete clusters
+        Clusters with values to impute; if they also have rows, effects are drawn by accept-reject. Complete clusters
         keep their modes.
     state
         `PublishedState`, updated.
     beta (p,), Psi (q, q), B (m, q)
         <- the draw.
     tallies (7,) int64
-        Counts are added: `PUBLISHED_TALLIES`.
+        Counts, incremented: `PUBLISHED_TALLIES`.
 
     Returns
     -------
-    0, or `FAILED`: nothing was drawn, see `FAILURES`.
+    0, or `FAILED` if nothing was drawn, see `FAILURES`.
     """
     p, q = len(beta), len(Psi)
     tallies[VISITS] += 1

@@ -1,12 +1,12 @@
 """The log posterior that a step of multilevel imputation leaves invariant, in the coordinates of its proposals.
 
-While (beta, theta) moves, e is held fixed, not b. With u^_i, H_i = C_i C_i' the mode and precision at (beta, theta),
+While (beta, theta) moves, e rather than b is held fixed. With mode u^_i and precision H_i = C_i C_i' at (beta, theta),
 
     u_i = u^_i + C_i^-T e_i,     log target = sum_i { log p(y_i | u_i) - u_i'u_i / 2 - log|C_i| } + log prior
 
 |C_i|^-1 is the Jacobian of u_i in e_i.
 
-Prior: beta is normal with precision Q0 and t0 = Q0 mu0 (zero: flat); Psi ~ Huang-Wand(nu, scale), with half-t standard
+Prior: beta is normal with precision Q0 and t0 = Q0 mu0 (flat if zero); Psi ~ Huang-Wand(nu, scale), with half-t standard
 deviations (kernels/covariance/free.py). With |dPsi / dL| = 2^q prod_k L_kk^(q-k), k = 0.., and K = Psi^-1,
 
     log p(L) = sum_k (q - k - nu - 2 q) log|L_kk| - (nu + q)/2 sum_k log(nu K_kk + 1 / scale_k^2)
@@ -36,7 +36,7 @@ NEAR = 1e-8  # Newton decrement at which the search for a mode ends; one more st
 
 
 class MlmiPrior(NamedTuple):
-    """Q0 (p, p), t0 (p,) of beta; nu and scale (q,) of the half-t standard deviations: see the module's docstring."""
+    """Q0 (p, p), t0 (p,) for beta; nu, scale (q,) of the half-t standard deviations: see the module docstring."""
 
     Q0: np.ndarray
     t0: np.ndarray
@@ -55,7 +55,7 @@ class Candidate(NamedTuple):
 
 @inner
 def candidate(k: int, u_fit: Matrix) -> Candidate:
-    """A candidate at the origin of the coordinates, whose modes are searched for from those of the fit."""
+    """A candidate at the origin of the coordinates; searches for its modes start from those of the fit."""
     m, q = u_fit.shape
     return Candidate(np.empty(k), np.zeros(k), u_fit.copy(), np.zeros((m, q, q)))
 
@@ -105,7 +105,7 @@ def log_prior(prior: MlmiPrior, x: Vector, L: Matrix) -> float:
 
 @inner
 def noise_of(L: Matrix, b: Vector, mode: Vector, C: Matrix, u: Vector, e: Vector) -> None:
-    """e <- C'(L^-1 b - mode), all of one cluster; u (q,) is work space."""
+    """e <- C'(L^-1 b - mode), everything for one cluster; u (q,) is work space."""
     q = b.shape[0]
     for a in range(q):
         u[a] = b[a]
@@ -128,7 +128,7 @@ def log_joint(
     w: ModeWork,
     u: Vector,
 ) -> float:
-    """log p(y_i | u) - u'u / 2 at u <- mode + C^-T e, w.b <- L u; up to a constant, at the fixed part w.eta0."""
+    """log p(y_i | u) - u'u / 2 up to a constant at u <- mode + C^-T e, w.b <- L u, given the fixed part w.eta0."""
     q = e.shape[0]
     for a in range(q):
         u[a] = e[a]
@@ -154,10 +154,10 @@ def log_target(
     w: ModeWork,
     u: Vector,
 ) -> float:
-    """Step 2's log target, plus log |d(beta, theta) / dv|, at the coordinates new.v; new.x, new.modes, new.C, L <-.
+    """Step 2's log target plus log |d(beta, theta) / dv| at the coordinates new.v; sets new.x, new.modes, new.C and L.
 
-    e (m, q): standardised noise of the effects. held: it is set here, such that the effects are B (m, q). -inf where the
-    target is not defined.
+    e (m, q): standardised noise of the effects; if `held`, it is set here so that the effects are B (m, q). -inf where
+    the target is not defined.
     """
     log_jacobian = -from_coordinates(space, new.v, free, L, w, new.x)
     fixed_part(rows, new.x, w.eta0)

@@ -1,7 +1,7 @@
-"""Cross product of the residuals of completed rows, drawn without touching rows.
+"""Draws of the cross product of completed rows' residuals, without touching rows.
 
 In pattern a, with observed residuals E_O (n rows), K = Sigma_OO^-1 Sigma_OM and S = Sigma_MM - Sigma_MO K = A A',
-the missing residuals are E_M = E_O K + F, where the rows of F are N(0, S), that is F = N A' with N standard normal.
+the missing residuals are E_M = E_O K + F, where the rows of F are N(0, S), i.e. F = N A' with N standard normal.
 With R = E_O'E_O = L L' of rank rho, E_O = Q L', Q orthonormal, and U = Q'N (rho x |M|) standard normal:
 
     E_O'F   = L U A'
@@ -21,13 +21,13 @@ from bayesimp.notation import BoolVector, Integer, Matrix
 
 __all__ = ["complete", "conditional"]
 
-# a pivot of E_O'E_O below this share of its diagonal is round-off: the rows of the pattern are fewer than |O|
+# a pivot of E_O'E_O below this share of its diagonal is round-off: the pattern has fewer than |O| rows
 ROUND_OFF = 1e-10
 
 
 @inner
 def conditional(W: Matrix, Sigma: Matrix, observed: BoolVector, K: Matrix, A: Matrix) -> Integer:
-    """K (r, r) <- Sigma_OO^-1 Sigma_OM at [O, M], A (|M|, |M|) <- lower Cholesky factor of S, leading rows.
+    """K (r, r) <- Sigma_OO^-1 Sigma_OM at [O, M]; A (|M|, |M|), in its leading rows, <- lower Cholesky factor of S.
 
     W (r, r): Sigma_OO^-1, zero elsewhere. Returns |M|, or -1 if S is not positive definite.
     """
@@ -61,7 +61,7 @@ def complete(
 ) -> bool:
     """S (r, r) <- S + E'E of the completed rows of one pattern.
 
-    rows: how many; observed (r,) bool; W (r, r) as in `conditional`; R (r, r): E_O'E_O, read at [O, O].
+    rows: their number; observed (r,) bool; W (r, r) as in `conditional`; R (r, r): E_O'E_O, read at [O, O].
     Returns False if the conditional covariance is not positive definite.
     """
     r = Sigma.shape[0]
@@ -92,7 +92,7 @@ def _noise(
     OF: Matrix,
     FF: Matrix,
 ) -> None:
-    """OF (r, |M|) <- E_O'F in the rows O, FF (|M|, |M|) <- F'F."""
+    """OF (r, |M|) <- E_O'F in rows O; FF (|M|, |M|) <- F'F."""
     r = R.shape[0]
     O = np.empty(r, np.int64)
     o: Integer = np.int64(0)
@@ -104,8 +104,8 @@ def _noise(
     for i in range(o):
         for j in range(o):
             L[i, j] = R[O[i], O[j]]
-    # as many rows of normals as the rank can be, so that round-off in the rank does not shift the generator:
-    # those that fall on no pivot are rows of N like any other
+    # as many rows of normals as the rank can be at most, so that round-off in the rank does not shift the random stream:
+    # those not matched to a pivot are rows of N like any others
     limit: Integer = min(rows, o)
     semidefinite_cholesky(L, o, ROUND_OFF, limit)
     G = np.zeros((u, u))  # U'U + W

@@ -1,6 +1,6 @@
-"""Fixed and cluster effects of the joint normal model given (Sigma, Psi), missing values integrated out.
+"""Draws of fixed and cluster effects of the joint normal model given (Sigma, Psi), with missing values integrated out.
 
-For the observed block O_a of pattern a let W_a = Sigma[O_a, O_a]^-1, zero elsewhere, and per cluster i
+For the observed block O_a of pattern a let W_a = Sigma[O_a, O_a]^-1, zero elsewhere, and for each cluster i
 
     P_i = sum_a W_a kron (Z'Z)_ia         g_i = vec( sum_a (Z'Y)_ia W_a )        C_i = sum_a W_a kron (Z'X)_ia
 
@@ -12,7 +12,7 @@ Then, with M_i = Psi^-1 + P_i = L_i L_i', U_i = L_i^-1 C_i, v_i = L_i^-1 g_i  (d
 
 So beta and all B_i are drawn in one block, without conditioning on missing values.
 
-Where a flat prior leaves Q singular, the caller may have coefficients held (kernels/normal/held.py).
+Where a flat prior leaves Q singular, the caller may let coefficients keep their values (kernels/normal/held.py).
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ __all__ = [
 
 
 class Moments(NamedTuple):
-    """Blocks of the Grams in the form in which the sampler reads them (a tuple, so that numba takes it whole).
+    """Blocks of the Gram matrices as read by the sampler (a tuple, so that numba accepts it as one argument).
 
-    patterns (A, r) bool; pattern_rows (A,); XX (A, p, p); XY (A, p, r); YY (A, r, r) summed over clusters;
+    patterns (A, r) bool; pattern_rows (A,); XX (A, p, p), XY (A, p, r), YY (A, r, r): sums over clusters;
     first (m+1,): cells of cluster i are first[i]..first[i+1]-1; cell_pattern (C,);
     ZZ (C, q, q); ZX (C, q, p); ZY (C, q, r).
     """
@@ -73,7 +73,7 @@ class Moments(NamedTuple):
 
 
 def moments(statistics: SufficientStatistics) -> Moments:
-    """Cells with at least one response observed, cut into blocks."""
+    """Blocks of the cells with at least one observed response."""
     s = statistics
     x, z, y = (slice(a, b) for a, b in [(1, 1 + s.p), (1 + s.p, 1 + s.p + s.q), (1 + s.p + s.q, None)])
     keep = s.patterns[s.cell_pattern].any(1)
@@ -89,7 +89,7 @@ def moments(statistics: SufficientStatistics) -> Moments:
 
 @kernel
 def pattern_weights(Sigma: Matrix, patterns: BoolMatrix) -> tuple[Stack, bool]:
-    """W (A, r, r) of every pattern; ok is False if Sigma is not positive definite."""
+    """W (A, r, r) of all patterns, and whether Sigma is positive definite."""
     A, r = patterns.shape
     W = np.zeros((A, r, r))
     block = np.empty((r, r))
@@ -117,7 +117,7 @@ def pattern_weights(Sigma: Matrix, patterns: BoolMatrix) -> tuple[Stack, bool]:
 
 @inner
 def _factor_precisions(W: Stack, Psi_inverse: Matrix, m: Moments, L: Stack, v: Matrix) -> bool:
-    """L (m, n, n), v (m, n) <- L_i and v_i of every cluster. Returns False if some M_i is not positive definite."""
+    """L (m, n, n), v (m, n) <- L_i, v_i of every cluster; returns False if some M_i is not positive definite."""
     clusters, n, _ = L.shape
     for i in range(clusters):
         for e in range(n):
@@ -154,11 +154,11 @@ def draw_beta_and_effects(
     B: Stack,
     held: IntVector,
 ) -> int:
-    """Draw beta (p, r) and B (m, q, r) into place; see the module's equations.
+    """Draw beta (p, r) and B (m, q, r) in place; see the module's equations.
 
-    Q0 (r p, r p), t0 = Q0 mu0 (r p,): normal prior of vec(beta), zeros when flat.
-    held (r p,) int64: incremented for every coefficient that the data do not determine and that keeps its value; (0,):
-    none may be.
+    Q0 (r p, r p), t0 = Q0 mu0 (r p,): normal prior of vec(beta), zero if flat.
+    held (r p,) int64: incremented for every coefficient that the data do not determine and that keeps its value; with
+    shape (0,), none may be held.
     Returns 0, or 1 if some M_i, 2 if Q is not positive definite (beta not identified).
     """
     p, r = beta.shape
@@ -205,7 +205,7 @@ def draw_beta_and_effects(
 def effects_from_normals(
     z: Vector, W: Stack, Psi_inverse: Matrix, m: Moments, beta: Matrix, B: Stack
 ) -> bool:
-    """B (m, q, r) <- B | beta, Sigma, Psi, Y_obs from m r q standard normals, the first of z.
+    """B (m, q, r) <- B | beta, Sigma, Psi, Y_obs, computed from the first m r q standard normals of z.
 
     Returns False if some M_i is not positive definite.
     """

@@ -1,4 +1,4 @@
-"""Normal equations of beta and cluster effects, one cluster at a time; symbols as in kernels/normal/effects.py."""
+"""Normal equations of beta and the cluster effects, one cluster at a time; symbols as in kernels/normal/effects.py."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 def add_precision(W: Stack, m: Moments, i: Integer, L: Stack, v: Matrix) -> None:
     """L[i], v[i] <- L[i] + P_i (lower triangle), v[i] + g_i.
 
-    Here and below clusters are indexed, not sliced: a view of an array costs numba more than the work on it.
+    Here and below, clusters are indexed rather than sliced: in numba a view costs more than the work on it.
     """
     q, r = m.ZZ.shape[1], W.shape[1]
     for c in range(m.first[i], m.first[i + 1]):
@@ -48,7 +48,7 @@ def add_precision(W: Stack, m: Moments, i: Integer, L: Stack, v: Matrix) -> None
 
 @inner
 def factor_precision(L: Stack, v: Matrix, i: Integer) -> bool:
-    """L[i] <- its lower Cholesky factor L_i, v[i] <- L_i^-1 v[i]. Returns False if M_i is not positive definite."""
+    """L[i] <- its lower Cholesky factor L_i, v[i] <- L_i^-1 v[i]; returns False if M_i is not positive definite."""
     for e in range(L.shape[1]):
         for f in range(e):
             s = L[i, e, f]

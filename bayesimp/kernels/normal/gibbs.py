@@ -3,15 +3,15 @@
 One iteration, two blocks:
 
     1. beta, B | Sigma, Psi, Y_obs             kernels/normal/effects.py, missing values integrated out
-       B and Psi rescaled together             kernels/normal/rescale.py, for half-t standard deviations
+       B and Psi rescaled together             kernels/normal/rescale.py, with half-t standard deviations
     2. E'E of the completed rows | beta, B, Sigma, Y_obs      (missing values, as a cross product)
        Sigma | E'E  ~ IW(nu_1 + N, V_1^-1 + E'E)
        Psi | B      ~ IW(nu_2 + m, V_2^-1 + sum_i b_i b_i')
 
 Step 2 needs the missing values only through E'E, which is drawn from the cross products of the observed residuals
-(kernels/normal/complete.py): one iteration costs the same whatever the number of rows.
+(kernels/normal/complete.py): the cost of an iteration does not depend on the number of rows.
 
-Other covariance priors: kernels/covariance/update.py.
+Other covariance priors are in kernels/covariance/update.py.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def gibbs(rng: np.random.Generator, iterations: int, thin: int, m: Moments, prio
           prior_Psi: CovarianceUpdate, Q0: Matrix, t0: Vector, incomplete: IncompleteCells, offset: Matrix,
           Sigma: Matrix, Psi: Matrix, beta_draws: Stack, Sigma_draws: Stack, Psi_draws: Stack, mean_draws: Stack,
           sd_draws: Stack) -> int:  # fmt: skip
-    """Run the chain from (Sigma, Psi), which are updated in place; keep every `thin`-th state.
+    """Run the chain from (Sigma, Psi), updated in place; keep every `thin`-th state.
 
     Parameters
     ----------
@@ -56,11 +56,11 @@ def gibbs(rng: np.random.Generator, iterations: int, thin: int, m: Moments, prio
     Q0, t0
         (r p, r p), (r p,): precision, and precision times mean, of the normal prior of vec(beta); zero if flat.
     incomplete, offset
-        Incomplete cells, and the part of the mean that was subtracted beforehand (kernels/normal/imputed.py).
+        Incomplete cells; the part of the mean that was subtracted beforehand (kernels/normal/imputed.py).
     beta_draws (D, p, r), Sigma_draws (D, r, r), Psi_draws (D, rq, rq)
         Arrays for the kept states; D = iterations // thin.
     mean_draws, sd_draws
-        (D, m, r): drawn mean and sd of the missing values by cluster and response, nan where none is missing.
+        (D, m, r): drawn mean and sd of missing values by cluster and response, nan where none are missing.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def gibbs(rng: np.random.Generator, iterations: int, thin: int, m: Moments, prio
     beta = np.zeros((p, r))
     B = np.zeros((clusters, q, r))
     RR = np.empty((m.patterns.shape[0], r, r))
-    none = np.empty(0, np.int64)  # X is complete, and has been checked
+    none = np.empty(0, np.int64)  # X is complete and has been checked
     Sigma_inverse = np.empty((r, r))
     Psi_inverse = np.empty((r * q, r * q))
     S = np.empty((r, r))

@@ -1,7 +1,7 @@
-"""Coefficients of the joint model that the data do not determine: they keep their values.
+"""Coefficients of the joint model that the data do not determine and that therefore keep their values.
 
-Where a flat prior leaves the precision Q of vec(beta) singular, columns D of X are combinations of the others S. Then
-vec(beta)_S is drawn given the current vec(beta)_D, which leaves the posterior invariant too:
+Where a flat prior leaves the precision Q of vec(beta) singular, columns D of X are combinations of the others, S. Then
+vec(beta)_S is drawn given the current vec(beta)_D, which also leaves the posterior invariant:
 
     beta_S | beta_D   ~ N(Q_SS^-1 (t_S - Q_SD beta_D), Q_SS^-1)
 """
@@ -25,10 +25,10 @@ DEPENDENT, ROUND_OFF = 1e-13, 1e-15
 
 @inner
 def hold(Q: Matrix, t: Vector, Q0: Matrix, before: Vector, beta: Matrix, fixed: BoolVector) -> None:
-    """Q, t <- those of vec(beta)_S given vec(beta)_D, fixed (r p,) <- True in D.
+    """Q, t <- those of vec(beta)_S given vec(beta)_D; fixed (r p,) <- True in D.
 
-    D holds the columns without a prior of which those before them leave nothing. before (r p,): the diagonal of Q
-    before the clusters are subtracted.
+    D holds the columns without a prior that are combinations of earlier columns. before (r p,): the diagonal of Q before
+    the clusters are subtracted.
     """
     p, P = beta.shape[0], fixed.size
     L = np.empty((P, P))

@@ -1,17 +1,17 @@
-"""Mean and standard deviation of the missing values of a cell, drawn without touching its rows.
+"""Draws of the mean and standard deviation of a cell's missing values, without touching its rows.
 
-In a cell with n rows, response v missing and O observed, given beta, B_i and Sigma,
+In a cell with n rows, response v missing and responses O observed, given beta, B_i and Sigma,
 
     y_v = D c + e,   D = [X, Z, Y_O],   c = (beta_v - beta_O K_v, B_iv - B_iO K_v, K_v),   e ~ N(0, s I),
     K_v = Sigma_OO^-1 Sigma_Ov,   s = Sigma_vv - Sigma_vO K_v
 
-With G the Gram of D about its means d, w = c'G c, and independent z_1, z_2 ~ N(0, 1), C ~ chi2(n - 2),
+With G the Gram matrix of D about its means d, w = c'G c, and independent z_1, z_2 ~ N(0, 1), C ~ chi2(n - 2),
 
     mean(y_v) = d'c + sqrt(s/n) z_1
     sum (y_v - mean)^2 = (sqrt(w) + sqrt(s) z_2)^2 + s C          (zero for n = 1)
 
 because e splits into its mean, its projection on the centred D c, and n - 2 further directions.
-Cells of one cluster are put together by the usual formula for pooled sums of squares.
+The cells of a cluster are combined by the usual formula for pooled sums of squares.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["IncompleteCells", "draw_imputed_statistics", "incomplete_cells"]
 
 
 class IncompleteCells(NamedTuple):
-    """Cells in which something is missing.
+    """Cells with missing responses.
 
     cluster (K,), pattern (K,), rows (K,), root_n_inverse (K,) = 1/sqrt(rows); observed (K, r) bool;
     means (K, p+q+r) of [X, Z, Y]; gram (K, p+q+r, p+q+r) about those means.
@@ -46,7 +46,7 @@ class IncompleteCells(NamedTuple):
 
 
 def incomplete_cells(statistics: SufficientStatistics) -> IncompleteCells:
-    """The cells with missing responses, with means and centred cross products of what is observed."""
+    """The cells with missing responses, with means and centred cross products of the observed columns."""
     s = statistics
     keep = ~s.patterns[s.cell_pattern].all(1)
     rows, gram = s.cell_rows[keep], s.gram[keep]
@@ -62,14 +62,14 @@ def incomplete_cells(statistics: SufficientStatistics) -> IncompleteCells:
 def _coefficients(
     W: Stack, Sigma: Matrix, beta: Matrix, offset: Matrix, q: int, c: Stack, root_s: Matrix
 ) -> None:
-    """c (A, r, p+q+r), sqrt(s) (A, r) <- the parts that do not depend on the cluster: all of c except the part of Z."""
+    """c (A, r, p+q+r), sqrt(s) (A, r) <- the parts that do not depend on the cluster: all except Z's part of c."""
     A, r, _ = W.shape
     p = beta.shape[0]
     for a in range(A):
         for v in range(r):
             s = Sigma[v, v]
             for k in range(r):
-                K = 0.0  # zero if k is not observed: then W has a row of zeros
+                K = 0.0  # stays zero if k is not observed, because W then has a row of zeros
                 for j in range(r):
                     K += W[a, k, j] * Sigma[j, v]
                 c[a, v, p + q + k] = K
@@ -86,7 +86,7 @@ def _join(
     n: int, new_mean: float, new_squares: float, i: Integer, v: Integer, count: Matrix, mean: Matrix,
     squares: Matrix,
 ) -> None:  # fmt: skip
-    """Count, mean and sum of squares about it in cluster i, of variable v, joined with those of n more values."""
+    """Update count, mean and sum of squares about it of variable v in cluster i with those of n more values."""
     before, total = count[i, v], count[i, v] + n
     if before == 0.0:
         mean[i, v] = new_mean
@@ -110,9 +110,9 @@ def draw_imputed_statistics(
     mean: Matrix,
     sd: Matrix,
 ) -> None:
-    """mean, sd (m, r) <- a draw of mean and sd (denominator n - 1) of the missing values; nan where none.
+    """mean, sd (m, r) <- a draw of the missing values' mean and sd (denominator n - 1); nan where there are none.
 
-    offset (p, r): coefficients on X to be added to the values, from which they were subtracted (their fixed part).
+    offset (p, r): coefficients on X of the fixed part that was subtracted from the values and is added back here.
     """
     clusters, q, r = B.shape
     p = beta.shape[0]
@@ -144,7 +144,7 @@ def draw_imputed_statistics(
                     for h in range(x):
                         half += cells.gram[cell, x, h] * c[a, v, h]
                     w += 2.0 * c[a, v, x] * half
-                # w is a sum of squares; round-off may leave it a hair below zero
+                # w is a sum of squares; round-off may leave it slightly negative
                 root = math.sqrt(max(w, 0.0)) + root_s[a, v] * rng.standard_normal()
                 new_squares = root * root
                 if n > 2:

@@ -1,4 +1,4 @@
-"""log p(y_obs | beta, Sigma, Psi): missing values and random effects integrated out exactly.
+"""log p(y_obs | beta, Sigma, Psi), with missing values and random effects integrated out exactly.
 
 Cells (cluster i, pattern a with observed set O_a), R = Y - X beta, W_a = Sigma[O_a, O_a]^-1 zero-padded:
 
@@ -14,13 +14,13 @@ complete-data density (Fisher's identity), with B_i the (q, r) form of V_i h_i a
     d/dPsi   = 1/2 sum_i (g_i g_i' - (P_i - P_i V_i P_i))
 
 The last line is 1/2 Psi^-1 [sum_i (b_i b_i' + V_i) - m Psi] Psi^-1 with Psi^-1 multiplied out, and V_i is
-computed as L (I + L'P_i L)^-1 L', Psi = L L': a Psi close to singular costs no precision. Gradients with
-respect to a symmetric matrix are symmetric, and mean d log p = tr(gradient' dSigma) for symmetric dSigma.
+computed as L (I + L'P_i L)^-1 L', Psi = L L': a nearly singular Psi costs no precision. Gradients with
+respect to a symmetric matrix are symmetric and mean d log p = tr(gradient' dSigma) for symmetric dSigma.
 
-Whatever does not depend on the cluster (n_a, X'X, X'Y, Y'Y) is summed over clusters once, so that a call
-costs O(cells), independent of rows. Small dense algebra is written out: LAPACK calls from numba take the
-interpreter lock. Source: Schafer & Yucel 2002, derived again here; tested against the dense multivariate
-normal.
+Terms that do not depend on the cluster (n_a, X'X, X'Y, Y'Y) are summed over clusters once, so a call costs
+O(cells), whatever the number of rows. Small dense algebra is written out, because LAPACK calls from numba
+take the interpreter lock. Source: Schafer & Yucel 2002, rederived here; tested against the dense
+multivariate normal.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ __all__ = ["MarginalData", "log_likelihood", "log_likelihood_by_cluster", "margi
 
 @dataclass(frozen=True)
 class MarginalData:
-    """The data for the likelihood: the arrays that `log_likelihood` takes, in its order.
+    """The data of the likelihood: the arrays taken by `log_likelihood`, in its order.
 
-    Integers are 32 bits because `pm.Data` makes them so: one compiled kernel serves both.
+    Integers have 32 bits because `pm.Data` makes them so; that way one compiled kernel serves both.
 
     Attributes
     ----------
     observed
-        (A, r) int32, 1 where a pattern has the response.
+        (A, r) int32, 1 where the response is observed in the pattern.
     cells
         (C, 2) int32: cluster and pattern of each cell, sorted by cluster.
     gram
-        (C, d, d) D'D with D = [1 | X | Z | Y].
+        (C, d, d) D'D, D = [1 | X | Z | Y].
     total
-        (A, d, d) its sum over clusters, by pattern.
+        (A, d, d) sums of gram over clusters, by pattern.
     """
 
     observed: NDArray[np.int32]
@@ -64,7 +64,7 @@ class MarginalData:
 
 
 def marginal_data(statistics: SufficientStatistics) -> MarginalData:
-    """Arrays for `log_likelihood`; cells with nothing observed carry no information and are left out."""
+    """Arrays for `log_likelihood`, without cells in which nothing is observed: these carry no information."""
     informative = statistics.patterns[statistics.cell_pattern].any(axis=1)
     pattern = statistics.cell_pattern[informative]
     gram = np.ascontiguousarray(statistics.gram[informative])
@@ -140,11 +140,11 @@ def log_likelihood_by_cluster(
     Parameters
     ----------
     beta, Sigma, Psi
-        (..., p, r), (..., r, r), (..., r q, r q): draws in front, for instance (chain, draw).
+        (..., p, r), (..., r, r), (..., r q, r q): leading axes are draws, for instance (chain, draw).
 
     Returns
     -------
-    (..., m), zero for clusters with nothing observed. Sums over the last axis equal `log_likelihood`.
+    (..., m), zero for clusters in which nothing is observed. Sums over the last axis equal `log_likelihood`.
     """
     beta, Sigma, Psi = (np.asarray(x, dtype=float) for x in (beta, Sigma, Psi))
     front = beta.shape[:-2]
@@ -200,7 +200,7 @@ def _add_residuals(
     T: Stack,
     XR: Stack,
 ) -> None:
-    """From R'R and X'R to E[(R - ZB)'(R - ZB)] and X'(R - ZB), cell by cell."""
+    """Turn R'R and X'R into E[(R - ZB)'(R - ZB)] and X'(R - ZB), cell by cell."""
     p, r = beta.shape
     z, q = 1 + p, gram.shape[1] - 1 - p - r
     for cell in range(start, stop):

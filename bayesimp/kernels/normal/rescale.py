@@ -1,20 +1,20 @@
 """A move that frees the Gibbs sampler from variances near zero.
 
-Given B, Psi cannot grow much, and given Psi, B cannot: near zero the two-block sampler creeps. So effect e is
-also rescaled together with its row and column of Psi (Liu & Sabatti 2000, generalised Gibbs; the same as
+Given B, Psi cannot grow much, nor can B given Psi: near zero the two-block sampler moves slowly. So effect e is
+also rescaled together with its row and column of Psi (Liu & Sabatti 2000, generalised Gibbs; equivalent to
 interweaving with the non-centred form, Yu & Meng 2011):
 
     b_ie -> alpha b_ie,     Psi -> A Psi A,  A = diag(1, .., alpha, .., 1)
 
-The density of B given Psi changes only by a Jacobian, so that alpha has density
+The density of B given Psi changes only by a Jacobian, so alpha has density
 
     p(alpha) ~ L(alpha) pi(A Psi A) |alpha|^d,      L(alpha) ~ exp( lambda_e alpha - Lambda_ee alpha^2 / 2 - .. )
 
-with, missing values integrated out and H_i = vec(sum_a (Z'Y - Z'X beta)_ia W_a),
+where, with missing values integrated out and H_i = vec(sum_a (Z'Y - Z'X beta)_ia W_a),
 
     lambda = sum_i b_i * H_i (elementwise),     Lambda = sum_i diag(b_i) P_i diag(b_i)
 
-L is normal in alpha: alpha is proposed from it, and accepted with probability
+L is normal in alpha: alpha is proposed from it and accepted with probability
 
     pi(A Psi A) |alpha|^d / pi(Psi) = |alpha|^-(nu+d) [ (nu R / alpha^2 + s^-2) / (nu R + s^-2) ]^-(nu+d)/2
 
@@ -44,7 +44,7 @@ __all__ = ["draw_and_rescale_effects", "propose_scales", "rescale_effects"]
 
 @inner
 def _likelihood_of_scales(W: Stack, m: Moments, beta: Matrix, B: Stack, Lambda: Matrix, lam: Vector) -> None:
-    """Lambda (n, n), lam (n,) of the module's equations, at the present B."""
+    """Lambda (n, n), lam (n,) of the module's equations <- their values at the current B."""
     clusters, q, r = B.shape
     p = beta.shape[0]
     fill(Lambda, 0.0)
@@ -82,9 +82,9 @@ def propose_scales(
     Psi_inverse: Matrix,
     alphas: Vector,
 ) -> int:
-    """One proposal for every effect; alphas (n,) <- by how much each is to be multiplied. Returns how many were accepted.
+    """One proposal for every effect; alphas (n,) <- the factor of each. Returns the number of accepted proposals.
 
-    Lambda (n, n), lam (n,), Psi and Psi_inverse are changed in place; these and nu, sd, d as in `rescale_effects`.
+    Lambda (n, n), lam (n,), Psi and Psi_inverse change in place; the last two and nu, sd, d as in `rescale_effects`.
     """
     n = alphas.size
     accepted = 0
@@ -132,11 +132,11 @@ def rescale_effects(
     Psi: Matrix,
     Psi_inverse: Matrix,
 ) -> int:
-    """One proposal for every effect; B, Psi and Psi_inverse are changed in place. Returns how many were accepted.
+    """One proposal for every effect; B, Psi and Psi_inverse change in place. Returns the number accepted.
 
     nu, sd (n,): degrees of freedom and scales of the half-t standard deviations; d: n for Huang-Wand, 1 for
-    independent standard deviations. Psi may be larger than the effects: its first n rows are theirs, the others those
-    of cluster-level variables, which keep their values (kernels/latent/effects.py); then d counts all rows.
+    independent standard deviations. Psi may be larger than the effects: its first n rows are theirs, the others belong
+    to cluster-level variables, which keep their values (kernels/latent/effects.py); then d counts all rows.
     """
     clusters, q, r = B.shape
     n = r * q
@@ -166,7 +166,7 @@ def draw_and_rescale_effects(
     B: Stack,
     held: IntVector,
 ) -> int:
-    """beta, B given Sigma (by its weights W) and Psi, then the module's move where the prior of Psi has one.
+    """Draw beta, B given Sigma (through its weights W) and Psi, then make the module's move if Psi's prior has one.
 
     In place: beta (p, r), B (m, q, r), Psi and Psi_inverse (rq, rq).
 

@@ -1,4 +1,4 @@
-"""Cross products of the residuals of observed rows, from the moments of the table."""
+"""Cross products of the observed rows' residuals, from the table's moments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["residual_products"]
 
 @inner
 def residual_products(m: Moments, beta: Matrix, B: Stack, RR: Stack) -> None:
-    """RR (A, r, r) <- (Y - X beta - Z B)'(Y - X beta - Z B) by pattern; only observed rows and columns mean anything.
+    """RR (A, r, r) <- (Y - X beta - Z B)'(Y - X beta - Z B) by pattern; only observed entries are meaningful.
 
     R'R = Y'Y - beta'X'Y - Y'X beta + beta'X'X beta - sum_i [B_i'T_i + T_i'B_i - B_i'Z'Z B_i],
     T_i = Z'Y - Z'X beta.

@@ -1,4 +1,4 @@
-"""Missing values of rows given the parameters and the observed values of all rows; see joint/rows.py."""
+"""Draws of rows' missing values given the parameters and the observed values of all rows; see joint/rows.py."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def missing_from_normals(
     Psi: Stack,
     out: Stack,
 ) -> bool:
-    """out (M, R, r) <- draws of the missing cells of the rows (X, Z, Y), nan where observed; working scale.
+    """out (M, R, r) <- draws of the missing cells of the rows (X, Z, Y), nan where observed, on the working scale.
 
     One draw for each of M draws beta (M, p, r), Sigma (M, r, r), Psi (M, rq, rq), from standard normals z (M, k):
-    m r q for the effects of clusters, then one for each missing cell. m: Moments of all rows.
+    m r q for the cluster effects, then one per missing cell. m: Moments of all rows.
     Returns False if a Sigma or Psi is not positive definite.
     """
     for k in range(z.shape[0]):
@@ -61,7 +61,7 @@ def _fill(
     Psi: Matrix,
     out: Matrix,
 ) -> bool:
-    """One draw: out (R, r)."""
+    """One draw, out (R, r)."""
     clusters, r, q = m.first.size - 1, beta.shape[1], Z.shape[1]
     W, ok = pattern_weights(Sigma, m.patterns)
     L = np.empty(Psi.shape)
@@ -92,7 +92,7 @@ def fill_rows(
     B: Stack,
     out: Matrix,
 ) -> bool:
-    """out (R, r) <- the missing cells given effects B (m, q, r), by the standard normals z[used], z[used + 1], ..
+    """out (R, r) <- the missing cells given effects B (m, q, r), from the standard normals z[used], z[used + 1], ..
 
     Returns False if a conditional covariance is not positive definite.
     """
@@ -144,7 +144,7 @@ def draw_statistics(
 ) -> bool:
     """mean, sd (D, m, r) <- imputed means and sds (kernels/normal/imputed.py) for draws beta (D, p, r), Sigma, Psi.
 
-    For samplers that hand over draws of the parameters only. Returns False if a Sigma or Psi is not p.d.
+    For samplers that only provide parameter draws. Returns False if a Sigma or Psi is not positive definite.
     """
     d, r = Psi.shape[1], Sigma.shape[1]
     L = np.empty((d, d))

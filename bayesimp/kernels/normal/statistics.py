@@ -1,11 +1,11 @@
-"""Sufficient statistics of the joint normal model: the only step whose cost grows with the number of rows.
+"""Sufficient statistics of the joint normal model, the only step whose cost grows with the number of rows.
 
 Rows are grouped into cells (cluster i, missingness pattern a). With D = [1, X, Z, Y], Y zero where missing,
 a cell keeps its number of rows n and its Gram matrix
 
     G_ia = D_ia' D_ia,    (d, d),  d = 1 + p + q + r
 
-in which the likelihood, every Gibbs draw and the means and variances of imputed values are expressed.
+in terms of which the likelihood, every Gibbs draw, and means and variances of imputed values are expressed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from bayesimp.notation import IntVector, Matrix, Stack
 
 __all__ = ["SufficientStatistics", "add_outer", "collect"]
 
-BLOCK = 65_536  # rows held as a dense block at a time
+BLOCK = 65_536  # rows per dense block
 
 
 @dataclass(frozen=True)
 class SufficientStatistics:
-    """Grams of the cells of a table.
+    """Gram matrices of a table's cells.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class SufficientStatistics:
     cell_cluster, cell_pattern
         (C,) int64, cells sorted by cluster, then pattern.
     cell_rows
-        (C,) int64, rows in the cell.
+        (C,) int64, number of rows in the cell.
     gram
         (C, d, d) float64, D'D with columns [1 | X (p) | Z (q) | Y (r)].
     clusters, p, q, r
@@ -52,7 +52,7 @@ class SufficientStatistics:
     r: int
 
     def __add__(self, other: SufficientStatistics) -> SufficientStatistics:
-        """Statistics of two tables, one put under the other (cluster codes mean the same in both)."""
+        """Statistics of two stacked tables (cluster codes must mean the same in both)."""
         if (self.p, self.q, self.r) != (other.p, other.q, other.r):
             raise ValueError(
                 f"columns differ: (p, q, r) = {self.p, self.q, self.r} and {other.p, other.q, other.r}"
@@ -86,7 +86,7 @@ def collect(X: Matrix, Z: Matrix, Y: Matrix, codes: IntVector, clusters: int) ->
     N, r = Y.shape
     p, q = X.shape[1], Z.shape[1]
     observed = ~np.isnan(Y)
-    # one integer a pattern, most observed first; r <= 62 columns fit in 64 bits
+    # one integer per pattern, most observed first; r <= 62 columns fit in 64 bits
     bits = observed @ (1 << np.arange(r - 1, -1, -1, dtype=np.int64))
     found, row_pattern = np.unique(-bits, return_inverse=True)
     patterns = ((-found)[:, None] >> np.arange(r - 1, -1, -1) & 1).astype(bool)

@@ -1,4 +1,4 @@
-"""Terms of the log likelihood of observed values (kernels/normal/marginal.py), pattern by pattern and cluster by cluster.
+"""Terms of the observed values' log-likelihood (kernels/normal/marginal.py), by pattern and by cluster.
 
 W_a = Sigma[O_a, O_a]^-1 zero-padded      P_i = sum_a kron(W_a, (Z'Z)_ia)      h_i = vec(sum_a (Z'R)_ia W_a)
 V_i = (Psi^-1 + P_i)^-1 = L (I + L'P_i L)^-1 L',      Psi = L L'
@@ -21,7 +21,7 @@ LOG_2PI = np.log(2 * np.pi)
 
 @inner
 def precisions(Sigma: Matrix, observed: NDArray[np.int32], W: Stack, logdet: Vector) -> bool:
-    """W_a, logdet Sigma[O_a, O_a] for every pattern; False where Sigma is not positive definite."""
+    """W, logdet <- W_a, logdet Sigma[O_a, O_a] of every pattern; False if Sigma is not positive definite."""
     r = len(Sigma)
     if not lower_factor(Sigma, np.zeros((r, r))):
         return False
@@ -49,7 +49,7 @@ def precisions(Sigma: Matrix, observed: NDArray[np.int32], W: Stack, logdet: Vec
 def fixed_part(
     beta: Matrix, observed: NDArray[np.int32], W: Stack, logdet: Vector, total: Stack, R2: Stack, XR: Stack
 ) -> float:
-    """-1/2 sum_a [n_a (|O_a| log 2pi + logdet) + tr(W_a R'R_a)]; leaves R'R_a in R2, X'R_a in XR."""
+    """-1/2 sum_a [n_a (|O_a| log 2pi + logdet) + tr(W_a R'R_a)]; R2 <- R'R_a, XR <- X'R_a."""
     p, r = beta.shape
     y = total.shape[1] - r  # first column of Y
     value = 0.0
@@ -88,7 +88,7 @@ def random_by_residual(beta: Matrix, G: Matrix, l: int, k: int) -> float:
 def information(
     beta: Matrix, W: Stack, cells: NDArray[np.int32], gram: Stack, start: Integer, P: Matrix, h: Vector
 ) -> Integer:
-    """P_i and h_i <- those of the cluster whose cells begin at `start`; returns the end of its cells."""
+    """P_i, h_i <- those of the cluster whose cells begin at `start`; returns where its cells end."""
     p, r = beta.shape
     z, q = 1 + p, gram.shape[1] - 1 - p - r
     fill(P, 0.0)
@@ -110,7 +110,7 @@ def information(
 
 @inner
 def posterior(L: Matrix, P: Matrix, h: Vector, M: Matrix, V: Matrix, b: Vector) -> float:
-    """V_i and b_i = V_i h_i, with Psi = L L'; returns -1/2 logdet(I + Psi P_i) + 1/2 h_i'V_i h_i."""
+    """V, b <- V_i and b_i = V_i h_i, with Psi = L L'; returns -1/2 logdet(I + Psi P_i) + 1/2 h_i'V_i h_i."""
     s = len(h)
     quadratic_form(P, L, M, V)
     for i in range(s):
@@ -120,7 +120,7 @@ def posterior(L: Matrix, P: Matrix, h: Vector, M: Matrix, V: Matrix, b: Vector) 
     value = 0.0
     for i in range(s):
         value -= np.log(M[i, i])
-    # V_i = (M^-1 L')'(M^-1 L'), M^-1 in the lower triangle of V first
+    # V_i = (M^-1 L')'(M^-1 L'); the lower triangle of V first holds M^-1
     inverse_of_lower(M, V)
     for i in range(s):
         for j in range(s):

@@ -1,7 +1,7 @@
-"""Fits of single clusters by maximum likelihood or least squares, and draws if there is no finite estimate.
+"""Fits of single clusters by maximum likelihood or least squares, and draws for those without a finite estimate.
 
-Newton's method starts where the last visit ended; columns of a cluster are contiguous in memory. The last step is made
-when twice the remaining gain in log-likelihood, g'H^-1 g, is below 1e-6; after it the gain is about 1e-12. The
+Newton's method starts where the last visit ended; a cluster's columns are contiguous in memory. The last step is made
+when twice the remaining gain in log-likelihood, g'H^-1 g, is below 1e-6; after it, the remaining gain is about 1e-12. The
 information is that of the last evaluation, a thousandth of a standard error away.
 """
 
@@ -36,12 +36,12 @@ FAILED = {
     FEW_ROWS: "the cluster has too few rows for a variance of its own (at most 4 degrees of freedom)",
     EXACT: "predictors fit the values of the cluster exactly, or all are equal: no residual variance",
 }
-STEPS = 20  # of Metropolis for a failed cluster
+STEPS = 20  # Metropolis steps for a failed cluster
 NO_RESIDUAL = 1e-12  # share of the sum of squares
-SINGULAR = 1e-10  # share of a diagonal element that elimination leaves, below which columns are dependent
-EVALUATIONS = 100  # of a search
-DECREMENT, LEAST = 1e-6, 1e-9  # twice the log likelihood still to gain: one more step; nothing
-LONG = 1e-3  # a step that long which gains nothing more: the estimate is infinite
+SINGULAR = 1e-10  # columns are dependent if elimination leaves less than this share of a diagonal element
+EVALUATIONS = 100  # per search, at most
+DECREMENT, LEAST = 1e-6, 1e-9  # twice the log-likelihood still to gain: worth one more step; nothing
+LONG = 1e-3  # a step this long that gains nothing: the estimate is infinite
 
 
 class _Cluster(NamedTuple):
@@ -106,7 +106,7 @@ def _predict(n: int, c: _Cluster, b: Vector) -> None:
 def fit_normal(
     rows: GlmmRows, fits: Matrix, XX: Stack, Xy: Matrix, s2: Vector, yy: Vector, status: IntVector
 ) -> None:
-    """Least squares by cluster; s2, yy zero on entry."""
+    """Least squares by cluster; s2 and yy must be zero on entry."""
     p = rows.X.shape[1]
     c, b = _workspace(rows), np.empty(p)
     for i in range(rows.first.size - 1):
@@ -154,7 +154,7 @@ def _log_likelihood(rows: GlmmRows, start: int, n: int, c: _Cluster) -> float:
 
 @inner
 def _newton(rows: GlmmRows, start: int, n: int, c: _Cluster, b: Vector, H: Matrix) -> int:
-    """b <- the maximum of a cluster's likelihood, H <- information, c.G <- its factor; returns FITTED or the reason."""
+    """b <- maximum of a cluster's likelihood, H <- information, c.G <- its factor; returns FITTED or why it failed."""
     p, value, t = b.size, -math.inf, 1.0
     for x in range(p):
         c.step[x] = 0.0
@@ -193,9 +193,9 @@ def _newton(rows: GlmmRows, start: int, n: int, c: _Cluster, b: Vector, H: Matri
 
 @kernel(nogil=True)
 def fit_clusters(rows: GlmmRows, fits: Matrix, H: Stack, Hb: Matrix, S: Stack, status: IntVector) -> None:
-    """Maximum likelihood by cluster from fits, nan for a cold start; H (m, p, p) <- information, S <- H^-1, Hb (m, p).
+    """Maximum likelihood by cluster, started from fits (nan: cold); H (m, p, p) <- information, S <- H^-1, Hb (m, p).
 
-    Zero where there is no fit, fits nan.
+    Without a fit these are zero, and fits is nan.
     """
     p = rows.X.shape[1]
     c, b = _workspace(rows), np.empty(p)
@@ -204,7 +204,7 @@ def fit_clusters(rows: GlmmRows, fits: Matrix, H: Stack, Hb: Matrix, S: Stack, s
         status[i] = NO_ROWS
         warm = fits[i, 0] == fits[i, 0]
         _load(rows, start, n, c)
-        while n > 0:  # a failed warm start is followed by a cold one
+        while n > 0:  # after a failed warm start, try a cold one
             total = 0.0
             for j in range(n):
                 total += rows.y[start + j]
@@ -241,8 +241,8 @@ def draw_failed(
     effects: Matrix,
     coefficients: Matrix,
 ) -> tuple[int, int]:
-    """coefficients of failed clusters <- from their exact conditionals; returns the numbers of accepted steps and of
-    clusters without a mode, which keep their values."""
+    """coefficients of failed clusters <- draws from their exact conditionals; returns the numbers of accepted steps and
+    of clusters without a mode, which keep their values."""
     p, accepted = L.shape[0], 0
     prior = GlmPrior(np.zeros(p), np.ones(p), 1.0, 0.0, np.zeros(1), 0.0)  # v ~ N(0, I)
     h, none, mode = curvature(p, 0, 1), np.empty((0, 1)), np.empty(p)

@@ -1,21 +1,21 @@
-"""Two-stage model of one variable: a fit in every cluster, a meta-analysis of the fits, draws for every cluster.
+"""Two-stage model of one variable: a fit per cluster, a meta-analysis of the fits, and a draw for every cluster.
 
     eta_ij = offset_ij + x_ij' b_i,    b_i ~ N(W_i beta, Psi),    W_i as in meta_analysis.py
 
-1. Cluster i alone: b_i_hat and its information H_i = S_i^-1 from its own rows (maximum likelihood; least squares).
+1. For each cluster alone: b_i_hat and its information H_i = S_i^-1 from its rows (maximum likelihood; least squares).
 2. beta*, Psi* = L L' from the meta-analysis of the b_i_hat (Resche-Rigon & White 2018; Audigier et al. 2018, sec. 3.3).
-3. b_i* = mu_i + L v_i, mu_i = W_i beta*, which does not need the inverse of Psi*:
+3. b_i* = mu_i + L v_i, mu_i = W_i beta*, which needs no inverse of Psi*:
 
     with rows       v_i ~ N(A^-1 L'H_i (b_i_hat - mu_i), A^-1),   A = I + L'H_i L
     without         v_i ~ N(0, I)
     fit failed      v_i ~ exp(-|v|^2 / 2) p(y_i | mu_i + L v): the exact conditional, log-concave, by independence
-                    Metropolis from a t at its mode; separation, dependent columns and few rows do no harm there.
+                    Metropolis from a t at its mode; separation, dependent columns and few rows do no harm here.
                     `published`: v_i ~ N(0, I), as if the cluster had no rows
 
-The normal family, with a variance for every cluster: draw_normal.py.
+For the normal family, with one variance per cluster, see draw_normal.py.
 
-Stage 2 takes estimates for normal and S_i for known, and leaves out failed clusters, which are not a random choice: with
-binary data and 30 rows a cluster, 90% intervals of linear predictors cover 84% (REML), with 60 rows or more 87 to 92%
+Stage 2 treats estimates as normal and S_i as known, and omits failed clusters, which are not a random sample: with binary
+data and 30 rows per cluster, 90% intervals of linear predictors cover 84% (REML), with 60 rows or more 87 to 92%
 (tests/kernels/test_two_stage.py).
 """
 
@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 TOO_FEW, UNCONDITIONAL = 16, 512
-VARIANCES = 32  # codes of the meta-analysis of log variances are multiplied by it
+VARIANCES = 32  # factor on the codes of the meta-analysis of log variances
 WORDS = META_WORDS | {
     TOO_FEW: "too few clusters can be fitted on their own, or cluster-level columns are dependent; nothing was drawn"
 }
@@ -65,9 +65,9 @@ WORDS |= {VARIANCES * key: f"residual variances: {words}" for key, words in META
 
 
 class TwoStageState(NamedTuple):
-    """What one visit leaves to the next, updated in place; nan at first.
+    """State carried from one visit to the next and updated in place; nan at first.
 
-    fits (m, p): b_i_hat, from where Newton's method starts; effects (m, p), log_sigma2 (m,): v_i and standardised
+    fits (m, p): b_i_hat, where Newton's method starts; effects (m, p), log_sigma2 (m,): v_i and standardised
     log sigma_i^2 of failed clusters.
     """
 
@@ -77,17 +77,18 @@ class TwoStageState(NamedTuple):
 
 
 def initial_state(m: int, p: int) -> TwoStageState:
-    """The state of a first visit."""
+    """State before the first visit."""
     return TwoStageState(np.full((m, p), np.nan), np.full((m, p), np.nan), np.full(m, np.nan))
 
 
 class TwoStageDraw(NamedTuple):
     """Draws of one visit.
 
-    coefficients (m, p): b_i*; sigma2 (m,): of the normal, else empty. estimated (m, p): of the normal, the posterior
-    mean of b_i at the estimates of beta, Psi, sigma_i^2, for observed rows in predictive mean matching. status (m,):
-    NO_ROWS, FITTED, or a key of FAILED. accepted: share of Metropolis steps in failed clusters, nan without. beta, L:
-    beta*, root of Psi*. log_sigma2 (2,): mu_s*, tau*. code: sum of keys of WORDS; with TOO_FEW coefficients are nan.
+    coefficients (m, p): b_i*; sigma2 (m,): for the normal family, else empty. estimated (m, p): for the normal family,
+    the posterior mean of b_i at the estimates of beta, Psi, sigma_i^2, used for observed rows in predictive mean
+    matching. status (m,): NO_ROWS, FITTED, or a key of FAILED. accepted: share of accepted Metropolis steps in failed
+    clusters, nan without any. beta, L: beta*, root of Psi*. log_sigma2 (2,): mu_s*, tau*. code: sum of keys of WORDS;
+    with TOO_FEW, coefficients are nan.
     """
 
     coefficients: np.ndarray
@@ -109,7 +110,7 @@ def two_stage_step(
     method: int = REML,
     published: bool = False,
 ) -> TwoStageDraw:
-    """One visit: coefficients of every cluster, drawn.
+    """One visit: draw the coefficients of every cluster.
 
     Parameters
     ----------
@@ -125,7 +126,8 @@ def two_stage_step(
     method
         meta_analysis.REML or MOMENTS.
     published
-        As published: failed clusters as if without rows, 2 / (df - 4), beta* and H_i at estimates.
+        As published: failed clusters are treated as if without rows, log s_i^2 has variance 2 / (df_i - 4), and beta* and
+        H_i are those at the estimates.
     """
     m, p = len(rows.first) - 1, rows.X.shape[1]
     H, Hb, status = np.zeros((m, p, p)), np.zeros((m, p)), np.empty(m, dtype=np.int64)

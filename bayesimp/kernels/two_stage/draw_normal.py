@@ -1,4 +1,4 @@
-"""Normal two-stage model: cluster variances by their own meta-analysis, then coefficients given them.
+"""Normal two-stage model: cluster variances from their own meta-analysis, then coefficients given the variances.
 
     y_ij ~ N(x_ij' b_i, sigma_i^2 / w_ij),    b_i ~ N(W_i beta, Psi),    log sigma_i^2 ~ N(mu_s, tau^2)
 
@@ -6,12 +6,12 @@ With s_i^2 on df_i degrees of freedom and psi the digamma function,
 
     log s_i^2 - log sigma_i^2   has mean  psi(df_i/2) - log(df_i/2)  and variance  psi'(df_i/2):
 
-log sigma_i^2 is drawn from the normal that these moments, mu_s* and tau* give; b_i then given sigma_i^2 exactly.
-`published`: mean 0 and variance 2 / (df_i - 4), the relative variance of an inverse chi-square, which is half as much
+log sigma_i^2 is drawn from the normal implied by these moments, mu_s* and tau*; then b_i exactly given sigma_i^2.
+`published`: mean 0 and variance 2 / (df_i - 4), the relative variance of an inverse chi-square, which is half as large
 again at df = 10; b_i given s_i^2.
 
 A cluster with df <= 4, dependent columns or an exact fit has no usable s_i^2. Its sigma_i^2 is drawn by random-walk
-Metropolis given its rows, with b_i integrated out; b_i given it is exact whatever the rank of X_i.
+Metropolis given its rows, with b_i integrated out; the draw of b_i given it is exact whatever the rank of X_i.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["NormalFits", "draw_normal_clusters", "gaussian_effects"]
 
 
 def gaussian_effects(H: Stack, Hb: Matrix, means: Matrix, L: Matrix, z: Matrix) -> Matrix:
-    """b_i = mu_i + L v_i, v_i ~ N(A^-1 L'(Hb_i - H_i mu_i), A^-1), from standard normal z (m, p); z = 0: its mean."""
+    """b_i = mu_i + L v_i, v_i ~ N(A^-1 L'(Hb_i - H_i mu_i), A^-1), with standard normal z (m, p); z = 0: the mean."""
     out = np.empty_like(means)
     if not _effects(H, Hb, means, L, z, out):
         raise np.linalg.LinAlgError("I + L'H L is not positive definite: H or L is not finite")
@@ -44,7 +44,7 @@ def gaussian_effects(H: Stack, Hb: Matrix, means: Matrix, L: Matrix, z: Matrix) 
 
 @kernel(nogil=True)
 def _effects(H: Stack, Hb: Matrix, means: Matrix, L: Matrix, z: Matrix, out: Matrix) -> bool:
-    """out <- b_i; False where A has no factor."""
+    """out <- b_i; False if an A has no Cholesky factor."""
     m, p = means.shape
     A, HL, v = np.empty((p, p)), np.empty((p, p)), np.empty(p)
     for i in range(m):
@@ -77,7 +77,7 @@ def _effects(H: Stack, Hb: Matrix, means: Matrix, L: Matrix, z: Matrix, out: Mat
 
 
 class NormalFits(NamedTuple):
-    """X_i'WX_i, X_i'Wy_i, y_i'Wy_i, s_i^2, df, status, by cluster."""
+    """X_i'WX_i, X_i'Wy_i, y_i'Wy_i, s_i^2, df and status by cluster."""
 
     XX: np.ndarray
     Xy: np.ndarray
@@ -97,7 +97,7 @@ def draw_normal_clusters(
     method: int,
     published: bool,
 ) -> tuple[Matrix, Vector, Matrix, float, Vector, int]:
-    """sigma_i^2, then coefficients, drawn: means (m, p) are W_i beta*, means_hat W_i beta_hat, state (m,) is updated.
+    """Draw sigma_i^2, then coefficients. means (m, p): W_i beta*; means_hat: W_i beta_hat; state (m,) is updated.
 
     Returns coefficients, sigma2, estimated, accepted, log_sigma2, code as in `draw.TwoStageDraw`.
     """
@@ -147,7 +147,7 @@ def _failed_variances(
     tau: float,
     state: Vector,
 ) -> float:
-    """state <- standardised log sigma_i^2 of the failed, after random-walk Metropolis; the share accepted."""
+    """state <- standardised log sigma_i^2 of failed clusters after random-walk Metropolis; returns the share accepted."""
     XX, mean, n = data.XX[failed], means[failed], data.df[failed] + means.shape[1]
     residual = data.Xy[failed] - np.einsum("ixy,iy->ix", XX, mean)
     squares = data.yy[failed] - ((data.Xy[failed] + residual) * mean).sum(1)  # of y - X mu

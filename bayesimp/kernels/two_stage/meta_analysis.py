@@ -1,4 +1,4 @@
-"""Multivariate random-effects meta-analysis: estimates of clusters, their mean and the covariance between clusters.
+"""Multivariate random-effects meta-analysis: the mean of cluster estimates and their between-cluster covariance.
 
     b_i ~ N(W_i beta, V_i),   V_i = Psi + S_i,   Psi = L L',   i = 1..n,   S_i known
 
@@ -9,20 +9,20 @@ REML. With C^-1 = sum W_i'V_i^-1 W_i, beta_hat = C sum W_i'V_i^-1 b_i, r_i = b_i
     deviance       = sum log|V_i| - log|C| + sum r_i'V_i^-1 r_i           Jackson, Riley & White 2011, sec. 3
     d deviance / dL = 2 sum { V_i^-1 - V_i^-1 (r_i r_i' + W_i C W_i') V_i^-1 } L
 
-L is free: the deviance is even in each of its columns, so a singular Psi needs no constraint. vec L* ~ N(L_hat, 2 H^-1)
-with H the second derivatives of the deviance (Resche-Rigon & White 2018; Audigier et al. 2018), in those directions of L
-that data determine: the others, of curvature zero or with a standard deviation far above the spread of the b_i, stay at
-L_hat, which is reported.
+L is unconstrained: the deviance is even in each of its columns, so a singular Psi needs no constraint. With H the second
+derivatives of the deviance, vec L* ~ N(L_hat, 2 H^-1) (Resche-Rigon & White 2018; Audigier et al. 2018) in those
+directions of L that the data determine: the others, with zero curvature or a standard deviation far above the spread of
+the b_i, stay at L_hat, which is reported.
 
 Moments (Jackson, White & Riley 2013; DerSimonian & Laird 1986 for p = 1). With the fit of Psi = 0, K_i = S_i^-1,
 P_ij = W_i C W_j' K_j and A = I - P,
 
     Q   = sum K_i r_i r_i',     E Q = sum K_i (S_i - W_i C W_i') + sum_ij K_i A_ij Psi A_ij'
 
-is solved for Psi, made symmetric and, by its eigenvalues, positive semidefinite. As published it is not drawn:
-Psi* = Psi_hat, so imputations ignore that Psi is estimated (improper in Rubin's sense).
+is solved for Psi, which is made symmetric and, through its eigenvalues, positive semidefinite. As published, Psi is not
+drawn: Psi* = Psi_hat, so imputations ignore that Psi is estimated (improper in Rubin's sense).
 
-beta* ~ N(beta_hat, C) at Psi*, its exact distribution given Psi* under a flat prior; as published at Psi_hat.
+beta* ~ N(beta_hat, C) at Psi*, its exact distribution given Psi* under a flat prior; as published, at Psi_hat.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ WORDS = {
 
 
 class MetaAnalysisDraw(NamedTuple):
-    """beta (p + c,), L (p, p): estimates; beta_drawn, L_drawn: draws; deviance: -2 log restricted likelihood, or nan.
+    """Estimates beta (p + c,), L (p, p); draws beta_drawn, L_drawn; deviance: -2 log restricted likelihood, or nan.
 
     code: sum of the keys of WORDS that apply.
     """
@@ -82,13 +82,13 @@ def meta_analysis(
     method
         REML or MOMENTS.
     published
-        Draw beta at Psi_hat, not at Psi*.
+        Whether to draw beta at Psi_hat instead of Psi*.
 
     Returns
     -------
-    MetaAnalysisDraw, or None if there are too few clusters (n < 2 + c) or columns T depend on each other.
+    MetaAnalysisDraw, or None if there are too few clusters (n < 2 + c) or the columns of T are linearly dependent.
     """
-    b, S, T = (np.ascontiguousarray(a, dtype=float) for a in (b, S, T))  # compiled for that layout alone
+    b, S, T = (np.ascontiguousarray(a, dtype=float) for a in (b, S, T))  # compiled only for that layout
     (n, p), c = b.shape, T.shape[1]
     L, L_drawn, beta, beta_drawn = np.zeros((p, p)), np.empty((p, p)), np.empty(p + c), np.empty(p + c)
     if n < 2 + c:
@@ -107,7 +107,7 @@ def meta_analysis(
 
 
 def _moments(b: Matrix, S: Stack, T: Matrix, beta: Vector) -> tuple[Matrix, int]:
-    """L_hat and code; beta is that of Psi = 0."""
+    """L_hat and code; beta is the estimate at Psi = 0."""
     (n, p), k = b.shape, len(beta)
     W = np.zeros((n, p, k))
     W[:, range(p), range(p)] = 1.0

@@ -1,11 +1,11 @@
-"""Restricted maximum likelihood of the model in meta_analysis.py: the search for L, and draws of it.
+"""Restricted maximum likelihood for the model in meta_analysis.py: the search for L, and draws of it.
 
 The deviance and its gradient are in reml_deviance.py. The search is BFGS, whose first metric is the inverse of the
 expected second derivatives in L_xl, L_yh, with K_i = V_i^-1,
 
     2 sum { (K_i)_xy (L'K_i L)_lh + (K_i L)_xh (K_i L)_yl }
 
-which is the Fisher information with beta known: from there it takes a third of the steps that it takes from a multiple
+which is the Fisher information with beta known: from there the search takes a third of the steps it takes from a multiple
 of I.
 """
 
@@ -32,11 +32,11 @@ __all__ = ["NOT_CONVERGED", "NO_ESTIMATE", "SINGULAR", "UNDETERMINED", "draw_mea
 
 SINGULAR, UNDETERMINED, NOT_CONVERGED = 1, 2, 4
 NO_ESTIMATE = -1
-EVALUATIONS = 300  # of a search
+EVALUATIONS = 300  # per search, at most
 BOUNDARY = 1e-4  # standard deviations below this share of their scale are zero
-STEP = 1e-4  # of differences, relative to the scale
-FLAT = 1e-7  # share of the largest curvature below which there is none
-FAR = 2.0  # standard deviations of L beyond this many scales: not determined
+STEP = 1e-4  # step of differences, relative to the scale
+FLAT = 1e-7  # share of the largest curvature below which a curvature is zero
+FAR = 2.0  # a standard deviation of L beyond this many scales: not determined by the data
 
 
 # -- search ------------------------------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ FAR = 2.0  # standard deviations of L beyond this many scales: not determined
 
 @inner
 def _first_metric(L: Matrix, w: RemlWork, H: Matrix) -> bool:
-    """H (d, d) <- the inverse of the expected second derivatives at L, w of `reml_deviance`; False where it has none."""
+    """H (d, d) <- inverse of the expected second derivatives at L, w from `reml_deviance`; False if there is none."""
     p, n, d = L.shape[0], w.K.shape[0], H.shape[0]
     F, KL, LKL = np.zeros((d, d)), np.empty((p, p)), np.empty((p, p))
     for i in range(n):
@@ -75,7 +75,7 @@ def _first_metric(L: Matrix, w: RemlWork, H: Matrix) -> bool:
 
 @inner
 def _descend(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: RemlWork) -> tuple[float, bool]:
-    """L <- the end of BFGS, with Armijo's rule; returns the deviance and whether no decrease is left."""
+    """L <- end of BFGS with Armijo's rule; returns the deviance and whether no decrease is left."""
     p = L.shape[0]
     d = p * (p + 1) // 2
     H, scaled, trial = np.eye(d), False, np.zeros((p, p))
@@ -119,7 +119,7 @@ def _descend(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: RemlWork) -> tuple[fl
 def _second_derivatives(
     b: Matrix, S: Stack, T: Matrix, L: Matrix, scale: Vector, w: RemlWork, H: Matrix
 ) -> None:
-    """H (d, d) <- differences of the gradient in the lower triangle of L, in units of scale; L is unchanged."""
+    """H (d, d) <- differences of the gradient in the lower triangle of L, in units of scale; L does not change."""
     p, k = L.shape[0], 0
     fill(H, 0.0)
     for x in range(p):
@@ -142,8 +142,8 @@ def _second_derivatives(
 
 @inner
 def _scales(b: Matrix, S: Stack, scale: Vector, L: Matrix) -> None:
-    """scale, diagonal of L <- standard deviation of b_i, and of it what is between clusters: rough (DerSimonian &
-    Laird), to start from."""
+    """scale <- standard deviation of the b_i; diagonal of L <- rough starting value of its between-cluster part
+    (DerSimonian & Laird)."""
     n, p = b.shape
     for x in range(p):
         total, squares, mean, Q = 0.0, 0.0, 0.0, 0.0
@@ -179,7 +179,7 @@ def reml(b: Matrix, S: Stack, T: Matrix, z: Vector, L: Matrix, drawn: Matrix) ->
         attempt += 1
         if attempt == 3 or values[0] > -1e-5 * abs(values[d - 1]):
             break
-        _add(L, vectors, 0, 0.1, scale)  # a saddle: off it
+        _add(L, vectors, 0, 0.1, scale)  # leave the saddle point
     copy_to(drawn, L)
     code, largest = 0 if converged else NOT_CONVERGED, values[d - 1]
     for e in range(d):
@@ -196,7 +196,7 @@ def reml(b: Matrix, S: Stack, T: Matrix, z: Vector, L: Matrix, drawn: Matrix) ->
 
 @inner
 def _add(L: Matrix, vectors: Matrix, e: int, length: float, scale: Vector) -> None:
-    """L <- L + length times an eigenvector of the second derivatives."""
+    """L <- L + length times eigenvector e of the second derivatives."""
     a = 0
     for x in range(L.shape[0]):
         for l in range(x + 1):
@@ -211,13 +211,13 @@ def _add(L: Matrix, vectors: Matrix, e: int, length: float, scale: Vector) -> No
 def draw_mean(
     b: Matrix, S: Stack, T: Matrix, L: Matrix, L_drawn: Matrix, z: Vector, beta: Vector, drawn: Vector
 ) -> float:
-    """beta (k,) <- beta_hat at L; drawn (k,) <- beta_hat + R^-T z at L_drawn, so of covariance C for normal z.
+    """beta (k,) <- beta_hat at L; drawn (k,) <- beta_hat + R^-T z at L_drawn, with covariance C for normal z.
 
     Returns the deviance at L.
     """
     k = beta.size
     w = reml_work(b.shape[0], b.shape[1], k)
-    for side in range(2):  # one call of reml_deviance, for the time it takes to compile
+    for side in range(2):  # a single call of reml_deviance, which is slow to compile
         after = reml_deviance(b, S, T, L if side == 0 else L_drawn, w)
         if side == 0:
             value = after

@@ -26,11 +26,11 @@ __all__ = ["RemlWork", "reml_deviance", "reml_work"]
 
 
 class RemlWork(NamedTuple):
-    """What the deviance leaves for its gradient and for draws, and work arrays; k = p + c."""
+    """Results that the deviance leaves for its gradient and for draws, and work arrays; k = p + c."""
 
     K: np.ndarray  # (n, p, p)
     R: np.ndarray  # (k, k), k = p + c; lower triangle
-    inverse: np.ndarray  # (k,), of the diagonal of R
+    inverse: np.ndarray  # (k,): 1 / diagonal of R
     beta: np.ndarray  # (k,)
     dL: np.ndarray  # (p, p), lower triangle
     G: np.ndarray  # (p, p)
@@ -49,7 +49,7 @@ def reml_work(n: int, p: int, k: int) -> RemlWork:
 
 @inner
 def reml_deviance(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: RemlWork) -> float:
-    """w.K, w.R, w.beta, w.dL <- at Psi = L L'; the deviance, inf where it does not exist."""
+    """w.K, w.R, w.beta, w.dL <- their values at Psi = L L'; returns the deviance, inf where it does not exist."""
     value = _normal_equations(b, S, T, L, w)
     k = w.beta.size
     if not value < math.inf or semidefinite_cholesky(w.R, k, 1e-11, k) < k:
@@ -64,7 +64,7 @@ def reml_deviance(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: RemlWork) -> flo
 
 @inner
 def _normal_equations(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: RemlWork) -> float:
-    """w.K <- K_i, w.R <- sum W_i'K_i W_i (lower), w.beta <- sum W_i'K_i b_i; sum log|V_i|."""
+    """w.K <- K_i, w.R <- sum W_i'K_i W_i (lower), w.beta <- sum W_i'K_i b_i; returns sum log|V_i|."""
     (n, p), k, value, product = b.shape, w.beta.size, 0.0, 1.0
     K, R, h, Psi = w.K, w.R, w.beta, w.G
     for x in range(k):
@@ -82,7 +82,7 @@ def _normal_equations(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: RemlWork) ->
         for x in range(p):
             for y in range(p):
                 K[i, x, y] = S[i, x, y] + Psi[x, y]
-        for l in range(p):  # Gauss and Jordan
+        for l in range(p):  # Gauss-Jordan elimination
             pivot = K[i, l, l]
             if not 0.0 < pivot < math.inf:
                 return math.inf
@@ -119,7 +119,7 @@ def _normal_equations(b: Matrix, S: Stack, T: Matrix, L: Matrix, w: RemlWork) ->
 
 @inner
 def _gradient(b: Matrix, T: Matrix, L: Matrix, w: RemlWork) -> float:
-    """w.dL <- 2 G L; sum r_i'K_i r_i."""
+    """w.dL <- 2 G L; returns sum r_i'K_i r_i."""
     (n, p), k, value = b.shape, w.beta.size, 0.0
     K, R, E, G, r = w.K, w.R, w.E, w.G, w.r
     fill(G, 0.0)
