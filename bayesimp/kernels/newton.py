@@ -1,4 +1,4 @@
-"""Steps of Newton's and quasi-Newton searches, shared by the fits that make them."""
+"""Steps of Newton and quasi-Newton searches, shared by several fits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def downhill(inverse: Matrix, g: Vector, s: Vector) -> tuple[float, float]:
 
 @merged
 def shortened(t: float, slope: float, change: float) -> float:
-    """0.1 t to 0.5 t: where the parabola with this slope at zero and this change at t has its extremum.
+    """Step length between 0.1 t and 0.5 t, at the extremum of the parabola with this slope at zero and change at t.
 
     A change that is not finite gives 0.1 t.
     """
@@ -52,7 +52,7 @@ def shortened(t: float, slope: float, change: float) -> float:
 
 @merged
 def bfgs(inverse: Matrix, s: Vector, y: Vector, least: float) -> None:
-    """The BFGS update of an inverse Hessian after a step s that changed the gradient by y.
+    """BFGS update of an inverse Hessian, in place, after a step s that changed the gradient by y.
 
     Nocedal & Wright (2006), eq. 6.17; skipped unless s'y > least y' inverse y.
     """

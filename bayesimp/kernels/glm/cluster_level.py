@@ -1,9 +1,9 @@
-"""A cluster-level variable (constant within clusters), imputed from a table with one row per cluster.
+"""Imputation of a cluster-level variable (constant within clusters) from a table with one row per cluster.
 
     normal                    y_i ~ N(x_i' beta, sigma^2),   sigma ~ half-t(3, scale)
     with a log link           y_i ~ family(exp(x_i' beta), shape),   shape^-1/2 ~ half-t(3, 1)
     Student-t                 y_i ~ t_nu(x_i' beta, sigma),   as in kernels/families/mixtures.py
-    others                    y_i ~ family(x_i' beta), as in density.py;  d ~ Gamma(2, 1/2) of an ordinal variable
+    others                    y_i ~ family(x_i' beta), as in density.py;  d ~ Gamma(2, 1/2) if ordinal
 
     beta_1 ~ N(location, (TERM_SD scale)^2)
     other beta_k ~ N(0, (SLOPE_SD scale)^2),   with a log link N(0, scale^2 / (p - 1))
@@ -63,8 +63,8 @@ from bayesimp.notation import BoolVector, Matrix, Vector
 __all__ = ["LOG_LINKS", "WORDS", "ClusterLevelDraw", "ClusterLevelState", "cluster_level_step", "draw_values",
            "initial_cluster_level_state"]  # fmt: skip
 
-STEPS = 20  # of Gibbs or Metropolis a visit
-T_DF = 3.0  # of the half-t prior of sigma
+STEPS = 20  # Gibbs or Metropolis steps per visit
+T_DF = 3.0  # degrees of freedom of the half-t prior of sigma
 SHAPED = NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, BETA, LOGNORMAL, STUDENT, YEO_JOHNSON, *EXTRA_ZEROS
 LOG_LINKS = POISSON, NEGATIVE_BINOMIAL, GAMMA, INVERSE_GAUSSIAN, LOGNORMAL, *EXTRA_ZEROS
 NO_VALUES, TOO_LARGE, NOT_FINITE = 32, 64, 128
@@ -76,9 +76,9 @@ WORDS = REGRESSION_WORDS | {
 
 
 class ClusterLevelState(NamedTuple):
-    """What one visit leaves to the next, updated in place, nan at first.
+    """State carried from one visit to the next and updated in place; nan at first.
 
-    regression; sigma2 (1,), or the auxiliary parameters of a family that has some; beta (p, 1), of such a family.
+    regression; sigma2 (1,), or the auxiliary parameters of families that have some; beta (p, 1), for such families.
     """
 
     regression: RegressionState
@@ -87,9 +87,9 @@ class ClusterLevelState(NamedTuple):
 
 
 class ClusterLevelDraw(NamedTuple):
-    """values of the clusters without one, in order; beta (p, r), sigma2, aux as in `Regression`, or the shape (1,).
+    """values: draws for clusters without one, in order; beta (p, r), sigma2, aux as in `Regression`, or the shape (1,).
 
-    accepted: share of Metropolis steps, nan of the normal. code: sum of keys of WORDS.
+    accepted: share of accepted Metropolis steps, nan for the normal family. code: sum of keys of WORDS.
     """
 
     values: np.ndarray
@@ -101,7 +101,7 @@ class ClusterLevelDraw(NamedTuple):
 
 
 def initial_cluster_level_state(family: int, p: int, levels: int = 2) -> ClusterLevelState:
-    """The state of a first visit."""
+    """State before the first visit."""
     regression_state = initial_regression_state(family, p, levels)
     shapes = aux_size(family) if family in SHAPED else 1
     return ClusterLevelState(regression_state, np.full(shapes, np.nan), np.full((p, 1), np.nan))
@@ -133,17 +133,17 @@ def cluster_level_step(
     family
         NORMAL, those of kernels/families/scalar.py, ORDINAL or CATEGORICAL (y 0..levels-1).
     X, y, observed
-        (m, p) the intercept first, others with sd 1; (m,); (m,) bool.
+        (m, p), intercept first, other columns with sd 1; (m,); (m,) bool.
     state
         `initial_cluster_level_state`, updated in place.
     location, scale
-        Of y, for the priors of the normal family: its mean and sd, say; of log y for families with a log link.
+        Location and scale for the priors: of y for the normal family (its mean and sd, say), of log y for log links.
     donors
-        Predictive mean matching from so many, for the normal family; 0: a normal draw.
+        Number of donors for predictive mean matching, normal family only; 0: a normal draw.
     trials
-        (m,) of the binomial; None: one.
+        (m,) binomial trials; None: one.
     bounds
-        (lower, upper) of the normal draws, each by cluster without a value, in order; None: none.
+        (lower, upper) bounds of the normal draws for each cluster without a value, in order; None: no bounds.
     shift
         Number, or (clusters without a value, r), added to their linear predictors.
     """
@@ -188,7 +188,7 @@ def _normal(
     bounds: tuple[Vector, Vector] | None,
     shift: Matrix | float,
 ) -> ClusterLevelDraw:
-    """A visit to a normal variable."""
+    """One visit for a normal variable."""
     first = np.arange(X_obs.shape[1]) == 0
     sd, mean = scale * np.where(first, TERM_SD, SLOPE_SD), np.where(first, location, 0.0)
     beta, estimated, sigma2 = _gibbs(rng, X_obs, y_obs, mean, sd, scale, steps, state.sigma2)
@@ -213,7 +213,7 @@ def _shaped(
     state: ClusterLevelState,
     shift: Matrix | float,
 ) -> ClusterLevelDraw:
-    """A visit to a family with a shape: `steps` moves of beta given the shape, and of the shape given beta."""
+    """One visit for a family with a shape: `steps` moves of beta given the shape and of the shape given beta."""
     p, none = rows.X.shape[1], np.zeros((0, 0))
     precision, t0 = np.full(p, slope_sd**-2.0), np.zeros(p)
     precision[0], t0[0] = (TERM_SD * scale) ** -2.0, location * (TERM_SD * scale) ** -2.0
@@ -244,7 +244,7 @@ def _gibbs(
     steps: int,
     state: Vector,
 ) -> tuple[Vector, Vector, float]:
-    """beta, its mean given sigma^2, sigma^2; state (1,) <- sigma^2."""
+    """Draws of beta and sigma^2, and the mean of beta given sigma^2; state (1,) <- sigma^2."""
     XX, right, n = X.T @ X, X.T @ (y - X @ mean), len(y)
     sigma2 = state[0] if np.isfinite(state[0]) else scale**2
     for _ in range(steps):
@@ -263,7 +263,7 @@ def _gibbs(
 def draw_values(
     rng: np.random.Generator, family: int, eta: Matrix, aux: Vector, trials: ArrayLike = 1
 ) -> Vector:
-    """(M,) values of a discrete family at predictors eta (M, r); aux (K - 2,): increments of cutpoints; trials (M,)."""
+    """(M,) draws from a discrete family at predictors eta (M, r); aux (K - 2,): cutpoint increments; trials (M,)."""
     M, u = len(eta), rng.random(len(eta))
     if family in (LOGIT, PROBIT):
         share = expit(eta[:, 0]) if family == LOGIT else ndtr(eta[:, 0])
