@@ -1,4 +1,4 @@
-"""A joint draw of beta and the effects of a chain of nested factors, with missing values integrated out.
+"""A joint draw of beta and the effects of a chain of nested factors, missing values and finer effects integrated out.
 
 Let u = (b_1, .., b_L, vec(beta)) hold the effects of factors 1 (finest) .. L (coarsest) of a chain, y the responses minus
 the effects of all other factors, and W_a the weights of pattern a (kernels/normal/effects.py). Then
