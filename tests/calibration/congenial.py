@@ -72,7 +72,7 @@ def shifts(what: str, x_is: str, seed: int) -> list[float]:
 
 def main() -> None:
     lines = [
-        "# The bias of uncongenial analyses under FCS, and with the terms that are lacking",
+        "# The bias of uncongenial analyses under FCS, and with the missing terms added",
         "",
         f"Made by `python -m tests.calibration.congenial` on {date.today()}, Python {platform.python_version()}.",
         f"Mean shift from the analysis of all cells, over {TABLES} tables; in brackets its Monte Carlo error.",
