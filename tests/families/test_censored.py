@@ -1,6 +1,6 @@
 """Limits of detection: one cell against its law, the posterior by brute force, every row of completed tables, refusals.
 
-The posterior that is known has a random intercept, known variances and normal coefficients: a grid over the coefficients,
+The known posterior has a random intercept, known variances and normal coefficients: a grid over the coefficients,
 Gauss-Hermite quadrature over the effect of each cluster, and P(y beyond its limit) where only a limit is known. Level
 LEVEL after Bonferroni; wrong variants are below REJECTED. Seeds fixed.
 """
