@@ -251,7 +251,7 @@ def robust(rng, df=10.0):
 
 
 def inflated(rng, kept=1.0):
-    """A zero-inflated count, its logarithm and a zero-inflated overdispersed response; kept: share of zeros that are."""
+    """A zero-inflated count, its logarithm and a zero-inflated overdispersed response; `kept`: factor of zi_k."""
     Psi, b = effects(rng, SMALL, 2)
     beta_k, beta_y = coefficients(rng, 1), coefficients(rng, 2)
     zi_k, zi_y, shape = rng.random(), rng.random(), rng.standard_t(3) ** -2.0

@@ -67,7 +67,7 @@ class Toy(Method):
 
 @dataclass(frozen=True)
 class Inflexible(Toy):
-    """A method that cannot leave rows out, nor have its values changed."""
+    """A method that can neither leave out rows nor have its values changed."""
 
     name: str = "inflexible"
     options = frozenset()

@@ -30,7 +30,7 @@ COLUMNS = {
     "income": (RNG.choice(10**6, N, replace=False), ""),
     "population": (np.sort(RNG.choice(10**6, N, replace=False)), ""),
     "size": (RNG.choice(1000, 12, replace=False)[CODES], ""),
-    "district": (RNG.permutation(12)[CODES], ""),  # in no order of the clusters: may be a rank of them
+    "district": (RNG.permutation(12)[CODES], ""),  # not in the order of the clusters: may be a rank
     "region": (np.array(["n", "s", "w"])[CODES % 3], ""),
     "sex": (PLACE % 2, ""),
     "grams": (RNG.integers(2000, 4500, N), ""),
