@@ -1,4 +1,4 @@
-"""Arguments of public methods: what is not of the kind that its annotation says is refused by the name of the argument.
+"""Check the arguments of public methods against their annotations; a wrong kind of value is refused by argument name.
 
     @checks_arguments
     class Pooled:
@@ -7,8 +7,8 @@
     fits.pool().interval("abc")        SpecificationError: level must be a number, got 'abc'.
 
 Annotations that are read: `int`, `float`, `bool`, `str`, paths, literals, sequences of names, mappings, functions, arrays
-of numbers, some classes by name (`NAMED`), None, and unions of these. An argument of any other annotation is left to the
-method, and so is what a number or a text may be, such as a level below 1; only a seed is never negative.
+of numbers, some classes by name (`NAMED`), None, and unions of these. Arguments with any other annotation are left to the
+method, and so is the range of a value, such as a level below 1; only negative seeds are refused here.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from bayesimp.errors import SpecificationError
 __all__ = ["checks_arguments"]
 
 SEQUENCES = {"Sequence", "Iterable", "Collection", "list", "tuple"}
-NAMED = {  # classes: they, and what is derived from them
+NAMED = {  # classes, which include their subclasses
     "Shift": "a Shift", "DataFrame": "a pandas table", "Overimputation": "what imp.overimpute(...) gives",
     "Replicates": "what imp.replicates(...) gives", "Line": "one of the `lines` of the result",
 }  # fmt: skip
-OWN = {"combinations", "hypotheses", "texts", "variables"}  # arguments of which their methods say more
-LONGEST = 60  # characters of a value in a message
+OWN = {"combinations", "hypotheses", "texts", "variables"}  # arguments that methods check in more detail
+LONGEST = 60  # characters of a value shown in a message
 
 
 def checks_arguments[C: type](cls: C) -> C:
-    """Class decorator: public methods defined in the class check their arguments first."""
+    """Make the public methods defined in a class check their arguments first (class decorator)."""
     for name, member in list(vars(cls).items()):
         if isfunction(member) and not name.startswith("_"):
             shape, kinds = _kinds(member)
@@ -49,15 +49,14 @@ def checks_arguments[C: type](cls: C) -> C:
 
 
 def _checked(method: FunctionType, shape: Signature, kinds: dict[str, ast.expr]) -> Callable:
-    """The method, which looks at its arguments first."""
+    """The method, with its arguments checked first."""
 
     @wraps(method)
     def checked(*args: Any, **options: Any) -> Any:
         try:
             given = shape.bind(*args, **options)
-        except (
-            TypeError
-        ):  # arguments that there are not, or too few: Python says so with the name of the method
+        except TypeError:
+            # unknown or missing arguments: Python's own message names the method
             return method(*args, **options)
         for name, kind in kinds.items():
             if name not in given.arguments:
@@ -75,7 +74,7 @@ def _checked(method: FunctionType, shape: Signature, kinds: dict[str, ast.expr])
 
 
 def _kinds(method: FunctionType) -> tuple[Signature, dict[str, ast.expr]]:
-    """The signature, and the annotations of the arguments that it has one for, as trees."""
+    """The signature, and the syntax trees of the annotations that are read."""
     shape = signature(method)
     kinds = {
         p.name: ast.parse(p.annotation, mode="eval").body
@@ -93,12 +92,12 @@ def _alternatives(kind: ast.expr) -> list[ast.expr]:
 
 
 def _name(kind: ast.expr) -> str:
-    """The class that an annotation names, without its module and parameters."""
+    """The class named by an annotation, without its module and parameters."""
     return ast.unparse(kind.value if isinstance(kind, ast.Subscript) else kind).rpartition(".")[2]
 
 
 def _words(kind: ast.expr) -> str:
-    """What an argument of the kind is; empty where the kind is not read."""
+    """The kind in words; empty if it is not read."""
     name = _name(kind)
     if name in SEQUENCES and isinstance(kind, ast.Subscript):
         return "names, such as ['a', 'b']" if ast.unparse(kind.slice).startswith("str") else ""
@@ -138,7 +137,7 @@ def _is(value: Any, kind: ast.expr) -> bool:
 
 
 def _are_numbers(value: Any) -> bool:
-    """Whether a value is numbers, in any nesting."""
+    """Whether a value consists of numbers, however nested."""
     try:
         return np.asarray(value, dtype=float).dtype == float
     except (TypeError, ValueError):
@@ -146,7 +145,7 @@ def _are_numbers(value: Any) -> bool:
 
 
 def _is_names(value: Any) -> bool:
-    """Whether a value is a text, or a sequence of what may be names."""
+    """Whether a value is a text or a sequence of possible names."""
     if isinstance(value, pd.DataFrame | Mapping) or not isinstance(value, Iterable):
         return False
     if isinstance(value, str | range):
@@ -157,12 +156,12 @@ def _is_names(value: Any) -> bool:
 
 
 def _read(value: Any, kind: ast.expr, what: str, method: FunctionType) -> Any:
-    """The value; 3.0 as 3 where a whole number is wanted.
+    """The value; 3.0 becomes 3 where a whole number is wanted.
 
     Raises
     ------
     SpecificationError
-        It is of no kind that the annotation names.
+        The value is of none of the annotated kinds.
     """
     for one in _alternatives(kind):
         if _is(value, one):

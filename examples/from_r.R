@@ -1,10 +1,10 @@
-# bayesimp from R: a data.frame with NA and factors is imputed in Python, analysed and pooled there, and comes back as a
-# long data.frame that mice::as.mids takes.
+# bayesimp from R: a data.frame with NA and factors is imputed, analysed and pooled in Python, and comes back as a long
+# data.frame for mice::as.mids.
 #
 #     RETICULATE_PYTHON=.venv/bin/python Rscript examples/from_r.R
 #
-# Packages: reticulate (Debian: r-cran-reticulate); mice for the last step. Tables travel as text (CSV), so that no version
-# of pandas or NumPy has to suit the version of reticulate; the types of columns travel beside it.
+# Packages: reticulate (Debian: r-cran-reticulate); mice for the last step. Tables are passed as text (CSV), so that versions
+# of pandas and NumPy need not match the version of reticulate; column types are passed separately.
 library(reticulate)
 
 pandas <- import("pandas", convert = FALSE)
@@ -12,7 +12,7 @@ bi <- import("bayesimp", convert = FALSE)
 files <- import("bayesimp.table.files", convert = FALSE)
 path <- import("pathlib", convert = FALSE)$Path
 
-# a data.frame as a pandas table: factors become categories in their order, ordered or not; NA becomes missing
+# a data.frame as a pandas table: factors become categories in the order of their levels, ordered or not; NA is missing
 to_python <- function(frame) {
   file <- tempfile(fileext = ".csv")
   write.csv(frame, file, row.names = FALSE, na = "", fileEncoding = "UTF-8")
@@ -27,7 +27,7 @@ to_python <- function(frame) {
   files$read_table(path(file), types = do.call(dict, types))
 }
 
-# the incomplete and all completed tables below each other, with .imp and .id, and the factors of the data.frame
+# the incomplete and all completed tables, stacked, with .imp and .id and the factors of the data.frame
 to_r <- function(imp, frame) {
   file <- tempfile(fileext = ".csv")
   invisible(imp$export(file))
@@ -42,7 +42,7 @@ to_r <- function(imp, frame) {
   long
 }
 
-# a pooled table of Python as a data.frame
+# a pooled table from Python as a data.frame
 pooled <- function(fits) {
   file <- tempfile(fileext = ".csv")
   invisible(fits$pool()$to_frame()$to_csv(file, index = FALSE))

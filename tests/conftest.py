@@ -1,9 +1,9 @@
-"""What all tests share, so that they take less time (CONTRIBUTING.md, "What the tests cost").
+"""Settings of all tests that save time (CONTRIBUTING.md, "What the tests cost").
 
-The collector of unreachable objects looks at new ones, and not often: it looks at all objects again and again, of which
-the imported libraries have half a million that stay. PyTensor does not record the stack at every node of a graph, which
-it prints below its errors. Files are run in an order in which two workers do not compile the same kernels at the same
-time.
+The garbage collector examines only new objects, and rarely: by default it examines all objects again and again,
+including half a million permanent ones of the imported libraries. PyTensor does not record the stack at every node of a
+graph, which it would print below its errors. Files are ordered so that two workers do not compile the same kernels at
+the same time.
 """
 
 import gc
@@ -16,7 +16,7 @@ os.environ["PYTENSOR_FLAGS"] = ",".join(
     flag for flag in ("traceback__limit=0", os.environ.get("PYTENSOR_FLAGS")) if flag
 )
 
-# The first worker begins with generalised models, which call most kernels; the second with these, which call others.
+# The first worker starts with generalised models, which call most kernels; the second with these, which call others.
 BEGIN = (
     "fcs/test_wiring_families.py",
     "joint/levels/",
@@ -27,7 +27,7 @@ BEGIN = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that begin, then the others, those with the most tests first, as pytest-xdist orders them."""
+    """The files that run first, then the others, those with most tests first, as pytest-xdist orders them."""
     tests = Counter(item.path for item in items)
 
     def place(item: pytest.Item) -> tuple[int, int]:
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what is there after the imports out of collections, and wait for 50,000 objects in place of 2,000."""
+    """Exclude the objects of the imports from collections, and wait for 50,000 new objects instead of 2,000."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

@@ -30,7 +30,7 @@ from bayesimp.errors import BayesimpError
 from bayesimp.kernels.ahead import KernelCache
 
 CLUSTERS, ROWS = 8, 9
-ROUNDING = 1e-6  # what differences in the last bits have grown to after a few cycles, at the most
+ROUNDING = 1e-6  # upper limit of what differences in the last bits grow to in a few cycles
 METHODS = (
     "bayes",
     "bayes-c",
@@ -131,7 +131,7 @@ def joint(prior: priors.Priors, formula: str = "y + w ~ x + (1 | g)", **options:
 
 
 def with_factors(kind: str, family: str) -> bi.Imputations:
-    """A model that has the analysis in it: JointGLMM, or FCS given an analysis of which y is the response or not."""
+    """A model that contains the analysis: JointGLMM, or FCS given an analysis with or without y as the response."""
     data = bi.IncompleteData(table(family), cluster="g", families={"y": family})
     analysis = "y ~ x + w + (1 | g)" if kind != "FCS given w" else "w ~ x + y + (1 | g)"
     if kind == "JointGLMM":

@@ -22,7 +22,7 @@ def sources() -> Iterator[tuple[str, ast.Module]]:
 
 
 def functions(tree: ast.AST, prefix: str = "", owner: bool = False) -> Iterator[tuple[str, Function, bool]]:
-    """Qualified name, node, and whether it is a method; nested functions too."""
+    """Qualified name, node, and whether it is a method; includes nested functions."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, Function):
             yield prefix + node.name, node, owner
@@ -55,7 +55,7 @@ def undocumented(tree: ast.Module) -> Iterator[str]:
                 continue
             if any(
                 ast.unparse(d) == "overload" for d in node.decorator_list
-            ):  # the implementation has the docstring
+            ):  # the docstring is on the implementation
                 continue
             if not ast.get_docstring(node):
                 yield prefix + node.name

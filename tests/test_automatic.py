@@ -92,7 +92,7 @@ def test_one_line_at_the_end(capsys):
     bi.impute(table, "g", m=5, seed=1, progress=False, show=False)
     assert capsys.readouterr().out == ""
     bi.impute(table, "g", m=5, seed=1, progress=False)
-    assert capsys.readouterr().out.strip().splitlines()[-1].startswith("Converged")  # by default it can
+    assert capsys.readouterr().out.strip().splitlines()[-1].startswith("Converged")  # possible by default
 
 
 def test_chains_that_do_not_mix_are_said_and_cured_as_advised(capsys):
@@ -126,7 +126,7 @@ def test_a_block_that_cannot_be_is_imputed_one_by_one():
     said = imp.events.query("where == 'a, b' and kind == 'by default'")["message"]
     assert said.str.startswith("imputed one by one, because a block of all of them is refused").sum() == 1
     odd = np.arange(len(table)) % 2 == 1
-    table.loc[odd, "a"], table.loc[~odd, "b"] = np.nan, np.nan  # never seen together
+    table.loc[odd, "a"], table.loc[~odd, "b"] = np.nan, np.nan  # never observed together
     assert len(impute(table).model.spec.blocks) == 2
 
 
@@ -174,7 +174,7 @@ def test_negative_values_of_a_positive_variable():
 
 
 def test_negative_values_of_whole_numbers():
-    """Counts that nobody declared: gamma models take no 0, poisson is what to declare; and so say analyses of them."""
+    """For undeclared counts, advise poisson and not gamma, which excludes 0; analyses of them say so too."""
     ticks = np.random.default_rng(8).negative_binomial(0.4, 0.03, N).astype(float)
     imp = impute(pd.DataFrame({"g": G, "x": ticks % 7, "ticks": holes(ticks)}), m=3)
     message = imp.events.set_index("kind").loc["impossible values", "message"]
@@ -217,7 +217,7 @@ def test_dtypes_stay_or_are_said_to_change(stored, after, method):
 
 
 def children(seed=3, N=400):
-    """Ratios drive what they come from: bmi = weight / height**2 predicts y, which predicts height."""
+    """Ratios influence their own components: bmi = weight / height**2 predicts y, which predicts height."""
     rng = np.random.default_rng(seed)
     g = np.repeat(np.arange(20), N // 20)
     height = np.exp(np.log(1.1) + 0.35 * rng.normal(size=N) + 0.1 * rng.normal(size=20)[g])
@@ -255,7 +255,7 @@ def test_sums_are_no_circle():
 
 
 def test_far_outside_of_a_joint_model():
-    """A slope known from a narrow range, asked far outside of it."""
+    """A slope known from a narrow range is used far outside it."""
     rng = np.random.default_rng(9)
     x = np.where(np.arange(N) % 40 == 0, 400.0, rng.normal(size=N))
     y = np.where(x > 10, np.nan, x + 0.1 * rng.normal(size=N))

@@ -43,7 +43,7 @@ figures = false
 
 @pytest.fixture
 def plan(tmp_path):
-    """A plan and a table as people have them: ids with zeros, whole numbers with gaps, -99, a factor."""
+    """A realistic plan and table: ids with zeros, whole numbers with missing values, -99, a factor."""
     rng = np.random.default_rng(1)
     n = 120
     clinic, age = rng.integers(1, 11, n), rng.integers(20, 60, n)
@@ -366,7 +366,7 @@ def test_types_of_examples(plan):
 
 
 def test_as_a_command(plan):
-    """Status and clean text of the installed command, its output not being a terminal."""
+    """Status and plain text of the installed command if its output is not a terminal."""
     command = [
         sys.executable,
         "-m",
@@ -386,7 +386,7 @@ def test_as_a_command(plan):
 
 
 def test_report_of_a_run(plan, tmp_path, capsys):
-    """Made from the folder alone, its table and plan gone; replaced by a run that replaces the results."""
+    """Made from the folder alone, without table and plan; replaced by a run that replaces the results."""
     from bayesimp.markup import shown
     from tests.report.reading import Reader
 

@@ -17,7 +17,7 @@ SLOPE = {"v0": "~ v1 + w + (1 + w | id)"}
 
 
 def signatures() -> Counter:
-    """How many kinds of arguments every kernel has been compiled for, or loaded from the disk cache."""
+    """For how many argument types each kernel has been compiled, or loaded from the disk cache."""
     found: Counter = Counter()
     for place in pkgutil.walk_packages(bayesimp.kernels.__path__, "bayesimp.kernels."):
         module = importlib.import_module(place.name)
@@ -28,7 +28,7 @@ def signatures() -> Counter:
 
 
 def test_every_kernel_is_counted():
-    """The kernels lie in folders: those that a run calls are among the counted ones, and one kind more is seen."""
+    """Kernels are found by folder: those that a run calls are counted, and one more argument type is detected."""
     fcs(table(1))
     assert signatures().total() > 0
     before = signatures()
@@ -136,7 +136,7 @@ def several():
 
 @pytest.fixture(scope="module")
 def discrete():
-    """gibbs_step (called for each block) is compiled beside gibbs_cycles."""
+    """gibbs_step (called for each block) is compiled besides gibbs_cycles."""
     fcs(table(1, discrete=True))
     return signatures()
 

@@ -11,7 +11,7 @@ ROOT = Path(bi.__file__).parents[1]
 FOLDERS = ("bayesimp", "models", "tests", "benchmarks", "docs", "examples", "notebooks")
 SKIPPED = {".venv", ".git", "__pycache__", "node_modules"}
 ENDING = r"\.(?:py|md|R|ipynb|toml|png)"
-HISTORY = {"CHANGELOG.md"}  # an entry names the paths of its day; only its links are checked
+HISTORY = {"CHANGELOG.md"}  # an entry names paths of its time; only its links are checked
 
 
 def files(*endings: str) -> list[Path]:
@@ -26,7 +26,7 @@ CODE = [p.relative_to(ROOT).as_posix() for p in files(".py")]
 
 
 def exists(name: str, beside: Path) -> bool:
-    """Whether a path leads somewhere: from its document, the root, the package or a room; a bare name, anywhere."""
+    """Whether a path exists: from its document, the root, the package or a room; a bare name anywhere."""
     if "/" not in name:
         return name in NAMES
     package = ROOT / "bayesimp"
@@ -34,7 +34,7 @@ def exists(name: str, beside: Path) -> bool:
 
 
 def paths(text: str) -> list[str]:
-    """The names of files in a document: what stands in backticks and ends like a file."""
+    """The names of files in a document: whatever is in backticks and ends like a file."""
     spans = re.findall(r"`([^`\n]+)`", text)
     return [n for span in spans for n in re.findall(rf"(?<![\w./*<-])[\w][\w./-]*{ENDING}\b", span)]
 

@@ -87,7 +87,7 @@ def test_what_is_exported_is_read_back(ending, tmp_path):
         assert list(theirs) == list(ours)
         for name in ours:
             a, b = ours[name], theirs[name]
-            if name in ("flag", "yes") and ending in ("dta", "sav"):  # labels of numbers there
+            if name in ("flag", "yes") and ending in ("dta", "sav"):  # labels of numbers in these formats
                 a = a.map({True: "true", False: "false"})
             if name == "when" and ending == "csv":
                 a = a.dt.strftime("%Y-%m-%d")
@@ -99,7 +99,7 @@ def test_what_is_exported_is_read_back(ending, tmp_path):
     assert missing == dict.fromkeys(FILLED, 7)
     kind, grade = (back.data.frame[name].dtype for name in ("kind", "grade"))
     assert list(kind.categories) == ["z", "x", "y"] and list(grade.categories) == list(GRADES)
-    assert not kind.ordered and grade.ordered == (ending != "dta")  # of which Stata's labels say nothing
+    assert not kind.ordered and grade.ordered == (ending != "dta")  # which Stata's labels do not record
 
 
 def test_parquet_in_parts_by_imputation(tmp_path):
@@ -309,7 +309,7 @@ def test_mice_takes_the_exported_table(tmp_path):
 def test_the_example_for_r_runs(tmp_path):
     if reason := without("reticulate") or without("mice"):
         pytest.skip(reason)
-    # Debian 12's reticulate (1.28) asks for a module that Python 3.12 has left out, to find where others are
+    # Debian 12's reticulate (1.28) uses a module that Python 3.12 has removed, to find where others are
     (tmp_path / "imp.py").write_text(
         "from importlib.util import find_spec\n"
         "def find_module(name, path=None):\n"

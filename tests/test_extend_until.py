@@ -44,7 +44,7 @@ def test_enough_draws_of_a_joint_model(joint):
         summary = imp.summary()
     assert summary.mixes and summary.smallest_ess >= 150
     assert "extended" in kinds(imp) and "target not reached" not in kinds(imp)
-    for k in range(joint.m):  # what there was is unchanged
+    for k in range(joint.m):  # existing imputations are unchanged
         pd.testing.assert_frame_equal(imp.frame(k), joint.frame(k))
     again = joint.extend(imp.m - joint.m)
     pd.testing.assert_frame_equal(imp.frame(imp.m - 1), again.frame(imp.m - 1))
@@ -102,7 +102,7 @@ def test_an_interruption_ends_it(joint, monkeypatch):
 
 
 def test_steps():
-    """No step more than doubles a run, none begins beyond a limit, and chains grow by whole rounds."""
+    """No step more than doubles a run or starts beyond a limit, and chains grow by whole rounds."""
 
     class Fake:
         m, attrs, chained = 8, {"chains": 4, "draws": 100}, False
@@ -132,7 +132,7 @@ def test_correlated_imputations_are_reported():
         Q[k, 1] += 0.7 * Q[k - 4, 1]
     (event,) = longer._dependent(Fake, Pooled)
     assert event.kind == "dependent imputations" and event.where == "b"
-    Fake.attrs = {"chains": 200}  # a chain for each: nothing follows anything
+    Fake.attrs = {"chains": 200}  # one chain per imputation: no two are successive
     assert longer._dependent(Fake, Pooled) == ()
 
 

@@ -1,4 +1,4 @@
-"""`FCS` as a user meets it: what is kept, what is invariant, what can be requested, what is refused."""
+"""`FCS` as users see it: what is kept, what is invariant, what can be requested, what is refused."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_extend_is_a_longer_run(model, imp):
 def test_iterate_is_a_run_of_more_cycles(model, imp):
     longer = imp.iterate(5)
     assert same(longer, run(model, cycles=17))
-    assert same(imp, run(model))  # the first stays as it is
+    assert same(imp, run(model))  # the first does not change
     assert longer.attrs["cycles"] == 17
 
 
@@ -170,7 +170,7 @@ def test_bounds_truncate(model):
 
 @pytest.mark.parametrize("side", ["lower", "upper"])
 def test_bounds_that_many_values_would_pass(side):
-    """Half of the free values lie beyond; those drawn crowd up to the bound, which is far from 0 and from sd 1."""
+    """Half of the free values would lie beyond the bound, which is far from 0 and from sd 1; draws crowd near it."""
     rng = np.random.default_rng(4)
     g, x = np.repeat(np.arange(8), 40), rng.normal(size=320)
     y = 500 + 20 * x + rng.normal(0, 10, 320)
@@ -229,7 +229,7 @@ def test_where_everything_of_a_variable_is_refused():
 
 
 def test_ignored_rows_do_not_reach_the_others():
-    """Whatever stands in ignored rows, the imputations of the rest are the same; and they are imputed too."""
+    """Whatever ignored rows contain, the imputations of the others are the same; and ignored rows are imputed too."""
     table = frame()
     ignore = np.zeros(len(table), bool)
     ignore[::5] = True
@@ -287,8 +287,8 @@ def test_interactions_with_imputed_variables_are_kept_up_to_date():
 
 @pytest.mark.parametrize("method, random, rtol", [("norm", "", 1e-6), ("bayes", " + (1 + {} | study)", 1e-3)])
 def test_within_is_the_column_written_out(method, random, rtol):
-    """Of a complete predictor the column can be made by hand: the same imputations, but that the wide prior of its
-    slopes is in units of the variable's sd, not of the column's.
+    """For a complete predictor the column can be made by hand: the imputations are the same, except that the wide prior
+    of its slopes is in units of the variable's sd, not the column's.
     """
     table = frame().drop(columns=["y2", "y3"])
     mean = table.groupby("study")["age"].transform("mean")
@@ -404,7 +404,7 @@ def test_improper_priors_that_the_clusters_do_not_make_up_for_are_refused():
 
 
 def test_more_variables_than_bits_in_an_integer():
-    """70 incomplete variables: every hole is seen, and cells are of one pattern each."""
+    """70 incomplete variables: every missing cell is found, and each cell has one pattern."""
     rng = np.random.default_rng(0)
     codes, names = np.repeat(np.arange(20), 30), [f"y{k}" for k in range(70)]
     table = pd.DataFrame(rng.normal(size=(600, 70)) + rng.normal(size=(20, 70))[codes], columns=names)
@@ -430,7 +430,7 @@ def test_a_run_interrupted_in_its_warm_up_says_so(model, monkeypatch):
         return [1] * chains
 
     monkeypatch.setattr(sessions, "run_chains", interrupted)
-    monkeypatch.setattr(fcs, "SECONDS", 1e9)  # the second turn is asked for all the rest
+    monkeypatch.setattr(fcs, "SECONDS", 1e9)  # the second turn does all the rest
     imp = run(model, cycles=40)
     assert imp.attrs["cycles"] == 2
     assert "All are warm-up (tune = 20)" in imp.events.set_index("kind").loc["interrupted", "message"]

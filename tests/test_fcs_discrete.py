@@ -103,7 +103,7 @@ def test_long_stack_and_storage(mixed, tmp_path):
 
 
 def test_names_and_order_of_levels_do_not_matter():
-    """Levels are words: other words in the same order give the same imputations; NumPy types do too."""
+    """Other words for the levels in the same order give the same imputations, and so do NumPy types."""
     frame = table()[["study", "x", "smoke", "arm"]]
     first = impute(frame)
     renamed = frame.assign(
@@ -257,7 +257,7 @@ def test_a_log_mean_that_ran_away_with_its_predictor_is_told_from_others():
 
 @pytest.mark.parametrize("family, values", [("bernoulli", [0, 1]), ("ordinal", [0, 1, 2])])
 def test_a_linear_predictor_out_of_range_is_no_log_mean(family, values):
-    """Of two variables that predict each other, without a log link: nothing is said of one."""
+    """Two variables without a log link that predict each other: the error does not mention one."""
     frame = table()[["study", "x"]]
     rng = np.random.default_rng(0)
     frame["grade"] = np.where(rng.random(len(frame)) < 0.2, np.nan, rng.choice(values, len(frame)))
@@ -272,7 +272,7 @@ def test_a_linear_predictor_out_of_range_is_no_log_mean(family, values):
 
 
 def test_by_default_counts_and_normal_variables_do_not_run_away():
-    """With the count as it is many runs end in an error: tests/calibration/FEEDBACK_RESULTS.md."""
+    """With the untransformed count many runs end in an error: tests/calibration/FEEDBACK_RESULTS.md."""
     rng = np.random.default_rng(5)
     g = np.repeat(np.arange(15), 40)
     income = 0.7 * rng.normal(size=15)[g] + rng.normal(size=600)
@@ -429,7 +429,7 @@ def test_where_and_ignore_with_levels():
     ignored = bi.FCS(data, ignore=(frame["arm"] == "c").to_numpy()).impute(
         2, cycles=4, seed=1, progress=False
     )
-    # a level that no fitted row has: known, never drawn but by its prior
+    # a level that no fitted row has: known, drawn only by its prior
     assert ignored.frame(0)["arm"].notna().all()
 
 
@@ -634,7 +634,7 @@ def test_methods_of_clusters_by_mice_names(method):
 
 
 def test_a_variable_of_clusters_is_not_one_by_chance():
-    """Binary, two rows a cluster, equal in all of five clusters: may be chance, so that it is one of rows."""
+    """A binary variable equal within all five clusters of two rows may be so by chance: it is row-level."""
     frame = pd.DataFrame(
         {"g": np.repeat(np.arange(6), 2), "y": [0, 0, 1, 1, 0, 0, 1, 1, 1, 1, np.nan, np.nan]}
     )
@@ -718,7 +718,7 @@ def test_a_pymc_block_reports_a_psi_that_its_model_computes(prior):
 
 
 def few_rows(family="bernoulli", m=6, n=25, seed=3):
-    """y is observed in a third of the rows, so that imputed means vary by parameters most."""
+    """y is observed in a third of the rows, so that imputed means vary mostly because of the parameters."""
     rng = np.random.default_rng(seed)
     f = pd.DataFrame({"g": np.repeat(np.arange(m), n), "x": rng.normal(size=m * n)})
     eta = 1.0 + 0.5 * f["x"]
@@ -757,7 +757,7 @@ def test_two_stages_without_clusters_enough_are_one_regression(family, monkeypat
 
 
 def test_positive_values_below_round_off_stay_positive_and_are_told(monkeypatch):
-    """A drawn 1e-40 beside a mean of 1: kept less its mean, it would come back as 0, of which there is no logarithm."""
+    """A draw of 1e-40 with a mean of 1: stored less its mean, it would become 0, which has no logarithm."""
     from bayesimp.fcs.blocks import glmm
 
     rng = np.random.default_rng(2)

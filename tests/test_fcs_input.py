@@ -1,4 +1,4 @@
-"""The input of `FCS`: masks, bounds, functions, names, seeds; the unusual is accepted or refused with advice."""
+"""The input of `FCS`: masks, bounds, functions, names, seeds; unusual input is accepted or refused with advice."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_names_that_are_alike_in_the_results_are_told_apart():
     same = "a\N{DIVISION SLASH}b"
     imp = run(fcs(small().rename(columns={"y1": "a/b", "y2": same})), cycles=8)
     assert {f"beta_{same}", f"beta_{same}_"} <= set(imp.tree["posterior"].data_vars)
-    for name in ("row", "imputation", "chain"):  # predictors may be called so
+    for name in ("row", "imputation", "chain"):  # allowed as names of predictors
         run(fcs(small().rename(columns={"age": name})), cycles=8).summary()
     table = small().rename(columns={"y2": "y1_2"})
     imp = run(fcs(table), cycles=8)

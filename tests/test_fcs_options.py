@@ -30,7 +30,7 @@ M, N = 16, 24
 
 
 def _methods() -> dict[str, me.Method]:
-    """Every record that a name stands for, once, by its first name; matching by sti has no name."""
+    """Every record that has a name, once, by its first name; matching by sti has none."""
     found: dict[str, me.Method] = {}
     for name in NAMES:
         record = me.read(name)
@@ -104,7 +104,7 @@ def fcs(frame, family, method, **options):
 
 
 def families_of(name, method):
-    """Those that the method has, each with its table; others are refused in words."""
+    """Families of the method, each with its table; others are refused with a message."""
     for family in FAMILIES:
         frame = table(family, method.level == "cluster")
         by_cluster = method.residual == "cluster" and family != "normal"
@@ -141,7 +141,7 @@ def test_bounds(name):
         if drawn or (method.matches and family not in LEVELS):
             values = run(fcs(frame, family, method, bounds={"y": bounds})).values("y")
             assert bounds[0] <= values.min() and values.max() <= bounds[1], family
-            if not method.matches:  # or the check would see nothing
+            if not method.matches:  # otherwise the check would see nothing
                 free = run(fcs(frame, family, method), 30).values("y")
                 assert free.min() < bounds[0] and free.max() > bounds[1], family
         else:
@@ -173,7 +173,7 @@ def test_post(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_where_and_derived(name):
-    """Cells left out stay missing, cells chosen are drawn anew; a computed column follows."""
+    """Cells not chosen stay missing, chosen ones are drawn; a computed column follows."""
     method = METHODS[name]
     for family, frame in families_of(name, method):
         of_clusters = method.level == "cluster"
@@ -257,7 +257,7 @@ def test_compatible(name):
         else:
             with pytest.raises(bi.SpecificationError, match=r"adds no cluster means to 'y'.*in its formula"):
                 fcs(frame, family, method, compatible=True)
-    if isinstance(method, me.Norm):  # chosen for the user: noted
+    if isinstance(method, me.Norm):  # chosen automatically, with a note
         one = table("normal").assign(y=lambda f: f["y"].where(f["g"] == 1))
         model = bi.FCS(bi.IncompleteData(one, "g"), compatible=True)
         assert any("adds no cluster means" in note for note in model.spec.blocks[0].notes)
@@ -443,7 +443,7 @@ def test_options_of_generalised_pymc_models(family):
 
 
 def test_post_of_a_variable_of_clusters():
-    """It is given what is drawn, not what other rows of the cluster have; and it keeps one value a cluster."""
+    """It is given drawn values, not those known from other rows of the cluster; one value per cluster remains."""
     frame = table("normal", of_clusters=True)
     known = np.flatnonzero(frame["g"] == 0)[:3]
     value = frame["y"][known[0]]
@@ -461,7 +461,7 @@ def test_post_of_a_variable_of_clusters():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_variables_of_clusters_of_every_family_by_default(family):
-    """One value a cluster, of the family; no advice that goes in a circle."""
+    """One value per cluster, valid for the family; no circular advice."""
     frame = table(family, of_clusters=True)
     model = bi.FCS(data(frame, family))
     assert [block.method.name for block in model.spec.blocks] == ["2lonly"]
@@ -501,7 +501,7 @@ def test_trials_of_a_cluster_agree():
 
 
 def test_imputed_counts_of_clusters_stay_near_the_observed_ones():
-    """Twelve schools, five predictors, counts up to 5: counts of hundreds were imputed where slopes could be anything."""
+    """Twelve schools, five predictors, counts up to 5: unconstrained slopes led to imputed counts in the hundreds."""
     largest = []
     for seed in range(5):
         rng = np.random.default_rng(seed)
@@ -537,7 +537,7 @@ def test_a_saved_run_with_shapes_and_cutpoints_goes_on_exactly(family, of_cluste
 
 
 def test_post_of_a_variable_of_clusters_that_other_rows_tell():
-    """Nothing is drawn of it: the function is not called."""
+    """Nothing is drawn, so the function is not called."""
     f = pd.DataFrame({"g": np.repeat(np.arange(6), 4), "e": np.repeat(np.arange(6.0) ** 2, 4)})
     f["y"] = np.random.default_rng(1).normal(size=24)
     f.loc[::4, "e"], f.loc[1::6, "y"] = np.nan, np.nan

@@ -10,7 +10,7 @@ from tests.fuzz.outcome import outcome
 from tests.fuzz.tables import LATER, draw
 
 TABLES, MANY = 300, 10_000
-FEW, SOME = 14, 600  # of every engine in `LATER`
+FEW, SOME = 14, 600  # for every engine in `LATER`
 
 
 def run(seeds, folder, engine=None) -> tuple[Counter, list[str]]:

@@ -48,7 +48,7 @@ class Touch:
 
 
 def reseal(path, change):
-    """Another record, with the digest that belongs to it."""
+    """Another record, with a matching digest."""
     with xr.open_datatree(path, engine="h5netcdf") as opened:
         groups = {str(name): group.to_dataset().load() for name, group in opened.children.items()}
         record = json.loads(opened.attrs["bayesimp"])
@@ -71,7 +71,7 @@ def specified(**changes):
 
 
 def test_damage_is_refused_or_has_no_consequence(saved, tmp_path):
-    """Bits turned and ends cut off, wherever they are: refused in words, or the same result (unused bytes of HDF5)."""
+    """Flipped bits and truncated files are refused with a message, or give the same result (unused bytes of HDF5)."""
     place, imp = saved
     data = (place / "a.nc").read_bytes()
     rng = np.random.default_rng(3)
@@ -99,7 +99,7 @@ def test_damage_is_refused_or_has_no_consequence(saved, tmp_path):
 
 @pytest.mark.parametrize("suffix", ["nc", "zarr"])
 def test_one_value_that_was_altered(saved, tmp_path, suffix):
-    """By a tool that writes valid files: any variable of any group, or the record."""
+    """Altered by a tool that writes valid files: any variable of any group, or the record."""
     groups = {}
     with xr.open_datatree(
         saved[0] / f"a.{suffix}", engine="h5netcdf" if suffix == "nc" else "zarr"
@@ -340,7 +340,7 @@ def test_hostile_plans(tmp_path, monkeypatch, text):
 
 
 def test_levels_in_brackets_are_texts():
-    """``k[a]`` is a level of a category; what stands there is looked up, never run."""
+    """``k[a]`` is a level of a category; the content of the brackets is looked up, never run."""
     data = bi.IncompleteData(table(), "g")
     for name in ("x", "k"):
         with pytest.raises(bi.SpecificationError, match=r"is a number|no level"):

@@ -71,7 +71,7 @@ def test_completed_tables(frame, imp):
 def test_dtypes(frame, imp):
     completed = imp.frame(0)
     assert completed["y1"].dtype == np.float64
-    assert completed["y2"].dtype == "Float64"  # integers imputed as normal: recorded, not rounded in silence
+    assert completed["y2"].dtype == "Float64"  # integers imputed as normal: recorded, not silently rounded
     events = imp.events
     assert list(events.query("kind == 'dtype changed'")["where"]) == ["y2"]
     assert frame["y2"].dtype == "Int64"  # the user's table is untouched
@@ -171,7 +171,7 @@ def test_extend_is_the_longer_run(frame):
     at_once = impute(frame, m=10, draws=100)
     for k in range(10):
         pd.testing.assert_frame_equal(at_once.frame(k), longer.frame(k))
-    again = short.extend(4)  # the first result is not used up
+    again = short.extend(4)  # the first result is unchanged
     pd.testing.assert_frame_equal(again.frame(9), longer.frame(9))
 
 
@@ -181,7 +181,7 @@ def test_saved_and_loaded(tmp_path, suffix, kind):
     imp = impute(table(kind=kind))
     path = tmp_path / f"result.{suffix}"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # zarr on its own consolidated metadata
+        warnings.simplefilter("ignore")  # zarr warns about its own consolidated metadata
         imp.save(path)
         back = bi.load(path)
     pd.testing.assert_frame_equal(back.data.frame, imp.data.frame)

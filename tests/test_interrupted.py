@@ -19,7 +19,7 @@ CHAINS, TUNE, DRAWS, THIN, M = 3, 3, 12, 2, 6
 
 @pytest.fixture(autouse=True)
 def listening():
-    """Python's own handler of Ctrl-C, which a shell that starts the tests in the background has switched off."""
+    """Python's own handler of Ctrl-C, which is off if a shell starts the tests in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -40,7 +40,7 @@ def impute(m=M, draws=DRAWS, workers=1, **options):
 
 
 class Interrupted:
-    """The kernel, but that call number `at` is struck by Ctrl-C."""
+    """The kernel, except that Ctrl-C strikes in call number `at`."""
 
     def __init__(self, kernel, at, strike):
         self.kernel, self.at, self.strike, self.calls = kernel, at, strike, 0
@@ -54,7 +54,7 @@ class Interrupted:
 
 
 def strike_at(monkeypatch, call, strike):
-    monkeypatch.setattr(chains, "CHUNK_SECONDS", 0.0)  # a draw a call, of one chain after the other
+    monkeypatch.setattr(chains, "CHUNK_SECONDS", 0.0)  # one draw per call, one chain after the other
     kernel = joint_gibbs.kernel.gibbs
     kernel_there = impute(m=1, draws=1, tune=0)
     assert kernel_there.m == 1 and kernel.signatures
@@ -98,7 +98,7 @@ def test_later_all_chains_stop_at_the_same_draw(later, monkeypatch):
     (text,) = imp.events.query("kind == 'interrupted'")["message"] if draws < DRAWS else ["all"]
     assert draws == DRAWS or f"{draws} of {DRAWS} draws" in text
     assert imp.m == min(M, draws * CHAINS) and not imp.frame(0)["y"].isna().any()
-    # what is left of the run, continued, is a run that was never interrupted
+    # continuing the interrupted run gives the uninterrupted one
     spacing = int(imp.attrs["spacing"])
     longer, m = imp.extend(5), imp.m + 5
     straight = impute(m, draws=max(-(-m // CHAINS) * spacing, draws))
@@ -241,7 +241,7 @@ def test_a_signal_waits_for_a_report():
     said = []
     with progress.progress_bar(False) as report:
         report._draw = lambda *args: said.append(args)
-        with pytest.raises(KeyboardInterrupt):  # nothing has begun
+        with pytest.raises(KeyboardInterrupt):  # nothing has started
             signal.raise_signal(signal.SIGINT)
     with progress.progress_bar(False) as report:
         report("compiling, first use only", 0, 1)

@@ -257,7 +257,7 @@ def test_units(factor):
 
 
 def test_identity_priors_do_not_scale():
-    """What the default avoids: pan's prior gives other answers in other units."""
+    """The default avoids that pan's prior gives other answers in other units."""
     frame = table()
     posterior = [
         model(frame.assign(y=frame["y"] * f), priors=pr.pan())
@@ -278,7 +278,7 @@ def test_slopes_in_other_units():
 
 
 def test_category_coding():
-    """Which level of a factor is the reference, and 0/1 against text, does not matter."""
+    """Neither the reference level of a factor nor 0/1 instead of text matters."""
     frame = table()
     formula = "y + z ~ x + sex + (1 | site)"
     base = values(frame, formula)

@@ -12,7 +12,7 @@ from bayesimp import priors as pr
 
 @pytest.fixture(scope="module")
 def model():
-    """beta is nearly all that imputed values depend on: far out, where residuals are negligible relative to it."""
+    """Imputed values depend almost only on beta: they are so far out that residuals are negligible."""
     rng = np.random.default_rng(0)
     g, x = np.repeat(np.arange(4), 10), rng.normal(size=40)
     y = x + rng.normal(size=40)

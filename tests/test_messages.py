@@ -129,7 +129,7 @@ def test_numbers_stored_as_text():
 
 @pytest.mark.parametrize("values", [("no", "yes"), (False, True), (0, 1)])
 def test_advice_for_two_values_can_be_followed(values):
-    """What is told of a variable with two values, by every model that does not take it, is done and then accepted."""
+    """The advice of every model that does not support a two-valued variable is followed, and then accepted."""
     column = pd.Series(np.array(values, dtype=object)[(X > 0).astype(int)])
     column[::7] = None
     told = []

@@ -201,7 +201,7 @@ SPOILED = {
 
 @pytest.mark.parametrize("spoil", SPOILED)
 def test_spoiled_engines_are_told_apart_in_completed_tables(chained_tables, spoil, monkeypatch):
-    """The same comparison, with the wiring of the package spoiled instead of the procedure written out."""
+    """The same comparison, with spoiled wiring of the package instead of a spoiled reference procedure."""
     Y = chained_tables[0]
     monkeypatch.setattr(NormalBlock, "add_shift", SPOILED[spoil])
     imp = (
@@ -216,7 +216,7 @@ def test_spoiled_engines_are_told_apart_in_completed_tables(chained_tables, spoi
 
 
 def test_a_variable_follows_a_shifted_one_where_both_are_missing(chained_tables):
-    """The means solve two linear equations, each with its delta; without what one hands on to the other they do not.
+    """The means solve two linear equations, each with its delta; without the effect of one on the other they do not.
 
     Intercepts and slopes are those of each completed table, where the variable is observed. Level: 4 Monte Carlo
     standard errors.

@@ -45,7 +45,7 @@ def test_a_list_by_group_makes_one_delta_for_each_group_with_missing_values():
     )
     np.testing.assert_allclose(moved.loc[("w", 0), "moved"], -1, rtol=1e-9)
     np.testing.assert_allclose(moved.loc[("w", 1), "moved"], 2, rtol=1e-9)
-    assert abs(moved.loc[("y", "all"), "moved"]) < 1e-12  # the joint model moves nothing else
+    assert abs(moved.loc[("y", "all"), "moved"]) < 1e-12  # the joint model changes nothing else
     with pytest.raises(SpecificationError, match=r"nothing is imputed where 'arm' is 'b'; possible: 'a'"):
         run(delta={"y": {"b": [-1]}}, frame=frame, by="arm", m=2)
 

@@ -54,7 +54,7 @@ class Case:
         return self.model(frame).impute(**{"m": 4, "seed": 7, "progress": False} | self.options | changed)
 
     def first(self) -> bi.Imputations:
-        """`run()`, made once for all checks: a result does not change."""
+        """`run()`, made once for all checks, because results do not change."""
         return first_run(self)
 
 
@@ -153,7 +153,7 @@ def same(a: bi.Imputations, b: bi.Imputations, m: int | None = None) -> bool:
 
 def test_every_model_of_the_package_is_here():
     tested = {type(case.model()).__name__ for case in CASES.values()}
-    # a PyMC model of the user's own knows no priors, shifts or other orders of rows: tests/joint/test_from_pymc.py
+    # a user's own PyMC model has no priors, shifts or other row orders: tests/joint/test_from_pymc.py
     assert tested | {"FromPyMC"} == set(model_names()) and PACKAGE <= tested
     assert all(model_type(name).__name__ == name for name in model_names())
     with pytest.raises(
@@ -163,7 +163,7 @@ def test_every_model_of_the_package_is_here():
         model_type("Joint")
 
 
-# What is asked of every model. Each takes a case, so that a wrong model can be handed in.
+# Checks of every model. Each takes a case, so that a wrong model can be given.
 
 
 def check_seed(case: Case) -> None:
@@ -182,7 +182,7 @@ def check_rows(case: Case) -> None:
 
 
 def check_labels(case: Case) -> None:
-    """Clusters of other names, which come in another order: the same values."""
+    """Other cluster names in another order give the same values."""
     frame = table(case.ordinal)
     named = frame.assign(g=frame["g"].map(dict(enumerate("fdbeca"))))
     a, b = case.first(), case.run(named)
@@ -220,7 +220,7 @@ def check_iterate(case: Case) -> None:
 
 
 def check_interrupt(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C once sampling is under way: what there is is kept, with an event, and is the beginning of the run."""
+    """Ctrl-C once sampling is under way: the draws so far are kept, with an event, and are the beginning of the run."""
     from bayesimp.progress import Report
 
     seen = 0
@@ -291,7 +291,7 @@ def check_complete(imp: bi.Imputations, frame: pd.DataFrame) -> None:
 
 
 def check_events(case: Case) -> None:
-    """A short scale that is imputed as normal is noted, whoever imputes it."""
+    """A short scale imputed as normal is noted by every model."""
     frame = table(case.ordinal)
     frame["y"] = np.rint(frame["y"]).clip(-1, 2)
     imp = case.run(frame)
@@ -300,7 +300,7 @@ def check_events(case: Case) -> None:
 
 
 def check_progress(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Progress is reported, never goes back within a stage, and ends with all."""
+    """Progress is reported, never goes back within a stage, and ends at the total."""
     from bayesimp.progress import Report
 
     told: dict[str, list[tuple[int, int]]] = {}

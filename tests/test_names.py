@@ -49,7 +49,7 @@ def models(model: bi.FCS):
 
 
 def same_again(data: bi.IncompleteData, **options) -> bi.FCS:
-    """The model, after its printed formulas have given it again."""
+    """The model, made again from its printed formulas."""
     model = bi.FCS(data, **options)
     again = bi.FCS(data, **(options | {"predictors": model.formulas}))
     assert again.formulas == model.formulas and models(again) == models(model)
@@ -96,7 +96,7 @@ def test_printed_formulas_parse_to_the_same_model(names, levels, options):
 )
 @settings(max_examples=15, deadline=None, derandomize=True)
 def test_names_from_an_adversarial_alphabet(names, levels):
-    """The model is that of plain names, and the printed formulas give it again; so do analyses."""
+    """The model is that of plain names, and its printed formulas give it again; the same for analyses."""
     levels = sorted(levels)
     odd, plain = table(names, levels), table()
     model = same_again(bi.IncompleteData(odd, names[0]), compatible=True)
@@ -205,7 +205,7 @@ def test_a_column_called_intercept():
     for formula in ("y ~ Intercept", "y ~ 0 + Intercept", "y ~ arm + (1 | study) + (0 + Intercept | arm)"):
         with pytest.raises(bi.SpecificationError, match=r"'Intercept'.*rename it in the table"):
             fit_each([frame.dropna()], formula)
-    bi.FCS(data, predictors={name: ["arm"] for name in ("y", "sex", "grade")})  # not used: no matter
+    bi.FCS(data, predictors={name: ["arm"] for name in ("y", "sex", "grade")})  # unused, so harmless
     response = table().rename(columns={"y": "Intercept"})
     imp = bi.JointNormal(bi.IncompleteData(response, "study"), "Intercept ~ age + (1 + age | study)")
     imp = imp.impute(2, seed=1, tune=20, draws=20, progress=False)
@@ -226,7 +226,7 @@ def test_a_column_called_intercept():
     ],
 )
 def test_a_column_called_like_a_term_beside_it(rename, formula):
-    """One name of two columns in the results: refused in words."""
+    """Two columns of the results would have one name: refused with a message."""
     frame = table().assign(size=np.arange(140.0) + 1).rename(columns=rename)
     data = bi.IncompleteData(frame, "study")
     with pytest.raises(bi.SpecificationError, match=r"(name|term).*rename"):

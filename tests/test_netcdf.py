@@ -78,7 +78,7 @@ def test_what_xarray_writes_is_read():
 
 
 def layout(data: bytes) -> dict:
-    """All that the format is made of: shapes, dtypes, scales and what axes refer to, by name."""
+    """All parts of the format: shapes, dtypes, scales and what axes refer to, by name."""
     found = {}
 
     def note(name, item):
@@ -94,7 +94,7 @@ def layout(data: bytes) -> dict:
 
 
 def test_the_layout_is_that_of_h5netcdf():
-    """Also what xarray does not read: netCDF's own library and those of R do."""
+    """Including what xarray does not read, but netCDF's own library and those of R do."""
     assert layout(netcdf_bytes(ATTRS, GROUPS)) == layout(by_xarray())
 
 

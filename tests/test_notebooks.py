@@ -44,7 +44,7 @@ FEWER = {
 
 
 def shortened(path: Path) -> nbformat.NotebookNode:
-    """The notebook with fewer draws; every text that FEWER names must be there, or it would say nothing."""
+    """The notebook with fewer draws; every text in FEWER must occur, otherwise it would have no effect."""
     notebook = nbformat.read(path, as_version=4)
     for text, fewer in FEWER.get(path.stem, {}).items():
         cells = [cell for cell in notebook.cells if cell.cell_type == "code" and text in cell.source]

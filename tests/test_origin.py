@@ -32,7 +32,7 @@ DISCRETE = {
 
 @cache
 def base(family="normal"):
-    """12 clusters of 15 rows: x, w normal, y of a family with random intercepts and slopes on x; holes in y and x."""
+    """12 clusters of 15 rows: x, w normal, y of a family with random intercepts and slopes on x; y and x incomplete."""
     rng = np.random.default_rng(7)
     g = np.repeat(np.arange(12), 15)
     x, w = rng.normal(0.7, 1.0, len(g)), rng.normal(size=len(g))
@@ -99,7 +99,7 @@ def short_warm_up(monkeypatch):
 
 @pytest.mark.parametrize("family", ["normal", "bernoulli"])
 def test_pymc_blocks_are_given_the_same_data_and_priors(family, monkeypatch):
-    """What is compiled and sampled, without compiling it."""
+    """Compares what would be compiled and sampled, without compiling."""
     from bayesimp.fcs.blocks import pymc as hmc
 
     given = []

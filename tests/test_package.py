@@ -32,7 +32,7 @@ BASE = {
 }
 BELOW = {  # what each room may import, besides BASE and itself
     "kernels": set(),
-    "families": {"kernels"},  # their codes
+    "families": {"kernels"},  # codes of families
     "datasets": {"table"},
     # joint, fcs and plots inside methods and functions
     "studies": {"families", "table", "formulas", "priors", "methods", "analysis", "joint", "fcs", "plots"},
@@ -227,7 +227,7 @@ def test_architecture_names_every_module_once_in_its_room():
 
 
 def arrow() -> dict[str, set[str]]:
-    """What each room may import according to the table of the arrow in ARCHITECTURE.md."""
+    """What each room may import according to the table of imports in ARCHITECTURE.md."""
     text = (ROOT / "ARCHITECTURE.md").read_text()
     table = text.split("## The arrow of rooms")[1].split("\n\n")
     rows = next(part for part in table if part.startswith("| room")).splitlines()[2:]
@@ -277,7 +277,7 @@ def test_wheel_contains_the_models(tmp_path):
     ],
 )
 def test_the_path_from_table_to_model_is_short(path, stays, at_any_depth, monkeypatch):
-    """``python -m tests.reading --path`` shows it; a new step belongs into the file of the step before it."""
+    """``python -m tests.reading --path`` shows it; a new step belongs in the file of the step before it."""
     reading = path()
     assert reading.files < len(reading.stays) <= stays, reading
     monkeypatch.setattr(tests.reading, "DEPTH", 99)

@@ -60,7 +60,7 @@ def test_a_power_multiplies_the_log_density_of_standard_deviations_and_correlati
         (density(at + step * e)[1] - density(at - step * e)[1]) / (2 * step) for e in np.eye(len(at))
     ]
     np.testing.assert_allclose(density(at)[2](np.zeros((d, d))), differences, rtol=1e-5, atol=1e-6)
-    # the power of the density of variances would be another one
+    # the power of the density of variances would differ
     wrong = 1.7 * (one.log_density(S, "Psi") - np.log(np.diagonal(S, axis1=1, axis2=2)).sum(axis=1))
     assert np.ptp(power.log_density(S, "Psi") - wrong) > 1e-3
 

@@ -1,8 +1,8 @@
 """Ratios that diverge: bmi from incomplete heights and weights, in a circle through what it predicts.
 
 bmi predicts y, and y predicts height and weight: if a height comes near 0, bmi can be anything, so y, so the next height.
-That bmi itself predicts height is refused before the run. Chains that diverge end anywhere, so no number of theirs is
-fixed by a test: most tables have heights more than twenty standard deviations outside the observed ones.
+That bmi itself predicts height is refused before the run. Diverging chains end anywhere, so no test fixes their
+numbers: most tables have heights more than twenty standard deviations outside the observed ones.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def test_a_block_of_what_bmi_is_made_of_is_no_cure():
 
 @pytest.mark.parametrize("name, other", [("height", "weight"), ("weight", "height")])
 def test_bmi_as_a_predictor_of_what_it_is_made_of_is_refused(name, other):
-    """The circle is named, and what to do."""
+    """The message names the circle and what to do."""
     words = (
         rf"'bmi' is computed from '{name}', so it cannot predict '{name}': .* circle '{name}' -> 'bmi' -> '{name}', and "
         rf"imputed values run away.* Remove 'bmi' from the predictors of '{name}' and use '{other}' instead"

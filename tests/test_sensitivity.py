@@ -1,4 +1,4 @@
-"""Prior sensitivity: it computes impute + analyse + pool, and moves as the prior says."""
+"""Prior sensitivity: it computes impute + analyse + pool, and results move in the direction of the prior."""
 
 from dataclasses import replace
 
@@ -92,7 +92,7 @@ def test_default_prior_follows_the_unit_and_inverse_wishart_does_not():
 
 
 def test_few_studies_follow_the_prior_and_many_do_not(small):
-    """IW(5, 1) expects variances near 1 / 7, far below the 28 and 40 that there are: it pulls downwards. Median ratio
+    """IW(5, 1) expects variances near 1 / 7, far below the true 28 and 40: it pulls downwards. Median ratio
     over collections of the posterior mean of sd(y1) under IW(5, 1) and IW(1, 1); signs in all six of them."""
     ratios = {}
     for times, seeds in ((1, range(6)), (7, range(3))):
@@ -430,7 +430,7 @@ def test_chance_is_what_imputations_of_one_prior_give():
 
 
 def test_the_verdict_says_what_depends_on_the_prior(small):
-    """Sentences from tables whose numbers are known."""
+    """Sentences made from tables with known numbers."""
     table = pd.DataFrame(
         [("a", "x", 1.0, 3.0), ("b", "x", -1.0, 3.0), ("a", "z", 1.0, 2.0), ("b", "z", 1.5, 2.0)],
         columns=["prior", "term", "conf.low", "conf.high"],

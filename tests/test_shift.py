@@ -46,7 +46,7 @@ def test_one_of_a_block_moves_and_the_other_stays():
     np.testing.assert_array_equal(runs[1].values("w"), runs[0].values("w"))
     table_, chains = runs[1].model.table, runs[1].run.chains
     seen = ~np.isnan(table_.start)
-    for chain in chains:  # what is observed stays
+    for chain in chains:  # observed values do not change
         np.testing.assert_array_equal(chain.V[seen], table_.start[seen])
 
 
@@ -102,7 +102,7 @@ def test_a_shift_is_saved(tmp_path):
 
 
 def test_printed_models_show_a_shift():
-    """What is drawn depends on it as on a prior."""
+    """Draws depend on it as on a prior."""
     data = bi.IncompleteData(table("bernoulli"), cluster="g", families={"y": "bernoulli"})
     shown = repr(bi.FCS(data, shift=Shift({"y": -0.5, "w": 2})))
     assert (

@@ -1,4 +1,4 @@
-"""The site: it builds without a warning, needs nothing from elsewhere, and what it says about code is true."""
+"""The site builds without warnings, needs nothing from elsewhere, and is right about the code."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def calls() -> list[str]:
 
 
 def test_every_row_of_a_table_has_two_cells():
-    """A bar in code that is not escaped would be the border of a cell."""
+    """An unescaped bar in code would end a cell."""
     rows = [line for line in (DOCS / "coming_from.md").read_text().splitlines() if line.startswith("| ")]
     assert len(rows) > 50
     assert all(len(re.split(r"(?<!\\)\|", row.strip().strip("|"))) == 2 for row in rows)

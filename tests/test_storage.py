@@ -46,7 +46,7 @@ def impute(frame, engine, names=("y", "z"), families=None, m=2, **options):
 
 
 def check_round_trips(imp, folder, suffixes=()):
-    """Stored, pickled and copied it is the same, and goes on in the same way; in files of these kinds, or as need be."""
+    """Stored, pickled and copied, it is the same and continues in the same way; in these kinds of files, or as needed."""
     others = [pickle.loads(pickle.dumps(imp)), copy.deepcopy(imp)]
     if not suffixes:
         back = stored_and_loaded(imp, folder)
@@ -75,7 +75,7 @@ def test_tables_with_every_dtype(engine, tmp_path):
     frame = table()
     again = np.tile(np.arange(N), len(frame) // N)
     made = columns()
-    del made["big-endian"]  # which pandas itself turns, where it copies
+    del made["big-endian"]  # whose byte order pandas itself changes when copying
     more = {name: column.array.take(again) for name, column in made.items()}
     frame = pd.concat([frame, pd.DataFrame(more, index=frame.index)], axis=1)
     imp = impute(frame, engine, families=dict.fromkeys(more, "none"))

@@ -33,7 +33,7 @@ def test_crossings_by_hand():
     covering = crossing(a_line(x), low - 3, middle - 3, high - 3, 0.0, "interval", 1)
     assert covering.x == 1 or covering.x == pytest.approx(1.0)
     assert crossing(a_line(x), low - 3, middle - 3, high - 3, 0.0, "interval", -1).x == -2.0
-    # beyond the first crossing another is not looked at
+    # crossings beyond the first are not considered
     wavy = np.array([2.0, -1, 1, 2, 3, 4])
     assert crossing(a_line(x), wavy, middle, high, 0.0, "interval", -1).x == -1.5
 

@@ -87,7 +87,7 @@ def test_events_say_what_was_done(imp):
 
 
 def test_far_values_are_judged_by_the_table_of_the_run(imp):
-    """Two observed values say nothing of what is usual; those of the run do."""
+    """Two observed values do not show what is usual; those of the run do."""
     far = imp.transform(NEW.assign(x=[1e4, 3, 4, 5]), seed=3).events.query("kind == 'far outside'")
     assert list(far["where"]) == ["y", "z"]
     assert "far outside" not in set(imp.transform(NEW, seed=3).events["kind"])

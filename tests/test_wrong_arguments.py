@@ -1,5 +1,5 @@
-"""Every method of every model and result, given one argument of every wrong kind after another: it works, or says in
-words of ours what the argument must be.
+"""Every method of every model and result, given one argument of every wrong kind after another, works, or says in
+our own error what the argument must be.
 
 Objects are made once. Methods are those of the class, derived; what engines are called by the package alone with is in
 `PACKAGE`. `GOOD` has the other arguments, by name.

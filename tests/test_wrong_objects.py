@@ -1,4 +1,4 @@
-"""Every public function, given the wrong one of our own objects, raises our own error, which says what to give.
+"""Every public function, given the wrong object of ours, raises our own error, which says what to give.
 
 A table says what each function takes; every name in ``bi.__all__`` is in it, or in `OTHERS` with the reason.
 """

@@ -1,7 +1,7 @@
 """An imputation model of a few lines, for tests: y ~ N(mu, 1) with mu drawn from its posterior, m chains of n draws.
 
 It is written against `bayesimp.contract` and `bayesimp.sampling.executors` alone, and registered like any other. `FAULTS`
-are errors that it can be made to make, each of which a test in `tests/test_models.py` must notice.
+are mistakes that it can be told to make, each of which a test in `tests/test_models.py` must notice.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """The probability that a value is missing, given the other variables.
 
-Within levels of this probability, observed and imputed values of a variable that is missing at random have the same
-distribution, whatever they have overall (Abayomi, Gelman & Levy 2008, sec. 3). With R_i = 1 where the value of row i is
-missing and x_i the other variables, standardised,
+Given this probability, observed and imputed values of a variable that is missing at random have the same distribution,
+even if they differ overall (Abayomi, Gelman & Levy 2008, sec. 3). With R_i = 1 if the value of row i is missing and x_i
+the other variables, standardised,
 
     logit P(R_i = 1) = a + x_i'b,    b_k ~ N(0, 2.5^2)          Gelman et al. 2008, with a normal in place of their Cauchy
 
-at the posterior mode, which exists also where the other variables separate missing from observed; averaged over completed
-tables.
+at the posterior mode, which exists even if the other variables separate missing from observed values. Probabilities are
+averaged over completed tables.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["completed_numbers", "missing_propensity", "penalised_logistic"]
 
 Array = NDArray[np.float64]
-SD = 2.5  # of the prior of a coefficient of a standardised variable
-TABLES = 20  # completed tables, at most, over which probabilities are averaged
+SD = 2.5  # standard deviation of the prior of a coefficient of a standardised variable
+TABLES = 20  # probabilities are averaged over at most this many completed tables
 STEPS = 50
 
 
 def missing_propensity(imp: Imputations, name: str) -> Array:
-    """(n,) probability that a variable is missing given all others, in each row.
+    """(n,) probability in each row that a variable is missing, given all others.
 
-    Variables whose other levels or values are not known in all rows, such as complete text with a level for each row, are
+    Variables that are not known as numbers or levels in all rows, such as complete text with a level for each row, are
     left out.
 
     Parameters
@@ -50,9 +50,9 @@ def missing_propensity(imp: Imputations, name: str) -> Array:
 
 
 def penalised_logistic(X: Array, y: Array) -> Array:
-    """(n,) fitted probabilities at the posterior mode; X (n, p) without an intercept, y (n,) of 0 and 1.
+    """(n,) fitted probabilities at the posterior mode; X (n, p) has no intercept, y (n,) is 0 or 1.
 
-    Newton's method on a concave log posterior, whose steps are halved where they do not go up.
+    Newton's method on a concave log posterior; steps are halved while they do not increase it.
     """
     spread = X.std(axis=0)
     Z = (X - X.mean(axis=0))[:, spread > 0] / spread[spread > 0]
@@ -79,7 +79,7 @@ def penalised_logistic(X: Array, y: Array) -> Array:
 
 
 def completed_numbers(imp: Imputations, name: str, k: int) -> Array:
-    """(n,) a variable in completed table k: numbers, or positions of levels; NaN where it is not imputed."""
+    """(n,) a variable in completed table k, as numbers or positions of levels; NaN where it is not imputed."""
     values = np.array(imp.data.numeric(name))
     if name in imp.imputed_columns:
         values[imp.rows(name)] = imp.values(name)[k]
@@ -87,7 +87,7 @@ def completed_numbers(imp: Imputations, name: str, k: int) -> Array:
 
 
 def _columns(imp: Imputations, names: list[str], k: int) -> Array:
-    """(n, p) the variables in completed table k, levels as indicators."""
+    """(n, p) the variables in completed table k, with levels as indicators."""
     columns = []
     for name in names:
         values, levels = completed_numbers(imp, name, k), imp.data.levels(name)

@@ -1,11 +1,11 @@
-"""Sites that may not share rows impute together: they release cross products, and share draws of the parameters.
+"""Joint imputation by sites that may not share rows: they release cross products and share draws of the parameters.
 
     site          export_site    rows        -> SiteRelease      counts and cross products of cells that are large enough
     coordinator   combine        releases    -> FederatedRun     draws of beta, Sigma and Psi of the joint normal model
     site          complete_site  parameters  -> CompletedSite    m completed tables, which stay at the site
 
-The posterior is that of `bayesimp.JointNormal` on all rows that were released. What a release reveals, and what is
-withheld: docs/howto/federated.md.
+The posterior is that of `bayesimp.JointNormal` given all released rows. docs/howto/federated.md says what a release
+reveals and what is withheld.
 """
 
 from bayesimp.federated.agreement import Agreement

@@ -1,4 +1,4 @@
-"""What all sites agree on before any of them reads its rows, and the hash by which their files are compared."""
+"""What all sites agree on before any of them reads its rows, and the hash that identifies the contents of a file."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class Agreement:
     Attributes
     ----------
     formula
-        As of `bayesimp.JointNormal`, with one grouping factor: ``"y1 + y2 ~ x + arm + (1 | study)"``. A cluster belongs
-        to one site.
+        As for `bayesimp.JointNormal`, with one grouping factor: ``"y1 + y2 ~ x + arm + (1 | study)"``. Each cluster
+        belongs to one site.
     levels
-        Of every covariate that is no number, its levels in order, the first being the reference. A site that lacks a
-        level has its column all the same.
+        The levels of every covariate that is not numeric, in order; the first is the reference. A site without rows of
+        some level still has the column for it.
     priors
-        As of `bayesimp.JointNormal`. None: the default.
+        As for `bayesimp.JointNormal`. None: the default.
     plan
-        SHA-256 of the plan file that the agreement is from; "" without one.
+        SHA-256 of the plan file from which the agreement was made; "" if there is none.
 
     Raises
     ------
     SpecificationError
-        A formula that the joint model does not take, whose columns depend on the rows of all sites at once, or on rows
-        that are not released; levels of columns that are no covariates.
+        The joint model does not accept the formula, or columns of it depend on the rows of all sites at once or on rows
+        that are not released; or levels are given for a column that is not a covariate.
     """
 
     formula: str
@@ -77,7 +77,7 @@ class Agreement:
 
     @cached_property
     def parsed(self) -> Formula:
-        """The formula, taken apart."""
+        """The parsed formula."""
         if not isinstance(self.formula, str):
             raise SpecificationError(
                 f"The formula of an agreement is text, such as 'y1 + y2 ~ x + (1 | study)'; got {self.formula!r}."
@@ -92,7 +92,7 @@ class Agreement:
 
     @property
     def cluster(self) -> str:
-        """The column of the clusters."""
+        """The cluster column."""
         return self.parsed.groups[0]
 
     @property
@@ -101,7 +101,7 @@ class Agreement:
         return self.parsed.responses
 
     def record(self) -> dict[str, Any]:
-        """As files hold it."""
+        """The agreement as files hold it."""
         priors = json.loads(json.dumps(priors_to_dict(self.checked_priors), default=plain))
         levels = {name: list(each) for name, each in sorted(self.levels.items())}
         return {"formula": self.formula, "levels": levels, "priors": priors, "plan": self.plan}
@@ -114,12 +114,12 @@ class Agreement:
 
     @classmethod
     def from_record(cls, record: Any, where: str) -> Agreement:
-        """The agreement that a file holds; where: the file, for messages.
+        """The agreement that a file holds; `where` names the file in messages.
 
         Raises
         ------
         DataError
-            It is none.
+            The record is not an agreement.
         """
         try:
             texts = isinstance(record["formula"], str) and isinstance(record["plan"], str)
@@ -133,7 +133,7 @@ class Agreement:
             raise DataError(f"{where}: its agreement cannot be read{reason}.") from None
 
     def differences(self, other: Agreement) -> list[str]:
-        """In words, what of the other is different."""
+        """How the other agreement differs, in words."""
         mine, theirs = self.record(), other.record()
         names = {"plan": "SHA-256 of the plan"}
         return [

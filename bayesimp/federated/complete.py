@@ -1,7 +1,7 @@
-"""Rows of a site, completed where they are, from the draws of the parameters that all sites share.
+"""Complete the rows of a site locally, from the draws of the parameters that all sites share.
 
-Given (beta, Sigma, Psi) the rows of different clusters are independent, so that a site needs nothing else of the others.
-All of its rows are used, also those that were not released: effects of clusters are drawn given every observed value
+Given (beta, Sigma, Psi), rows of different clusters are independent, so a site needs nothing else from the others. All
+its rows are used, including those that were not released: cluster effects are drawn given every observed value
 (joint/rows.py).
 """
 
@@ -31,9 +31,9 @@ __all__ = ["CompletedSite", "complete_site"]
 
 
 class CompletedSite(Imputations):
-    """Completed tables of one site. Made by `complete_site`, not by hand.
+    """The completed tables of one site. Made by `complete_site`, not by hand.
 
-    It is read, exported and analysed like `bayesimp.Imputations`; it has no chains, which are at the coordinator.
+    They are read, exported and analysed like `bayesimp.Imputations`, but have no chains: those are at the coordinator.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class CompletedSite(Imputations):
         )
 
     def save(self, path: Any) -> NoReturn:
-        """Refused: `export` keeps the tables, and the shared parameters give them again."""
+        """Refused: `export` writes the tables, and the shared parameters reproduce them."""
         raise SpecificationError(
             "Tables of a site have no run to save; export('tables.parquet') keeps them, and complete_site gives them "
             "again from the same parameters."
@@ -73,9 +73,9 @@ def complete_site(parameters: SharedParameters, frame: Any, site: str) -> Comple
     parameters
         From the coordinator.
     frame
-        The table of the site, as for `export_site`.
+        The table of the site, as given to `export_site`.
     site
-        Its name.
+        Name of the site.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def complete_site(parameters: SharedParameters, frame: Any, site: str) -> Comple
     DataError
         The table cannot be used, as for `export_site`.
     SpecificationError
-        A site without a release among those that were combined; columns that differ.
+        No release of the site was among those combined, or the columns differ.
 
     Examples
     --------
@@ -124,7 +124,7 @@ def complete_site(parameters: SharedParameters, frame: Any, site: str) -> Comple
 
 
 def _values(parameters: SharedParameters, working: Working, number: int) -> np.ndarray:
-    """(m, R, r) values of the incomplete rows, in the units of the data; number: of the site."""
+    """(m, R, r) values of the incomplete rows, in the units of the data; `number` is that of the site."""
     scale = parameters.scale
     rngs = [site_rng(parameters.seed, number, k) for k in range(parameters.m)]
     return impute_rows(

@@ -1,32 +1,33 @@
-"""Which rows and values of a site its release is made of, so that no cell says what a row is.
+"""Choose the rows and values that a site releases, so that no cell determines a row.
 
 A cell (cluster, responses observed) of n rows with v variables, the covariates and its observed responses, is released as
 
     1 count + v sums + v (v + 1) / 2 cross products = (v + 1)(v + 2) / 2 numbers.
 
-Centred rows are known from their cross products up to a rotation, and numbers of few digits fix that too. So a cell is
-released only if
+Cross products determine the centred rows up to a rotation, and if the numbers have few digits they determine the rotation
+too. A cell is therefore released only if
 
     n > (v + 1)(v + 2) / 2    and    n >= minimum                                                              (1)
     log2 C(n + K - 1, n) >= (v + 2) S + v (v + 3) / 4 log2 n + 10,    S = sum of b_j,    K = 2^S               (2)
 
-where variable j takes about 2^b_j values, its range divided by the smallest difference of two of its values. On the left
-is the number of sets of n such rows, in bits; on the right that of releases (sums and cross products over n rows spread
-over some sqrt n times the values of one row), and 10: about a thousand sets of rows share a release.
+where variable j takes about 2^b_j values: its range divided by the smallest difference between two of its values. The
+left side is the number of sets of n such rows, in bits. The right side is the number of possible releases (sums and cross
+products of n rows take about sqrt n times as many values as those of one row), plus 10 bits: about a thousand sets of
+rows share a release.
 
-Every group of rows that a covariate with few values, or two of them, forms within a cell has `minimum` rows or none: with
-an indicator x of one row, the cross product x'y is that row's y. The same holds for the rows in which a column differs
-from its most frequent value: zero but for one row, it is such an indicator.
+Within a cell, every group of rows defined by a covariate with few values, or by two of them, has at least `minimum` rows
+or none: if x indicates a single row, the cross product x'y is the y of that row. The same rule covers the rows in which a
+column differs from its most frequent value: a column that is zero in all rows except one is such an indicator.
 
-What is done about a cell that is too small, in the order of the observed values that are lost:
+A cell that is too small is changed in one of these ways, the one that loses the fewest observed values first:
 
-    top up    rows of a cell that has more variables, chosen at random, have these set missing, so that they join it
+    top up    random rows of a cell with more variables have the additional ones set missing, and so join it
     join      two cells are both reduced to the responses that they share
-    shorten   the cell itself is reduced to fewer responses, those that are observed least often being kept
-    drop      its rows are left out; only if nothing else is possible
+    shorten   the cell itself is reduced to fewer responses; those observed least often are kept
+    drop      its rows are left out, only if nothing else is possible
 
-Rows of groups that are too small are left out. What each does to inference is in docs/howto/federated.md: values that are
-set missing leave the likelihood of the others; rows that are dropped because of what is missing in them are a selection.
+Rows of groups that are too small are left out. docs/howto/federated.md says what each of these does to inference: values
+set missing leave the likelihood of the others unchanged; dropping rows because of what is missing in them is selection.
 """
 
 from __future__ import annotations
@@ -46,19 +47,19 @@ LEAST = 3  # rows of a group: DataSHIELD's nfilter.tab
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Cells = dict[int, Ints]  # responses observed, as bits -> rows
-Need = Callable[[int], int]  # responses observed, as bits -> rows that their cell needs
-SPARE = 10.0  # bits: of how many sets of rows a release may be
-MOST_BITS = 40.0  # of a row, above which C(n + K - 1, n) is K^n / n! to rounding
-NEVER = 10_000  # rows of a cell beyond which nobody looks
+Need = Callable[[int], int]  # responses observed, as bits -> number of rows that their cell needs
+SPARE = 10.0  # bits: how many sets of rows a release must leave possible
+MOST_BITS = 40.0  # bits of a row above which C(n + K - 1, n) equals K^n / n! to rounding
+NEVER = 10_000  # upper limit of the search for the rows that a cell needs
 
 
 def numbers_released(variables: int) -> int:
-    """Numbers that a cell with so many variables is released as."""
+    """How many numbers are released of a cell with so many variables."""
     return (variables + 1) * (variables + 2) // 2
 
 
 def rows_needed(variables: int, minimum: int, bits: float = np.inf) -> int:
-    """The least number of rows of a cell, by (1) and (2); bits: S, of all its variables."""
+    """The least number of rows of a cell, by (1) and (2); `bits` is S, over all its variables."""
     n = max(minimum, numbers_released(variables) + 1)
     while n < NEVER and _sets_of_rows(n, bits) < _releases(n, variables, bits) + SPARE:
         n += 1
@@ -80,7 +81,7 @@ def _releases(n: int, variables: int, bits: float) -> float:
 
 
 def resolution(values: NDArray[np.float64]) -> float:
-    """b: bits of the values (n,) of a variable, NaN aside; 0 if it has one value only."""
+    """The bits b of the values (n,) of a variable, ignoring NaN; 0 if it has one value only."""
     distinct = np.unique(values[np.isfinite(values)])
     if len(distinct) < 2:
         return 0.0
@@ -89,16 +90,17 @@ def resolution(values: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True)
 class Disclosed:
-    """What a release is made of.
+    """What is released, and how much is withheld.
 
     Attributes
     ----------
     observed
-        (N, r) which responses are released of each row; none of rows that are not released.
+        (N, r) which responses of each row are released; none for a row that is not released.
     rows, empty, dropped, of_small_groups
-        Rows in all; without an observed response, which say nothing of the parameters; dropped; in small groups.
+        Number of rows: all; those without an observed response, which say nothing about the parameters; those dropped;
+        those in small groups.
     masked
-        (r,) values of each response that are set missing in rows which are released.
+        (r,) number of values of each response that are set missing in released rows.
     """
 
     observed: Bools
@@ -110,7 +112,7 @@ class Disclosed:
 
     @property
     def released(self) -> int:
-        """Rows that are released."""
+        """Number of released rows."""
         return int(self.observed.any(axis=1).sum())
 
 
@@ -134,17 +136,17 @@ def withhold(
     covariates, responses
         (N, v) without the constant, (N, r).
     discrete
-        Codes (N,) of each covariate that has few values.
+        Codes (N,) of each covariate with few values.
     minimum
         Least number of rows of a group.
     rng
-        Chooses the rows that a cell is topped up with. The same rows must give the same release: two different ones of
-        one table could be subtracted from each other.
+        Chooses the rows with which a cell is topped up. The same rows must give the same release: two different releases
+        of one table could be subtracted from each other.
 
     Returns
     -------
-    What is released. Of the responses it depends on which are observed, and on values only where all but a few rows of a
-    cell have the same.
+    What is released. It depends on which responses are observed, and on their values only where all but a few rows of a
+    cell have the same value.
     """
     N, r = observed.shape
     bits = 1 << np.arange(r, dtype=np.int64)
@@ -197,7 +199,7 @@ def _cells(rows: Ints, patterns: Ints) -> Cells:
 def _in_small_groups(
     rows: Ints, groups: Sequence[Ints], columns: Sequence[NDArray[np.float64]], minimum: int
 ) -> Ints:
-    """The rows of a cell that are in a group of fewer rows than the minimum; columns: (rows,) each, as released."""
+    """The rows of a cell in groups smaller than the minimum; `columns` are (rows,) each, as released."""
     small = np.zeros(len(rows), dtype=bool)
     for codes in groups:
         _, group, count = np.unique(codes[rows], return_inverse=True, return_counts=True)
@@ -212,10 +214,10 @@ def _in_small_groups(
 def _enlarge(
     a: int, cells: Cells, patterns: Ints, need: Need, scarce: list[int], rng: np.random.Generator
 ) -> None:
-    """Write other patterns to rows, so that cell a is large enough or closer to it; values are lost in every case."""
+    """Change the patterns of rows, so that cell a becomes large enough or closer to it; this always loses values."""
     rows, size = cells[a], len(cells[a])
     lacking = need(a) - size
-    ways: list[tuple[int, int, int, int]] = []  # values lost, kind, the other cell, the pattern then
+    ways: list[tuple[int, int, int, int]] = []  # values lost, kind, other cell, new pattern
     for b, others in cells.items():
         if b == a:
             continue

@@ -1,4 +1,4 @@
-"""From the rows of a site to its release: what is withheld, then counts and cross products."""
+"""From the rows of a site to its release: first what is withheld, then counts and cross products."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def export_site(
     minimum: int = LEAST,
     centre: Sequence[float] | None = None,
 ) -> SiteRelease:
-    """What a site releases of its rows.
+    """Make the release of a site from its rows.
 
     Parameters
     ----------
     frame
-        pandas, polars or pyarrow table of the site. Responses that it lacks are imputed at every row.
+        pandas, polars or pyarrow table of the site. Responses that it lacks are imputed in every row.
     agreement
         What all sites agree on.
     site
@@ -44,8 +44,8 @@ def export_site(
     minimum
         Least number of rows of a group within a cell, 3 or more. Cells need more rows (`bayesimp.federated.disclosure`).
     centre
-        (v + r,) numbers that are subtracted from covariates and responses, so that their cross products keep digits.
-        None: their means over the rows that are released. Anything else must not be a function of the rows.
+        (v + r,) numbers subtracted from covariates and responses, so that their cross products lose no digits. None:
+        their means over the released rows. Any other numbers must not be a function of the rows.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def export_site(
     Raises
     ------
     DataError
-        The table cannot be used; see `bayesimp.federated.rows.SiteRows`. Nothing can be released.
+        The table cannot be used (see `bayesimp.federated.rows.SiteRows`), or nothing can be released.
     SpecificationError
         An argument out of range; a covariate without levels.
 
@@ -105,7 +105,7 @@ def _minimum(minimum: Any) -> int:
 
 
 def distinct_columns(matrices: SiteMatrices) -> tuple[tuple[str, ...], Array]:
-    """Names (v,) and values (n, v) of the different columns of X and Z without the constant."""
+    """Names (v,) and values (n, v) of the distinct columns of X and Z, without the constant."""
     columns = dict(zip(matrices.fixed, matrices.X.T, strict=True))
     columns |= {n: z for n, z in zip(matrices.random, matrices.Z.T, strict=True) if n not in columns}
     names = tuple(name for name in columns if name != INTERCEPT)
@@ -114,7 +114,7 @@ def distinct_columns(matrices: SiteMatrices) -> tuple[tuple[str, ...], Array]:
 
 
 def _rng(values: Array, codes: NDArray[np.int64]) -> np.random.Generator:
-    """A generator that depends on the rows alone, so that one table has one release."""
+    """A generator that depends on the rows alone, so that a table always has the same release."""
     seed = hashlib.sha256(np.ascontiguousarray(values).tobytes() + codes.tobytes()).digest()
     return np.random.default_rng(int.from_bytes(seed))
 
@@ -122,9 +122,9 @@ def _rng(values: Array, codes: NDArray[np.int64]) -> np.random.Generator:
 def _statistics(
     X: Array, Y: Array, codes: NDArray[np.int64], centre: Array | None
 ) -> tuple[SufficientStatistics, Array]:
-    """Cross products of what is released, about its own means or a given centre, and the centre.
+    """Cross products of the released values, about their means or a given centre, and that centre.
 
-    A mean over other rows too would tell their sum.
+    A mean that includes other rows would reveal their sum.
     """
     there = ~np.isnan(Y).all(axis=1)
     X, Y, codes = X[there], Y[there], codes[there]

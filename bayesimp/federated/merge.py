@@ -1,14 +1,14 @@
-"""Releases of all sites as one sampler's input.
+"""Merge the releases of all sites into the input of one sampler.
 
-Sites centre their columns at numbers of their own. With D_s = [1 | x - c_s | y - c_s] the columns of site s, c common,
+Each site centres its columns at its own numbers. With D_s = [1 | x - c_s | y - c_s] the columns of site s, c common,
 
     D = D_s L_s,   L_s = I + e_0 (c_s - c)',       G = L_s' G_s L_s                          one centre for all sites
 
     D_w = D M_a,   X_w = X T,   Z_w = Z C / u,   Y_w = Y / s - X_w offset,   G_w = M_a' G M_a           (joint/scale.py)
 
-with M_a zero at responses that pattern a lacks. T, offset, s, C and u come from the sum of all G (joint/merged.py), and
-are turned into those of columns that are not centred, so that draws are in the units of the data. A part of the formula
-without an intercept is not centred: its columns should not be far from 0.
+with M_a zero for responses that pattern a lacks. T, offset, s, C and u come from the sum of all G (joint/merged.py), and
+are converted to those of uncentred columns, so that draws are in the units of the data. A part of the formula without an
+intercept is not centred: its columns should not be far from 0.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["check_together", "merged_statistics", "working_input"]
 
 @dataclass(frozen=True)
 class _Columns:
-    """Where the columns of X, Z and Y come from: places (p,), (q,) among [1 | covariates], and what is centred."""
+    """Where the columns of X and Z come from: positions (p,), (q,) in [1 | covariates]; and which parts are centred."""
 
     x: NDArray[np.int64]
     z: NDArray[np.int64]
@@ -42,12 +42,12 @@ class _Columns:
 
 
 def check_together(releases: Sequence[SiteRelease]) -> tuple[SiteRelease, ...]:
-    """The releases by the names of their sites, if they belong together.
+    """The releases in the order of site names, if they belong together.
 
     Raises
     ------
     SpecificationError
-        Fewer than two clusters; two releases of one site; other agreements or columns, by name.
+        Fewer than two clusters; two releases of one site; agreements or columns that differ, by name.
     """
     ordered = tuple(sorted(releases, key=lambda release: release.site))
     if not ordered:
@@ -81,7 +81,7 @@ def check_together(releases: Sequence[SiteRelease]) -> tuple[SiteRelease, ...]:
 def merged_statistics(releases: Sequence[SiteRelease]) -> tuple[SufficientStatistics, Array]:
     """Cross products of [1 | X | Z | Y] of all sites about one centre (v + r,), and that centre.
 
-    Clusters are numbered site by site. Releases are those of `check_together`.
+    Clusters are numbered site by site. The releases are those returned by `check_together`.
     """
     first, at = releases[0], _columns(releases[0])
     v, r = len(first.covariates), first.patterns.shape[1]
@@ -112,7 +112,7 @@ def merged_statistics(releases: Sequence[SiteRelease]) -> tuple[SufficientStatis
 
 
 def working_input(releases: Sequence[SiteRelease]) -> Working:
-    """The sampler's input: statistics on the working scale, without rows, and the way back to the units of the data.
+    """The sampler's input: statistics on the working scale, without rows, and the scale that leads back to the data.
 
     Raises
     ------
@@ -151,9 +151,9 @@ def _columns(release: SiteRelease) -> _Columns:
 
 
 def _common_centre(releases: Sequence[SiteRelease]) -> Array:
-    """(v + r,) means of all rows that are released, 0 of a response that nobody has observed.
+    """(v + r,) means of all released rows; 0 for a response that no site has observed.
 
-    One sum over all cells, so that it does not depend on how clusters are divided into sites.
+    They are one sum over all cells, and so do not depend on how clusters are divided into sites.
     """
     v = len(releases[0].covariates)
     sums, counts = [], []
@@ -166,7 +166,7 @@ def _common_centre(releases: Sequence[SiteRelease]) -> Array:
 
 
 def _selection(at: _Columns, v: int, r: int, centre: Array) -> Array:
-    """S (1 + v + r, 1 + p + q + r): [1 | X | Z | Y] from [1 | covariates | Y], centred again where a part is not."""
+    """S (1 + v + r, 1 + p + q + r): [1 | X | Z | Y] from [1 | covariates | Y], uncentred where a part is not centred."""
     p, q = len(at.x), len(at.z)
     S = np.zeros((1 + v + r, 1 + p + q + r))
     S[0, 0] = 1.0
@@ -180,7 +180,7 @@ def _selection(at: _Columns, v: int, r: int, centre: Array) -> Array:
 
 
 def _uncentred(own: Scale, at: _Columns, centre: Array, v: int) -> Scale:
-    """The scale of columns that are not centred, from that of centred ones.
+    """The scale of uncentred columns, from that of centred ones.
 
     X_c = X K with K = I - e_0 c', so that T = K T_c; 1 = X_w T^-1 e_0, so that offset = offset_c + T^-1 e_0 c_y' / s.
     """
@@ -195,7 +195,7 @@ def _uncentred(own: Scale, at: _Columns, centre: Array, v: int) -> Scale:
 
 
 def _shifting(places: NDArray[np.int64], centre: Array) -> Array:
-    """K: columns less their centres, by the column that is constant."""
+    """K, which subtracts the centres from the columns by means of the constant column."""
     K = np.eye(len(places))
     constant = int(np.argmin(places))
     for k, place in enumerate(places):

@@ -1,4 +1,4 @@
-"""`SharedParameters`: what the coordinator sends back, one draw of the parameters for each completed table."""
+"""`SharedParameters`, which the coordinator sends back: one draw of the parameters for each completed table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class SharedParameters:
-    """Draws of the parameters behind m completed tables.
+    """The draws of the parameters from which m completed tables are made.
 
     Attributes
     ----------
@@ -40,11 +40,11 @@ class SharedParameters:
     beta, Sigma, Psi
         (m, p, r), (m, r, r), (m, rq, rq) in the units of the data.
     scale
-        The scale on which they were drawn, and rows are completed.
+        The scale on which the parameters were drawn and rows are completed.
     seed
-        From which completed rows are drawn at every site.
+        Seed with which every site completes its rows.
     events
-        What a reader must know of the run and of the releases.
+        What a reader must know about the run and the releases.
     """
 
     agreement: Agreement
@@ -64,7 +64,7 @@ class SharedParameters:
         return len(self.beta)
 
     def record(self) -> dict[str, Any]:
-        """What the file holds, without its hash."""
+        """The contents of the file, without its hash."""
         scale = {name: getattr(self.scale, name).tolist() for name in ("T", "offset", "s", "u", "C")}
         draws = {name: getattr(self, name).tolist() for name in ("beta", "Sigma", "Psi")}
         return {
@@ -75,7 +75,7 @@ class SharedParameters:
         }  # fmt: skip
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file completely or not at all."""
         record = self.record()
         text = json.dumps(record | {"sha256": digest(record)}, ensure_ascii=False, allow_nan=False)
         write_text(Path(path), text + "\n")
@@ -88,12 +88,12 @@ class SharedParameters:
 
 
 def read_parameters(path: str | os.PathLike[str]) -> SharedParameters:
-    """Read what `SharedParameters.save` wrote.
+    """Read a file written by `SharedParameters.save`.
 
     Raises
     ------
     DataError
-        It is damaged, altered or of another format.
+        The file is damaged, altered or of another format.
     """
     record = read_json(path, PARAMETERS, VERSION)
     agreement = Agreement.from_record(record.get("agreement"), str(path))

@@ -1,4 +1,4 @@
-"""`SiteRelease`: the file that leaves a site, numbers and texts only; its format is in docs/howto/federated.md."""
+"""`SiteRelease`, the file that leaves a site: numbers and texts only. docs/howto/federated.md describes the format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FORMAT = "bayesimp site release"
 VERSION = 1
 COUNTS = ("rows", "released", "empty", "dropped", "small groups")
 NEGATIVE = (
-    1e-9  # of the largest eigenvalue of a cell's cross products: how far below 0 rounding takes the least
+    1e-9  # how far below 0 rounding takes the least eigenvalue of a cell's products, relative to the largest
 )
 
 
@@ -36,26 +36,27 @@ class SiteRelease:
     Attributes
     ----------
     site
-        Its name.
+        Name of the site.
     agreement
         What all sites agree on.
     minimum
         Least number of rows of a group.
     fixed, random, random_terms
-        Columns of X and of Z, and those of Z as a formula spells them.
+        Columns of X and Z, and those of Z as spelled in a formula.
     covariates
-        (v,) names of the different columns of X and Z, without the constant.
+        (v,) names of the distinct columns of X and Z, without the constant.
     centre
         (v + r,) numbers subtracted from the covariates and responses before their products are taken.
     cell_cluster
-        (C,) cluster of each cell, numbered from 0 within the site; their labels stay there.
+        (C,) cluster of each cell, numbered from 0 within the site; labels stay at the site.
     patterns
         (C, r) which responses are observed in each cell.
     products
         (C, d, d) cross products of [1 | covariates | responses], d = 1 + v + r, of the centred columns; zero where a
         response is missing. The first element is the number of rows.
     counts
-        Rows of the site: all, released, empty (no response observed), dropped, in small groups; "masked" by response.
+        Number of rows of the site: all, released, empty (no response observed), dropped, in small groups; "masked" by
+        response.
     events
         What a reader of the result must know.
     """
@@ -77,21 +78,21 @@ class SiteRelease:
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """(C,) rows of each cell."""
+        """(C,) number of rows of each cell."""
         return np.rint(self.products[:, 0, 0]).astype(np.int64)
 
     @property
     def clusters(self) -> int:
-        """Clusters with rows that are released."""
+        """Number of clusters with released rows."""
         return len(np.unique(self.cell_cluster))
 
     @property
     def sha256(self) -> str:
-        """Of the contents."""
+        """SHA-256 of the contents."""
         return digest(self.record())
 
     def record(self) -> dict[str, Any]:
-        """What the file holds, without its hash."""
+        """The contents of the file, without its hash."""
         cells = []
         for i, pattern, G in zip(self.cell_cluster, self.patterns, self.products, strict=True):
             at = _observed_columns(len(self.covariates), pattern)
@@ -109,7 +110,7 @@ class SiteRelease:
         }  # fmt: skip
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file completely or not at all."""
         record = self.record()
         text = json.dumps(record | {"sha256": digest(record)}, indent=1, ensure_ascii=False, allow_nan=False)
         write_text(Path(path), text + "\n")
@@ -131,19 +132,19 @@ class SiteRelease:
 
 
 def _observed_columns(covariates: int, pattern: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Places of the constant, the covariates and the observed responses among the columns."""
+    """Positions of the constant, the covariates and the observed responses among the columns."""
     return np.concatenate([np.arange(1 + covariates), 1 + covariates + np.flatnonzero(pattern)])
 
 
 def read_json(path: str | os.PathLike[str], form: str, version_: int) -> dict[str, Any]:
-    """A file of JSON with a format, a version and its own hash.
+    """Read a JSON file with a format, a version and its own hash.
 
     Raises
     ------
     DataError
-        It is damaged, altered, of another format or version; or it cannot be read.
+        The file is damaged, altered, of another format or version, or cannot be read.
     SpecificationError
-        No path.
+        The argument is not a path.
     """
     if not isinstance(path, str | os.PathLike):
         raise SpecificationError(f"Give the path of a file, not {type(path).__name__}.")
@@ -173,12 +174,12 @@ def _no_number(text: str) -> None:
 
 
 def read_release(path: str | os.PathLike[str]) -> SiteRelease:
-    """Read the file of a site.
+    """Read the release of a site.
 
     Raises
     ------
     DataError
-        It is damaged, altered or of another format; or a cell is smaller than what may be released.
+        The file is damaged, altered or of another format, or a cell is too small to be released.
     """
     record = read_json(path, FORMAT, VERSION)
     agreement = Agreement.from_record(record.get("agreement"), str(path))
@@ -225,7 +226,7 @@ def _texts(values: Sequence[Any]) -> tuple[str, ...]:
 
 
 def _check_cells(release: SiteRelease, path: str) -> None:
-    """Refuse cells that no site of this version releases, and numbers that are no cross products of rows."""
+    """Refuse cells that no site with this version releases, and numbers that cannot be cross products of rows."""
     if release.minimum < LEAST or not len(release.products):
         raise DataError(f"{path}: a release has groups of {LEAST} rows or more, and one cell at the least.")
     if not np.isfinite(release.products).all() or not np.isfinite(release.centre).all():

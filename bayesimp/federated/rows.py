@@ -1,4 +1,4 @@
-"""The rows of one site: its table, and X, Z and Y with the columns that all sites have."""
+"""The rows of one site: its table, and its X, Z and Y with the columns that all sites have."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ __all__ = ["SiteMatrices", "SiteRows", "site_matrices"]
 
 
 class SiteRows(IncompleteData):
-    """The table of one site; it may have one cluster only, and lack responses altogether.
+    """The table of one site, which may have a single cluster and may lack responses altogether.
 
     Parameters
     ----------
     frame
-        pandas, polars or pyarrow table. A response that is no column of it is added, without values.
+        pandas, polars or pyarrow table. A response without a column is added, with no values.
     agreement
         What all sites agree on.
 
     Raises
     ------
     DataError
-        Not a table, no rows; cluster ids missing; covariates missing, infinite or with levels that are not agreed on;
-        a response that is no number, or has two values only.
+        Not a table, or no rows; missing cluster ids; covariates missing, infinite or with levels not agreed on; a
+        response that is not numeric or has only two values.
     SpecificationError
-        No column for a covariate or for the clusters; a covariate that is no number and has no levels agreed on.
+        No column for a covariate or for the clusters; a covariate that is not numeric and has no levels agreed on.
     """
 
     def __init__(self, frame: Any, agreement: Agreement) -> None:
@@ -65,7 +65,7 @@ class SiteRows(IncompleteData):
             self._check_covariate(name)
 
     def events(self) -> list[Event]:
-        """Responses without a column."""
+        """Notes about responses without a column."""
         if not self.absent:
             return []
         text = f"{listing(self.absent)}: no column of the table, taken as missing in all {len(self):,} rows"
@@ -74,7 +74,7 @@ class SiteRows(IncompleteData):
     def _check_response(self, name: str) -> None:
         seen = self.numeric(name)[~self.missing(name)]
         values = np.unique(seen)
-        if len(values) == 2 and len(seen) >= rows_needed(1, LEAST):  # of fewer nothing is released
+        if len(values) == 2 and len(seen) >= rows_needed(1, LEAST):  # fewer are never released
             raise DataError(
                 f"'{name}' has two values only, {values[0]:g} and {values[1]:g}, in {len(self):,} rows: it is no normal "
                 "variable, and its cross products would be sums over the rows that have one of them. Put it to the "
@@ -108,23 +108,23 @@ class SiteRows(IncompleteData):
             )
 
     def covariate(self, name: str) -> pd.Series:
-        """A covariate (n,): numbers, or a category with the levels agreed on."""
+        """A covariate (n,): numbers, or categories with the levels agreed on."""
         column, levels = self.frame[name].reset_index(drop=True), self.agreement.levels.get(name)
         return column if levels is None else column.astype(str).astype(pd.CategoricalDtype(list(levels)))
 
 
 @dataclass(frozen=True)
 class SiteMatrices:
-    """X (n, p), Z (n, q) and Y (n, r) of the rows of a site, NaN in Y where missing, with the names of their columns.
+    """X (n, p), Z (n, q) and Y (n, r) of the rows of a site, with column names; Y is NaN where missing.
 
     Attributes
     ----------
     fixed, random
         Names of the columns of X and Z.
     random_terms
-        The columns of Z as a formula spells them.
+        The columns of Z as spelled in a formula.
     discrete
-        Codes (n,) of each covariate that has levels or two values, by which rows fall into groups.
+        Codes (n,) of each covariate with levels or two values, which divide the rows into groups.
     """
 
     X: Array
@@ -137,15 +137,15 @@ class SiteMatrices:
 
 
 def site_matrices(rows: SiteRows) -> SiteMatrices:
-    """X, Z and Y of a site, with the columns of every level that is agreed on, whether or not a row has it.
+    """X, Z and Y of a site, with columns for every level agreed on, whether or not a row has it.
 
     Raises
     ------
     DataError, SpecificationError
-        As `bayesimp.formulas.design.design`.
+        As for `bayesimp.formulas.design.design`.
     """
     formula, n = rows.agreement.parsed, len(rows)
-    # below the rows of the site: one row for each level, so that all levels are there; taken off again
+    # one row for each level is appended, so that all levels exist, and removed again below
     more = max((len(levels) for levels in rows.agreement.levels.values()), default=0)
     columns = {}
     for name in formula.variables:

@@ -42,15 +42,15 @@ class FederatedRun:
     Attributes
     ----------
     releases
-        Of all sites, by the names of the sites.
+        The releases, in the order of site names.
     draws
         beta (chains, draws, p, r), Sigma (.., r, r) and Psi (.., rq, rq) in the units of the data.
     working
         The sampler's input.
     m, seed, thin, spacing
-        Imputation k has draw (k // chains + 1) * spacing - 1 of chain k % chains.
+        Imputation k uses draw (k // chains + 1) * spacing - 1 of chain k % chains.
     seconds
-        Of sampling.
+        Time spent sampling.
     log
         What could not be done as specified, at the sites and here.
     """
@@ -67,12 +67,12 @@ class FederatedRun:
 
     @property
     def events(self) -> pd.DataFrame:
-        """The log, one event a row."""
+        """The log, one row for each event."""
         return EventTable([e.as_dict() for e in self.log], columns=["kind", "where", "message", "count"])
 
     @cached_property
     def tree(self) -> xr.DataTree:
-        """`xarray.DataTree` for ArviZ with the group ``posterior``, as of `bayesimp.Imputations`."""
+        """`xarray.DataTree` for ArviZ with the group ``posterior``, as that of `bayesimp.Imputations`."""
         first, d = self.releases[0], self.draws
         responses = list(first.agreement.responses)
         effects = effect_names(responses, list(first.random))
@@ -105,14 +105,14 @@ class FederatedRun:
         }  # fmt: skip
 
     def summary(self) -> Summary:
-        """R-hat and effective sample sizes of the parameters. Of imputed values only the sites could tell."""
+        """R-hat and effective sample sizes of the parameters. Those of imputed values are not known here."""
         parameters = diagnose(self.tree["posterior"].to_dataset())
         none = pd.DataFrame(columns=parameters.columns, dtype=float)
         return Summary(parameters, none, self.events, self.m, self.draws.draws)
 
     @cached_property
     def parameters(self) -> SharedParameters:
-        """What is sent to the sites."""
+        """The parameters to be sent to the sites."""
         first, d, k = self.releases[0], self.draws, np.arange(self.m)
         at = k % d.chains, (k // d.chains + 1) * self.spacing - 1
         return SharedParameters(
@@ -148,11 +148,11 @@ def combine(
     Parameters
     ----------
     releases
-        Of all sites, in any order.
+        The releases of all sites, in any order.
     m
-        Number of completed tables that every site is to have.
+        Number of completed tables at every site.
     seed, chains, tune, draws, thin, workers, progress
-        As `bayesimp.JointNormal.impute`.
+        As for `bayesimp.JointNormal.impute`.
 
     Returns
     -------
@@ -161,7 +161,8 @@ def combine(
     Raises
     ------
     SpecificationError
-        Releases that do not belong together, by site; priors that the Gibbs sampler does not take; options out of range.
+        Releases that do not belong together, by site; priors that the Gibbs sampler does not support; options out of
+        range.
     DataError
         The releases together do not identify the model.
     SamplingError
@@ -204,7 +205,7 @@ def combine(
 def _working_priors(
     priors: pr.Priors, working: Working, random: Sequence[str]
 ) -> tuple[pr.Priors, list[Event]]:
-    """Priors on the working scale, as in joint/one_factor.py, and events about priors of slopes."""
+    """The priors on the working scale, as in joint/one_factor.py, and events about the priors of slopes."""
     scale = working.scale
     Sigma, Psi = pr.resolve(priors.Sigma, scale.s, "Sigma"), scale.Psi_prior(priors.Psi, "Psi")
     made = replace(priors, Sigma=pr.rescale(Sigma, scale.s), Psi=scale.working_Psi_prior(Psi))
@@ -219,7 +220,7 @@ def _working_priors(
 
 
 def _information(st: SufficientStatistics, responses: tuple[str, ...], psi_is_known: bool) -> list[Event]:
-    """What the cells say about the model, as joint/information.py asks of rows.
+    """What the cells say about the model, as joint/information.py asks of the rows.
 
     Raises
     ------

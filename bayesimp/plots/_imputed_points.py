@@ -22,7 +22,7 @@ __all__ = ["imputed_points"]
 PANEL = 3.4  # inches
 COLUMNS = 3
 PANELS = 24  # at most
-STRIPS = 5  # imputations beside the observed values
+STRIPS = 5  # imputations next to the observed values
 POINTS = 2000  # of each colour in a panel, spread evenly over the rows
 PROPENSITY = "probability of being missing, given the others"
 
@@ -31,7 +31,7 @@ def imputed_points(
     imp: Imputations, names: Sequence[str], kind: str, against: str | None, clusters: Sequence[int] | None,
     labels: Mapping[str, str] | None,
 ) -> Figure:  # fmt: skip
-    """A panel for each variable, or for each of the clusters (positions) of each."""
+    """A panel for each variable, or for each variable and cluster (by position)."""
     if kind == "scatter":
         _check_against(imp, against, names)
     places = [None] if clusters is None else list(clusters)
@@ -79,7 +79,7 @@ def _check_against(imp: Imputations, against: str | None, names: Sequence[str]) 
 
 
 def _abscissa(imp: Imputations, name: str, kind: str, against: str | None) -> np.ndarray | None:
-    """(n,) where each row is on the horizontal axis; None: side by side by table."""
+    """(n,) horizontal position of each row; None: tables are shown side by side."""
     from bayesimp.diagnostics.propensity import completed_numbers, missing_propensity
 
     if kind == "propensity":
@@ -91,7 +91,7 @@ def _panel(ax: Axes, imp: Imputations, name: str, x: np.ndarray | None, inside: 
     values, rows = imp.data.numeric(name), imp.rows(name)
     seen = np.flatnonzero(np.isfinite(values) & inside)
     drawn = np.flatnonzero(inside[rows])
-    jitter = np.random.default_rng(0)  # of positions only; the same at each call
+    jitter = np.random.default_rng(0)  # positions only; the same at each call
     coded = bool(imp.data.levels(name))
     tables = range(min(imp.m, STRIPS)) if x is None else range(1)
     for k, (where, y, colour) in enumerate([

@@ -1,7 +1,7 @@
-"""Requirements of this package, checked on the machine where it is installed: `bayesimp verify`.
+"""The requirements of this package, checked on the machine where it is installed: `bayesimp verify`.
 
-Every requirement has an id, a text, a source and a check that needs nothing but the package. A check compares numbers
-with limits, and where it compares distributions it has a wrong variant that must fail: a check that cannot fail says
+Every requirement has an id, a text, a source and a check that needs only the package. A check compares numbers with
+limits; where it compares distributions, it includes a wrong variant that must fail, because a check that cannot fail says
 nothing.
 """
 

@@ -1,7 +1,7 @@
-"""Simulation-based calibration: parameters from their prior, a table from the parameters, their ranks among draws.
+"""Simulation-based calibration: draw parameters from the prior and a table from them, and rank them among the draws.
 
-Ranks are uniform if sampler and model are right (Talts et al. 2018; Modrak et al. 2023). Their p-values are those of the
-exact test of Säilynoja, Bürkner & Vehtari (2022), times the number of quantities.
+The ranks are uniform if sampler and model are right (Talts et al. 2018; Modrak et al. 2023). Their p-values are from the
+exact test of Säilynoja, Bürkner & Vehtari (2022), multiplied by the number of quantities.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ V = np.array([[0.25, 0.05], [0.05, 0.2]])
 
 
 def _ranks(seed: int, spoiled: bool) -> dict[str, int]:
-    """Ranks of one table; spoiled: effects of clusters are half as large as the model says."""
+    """Ranks for one table; with `spoiled`, cluster effects are half as large as the model says."""
     rng = np.random.default_rng([20261130, seed])
     g = np.repeat(np.arange(8), 6)
     x = np.tile(np.linspace(-1, 1, 6), 8)
@@ -64,7 +64,7 @@ def _ranks(seed: int, spoiled: bool) -> dict[str, int]:
 
 
 def joint_normal_ranks(full: bool) -> Sequence[Outcome]:
-    """`JointNormal`: parameters, imputed cells and their means."""
+    """Calibration of `JointNormal`: parameters, imputed cells and their means."""
     n = 1_000 if full else 120
 
     def smallest(spoiled: bool) -> float:

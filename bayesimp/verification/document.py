@@ -1,4 +1,4 @@
-"""A verification as one HTML file, by the writer of reports: requirement, check, result."""
+"""A verification as one HTML file, written as reports are: requirement, check, result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNCHECKED = (
 
 
 def as_page(made: Verification) -> str:
-    """The whole file."""
+    """The contents of the file."""
     met = sum(each.passed for each in made.checked)
     overview = pd.DataFrame({
         "id": [each.requirement.key for each in made.checked],

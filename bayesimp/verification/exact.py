@@ -1,7 +1,7 @@
-"""Draws against laws that are known: posteriors by quadrature, imputed values by one dense normal.
+"""Draws against known distributions: posteriors by quadrature, imputed values by one dense normal.
 
-Differences are in Monte Carlo standard errors. With k comparisons at level 1e-6 together, the limit is the normal
-quantile of 1e-6 / (2 k): a right sampler fails with one seed in a million.
+Differences are in Monte Carlo standard errors. For k comparisons with a joint level of 1e-6, the limit is the normal
+quantile of 1e-6 / (2 k): a correct sampler fails with one seed in a million.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from bayesimp.verification.records import Outcome
 __all__ = ["binary_posterior", "completed_law", "limit", "normal_posterior"]
 
 LEVEL = 1e-6
-SD = 1.5  # of the normal prior of an intercept
-NU, V = 4.0, 0.5  # of inverse-Wishart priors of one variance: density s^-(nu + 2)/2 exp(-1 / (2 V s))
+SD = 1.5  # standard deviation of the normal prior of an intercept
+NU, V = 4.0, 0.5  # inverse-Wishart priors of a variance s: density s^-(nu + 2)/2 exp(-1 / (2 V s))
 
 
 def limit(comparisons: int) -> float:
-    """What differences in standard errors may be, so many of them."""
+    """The limit for differences in standard errors, given the number of comparisons."""
     return float(norm.isf(LEVEL / 2 / comparisons))
 
 
@@ -46,7 +46,7 @@ def _normal_table() -> pd.DataFrame:
 
 
 def _normal_grid(table: pd.DataFrame, V_Psi: float) -> dict[str, float]:
-    """Posterior means by quadrature over (log sigma^2, log psi), the mean integrated out, in closed form given both.
+    """Posterior means by quadrature over (log sigma^2, log psi), with the mean integrated out in closed form given both.
 
     Given both, mu | y ~ N(sum w ybar / sum w, 1 / sum w), w_i = 1 / (psi + sigma^2 / n_i), and the mean of the missing
     values of cluster i is mu + psi w_i (ybar_i - mu).
@@ -62,7 +62,7 @@ def _normal_grid(table: pd.DataFrame, V_Psi: float) -> dict[str, float]:
     mu = (w * mean).sum(axis=-1) / W
     log = -(n - 1).sum() / 2 * s - squares.sum() / 2 / s2 + 0.5 * np.log(w).sum(axis=-1)
     log += -0.5 * np.log(W) - 0.5 * (w * (mean - mu[..., None]) ** 2).sum(axis=-1)
-    log += -(NU + 2) / 2 * s - 1 / (2 * V * s2) + s  # priors, and the derivative of the logarithms
+    log += -(NU + 2) / 2 * s - 1 / (2 * V * s2) + s  # priors, and the Jacobian of the logarithms
     log += -(NU + 2) / 2 * t - 1 / (2 * V_Psi * psi) + t
     p = np.exp(log - log.max())
     p /= p.sum()
@@ -76,7 +76,7 @@ def _normal_grid(table: pd.DataFrame, V_Psi: float) -> dict[str, float]:
 
 
 def normal_posterior(full: bool) -> Sequence[Outcome]:
-    """`JointNormal` with one variable: parameters and means of imputed values."""
+    """Check `JointNormal` with one variable: parameters and means of imputed values."""
     table = _normal_table()
     priors = pr.Priors(Sigma=pr.InverseWishart(NU, V), Psi=pr.InverseWishart(NU, V))
     model = JointNormal(IncompleteData(table, "g"), "y ~ 1 + (1 | g)", priors)
@@ -107,7 +107,7 @@ def normal_posterior(full: bool) -> Sequence[Outcome]:
 
 
 def _mean(values: Array) -> tuple[float, float]:
-    """Mean of draws (chain, draw), and its Monte Carlo standard error."""
+    """The mean of draws (chain, draw) and its Monte Carlo standard error."""
     import xarray as xr
 
     if not np.isfinite(values).all():
@@ -123,7 +123,7 @@ SIGMA, PSI = np.array([[1.0, 0.5], [0.5, 2.0]]), np.array([[0.8, -0.3], [-0.3, 0
 
 
 def _dense(table: pd.DataFrame, Psi: Array) -> tuple[Array, Array]:
-    """Mean and covariance of the missing cells, y then z, given Sigma and Psi and a flat prior of beta: kriging."""
+    """Mean and covariance of the missing cells, y then z, given Sigma, Psi and a flat prior of beta (kriging)."""
     n = len(table)
     X = np.kron(np.eye(2), np.column_stack([np.ones(n), table["x"]]))
     same = (table["g"].to_numpy()[:, None] == table["g"].to_numpy()).astype(float)
@@ -138,7 +138,7 @@ def _dense(table: pd.DataFrame, Psi: Array) -> tuple[Array, Array]:
 
 
 def completed_law(full: bool) -> Sequence[Outcome]:
-    """Completed tables of `JointNormal` at known covariances: all means, variances and covariances of missing cells."""
+    """Check completed tables of `JointNormal` at known covariances: all means and (co)variances of missing cells."""
     rng = np.random.default_rng(7)
     g = np.repeat(np.arange(6), 5)
     x = rng.normal(size=30)
@@ -179,8 +179,8 @@ def completed_law(full: bool) -> Sequence[Outcome]:
 
 
 def _binary_shares(table: pd.DataFrame) -> Array:
-    """(m,) posterior probability that a missing value of each cluster is 1: a grid of b and log psi, and Gauss-Hermite
-    quadrature over the effect of each cluster."""
+    """(m,) posterior probability that a missing value in each cluster is 1, by a grid of b and log psi and Gauss-Hermite
+    quadrature over each cluster effect."""
     b, t = np.linspace(-3.5, 3.5, 90), np.linspace(-6.0, 4.0, 110)
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     weights = weights / weights.sum()
@@ -199,7 +199,7 @@ def _binary_shares(table: pd.DataFrame) -> Array:
 
 
 def binary_posterior(full: bool) -> Sequence[Outcome]:
-    """Chained equations, method bayes, a binary variable: imputed shares of every cluster."""
+    """Check chained equations with method bayes for a binary variable: imputed shares in every cluster."""
     rng = np.random.default_rng(11)
     g = np.repeat(np.arange(8), 9)
     y = (rng.random(72) < expit(0.4 + 1.2 * rng.normal(size=8)[g])).astype(float)

@@ -1,4 +1,4 @@
-"""Requirement -> check -> outcomes with numbers, and the run of all of them."""
+"""Requirement -> check -> outcomes with numbers, and the function that checks all requirements."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Outcome:
     statistic
         The number found; NaN fails.
     limit
-        What it may be at the most.
+        The largest number allowed.
     at_least
-        Whether it must be at the least this, as of a variant that is wrong on purpose.
+        Whether `limit` is the smallest number allowed instead, as for a variant that is wrong on purpose.
     """
 
     what: str
@@ -58,7 +58,7 @@ class Requirement:
     source
         Where it comes from: paper and equation, document, other software with its version.
     check
-        Takes whether to check thoroughly (True) or in a short time, and returns outcomes.
+        Function of whether to check thoroughly (True) or quickly; returns outcomes.
     """
 
     key: str
@@ -74,13 +74,13 @@ class Checked:
     Attributes
     ----------
     requirement
-        As declared.
+        The requirement as declared.
     outcomes
         In the order of the check.
     error
-        What ended the check; "" if it came to its end.
+        What stopped the check; "" if it was completed.
     seconds
-        It took.
+        Duration of the check.
     """
 
     requirement: Requirement
@@ -90,7 +90,7 @@ class Checked:
 
     @property
     def passed(self) -> bool:
-        """Whether the check came to its end and all outcomes keep their limits; one there must be."""
+        """Whether the check was completed, gave an outcome, and all outcomes keep their limits."""
         return not self.error and bool(self.outcomes) and all(each.passed for each in self.outcomes)
 
     def __str__(self) -> str:
@@ -110,7 +110,7 @@ class Verification(Printed):
     environment
         Versions, sources, processor and BLAS, by name.
     began
-        Time, UTC.
+        Start time, UTC.
     full
         Whether checks were thorough.
     """
@@ -122,11 +122,11 @@ class Verification(Printed):
 
     @property
     def passed(self) -> bool:
-        """Whether all requirements are met; one there must be."""
+        """Whether there are requirements and all are met."""
         return bool(self.checked) and all(each.passed for each in self.checked)
 
     def record(self) -> dict[str, Any]:
-        """For a file of JSON."""
+        """The verification for a JSON file."""
         rows = [
             {
                 "id": each.requirement.key, "requirement": each.requirement.text, "source": each.requirement.source,
@@ -162,16 +162,16 @@ def verify(
     environment: dict[str, str] | None = None,
     report: Callable[[Checked], None] | None = None,
 ) -> Verification:
-    """Check requirements one after the other; an error ends the check of one, and is its failure.
+    """Check requirements one after the other; an error stops the check of one requirement, which then fails.
 
     Parameters
     ----------
     full
         Whether checks are thorough, which takes about ten times as long.
     environment
-        Of this process, as `bayesimp.workflow.environment` has it.
+        The environment of this process, as from `bayesimp.workflow.environment`.
     report
-        Called with each requirement when it has been checked.
+        Called with each requirement once it has been checked.
     """
     began = datetime.now(UTC).isoformat(timespec="seconds")
     made = []
@@ -181,7 +181,7 @@ def verify(
         error = ""
         try:
             outcomes = tuple(requirement.check(full))
-        except Exception as problem:  # whatever it is, the requirement is not met
+        except Exception as problem:  # whatever the error is, the requirement is not met
             where = traceback.extract_tb(problem.__traceback__)[-1]
             error = f"{type(problem).__name__} at {where.name}, line {where.lineno}: {problem}"
         checked = Checked(requirement, outcomes, error, time.perf_counter() - start)

@@ -1,8 +1,8 @@
-"""Numbers of other software, and of this package on another machine, frozen in reference.json.
+"""Numbers from other software, and from this package on another machine, frozen in reference.json.
 
-The file is written by tests/reference/make_verification.py from the output of R scripts that are kept beside it; no R is
-needed here. What this package gave elsewhere is compared after short runs: rounding differs between processors, and
-chains carry it on.
+tests/reference/make_verification.py writes the file from the output of the R scripts kept in that folder; R is not
+needed here. Numbers of this package from elsewhere are compared after short runs only: rounding differs between
+processors, and chains amplify it.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ __all__ = [
     "stored",
 ]
 
-ROUNDING = 1e-6  # what differences in the last bits grow to in a few cycles, at the most
+ROUNDING = 1e-6  # upper limit of what differences in the last bits grow to in a few cycles
 
 
 @cache
 def stored() -> dict[str, Any]:
-    """What reference.json holds."""
+    """The contents of reference.json."""
     return json.loads((Path(__file__).parent / "reference.json").read_text(encoding="utf-8"))
 
 
@@ -53,7 +53,7 @@ def _relative(ours: Any, theirs: Any) -> float:
 
 
 def mice_pooling(full: bool) -> Sequence[Outcome]:
-    """Rubin's rules and Barnard & Rubin's degrees of freedom against mice's pool.scalar."""
+    """Compare Rubin's rules and Barnard & Rubin's degrees of freedom with mice's pool.scalar."""
     worst, wrong = 0.0, np.inf
     for case in stored()["mice"]:
         p = pool_scalars(case["Q"], case["U"], float(case["dfcom"]))
@@ -68,7 +68,7 @@ def mice_pooling(full: bool) -> Sequence[Outcome]:
 
 
 def lme4_fits(full: bool) -> Sequence[Outcome]:
-    """A linear mixed model by REML and ML against lme4."""
+    """Compare a linear mixed model by REML and ML with lme4."""
     table = pd.DataFrame(stored()["lme4 table"])
     out = []
     for case in stored()["lme4"]:
@@ -91,7 +91,7 @@ def lme4_fits(full: bool) -> Sequence[Outcome]:
 
 
 def metafor_fits(full: bool) -> Sequence[Outcome]:
-    """Random-effects meta-analysis against metafor."""
+    """Compare random-effects meta-analysis with metafor."""
     worst, wrong = 0.0, 0.0
     for case in stored()["metafor"]:
         meta = meta_analyse(case["y"], case["v"])
@@ -135,7 +135,7 @@ def numbers_of_short_runs() -> dict[str, list[float]]:
 
 
 def frozen_runs(full: bool) -> Sequence[Outcome]:
-    """The same numbers as on the machine where reference.json was made, up to rounding."""
+    """Compare numbers with those of the machine where reference.json was made, up to rounding."""
     then, now = stored()["short runs"], numbers_of_short_runs()
     if then.keys() != now.keys():
         return [Outcome("runs that give other variables", float(len(then.keys() ^ now.keys())), 0.0)]

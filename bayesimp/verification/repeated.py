@@ -1,4 +1,4 @@
-"""Runs again: the same numbers whatever the order of rows, the workers, an interruption by a file, the place of rows."""
+"""Repeated runs: the same numbers whatever the row order and workers, through files, and with rows at several sites."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ def _table(clusters: int = 8, rows: int = 9) -> pd.DataFrame:
 
 
 def _differing(a: Imputations, b: Imputations, order: np.ndarray) -> float:
-    """Cells of all completed tables that differ; row k of b is row order[k] of a."""
+    """Number of cells that differ, over all completed tables; row k of b is row order[k] of a."""
     return float(sum(
         (a.frame(k)[["y", "z"]].to_numpy()[order] != b.frame(k)[["y", "z"]].to_numpy()).sum() for k in range(a.m)
     ))  # fmt: skip
 
 
 def _apart(a: Imputations, b: Imputations, order: np.ndarray) -> float:
-    """The largest difference of completed values, which have standard deviations of about 1.5; rows as above."""
+    """The largest difference between completed values, whose standard deviations are about 1.5; rows as above."""
     return float(max(
         np.abs(a.frame(k)[["y", "z"]].to_numpy()[order] - b.frame(k)[["y", "z"]].to_numpy()).max() for k in range(a.m)
     ))  # fmt: skip
 
 
 def same_seed(full: bool) -> Sequence[Outcome]:
-    """The same seed, and other rows above each other, labels, workers."""
+    """The same seed with another row order, other labels and other workers."""
     table = _table()
     order = np.random.default_rng(0).permutation(len(table))
     moved = table.iloc[order].reset_index(drop=True)
@@ -81,7 +81,7 @@ def same_seed(full: bool) -> Sequence[Outcome]:
 
 
 def continued(full: bool) -> Sequence[Outcome]:
-    """Saved, read and continued, against a run that was as long from the start."""
+    """Compare a run that was saved, read and continued with one as long from the start."""
     model = JointNormal(IncompleteData(_table(), "g"), FORMULA)
     options: dict[str, Any] = {"seed": 1, "tune": 10, "progress": False}
     with tempfile.TemporaryDirectory(prefix="bayesimp-verify-") as folder:
@@ -97,7 +97,7 @@ def continued(full: bool) -> Sequence[Outcome]:
 
 
 def altered_files(full: bool) -> Sequence[Outcome]:
-    """Bits turned in a saved result, and lines of a log altered or removed: how many are not noticed."""
+    """Flip bits in a saved result, and alter or remove lines of a log: how many changes are not noticed?"""
     rng = np.random.default_rng(1)
     with tempfile.TemporaryDirectory(prefix="bayesimp-verify-") as name:
         folder = Path(name)
@@ -132,7 +132,7 @@ def altered_files(full: bool) -> Sequence[Outcome]:
 
 
 def _noticed(path: Path, right: Imputations) -> bool:
-    """Whether a file is refused, or holds the same all the same: some bytes are padding."""
+    """Whether a file is refused or still holds the same result: some bytes are padding."""
     try:
         read = load(path)
     except (BayesimpError, OSError):
@@ -141,7 +141,7 @@ def _noticed(path: Path, right: Imputations) -> bool:
 
 
 def refusals(full: bool) -> Sequence[Outcome]:
-    """Models and tables that must be refused, in the words of this package, before anything is sampled."""
+    """Models and tables that must be refused with an error of this package before anything is sampled."""
     table = _table()
     cases = {
         "a response without values": lambda: JointNormal(
@@ -170,13 +170,13 @@ def refusals(full: bool) -> Sequence[Outcome]:
         except BayesimpError:
             continue
         accepted.append(name)
-    JointNormal(IncompleteData(table, "g"), FORMULA)  # what is right is taken
+    JointNormal(IncompleteData(table, "g"), FORMULA)  # the correct model is accepted
     what = f"of {len(cases)} that must be refused, taken{': ' + ', '.join(accepted) if accepted else ''}"
     return [Outcome(what, float(len(accepted)), 0.0)]
 
 
 def federated(full: bool) -> Sequence[Outcome]:
-    """Draws given the releases of three sites, against those of one site that has all rows."""
+    """Compare draws given the releases of three sites with those of one site that has all rows."""
     table, agreed = _table(clusters=9, rows=80), Agreement(FORMULA)
     centre = [0.0, 0.0, 0.0]
     options: dict[str, Any] = {"m": 2, "seed": 1, "tune": 5, "draws": 10, "chains": 2, "progress": False}

@@ -1,4 +1,4 @@
-"""The requirements, with what each comes from and how it is checked. Ids do not change; new ones go to the end."""
+"""The requirements, each with its source and check. Ids do not change; new requirements go at the end."""
 
 from __future__ import annotations
 

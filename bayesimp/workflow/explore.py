@@ -1,13 +1,13 @@
-"""A plan under another prior or another delta: imputed, analysed and pooled again while one looks.
+"""Impute, analyse and pool again, interactively, under another prior or another delta than the plan has.
 
-Numbers only; `bayesimp.workflow.explore_page` shows them. With the between-cluster covariance Psi of the effects,
+This module computes numbers; `bayesimp.workflow.explore_page` shows them. For the between-cluster covariance Psi,
 
     half-t            sd_k ~ half-t(nu, scale sd(y_k))              `bayesimp.priors.HuangWand`
     inverse-Wishart   Psi_kk ~ IW(nu, 1 / (nu (scale sd(y_k))^2))   `bayesimp.priors.InverseWishart`, marginal
 
-where ``nu`` are degrees of freedom and ``scale`` is a multiple of the standard deviation of each variable. The second has
-its scale in the same place: 1 / Psi_kk has the mean 1 / (scale sd(y_k))^2. A delta is added on the scale of the link, as
-by `bayesimp.mnar`.
+where ``nu`` are degrees of freedom and ``scale`` is a multiple of the standard deviation of each variable. The second
+prior is located at the same scale: 1 / Psi_kk has mean 1 / (scale sd(y_k))^2. A delta is added on the scale of the link,
+as in `bayesimp.mnar`.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ __all__ = ["BASELINE", "PLANNED", "SHOWN", "Answer", "Assumption", "Delta", "Exp
 
 PLANNED, HALF_T, INVERSE_WISHART = "as planned", "half-t", "inverse-Wishart"
 BASELINE, SHOWN = "as planned", "as shown"  # rows of tables and figures
-WIDEST = 2.0  # standard deviations of the observed values, to either side
-WIDEST_LINK = 2.0  # on the scale of a logit, probit or log link
-STEPS = 20  # to either side
+WIDEST = 2.0  # standard deviations of the observed values, in either direction
+WIDEST_LINK = 2.0  # the same on the scale of a logit, probit or log link
+STEPS = 20  # in either direction
 
 
 @dataclass(frozen=True)
 class Assumption:
-    """What is assumed in place of the plan: the prior of Psi, and a delta for each variable.
+    """What is assumed instead of the plan: the prior of Psi, and a delta for each variable.
 
     Attributes
     ----------
     family
         ``"as planned"``, ``"half-t"`` or ``"inverse-Wishart"``.
     nu, scale
-        Degrees of freedom, and a multiple of the standard deviation of each variable; not used as planned.
+        Degrees of freedom, and a multiple of the standard deviation of each variable; not used for ``"as planned"``.
     delta
-        Variable -> number on the scale of its link; 0 where it is left out.
+        Variable -> number on the scale of its link; 0 for variables left out.
     """
 
     family: str = PLANNED
@@ -74,7 +74,7 @@ class Assumption:
 
 @dataclass(frozen=True)
 class Delta:
-    """A variable whose imputed values can be moved.
+    """A variable whose imputed values can be shifted.
 
     Attributes
     ----------
@@ -83,9 +83,9 @@ class Delta:
     planned
         The delta of the plan.
     most, step
-        The largest number to either side, and the distance of two numbers.
+        The largest number in either direction, and the distance between numbers.
     refused
-        Why its values cannot be moved; empty where they can.
+        Why its values cannot be shifted; empty if they can.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Delta:
 
 @dataclass(frozen=True)
 class Answer:
-    """Imputations under an assumption, the analysis of each table, and what is pooled.
+    """Imputations under an assumption, the analysis of each table, and the pooled results.
 
     Attributes
     ----------
@@ -106,9 +106,9 @@ class Answer:
         Coefficients and variance components as planned and as shown, as in `bayesimp.sensitivity`: estimate, interval,
         ``change`` in standard errors of the planned estimate, Monte Carlo error ``mc.error``.
     seconds
-        That imputing, fitting and pooling took.
+        Time for imputing, fitting and pooling.
     warnings
-        Statistical warnings on the way.
+        Statistical warnings raised meanwhile.
     """
 
     assumption: Assumption
@@ -127,7 +127,7 @@ class Answer:
 
 
 class Exploration:
-    """A plan that has been read, with its own answer, and answers under other assumptions.
+    """A plan with its own answer, and with answers under other assumptions.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ class Exploration:
     Raises
     ------
     SpecificationError
-        A plan without an analysis, or with a shift by group, level or kind of missing value.
+        The plan has no analysis, or a shift by group, level or kind of missing value.
     """
 
     def __init__(self, ready: Prepared) -> None:
@@ -154,10 +154,10 @@ class Exploration:
         self.ready = ready
         self._last: dict[
             tuple[Any, ...], Imputations
-        ] = {}  # by prior: the planned one, (), and the last other
+        ] = {}  # by prior: the planned one, (), and the latest other one
         self._planned: dict[str, Fits] = {}  # by analysis
 
-    # --- what can be moved ------------------------------------------------------------------------
+    # --- what can be changed ----------------------------------------------------------------------
 
     @property
     def analyses(self) -> tuple[str, ...]:
@@ -166,7 +166,7 @@ class Exploration:
 
     @cached_property
     def planned(self) -> Assumption:
-        """The assumption of the plan, with its prior as a half-t where that is what it is."""
+        """The assumption of the plan; a prior that is a half-t is described as one."""
         deltas = {each.name: each.planned for each in self.deltas if each.planned}
         prior = _common(self.ready)
         Psi = None if prior is None else prior.Psi
@@ -176,7 +176,7 @@ class Exploration:
 
     @cached_property
     def families(self) -> tuple[str, ...]:
-        """Families of the prior of Psi between which one can choose in this model."""
+        """The families of priors of Psi available for this model."""
         own = (PLANNED,) if self.planned.family == PLANNED else ()
         try:
             half_t = self.ready.model.with_priors(self._half_t(2.0, 1.0))
@@ -187,7 +187,7 @@ class Exploration:
 
     @cached_property
     def deltas(self) -> tuple[Delta, ...]:
-        """Incomplete variables, with the numbers by which their imputed values can be moved."""
+        """The incomplete variables, with the numbers by which their imputed values can be shifted."""
         model = self.ready.model
         return tuple(self._delta(name) for name in model.responses if model.masked.missing(name).any())
 
@@ -208,12 +208,12 @@ class Exploration:
     # --- answers ----------------------------------------------------------------------------------
 
     def model(self, assumption: Assumption) -> ImputationModel:
-        """The model of the plan under an assumption; as planned, the model of the plan itself.
+        """The model under an assumption; as planned, the model of the plan itself.
 
         Raises
         ------
         SpecificationError
-            A prior or a shift that the model does not take.
+            The model does not support the prior or the shift.
         """
         made = self.ready.model
         if self._prior(assumption):
@@ -222,11 +222,11 @@ class Exploration:
         return made if by == dict(self.planned.delta) else made.with_shift(Shift(by))
 
     def is_planned(self, assumption: Assumption) -> bool:
-        """Whether this is the plan as it stands."""
+        """Whether an assumption is that of the plan."""
         return self.model(assumption) is self.ready.model
 
     def _prior(self, assumption: Assumption) -> tuple[Any, ...]:
-        """What an assumption puts in place of the prior of the plan; empty where it is that prior."""
+        """The prior that an assumption puts in place of the planned one; empty if it is the planned one."""
         return () if assumption.prior in ((PLANNED,), self.planned.prior) else assumption.prior
 
     def _half_t(self, nu: float, scale: float) -> pr.Priors:
@@ -247,7 +247,7 @@ class Exploration:
         return replace(half_t, Psi=prior, name=f"inverse-Wishart({assumption.nu:g})")
 
     def answer(self, assumption: Assumption, analysis: str | None = None) -> Answer:
-        """Impute, analyse and pool under an assumption, all from the seed of the plan.
+        """Impute, analyse and pool under an assumption, with the seed of the plan.
 
         Parameters
         ----------
@@ -275,7 +275,7 @@ class Exploration:
         )  # fmt: skip
 
     def seconds(self) -> float:
-        """How long the imputations of the plan take, made once more."""
+        """How long the imputations of the plan take, measured by repeating them."""
         plan, began = self.ready.plan, time.perf_counter()
         self.ready.model.impute(**plan.impute.arguments(plan.model.type))
         return time.perf_counter() - began
@@ -289,7 +289,7 @@ class Exploration:
         )
 
     def _imputed(self, assumption: Assumption) -> Imputations:
-        """Imputations; where parameters do not depend on a shift, at the draws that there are under this prior."""
+        """Imputations; the draws under this prior are used again where parameters do not depend on the shift."""
         plan, prior = self.ready.plan, self._prior(assumption)
         before, model = self._last.get(prior), self.model(assumption)
         if before is not None and _same_shift(before.model, model):
@@ -300,7 +300,7 @@ class Exploration:
             made = model.impute(**plan.impute.arguments(plan.model.type))
         if prior:
             self._last = {key: imp for key, imp in self._last.items() if not key} | {prior: made}
-        else:  # the answer of the plan itself stays
+        else:  # the planned answer is kept
             self._last.setdefault(prior, made)
         return made
 
@@ -310,9 +310,9 @@ class Exploration:
     # --- as a plan --------------------------------------------------------------------------------
 
     def plan(self, answer: Answer) -> str:
-        """The plan that gives this answer, as TOML: that of the file, with another prior and other deltas.
+        """The plan that gives this answer, as TOML: the plan of the file with another prior and other deltas.
 
-        Comments of the file are lost; [mnar] and [sensitivity] are left out where they would start from what is shown.
+        Comments in the file are lost; [mnar] and [sensitivity] are left out where they would start from what is shown.
         """
         record = tomllib.loads(self.ready.plan.text)
         model = record["model"]
@@ -325,7 +325,7 @@ class Exploration:
         model.pop("shift", None)
         if by:
             model["shift"] = {"by": by}
-            record.pop("mnar", None)  # whose first scenario is without a shift
+            record.pop("mnar", None)  # its first scenario has no shift
         if self._prior(answer.assumption):
             record.pop("sensitivity", None)
         text = as_toml(record)
@@ -338,9 +338,10 @@ def _nested(shift: Shift) -> bool:
 
 
 def _common(ready: Prepared) -> pr.Priors | None:
-    """The priors of the whole model; None where blocks of chained equations have different ones.
+    """The priors of the whole model; None if blocks of chained equations have different ones.
 
-    Methods replace open parts of the default (`bayesimp.priors.Contextual`), so that blocks can differ and have it all.
+    Methods fill in the open parts of the default (`bayesimp.priors.Contextual`), so that blocks can differ although all
+    have the default.
     """
     own: Any = ready.model.priors
     if not isinstance(own, Mapping):
@@ -362,7 +363,7 @@ def _same_shift(one: ImputationModel, other: ImputationModel) -> bool:
 
 
 def _round(most: float) -> float:
-    """A number of one or two digits near it: 1, 1.5, 2, 3, ... times a power of ten."""
+    """A nearby number of one or two digits: 1, 1.5, 2, 3, ... times a power of ten."""
     if not most > 0:
         return WIDEST
     power = 10 ** np.floor(np.log10(most))
@@ -373,11 +374,11 @@ def _round(most: float) -> float:
 
 @lru_cache(maxsize=4)
 def open_plan(path: str | Path) -> Exploration:
-    """The exploration of a plan file; read once for all pages of a server.
+    """The exploration of a plan file, which is read once for all pages of a server.
 
     Raises
     ------
     DataError, SpecificationError
-        The plan or its table cannot be used; the message has file, place and cure.
+        The plan or its table cannot be used; the message says in which file, where, and what to do.
     """
     return Exploration(prepare(read_plan(path)))

@@ -1,7 +1,7 @@
 """The page of ``bayesimp explore plan.toml``: a marimo app that shows what `bayesimp.workflow.explore` computes.
 
-Cells are functions whose names say nothing to marimo: it reads their bodies, and runs one again when a name that it uses
-has changed.
+Cells are functions; marimo ignores their names, reads their bodies, and runs a cell again when a name that it uses has
+changed.
 """
 
 import marimo
@@ -54,9 +54,9 @@ def _open(explore: Any, mo: Any) -> Any:
     ):
         exploration = explore.open_plan(mo.cli_args().get("plan"))
         usual = exploration.answer(exploration.planned).seconds
-        if usual < 10:  # what took so long may have been compilation
+        if usual < 10:  # the time may have been spent compiling
             usual = exploration.seconds()
-    at_release = usual > 0.5  # seconds: slower ones are computed when the slider is let go
+    at_release = usual > 0.5  # seconds: slower answers are computed when the slider is released
     return at_release, exploration, usual
 
 
@@ -167,7 +167,7 @@ def _pictures(
         matplotlib.pyplot.close(figure)
         text = base64.b64encode(
             out.getvalue()
-        ).decode()  # in the page: files of marimo go when a cell runs again
+        ).decode()  # embedded in the page: marimo deletes its files when a cell runs again
         return mo.Html(
             f'<img src="data:image/png;base64,{text}" alt="{escape(alt)}" style="max-width: 100%;">'
         )

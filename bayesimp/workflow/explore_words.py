@@ -41,8 +41,8 @@ UNITS = {
 def verdict(exploration: Exploration, answer: Answer) -> str:
     """What the assumption changes, in sentences with numbers.
 
-    The largest change is named with the Monte Carlo error of both estimates; they share a seed, so that their difference
-    has a smaller one.
+    The largest change is given with the Monte Carlo errors of both estimates; they share a seed, so the error of their
+    difference is smaller.
     """
     if exploration.is_planned(answer.assumption):
         return "This is the plan as it stands: nothing has been moved."
@@ -63,7 +63,7 @@ def verdict(exploration: Exploration, answer: Answer) -> str:
 
 
 def _sides(own: pd.DataFrame, base: pd.DataFrame) -> str:
-    """Whether intervals lie on the same side of 0 as planned."""
+    """Whether intervals lie on the same side of 0 as those of the plan."""
     words = {"in": "includes 0", "above": "is above 0", "below": "is below 0"}
     new, old = (
         pd.Series(np.select([t["conf.low"] > 0, t["conf.high"] < 0], ["above", "below"], "in"), t.index)
@@ -104,7 +104,7 @@ def forest(answer: Answer) -> dict[str, pd.DataFrame]:
 
 
 def table_html(answer: Answer) -> str:
-    """The pooled table: estimates and intervals as shown, beside those as planned."""
+    """The pooled table: estimates and intervals as shown, next to those as planned."""
     columns = ["estimate", "std.error", "conf.low", "conf.high", "fmi", "change", "mc.error"]
     by = {
         name: own.set_index(["part", "term"]) for name, own in answer.table.groupby("assumption", sort=False)
@@ -128,20 +128,20 @@ def remarks(answer: Answer) -> list[str]:
 
 
 def numbers(delta: Delta) -> list[float]:
-    """The numbers of the slider of a delta, in order, with 0 and that of the plan."""
+    """The numbers on the slider of a delta, in order, including 0 and the planned delta."""
     grid = {round(k * delta.step, 10) for k in range(-STEPS, STEPS + 1)}
     return sorted({*grid, 0.0, delta.planned})
 
 
 def unit(delta: Delta) -> str:
-    """What the numbers of a delta are."""
+    """The unit of a delta."""
     return UNITS.get(delta.link, delta.link)
 
 
 def serve(plan: Path, port: int | None, browser: bool) -> int:
     """Check the plan, then show its page until Ctrl-C; returns the exit status of the server.
 
-    The page is shown to this computer only, and asks for the token that is part of the address which is printed.
+    The page is served to this computer only, and requires the token in the address that is printed.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""`bayesimp site export | combine | complete`: what `bayesimp.federated` does, from a plan that all sites have.
+"""`bayesimp site export | combine | complete`: `bayesimp.federated` from a plan that all sites have.
 
-A site's exports are entered into the hash-chained log of the folder of its table (bayesimp/runlog.py). What two different
-releases of one table do not say each, their difference may: a second one that is not the same is refused.
+Exports are entered into the hash-chained log in the folder of the site's table (bayesimp/runlog.py). The difference
+between two releases of one table may reveal what neither does alone: a second release that differs is refused.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def agreement_of(plan: Plan) -> Agreement:
     Raises
     ------
     SpecificationError
-        The plan has what releases cannot do: another model than JointNormal, shifts, reference arms, several grouping
-        factors.
+        The plan asks for what releases do not support: a model other than JointNormal, shifts, reference arms, several
+        grouping factors.
     """
     model = plan.model
     why = ""
@@ -73,7 +73,7 @@ def site_table(plan: Plan, file: Path | None) -> pd.DataFrame:
     Raises
     ------
     DataError, SpecificationError
-        There is no such file, or it cannot be read.
+        The file does not exist or cannot be read.
     """
     path = plan.data.file if file is None else file
     if path is None or not path.is_file():
@@ -104,12 +104,12 @@ def export_rows(
     log: Path | None,
     again: str | None,
 ) -> SiteRelease:
-    """Write the release of a site, and enter it into the log of the folder of its table.
+    """Write the release of a site, and enter it into the log in the folder of its table.
 
     Raises
     ------
     SpecificationError
-        An earlier release of this site was another one, and no reason is given; the plan is not the one that was locked.
+        An earlier release of this site differs and no reason is given, or the plan is not the one that was locked.
     """
     plan = read_plan(plan_path, with_table=False)
     check_plan(plan_path)
@@ -136,7 +136,7 @@ def export_rows(
         release = replace(
             release, events=(*release.events, Event("released again", site, text, len(earlier)))
         )
-    try:  # entered first, so that nothing leaves without its line
+    try:  # logged first, so that nothing leaves unlogged
         append(
             place, EXPORTED, {"plan": checksum(plan_path), "table": checksum(source)}, {}, site=release.site,
             release=release.sha256, minimum=minimum,
@@ -153,12 +153,12 @@ def export_rows(
 def combine_sites(
     plan_path: Path, files: Sequence[Path], out: Path, overwrite: bool, say: Callable[[str], None]
 ) -> FederatedRun:
-    """Sample the parameters given the releases, and write what the sites need, the posterior, and their summary.
+    """Sample the parameters given the releases, and write what the sites need, the posterior, and its summary.
 
     Raises
     ------
     DataError, SpecificationError
-        A file is none of this plan, by name; as `bayesimp.federated.combine`.
+        A file, which is named, does not belong to this plan; errors of `bayesimp.federated.combine`.
     """
     plan = read_plan(plan_path, with_table=False)
     agreement = agreement_of(plan)
@@ -195,12 +195,12 @@ def combine_sites(
 def complete_rows(
     root: Path, site: str, out: Path, file: Path | None, overwrite: bool, say: Callable[[str], None]
 ) -> CompletedSite:
-    """Write the completed tables of a site, and the analyses of the plan that can be made of its rows alone.
+    """Write the completed tables of a site, and the planned analyses that need only its rows.
 
     Raises
     ------
     DataError, SpecificationError
-        The folder is not as `combine_sites` left it; the table cannot be used.
+        The folder is not as `combine_sites` left it, or the table cannot be used.
     """
     checked_log(root)
     parameters = read_parameters(root / PARAMETERS)

@@ -11,7 +11,7 @@ from bayesimp.workflow.words import in_plan_words
 __all__ = ["add_site_commands"]
 
 DONE = 0
-LEAST = 3  # bayesimp/federated/disclosure.py, which a parser need not load
+LEAST = 3  # as in bayesimp/federated/disclosure.py, which the parser need not import
 
 
 def export(options: argparse.Namespace) -> int:
@@ -37,7 +37,7 @@ def show(options: argparse.Namespace) -> int:
 
 
 def combine(options: argparse.Namespace) -> int:
-    """Sample given the releases of all sites."""
+    """Sample the parameters given the releases of all sites."""
     from bayesimp.workflow.site import combine_sites
 
     made = combine_sites(options.plan, options.files, options.out, options.overwrite, _say)
@@ -61,7 +61,7 @@ def _say(text: str) -> None:
 
 
 def add_site_commands(commands: Any) -> None:
-    """Add them to the parser of `bayesimp`."""
+    """Add these commands to the parser of `bayesimp`."""
     site = commands.add_parser(
         "site", help="impute with sites that do not share rows: export, combine, complete"
     )

@@ -1,4 +1,4 @@
-"""The command `bayesimp verify`: the requirements checked on this machine, as HTML and JSON."""
+"""The command `bayesimp verify`: check the requirements on this machine, and write HTML and JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DONE, FAILED = 0, 3
 
 
 def verify_command(options: argparse.Namespace) -> int:
-    """Check, print and write."""
+    """Check the requirements, print and write the results."""
     return verify_installation(options.out, options.full, options.only)
 
 
@@ -23,7 +23,7 @@ def verify_installation(out: Path, full: bool, only: list[str]) -> int:
     Parameters
     ----------
     only
-        Ids of requirements; empty: all.
+        Ids of the requirements to check; empty: all.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def verify_installation(out: Path, full: bool, only: list[str]) -> int:
     chosen = [each for each in REQUIREMENTS if not only or each.key in only]
     out.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of runs that are short on purpose
+        warnings.simplefilter("ignore")  # runs are short on purpose
         made = verify(chosen, full, environment(), lambda checked: print(checked, flush=True))
     write_text(out / "verification.json", json.dumps(made.record(), indent=2, allow_nan=False) + "\n")
     write_text(out / "verification.html", as_page(made))
@@ -60,7 +60,7 @@ def verify_installation(out: Path, full: bool, only: list[str]) -> int:
 
 
 def add_verify_command(commands: Any) -> None:
-    """Add it to the parser of `bayesimp`."""
+    """Add the command to the parser of `bayesimp`."""
     command = commands.add_parser("verify", help="check the requirements of the package on this machine")
     text = "folder for verification.html and verification.json (default: verification)"
     command.add_argument("--out", type=Path, default=Path("verification"), metavar="DIR", help=text)

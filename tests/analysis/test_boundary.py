@@ -1,4 +1,4 @@
-"""Pooling at the boundary, equal tables, weights, results of other packages, what is printed."""
+"""Pooling at the boundary, equal tables, weights, results from other packages, and printed output."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_correlation_at_its_bound_costs_its_own_value_only(bound, scale):
     assert bound.singular.sum() == 2
     with pytest.warns(StatisticalWarning) as caught:
         pooled = bound.pool_components(scale)
-    assert [w.category for w in caught] == [StatisticalWarning]  # and nothing of NumPy's
+    assert [w.category for w in caught] == [StatisticalWarning]  # and no NumPy warning
     assert str(caught[0].message).startswith(
         "cor(Intercept, x | g): at its bound (-1 or 1) in 2 of 10 tables"
     )
@@ -46,7 +46,7 @@ def test_a_correlation_at_its_bound_costs_its_own_value_only(bound, scale):
     assert cor in pooled.notes and all(note in unfolded for note in pooled.notes.values())
     below = [term for term, why in pooled.notes.items() if "below zero" in why]
     assert below == list(rest.index[rest["value.low"] <= 0])
-    # the others are pooled as if the correlation were not there
+    # the others are pooled as if there were no correlation
     sd = np.exp(bound.components[:, 0])
     value = {"log": np.exp(np.log(sd).mean()), "sd": sd.mean(), "variance": np.sqrt((sd**2).mean())}[scale]
     assert table.at["sd(Intercept | g)", "value"] == pytest.approx(value)
@@ -100,7 +100,7 @@ def test_a_variance_of_zero_in_some_tables(family, response):
 
 @pytest.mark.parametrize("seed", [10, 18])
 def test_equal_tables_converge(seed):
-    """A search that begins at the optimum of an equal table has nothing left to gain, and has converged."""
+    """A search that starts at the optimum of an equal table cannot improve, and has converged."""
     r = np.random.default_rng(seed)
     m, n = int(r.integers(5, 30)), int(r.integers(4, 40))
     g, x = np.repeat(np.arange(m), n), r.normal(size=m * n) * 10 ** r.uniform(-3, 3)
@@ -120,7 +120,7 @@ def test_the_order_of_factors_is_no_difference_between_models():
 
 
 def test_weights_and_offset_of_normal_models():
-    """Least squares as statsmodels' WLS; a mixed model as the dense likelihood with residual variances sigma^2 / w."""
+    """Least squares agree with statsmodels' WLS, mixed models with the dense likelihood, variances sigma^2 / w."""
     r = np.random.default_rng(1)
     d = slopes(1).assign(w=r.uniform(0.2, 3, 90), o=r.normal(size=90))
     ours = bi.fit_each([d], "y ~ x", weights="w", offset="o")
@@ -212,7 +212,7 @@ def test_meta_analysis_of_other_families():
 
 
 def test_a_correlation_at_its_bound_but_for_rounding():
-    """With three effects the bound is reached with an error of 1e-15, of which Fisher's z makes 17, not infinity."""
+    """With three effects the bound is reached up to 1e-15; Fisher's z is then 17, not infinity."""
     frames = [slopes(k).assign(z=np.random.default_rng(1000 + k).normal(size=90)) for k in range(6)]
     fits = bi.fit_each(frames, "y ~ x + z + (1 + x + z | g)")
     rho = np.array([name.startswith("cor(") for name in fits.component_names])
@@ -222,7 +222,7 @@ def test_a_correlation_at_its_bound_but_for_rounding():
     with pytest.warns(StatisticalWarning, match="at its bound"):
         table = fits.pool_components().to_frame().set_index("term")
     assert (table.loc[table.index[rho], "value"].isna().to_numpy() == ~np.isfinite(z).all(axis=0)).all()
-    assert table["value.low"].notna().sum() >= 3  # three sds at least: that of z may be zero
+    assert table["value.low"].notna().sum() >= 3  # at least three sds: that of z may be zero
 
 
 @pytest.mark.parametrize("unit", [1e6, 1e-6])
@@ -295,7 +295,7 @@ def test_models_that_are_not_nested():
     [("y ~ C(item)", "normal"), ("y ~ C(item) + (1 | g)", "normal"), ("yes ~ C(item)", "bernoulli")],
 )
 def test_a_scale_imputed_as_continuous_has_no_levels(formula, family):
-    """Four holes in 90 cells are enough, which no number of levels would show."""
+    """Four missing cells of 90 are enough, which the number of levels would not show."""
     r = np.random.default_rng(7)
     scale = r.integers(1, 6, 90).astype(float)
     frames = []

@@ -60,7 +60,7 @@ def test_pooled_tables_as_mice_and_mitml(tables):
     frozen = pd.DataFrame(REFERENCE["pooled_lm"])
     for name in ("estimate", "std.error", "df", "p.value", "riv", "lambda", "fmi", "ubar", "b", "t", "dfcom"):
         np.testing.assert_allclose(table[name], frozen[name], rtol=1e-6)
-    # fmi above 1e-4 needs lambda above it too: mice 3.15 still has the floor, which these do not reach
+    # fmi and lambda are above 1e-4 here: mice 3.15 still has that floor
     np.testing.assert_allclose(table[["conf.low", "conf.high"]], frozen[["2.5 %", "97.5 %"]], rtol=1e-6)
     mixed = fit_each(tables, "y ~ x1 + x2 + (1 | g)", reml=False).pool(df_complete=np.inf).to_frame()
     lmer = pd.DataFrame(REFERENCE["pooled_lmer"])

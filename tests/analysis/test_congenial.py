@@ -45,7 +45,7 @@ def table(incomplete="yxvbs", clusters=60, rows=10, seed=1):
 
 
 def only(*names, **options):
-    """FCS of a table in which only these variables are incomplete, by its defaults."""
+    """Default FCS for a table in which only these variables are incomplete."""
     return bi.FCS(table(names), **options)
 
 
@@ -65,7 +65,7 @@ def two_stage():
 
 
 def days(**options):
-    """As lme4's sleepstudy: ten days of each of 18 subjects, the response incomplete."""
+    """A table like lme4's sleepstudy: ten days for each of 18 subjects, with an incomplete response."""
     rng = np.random.default_rng(3)
     subject, day = np.repeat(np.arange(18), 10), np.tile(np.arange(10.0), 18)
     reaction = 250 + 10 * day + rng.normal(0, 6, 18)[subject] * day + rng.normal(0, 25, 180)
@@ -78,7 +78,7 @@ SLOPES = {"x": "~ . + (1 + y | g)", "y": "~ . + (1 + x | g)"}
 PRODUCTS = {"x": "~ . + y:w + I(w**2)", "y": "~ . + x:w"}
 OWN = {"x": bi.methods.Gibbs(residual="cluster")}
 CASES = {
-    # silent: complete variables only, or nothing that the models lack
+    # no warning: complete variables only, or the models lack nothing
     "complete": (lambda: only("x"), "z ~ w * sex + I(w**2) + (1 + w | g)", []),
     "plain": (lambda: only("y", "x", "v", "b", "s"), "y ~ x + v + b + s + w + (1 | g)", []),
     "less": (lambda: only("y", "x"), "y ~ x", []),
@@ -315,7 +315,7 @@ CASES = {
 
 
 def test_no_call_mends_a_second_grouping_factor():
-    """The call that is printed would otherwise be that of the model at hand."""
+    """Otherwise the printed call would be that of the model itself."""
     for model in (joint("y + x ~ w + (1 | g)", "yx"), only("y", methods={"y": "pmm"})):
         verdict = congeniality(model, parse("y ~ x + w + (1 | g) + (1 | ward)"))
         gap = next(gap for gap in verdict.gaps if gap.lacks == "ward")
@@ -324,7 +324,7 @@ def test_no_call_mends_a_second_grouping_factor():
 
 
 class TwoFactors:
-    """A model that says it has effects of two grouping factors, as models of several levels do."""
+    """A model that reports effects of two grouping factors, as multilevel models with several factors do."""
 
     def __init__(self, model, random):
         self.model, self.random = model, random
@@ -386,7 +386,7 @@ def slopes_without(role):
 
 
 def by_names_alone(span, columns):
-    """As if a model that has all variables of a term had the term."""
+    """Wrong: a model with all variables of a term counts as having the term."""
     known = {atom.names for column in span for monomial in column for atom in monomial}
     names = [frozenset({name}) for column in columns for m in column for atom in m for name in atom.names]
     return [] if all(name in known for name in names) else span_lacking(span, columns)
@@ -426,7 +426,7 @@ MENDED = [n for n, (_, _, expected) in CASES.items() if expected and not n.start
 
 @pytest.mark.parametrize("name", MENDED)
 def test_the_call_that_is_printed_mends(name):
-    """What no call mends: nonlinear terms of an imputed covariate in analyses that the joint GLMM does not take."""
+    """No call helps with nonlinear terms of an imputed covariate in analyses that the joint GLMM does not support."""
     _, analysis, expected = CASES[name]
     model = built(name)
     verdict = congeniality(model, parse(analysis))
@@ -450,7 +450,7 @@ def test_the_call_that_is_printed_mends(name):
     "name", ["product, both incomplete", "slope of a covariate", "product with two values"]
 )
 def test_terms_of_fcs_mend_as_far_as_they_can(name):
-    """Where the printed call is of the joint GLMM: FCS with all terms lacks nothing that terms can give it."""
+    """Where the printed call is for the joint GLMM, FCS with all terms lacks nothing that terms can provide."""
     _, analysis, _ = CASES[name]
     model = built(name)
     verdict = congeniality(model, parse(analysis))
@@ -480,7 +480,7 @@ def test_a_model_with_the_products_of_a_variable_with_levels_is_compatible_appro
 
 
 def test_a_model_with_the_products_of_a_number_still_warns():
-    """Most of the bias stays: tests/calibration/CONGENIAL_RESULTS.md."""
+    """Most of the bias remains: tests/calibration/CONGENIAL_RESULTS.md."""
     verdict = congeniality(built("product mended"), parse("y ~ x * w + (1 | g)"))
     assert (
         "much of the bias remains" in verdict.warning()
@@ -559,9 +559,9 @@ def test_a_model_that_does_not_say_is_an_event():
 def test_the_call_removes_the_bias_of_a_random_slope():
     """Half of the response of a sleepstudy is missing: sd(Days | Subject) less that of the complete table.
 
-    Of 20 tables, 30 subjects each, the mean shift by default is far below zero, and that of the mended call at most a
-    quarter of it, each by 4 Monte Carlo standard errors: two comparisons, false alarm 6e-5.
-    Run 2026-11-29: -3.20 (Monte Carlo error 0.19) by default, -0.02 (0.18) by the call; the sd is 6. It takes 8 s.
+    Over 20 tables of 30 subjects, the mean shift by default is far below zero, and with the printed call at most a
+    quarter of that, each by 4 Monte Carlo standard errors: two comparisons, false alarm 6e-5.
+    Run on 2026-11-29: -3.20 (Monte Carlo error 0.19) by default, -0.02 (0.18) with the call; the sd is 6. It takes 8 s.
     """
     shifts = np.array([_shifts(seed) for seed in range(20)])
     mean, error = shifts.mean(axis=0), shifts.std(axis=0, ddof=1) / np.sqrt(len(shifts))
@@ -573,7 +573,7 @@ def test_the_call_removes_the_bias_of_a_random_slope():
 
 
 def _shifts(seed):
-    """(2,) by default, and by the call that the default's warning names."""
+    """(2,) shifts: by default, and with the call named in the warning."""
     rng = np.random.default_rng(seed)
     subject, day = np.repeat(np.arange(30), 10), np.tile(np.arange(10.0), 30)
     effects = rng.normal(size=(30, 2)) * (25, 6)

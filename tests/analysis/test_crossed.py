@@ -1,4 +1,4 @@
-"""Analyses with several grouping factors: against lme4, dense normal densities, and changes that change nothing."""
+"""Analyses with several grouping factors, against lme4, dense normal densities and invariances."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def fitted(frame: pd.DataFrame, formula: str, **options):
 
 
 def by_name(case: dict) -> dict[str, float]:
-    """lme4's components, by our names; class:school of lme4's (1 | school/class) is school:class here."""
+    """lme4's components by our names; lme4's class:school for (1 | school/class) is school:class here."""
     out = {}
     for group, one, two, value in zip(case["group"], case["one"], case["two"], case["sdcor"], strict=True):
         group = {"class:school": "school:class"}.get(group, group.split(".")[0])
@@ -43,7 +43,7 @@ def by_name(case: dict) -> dict[str, float]:
 def test_against_lme4(case):
     fits = fitted(reference(case["data"]), case["formula"], reml=case["reml"])
     assert fits.converged.all() and bool(fits.singular[0]) == case["singular"]
-    # at least as good as lme4's best, and the same where that has converged
+    # at least as good as lme4's best, and equal where lme4 has converged
     assert -2 * fits.loglik[0] <= case["criterion"] + 1e-6
     assert -2 * fits.loglik[0] == pytest.approx(case["criterion"], abs=1e-4)
     np.testing.assert_allclose(fits.estimates[0], case["beta"], atol=1e-4)
@@ -52,7 +52,7 @@ def test_against_lme4(case):
     theirs = by_name(case)
     for name, value in zip(fits.component_names, fits.components[0], strict=True):
         own = np.tanh(value) if name.startswith("cor(") else np.exp(value)
-        # the name of a correlation has its columns in the order of ours or of lme4
+        # a correlation may have its columns in our order or in lme4's
         a, _, rest = name.partition("(")
         columns, _, group = rest.rstrip(")").partition(" | ")
         turned = f"{a}({', '.join(reversed(columns.split(', ')))} | {group})"
@@ -60,7 +60,7 @@ def test_against_lme4(case):
 
 
 def dense_criterion(frame, X, terms, sds, sigma, reml):
-    """-2 (restricted) log-likelihood at independent effects with these sds; terms: (column of Z, group)."""
+    """-2 (restricted) log-likelihood for independent effects with these sds; terms: (column of Z, group)."""
     y, V = frame.y.to_numpy(), sigma**2 * np.eye(len(frame))
     for (z, g), sd in zip(terms, sds, strict=True):
         V += sd**2 * np.where(np.equal.outer(g, g), np.outer(z, z), 0.0)
@@ -158,7 +158,7 @@ def test_terms_on_the_same_factor_are_independent_effects():
 
 
 def test_weights_and_offset():
-    """A row of weight 2 is the mean of two rows: the same estimates as of both, sigma^2 that of one of them."""
+    """A row of weight 2 is the mean of two rows: it gives the estimates of both, and sigma^2 of a single row."""
     frame = reference("nested")
     formula = "y ~ x + (1 | school/class)"
     heavy = frame.assign(w=4.0)
@@ -189,7 +189,7 @@ def test_tables_of_a_stack_are_fitted_as_alone(monkeypatch):
         np.testing.assert_allclose(fits.estimates[k], alone.estimates[0], atol=2e-5)
     monkeypatch.setattr(linear, "STACK", 2 * len(frames[0]))
     same(fits, bi.fit_each(frames, formula))
-    # rows of each table in another order: the structure is not that of the table before
+    # the rows of each table are in another order, so the structure of the previous table does not apply
     shuffled = [frame.sample(frac=1, random_state=k) for k, frame in enumerate(frames)]
     same(fits, bi.fit_each(shuffled, formula))
 
@@ -206,7 +206,7 @@ def test_pooled_coefficients_and_components():
 
 
 def test_likelihood_ratio_tests_by_the_likelihood_at_the_same_parameters():
-    """D3 needs log-likelihoods at given parameters: against the dense normal."""
+    """D3 needs log-likelihoods at given parameters, which are compared with the dense normal."""
     frames = imputed(m=3)
     fits = bi.fit_each(frames, "y ~ x + (1 | school/class)", reml=False)
     values = fits.likelihood("average")
@@ -291,7 +291,7 @@ def misread(codes, levels):
     "wrong", ["codes of another row", "structure of the table before", "nested as crossed", "Psi transposed"]
 )
 def test_wrong_wiring_is_noticed(wrong, monkeypatch):
-    """The checks above fail where the way from a formula to the kernel, or back, is wrong."""
+    """The checks above fail if the way from a formula to the kernel or back is wrong."""
     from bayesimp.analysis import linear
     from bayesimp.kernels.crossed.structure import EffectPattern
 
@@ -329,7 +329,7 @@ SCHOOLS, CLASSES, PUPILS, REPLICATES = 12, 3, 5, 400
 
 
 def drawn_given_variances(rng, y, X, V, gone, m):
-    """(m, n) responses completed from their exact distribution given V, the coefficients with a flat prior."""
+    """(m, n) responses completed from their exact distribution given V, with a flat prior of the coefficients."""
     there = ~gone
     inverse = np.linalg.inv(V[np.ix_(there, there)])
     cov = np.linalg.inv(X[there].T @ inverse @ X[there])
@@ -343,7 +343,7 @@ def drawn_given_variances(rng, y, X, V, gone, m):
 
 
 def covered(formula):
-    """How many of 400 pooled 95 % intervals contain the truth: intercept, x of rows, z of classes."""
+    """How many of 400 pooled 95 % intervals contain the truth: intercept, row-level x, class-level z."""
     rng = np.random.default_rng(2)
     school = np.repeat(np.arange(SCHOOLS), CLASSES * PUPILS)
     room = np.repeat(np.arange(SCHOOLS * CLASSES), PUPILS)

@@ -1,4 +1,4 @@
-"""Pooled estimands: numbers of emmeans and marginaleffects, derivatives by differences, wrong variants told apart."""
+"""Pooled estimands against emmeans and marginaleffects, derivatives by differences; wrong variants are detected."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def logistic(formula=LOGISTIC):
 
 
 def by_table(estimates: Estimates):
-    """Estimates and standard errors of each table, on the scale of the estimates."""
+    """Estimates and standard errors by table, on the scale of the estimates."""
     U = estimates.gradients @ estimates.covariance @ np.swapaxes(estimates.gradients, 1, 2)
     return estimates.values, np.sqrt(np.einsum("mrr->mr", U))
 
 
 def check(estimates: Estimates, each: list, names=("emmean", "SE"), rtol=2e-4, atol=1e-6):
-    """Against the rows of a reference for each table."""
+    """Compare with the rows of a reference, table by table."""
     values, errors = by_table(estimates)
     wanted, wanted_errors = (np.array([[row[name] for row in rows] for rows in each]) for name in names)
     np.testing.assert_allclose(values, wanted, rtol=rtol, atol=atol)
@@ -125,7 +125,7 @@ def test_kenward_rogers_are_those_of_pbkrtest(key, formula):
 
 
 def test_kenward_roger_of_a_balanced_table_and_by_dense_matrices():
-    """Exact degrees of freedom where variances are multiples of chi-squareds; all sums by dense matrices."""
+    """Exact degrees of freedom if variances are multiples of chi-squareds; all sums by dense matrices."""
     rng = np.random.default_rng(4)
     g, x = np.repeat(np.arange(8), 5), rng.normal(size=40)
     X, Z = np.column_stack([np.ones(40), g % 2, x]), np.column_stack([np.ones(40), rng.normal(size=40)])
@@ -176,7 +176,7 @@ def test_what_has_no_kenward_roger():
 
 
 def test_pooled_by_rubins_rules():
-    """Estimates and standard errors as emmeans' of a mids, which takes Kenward & Roger's.
+    """Estimates and standard errors as by emmeans for a mids, which uses Kenward & Roger's.
 
     Its degrees of freedom are those of the first table, as if nothing were missing; ours are Barnard & Rubin's.
     """
@@ -199,7 +199,7 @@ def test_pooled_by_rubins_rules():
 
 
 def test_grid_is_the_same_in_all_tables():
-    """Numbers are at their mean over rows and imputations, so that all tables estimate one quantity."""
+    """Numeric variables are at their mean over rows and imputations, so that all tables estimate the same quantity."""
     mean = np.mean([table.x.mean() for table in tables()])
     asked, given = fits().marginal_means("arm"), fits().marginal_means("arm", at={"x": mean})
     np.testing.assert_allclose(asked.values, given.values)
@@ -245,7 +245,7 @@ def test_predictions_for_clusters_are_those_of_lme4():
 
 
 def test_variance_of_predictions_for_clusters_by_dense_normals():
-    """Var(x'beta_hat + z'b_hat - x'beta - z'b) of best linear unbiased prediction, of all rows at once."""
+    """Var(x'beta_hat + z'b_hat - x'beta - z'b) of best linear unbiased prediction, for all rows at once."""
     formula = "y ~ arm + x + (1 + x | g)"
     made, table = fits(formula), tables()[0]
     new = table.iloc[[0, 3, 40, 200]]
@@ -283,7 +283,7 @@ def test_variance_of_predictions_for_clusters_by_dense_normals():
 def test_logistic_means_at_effects_of_zero_are_those_of_emmeans():
     made, reference = logistic(), R["logistic"]
     link = made.marginal_means("arm", at={"x": 2}, scale="link")
-    loose = {"rtol": 1e-3, "atol": 1e-4}  # glmer ends its search early, and its Hessian is by differences
+    loose = {"rtol": 1e-3, "atol": 1e-4}  # glmer stops early, and its Hessian is by differences
     check(link, [each["means"] for each in reference["link"]], **loose)
     check(link.contrasts(), [each["pairs"] for each in reference["link"]], ("estimate", "SE"), **loose)
     back = made.marginal_means("arm", at={"x": 2}, scale="back-transformed")
@@ -306,7 +306,7 @@ def test_counts_are_those_of_emmeans():
     )
     both = [made.marginal_means("arm", at={"x": 2}, random_effects=e) for e in ("zero", "integrated")]
     ratio = [each.contrasts(compare="ratio").values for each in both]
-    np.testing.assert_allclose(*ratio)  # of a log link: averaging multiplies all means alike
+    np.testing.assert_allclose(*ratio)  # for a log link averaging multiplies all means by one factor
     np.testing.assert_allclose(
         both[1].values / both[0].values, np.exp(np.exp(2 * made.components) / 2) * np.ones((1, 3))
     )
@@ -358,7 +358,7 @@ def test_mean_over_effects_by_simulation():
 
 @pytest.mark.parametrize("effects", ["zero", "integrated", "cluster"])
 def test_gradients_by_differences(effects):
-    """Derivatives by coefficients and by components, of means, effects and predictions, of the whole computation."""
+    """Derivatives of means, effects and predictions by coefficients and components, through the whole computation."""
     made = replace_rows(logistic("s ~ arm + x + (1 + x | g)"))
     new = tables()[0].iloc[[1, 50, 120]]
 
@@ -381,7 +381,7 @@ def test_gradients_by_differences(effects):
 
 
 def replace_rows(f):
-    """The fit of one table only, to be quick."""
+    """The fit of one table only, for speed."""
     cut = {
         name: getattr(f, name)[:1]
         for name in ("estimates", "covariances", "components", "components_cov", "cross")
@@ -390,7 +390,7 @@ def replace_rows(f):
 
 
 def test_joint_covariance_of_coefficients_and_components():
-    """The covariance with the components counts: without it, standard errors of averages over effects are others."""
+    """The covariance with the components matters: without it, standard errors of averages over effects differ."""
     made = logistic()
     got = made.predictions(by="arm")
     assert got.covariance.shape[1] == 9
@@ -433,7 +433,7 @@ FLAT = {
 
 @pytest.mark.parametrize("kind", FLAT)
 def test_effects_are_those_of_marginaleffects(kind):
-    made = bi.fit_each(tables()[:2], FLAT[kind][0], family=FLAT[kind][1])  # two, to be quick
+    made = bi.fit_each(tables()[:2], FLAT[kind][0], family=FLAT[kind][1])  # two, for speed
     for name, ours in OURS.items():
         check(ours(made), [each[name] for each in PYTHON[kind][:2]], ("estimate", "std_error"), rtol=2e-4)
     # centred on x there: from x - 1 to x + 1
@@ -461,7 +461,7 @@ def test_results_of_statsmodels_have_the_same(kind):
 
 
 def test_effects_hold_means_of_clusters():
-    """Within and between effects apart: moving x leaves cluster_mean(x) as it is."""
+    """Within and between effects are separate: changing x leaves cluster_mean(x) unchanged."""
     made = fits("y ~ x + cluster_mean(x) + (1 | g)")
     np.testing.assert_allclose(made.marginal_effects("x").values[:, 0], made.estimates[:, 1], rtol=1e-8)
     with pytest.raises(SpecificationError, match="the clusters of the new rows are unknown"):
@@ -559,7 +559,7 @@ def test_components_at_their_bound():
 
 
 def test_joint_test_of_contrasts():
-    """Equal means without interaction: D1 of the coefficients; one contrast: the square of its t."""
+    """For equal means without interaction it is D1 of the coefficients; for one contrast, the square of its t."""
     made = fits("y ~ arm + x + (1 | g)")
     contrasts = made.marginal_means("arm").contrasts("treatment")
     ours, by_names = contrasts.test(), made.test(["arm[b] = 0", "arm[c] = 0"])
@@ -592,7 +592,7 @@ def test_scales_of_pooling():
     np.testing.assert_allclose(odds.estimate, np.exp(eta.mean(axis=0)[1:] - eta.mean(axis=0)[0]))
     row = odds.to_frame().loc[0]
     assert row["statistic"] == pytest.approx(np.log(row["estimate"]) / odds.pooled.std_error[0])
-    with pytest.raises(AssertionError):  # pooled as it is
+    with pytest.raises(AssertionError):  # pooled untransformed
         np.testing.assert_allclose(replace(made, scale="identity").estimate, made.estimate, rtol=1e-6)
 
 

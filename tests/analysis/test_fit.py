@@ -28,7 +28,7 @@ def completed(m=4, n=160, seed=0):
 
 
 class Provider:
-    """What Imputations looks like from here; counts the tables made."""
+    """The part of Imputations used here; it counts the tables made."""
 
     def __init__(self, frames):
         self.frames, self.m, self.made = frames, len(frames), 0
@@ -80,7 +80,7 @@ def test_stacking_in_chunks_changes_nothing(monkeypatch):
 
 
 def test_stateful_terms_are_made_within_a_table():
-    """scale(x) by each table's own mean and sd, not by those of the stack."""
+    """scale(x) uses the mean and sd of each table, not those of the stack."""
     frames = completed()
     fits = fit_each(frames, "y ~ scale(x)")
     by_hand = [frame.assign(z=(frame.x - frame.x.mean()) / frame.x.std(ddof=0)) for frame in frames]

@@ -1,4 +1,4 @@
-"""Satterthwaite's degrees of freedom against lmerTest and exact ones; contrasts and tests of linear hypotheses."""
+"""Satterthwaite's degrees of freedom against lmerTest and exact values; contrasts and tests of linear hypotheses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fitted(case, m=1):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c['formula']} {'REML' if c['reml'] else 'ML'}")
 def test_degrees_of_freedom_are_those_of_lmertest(case):
-    """lmerTest's come from Richardson differences of the deviance, ours from differences of its exact gradient."""
+    """lmerTest uses Richardson differences of the deviance; ours are differences of its exact gradient."""
     fits = fitted(case)
     np.testing.assert_allclose(fits.satterthwaite()[0], case["df"], rtol=2e-3)
     if "L" in case:
@@ -53,10 +53,10 @@ def check_balanced(fits):
 
 
 def test_exact_ones_of_a_balanced_table():
-    """Between clusters m - 2, within them N - m - 1: these variances are multiples of chi-squareds."""
+    """They are m - 2 between and N - m - 1 within clusters, where variances are multiples of chi-squareds."""
     fits = bi.fit_each([balanced()], "y ~ w + x + (1 | g)")
     check_balanced(fits)
-    # of n - p - (variance parameters), of a fit without the uncertainty of the ratio of variances
+    # wrong: n - p - (variance parameters), or a fit without the uncertainty of the variance ratio
     wrong = replace(fits, covariance_spread=fits.covariance_spread[:, -1:])
     with pytest.raises(AssertionError):
         check_balanced(wrong)

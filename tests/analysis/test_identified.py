@@ -1,4 +1,4 @@
-"""Variance components that the rows cannot distinguish are refused; those that they can are not."""
+"""Variance components that the rows cannot distinguish are refused; others are not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bayesimp.kernels.lmm import identifiability as ident
 
 
 def longhand(X, Z, codes, free):
-    """Rank of I and the K' Z E_f Z' K as vectors, against their number."""
+    """Whether I and the K' Z E_f Z' K, as vectors, have full rank."""
     n, q = len(X), Z.shape[1]
     K = np.linalg.svd(X)[0][:, np.linalg.matrix_rank(X) :]
     same = np.equal.outer(codes, codes)
@@ -52,7 +52,7 @@ def products(X, Z, codes):
 
 @pytest.mark.parametrize("seed", range(60))
 def test_as_the_rank_of_the_dense_matrices(seed):
-    """Random designs, many on the brink: few rows a cluster, columns of clusters, slopes that vary in few of them."""
+    """Random designs, many borderline: few rows per cluster, cluster-level columns, slopes that vary in few clusters."""
     rng = np.random.default_rng(seed)
     m, q = int(rng.integers(1, 6)), int(rng.integers(1, 3))
     codes = np.repeat(np.arange(m), rng.integers(1, 4, m))
@@ -127,7 +127,7 @@ def test_too_few_rows_in_clusters():
         match=r"single yes / no answers.*Take the random",
     ):
         bi.fit_each([one] * 2, "yes ~ x + (1 | s)", family="bernoulli")
-    for term in ("(1 + T | s)", "(1 + T || s)"):  # pairs of answers have one covariance
+    for term in ("(1 + T | s)", "(1 + T || s)"):  # pairs of answers have only one covariance
         with pytest.raises(SpecificationError, match=r"single yes / no answers.* Take 'T' out"):
             bi.fit_each([binary] * 2, f"yes ~ T + {term}", family="bernoulli")
     assert bi.fit_each([binary], "yes ~ T + (1 | s)", family="bernoulli").converged.all()
@@ -144,7 +144,7 @@ def test_an_origin_far_away_is_no_reason_to_refuse():
 
 
 def test_uncorrelated_effects_of_columns_that_are_nearly_one():
-    """x is 1000 but for 1e-3: intercepts and slopes are the same as uncorrelated effects, not as correlated ones."""
+    """x is 1000 up to 1e-3: uncorrelated intercepts and slopes cannot be told apart, correlated ones can."""
     frame = table()
     frame["far"] = 1000 + 1e-3 * frame.x
     assert bi.fit_each([frame], "y ~ far + (1 + far | s)").converged.all()
@@ -160,7 +160,7 @@ def test_slopes_alone_beside_a_mean_for_every_study():
 
     rows = [np.flatnonzero(g == k) for k in range(8)]
 
-    def V(p, own):  # of one study; rows of two are independent
+    def V(p, own):  # of one study; different studies are independent
         return np.exp(2 * p[1]) * np.eye(30) + np.exp(2 * p[0]) * np.outer(x[own], x[own])
 
     def information(p):

@@ -1,4 +1,4 @@
-"""Random-effects meta-analysis against direct maximisation and statsmodels; Rubin within study first."""
+"""Random-effects meta-analysis against direct maximisation and statsmodels, after Rubin's rules within studies."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_heterogeneity_is_that_of_metafor(case):
     y, v = np.array(case["y"]), np.array(case["v"])
     check_metafor(y, v, case)
 
-    def of_dl(y, v):  # wrong: a multiple of the estimate, as of a chi-squared variance
+    def of_dl(y, v):  # wrong: a multiple of the estimate, as for a chi-squared variance
         S = len(y)
         return tuple(tau2_dl(y, v) * (S - 1) / stats.chi2(S - 1).ppf(q) for q in (0.975, 0.025))
 
@@ -114,7 +114,7 @@ def test_rubin_within_study_first():
     assert (row.estimate, row["std.error"], row.tau2) == pytest.approx(
         (by_hand.estimate, by_hand.std_error, by_hand.tau2)
     )
-    # the other order, meta-analysis first and Rubin afterwards, is another number
+    # the other order, meta-analysis before Rubin's rules, gives another number
     each = [fit_each([f[f.study == s] for f in frames], "y ~ x") for s in sorted(frames[0].study.unique())]
     other = np.mean([meta_analyse([e.estimates[k, 1] for e in each], [e.covariances[k, 1, 1] for e in each],
                                   method="DL").estimate for k in range(5)])  # fmt: skip
@@ -122,7 +122,7 @@ def test_rubin_within_study_first():
 
 
 def test_studies_that_pool_by_themselves_give_the_same_numbers():
-    """Results, or their tables as files hold them; a column of the wrong name, one study, no such term are refused."""
+    """Results, or tables of them as in files; a misnamed column, a single study and an unknown term are refused."""
     frames = completed()
     whole = pool_by_study(frames, "y ~ x", "study", terms=["x"])
     own = {

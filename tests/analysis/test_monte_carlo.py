@@ -1,8 +1,7 @@
 """Monte Carlo errors of pooled numbers, and how many imputations are needed.
 
-Compared with leaving each imputation out by hand, and with other runs: Q_l ~ N(q, b) independently, U_l constant,
-so that the numbers of 1,500 runs of M imputations show their true spread (standard error of a spread: 1.8 %; 8 % is more
-than 4 of them).
+Compared with leaving out each imputation by hand, and with repeated runs: Q_l ~ N(q, b) independently, U_l constant, so
+that 1,500 runs of M imputations show the true spread (its standard error is 1.8 %; 8 % is more than 4 of these).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ NUMBERS = ("estimate", "std.error", "df", "p.value", "conf.low", "conf.high", "f
 
 
 def by_hand(Q, U, dfcom):
-    """The jackknife over imputations with `pool` itself, table after table left out."""
+    """The jackknife over imputations: `pool` with each table left out in turn."""
     M = len(Q)
     left = [pool(np.delete(Q, k, 0), np.delete(U, k, 0), dfcom).to_frame(0.9) for k in range(M)]
     return {
@@ -57,7 +56,7 @@ def test_error_of_the_estimate_is_that_of_a_mean():
 
 @cache
 def runs(M, b, ubar, many=1_500):
-    """Numbers of many runs, and the jackknife's errors of the first 100 of them."""
+    """Numbers from many runs, and jackknife errors of the first 100."""
     rng = np.random.default_rng(3)
     q = rng.normal(0.0, np.sqrt(b), size=(many, M))
     parts = [pool(part.T, np.full((M, 100), ubar), 200.0) for part in np.split(q, many // 100)]
@@ -76,7 +75,7 @@ def test_errors_are_the_spread_of_other_runs(name):
 
 
 def test_so_many_imputations_give_the_wanted_errors():
-    """gamma known: as many as are asked for have the wanted coefficient of variation, within 4 standard errors."""
+    """With gamma known, the recommended number gives the wanted coefficient of variation within 4 standard errors."""
     gamma, cv, share = 0.4, 0.05, 0.1
     M = int(np.ceil(1 + (gamma / cv) ** 2 / 2))
     b, ubar = gamma, 1 - gamma
@@ -84,7 +83,7 @@ def test_so_many_imputations_give_the_wanted_errors():
     found = table["std.error"].std() / table["std.error"].mean()
     assert found == pytest.approx(cv, rel=0.08)
     half, _ = runs(M // 2, b, ubar)
-    assert half["std.error"].std() / half["std.error"].mean() > 1.3 * cv  # half of them do not
+    assert half["std.error"].std() / half["std.error"].mean() > 1.3 * cv  # half as many do not
     of_estimate = enough_imputations([b], [1.0], [gamma], 1_000_000, share=share)["for.estimate"].item()
     table, _ = runs(int(of_estimate), b, ubar)
     assert table["estimate"].std() == pytest.approx(share, rel=0.08)
@@ -116,7 +115,7 @@ def test_edges():
 
 @pytest.mark.parametrize("scale", ["log", "sd", "variance"])
 def test_components_have_errors_in_their_own_units(scale):
-    """Errors of sd and correlation: the same to first order on every scale on which they are pooled."""
+    """Errors of sds and correlations are the same to first order on every pooling scale."""
     rng = np.random.default_rng(8)
     phi = np.column_stack([rng.normal(np.log(3.0), 0.02, 12), rng.normal(0.4, 0.02, 12)])
     V = np.tile(np.diag([0.01, 0.02]), (12, 1, 1))
@@ -128,7 +127,7 @@ def test_components_have_errors_in_their_own_units(scale):
 
 
 def test_from_the_kernel_to_the_printed_number():
-    """Monte Carlo errors of an analysis are those of its estimates by table."""
+    """Monte Carlo errors of an analysis equal those computed from its estimates by table."""
     data = bi.IncompleteData(bi.load_exam(), cluster="school")
     imp = bi.JointNormal(data, "written + course ~ gender + (1 | school)").impute(
         m=6, seed=1, draws=30, progress=False

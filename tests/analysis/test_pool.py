@@ -1,4 +1,4 @@
-"""Rubin's rules on given estimates: against R's mice, its own test cases by their identifiers, limits, properties."""
+"""Rubin's rules on given estimates: against R's mice, mice's own test cases by identifier, limits, properties."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_as_mice_pool_scalar(case):
 
 
 def _floored(lambda_, m, dfcom):
-    """Barnard & Rubin as mice had it before: lambda not below 1e-4."""
+    """Barnard & Rubin as in earlier versions of mice: lambda is at least 1e-4."""
     lambda_ = np.maximum(lambda_, 1e-4)
     old = (m - 1) / lambda_**2
     observed = (dfcom + 1) / (dfcom + 3) * dfcom * (1 - lambda_)
@@ -53,7 +53,7 @@ def test_BARNARD_RUBIN_002():
 
 
 def test_BARNARD_RUBIN_003():
-    """lambda < 1e-4: no floor, so another number than with it."""
+    """lambda < 1e-4: there is no floor, so the number differs from the one with it."""
     lambda_ = np.linspace(1e-4, 0, 100)[1:]
     assert np.all(barnard_rubin(lambda_, 10, 100) != _floored(lambda_, 10, 100))
 
@@ -179,7 +179,7 @@ def test_a_singular_fit_is_said_not_hidden():
 
 
 def test_wrong_variants_are_told_apart():
-    """Without the 1/M, or with variances divided by M: neither passes the reference."""
+    """Without 1/M, or with variances divided by M: neither agrees with the reference."""
     case = REFERENCE["scalars"][0]
     Q = np.array(case["Q"])
     wrong = [np.mean(case["U"]) + Q.var(ddof=1), np.mean(case["U"]) + (1 + 1 / len(Q)) * Q.var()]

@@ -1,4 +1,4 @@
-"""Posteriors mixed over imputations: laws of mixtures, diagnostics within imputations, what is refused."""
+"""Posteriors mixed over imputations: distributions of mixtures, diagnostics within imputations, refusals."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_mixture_has_the_moments_of_its_parts():
 
 
 def test_r_hat_is_within_imputations():
-    """Tables with other posteriors are no failure to converge, which an R-hat over all chains would say."""
+    """Posteriors that differ between tables are not a failure to converge, as an R-hat over all chains would suggest."""
     made = bi.stack_posteriors([tree(2.0 * k, seed=k) for k in range(4)])
     rhat = made.diagnostics.set_index("term").loc["x", "rhat"]
     assert rhat < 1.02
@@ -58,7 +58,7 @@ def test_a_table_whose_chains_differ_is_named():
 
 
 def test_an_analysis_that_returns_trees():
-    """Exact posteriors of a normal mean under a flat prior, mixed: about Rubin's rules on the same tables."""
+    """Mixed exact posteriors of a normal mean under a flat prior agree closely with Rubin's rules on the same tables."""
     rng = np.random.default_rng(2)
     base = rng.normal(size=100)
     tables = [pd.DataFrame({"y": np.r_[base[:70], rng.normal(size=30)]}) for _ in range(40)]

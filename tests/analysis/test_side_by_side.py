@@ -57,7 +57,7 @@ def test_complete_cases_says_what_is_missing(tables):
 
 
 def test_complete_cases_are_those_of_the_analysis_only():
-    """A column with holes that the analysis does not use costs no rows."""
+    """An incomplete column that the analysis does not use costs no rows."""
     rng = np.random.default_rng(2)
     frame = pd.DataFrame(
         {"s": np.arange(90) % 9, "x": rng.normal(size=90), "y": rng.normal(size=90), "other": 1.0}

@@ -41,7 +41,7 @@ CENTRAL, RESULT = 0.9, "TABLE"
 
 
 class Task(NamedTuple):
-    """One line of the table: a design, right or spoiled; `share`: of the data sets asked for, where each costs more."""
+    """One line of the table: a design, right or spoiled; `share` of the data sets asked for (less if they cost more)."""
 
     sampler: str
     design: str
@@ -126,7 +126,7 @@ def ranks(task: Task, datasets: int) -> tuple[dict[str, np.ndarray], int]:
 
 def coverage(found: dict[str, np.ndarray], highest: int) -> tuple[float, float]:
     """Share of truths inside the central `CENTRAL` of the draws, and its Monte Carlo standard error between data sets."""
-    outside = round((1 - CENTRAL) / 2 * (highest + 1))  # ranks on either side
+    outside = round((1 - CENTRAL) / 2 * (highest + 1))  # ranks at either end
     inside = np.array([(r >= outside) & (r <= highest - outside) for r in found.values()]).mean(axis=0)
     return float(inside.mean()), float(inside.std(ddof=1) / np.sqrt(len(inside)))
 

@@ -28,7 +28,7 @@ UNIT = 30.0
 
 @dataclass(frozen=True)
 class ClusterDesign(Design):
-    """One residual variance a cluster; priors.Sigma is not used."""
+    """One residual variance per cluster; priors.Sigma is not used."""
 
     variances: kernel.VariancesPrior
 
@@ -49,7 +49,7 @@ VARIANCES = kernel.VariancesPrior(scale=UNIT, nu=3.0, spread=0.5)
 
 
 def table(q: int, clusters: int = 7, rows: int = 6):
-    """One response: the first and last clusters lack it, the second has one value, the others have holes."""
+    """One response: missing in the first and last clusters, observed once in the second, partly missing in the others."""
     rng = np.random.default_rng(6)
     codes = np.repeat(np.arange(clusters), rows)
     x = 3.0 + 0.5 * rng.normal(size=len(codes))
@@ -79,12 +79,12 @@ DESIGNS = {
     "cluster variances, inverse-Wishart": ClusterDesign(*table(2, 9), pr.Priors(NONE, TWO, BETA), VARIANCES),
 }
 WIDE = ClusterDesign(*table(1, 8, 14), pr.Priors(NONE, HUANG_WAND, BETA), VARIANCES._replace(spread=1.0))
-# little is known: what imputations owe to the uncertainty of the parameters shows
+# little is known, so that the contribution of parameter uncertainty to the imputations shows
 SCARCE = Design(*table(1, 5, 4), pr.Priors(HUANG_WAND, HUANG_WAND, VAGUE))
 
 
 def draw_truth(rng, design: Design) -> StepDraws:
-    """As sbc.draw_truth, with a residual variance for every cluster of a ClusterDesign."""
+    """Like sbc.draw_truth, with a residual variance for every cluster of a ClusterDesign."""
     p, q, _, m = design.sizes
     N = len(design.X)
     beta = rng.normal(design.priors.beta.mean, design.priors.beta.sd, size=(p, 1))
@@ -178,7 +178,7 @@ def observed_only(m):
 
 
 def impute(rng, working, draws: StepDraws):
-    """(L, R) on the scale of the data: X beta + Z b_i + sigma_i e, nothing but what the step returned."""
+    """(L, R) on the scale of the data: X beta + Z b_i + sigma_i e, using only what the step returned."""
     rows = working.rows
     mean = draws.beta[..., 0] @ rows.X.T + np.einsum("jq,ljq->lj", rows.Z, draws.B[:, rows.cluster])
     e = np.sqrt(draws.sigma2[:, rows.cluster]) * rng.standard_normal(mean.shape)
@@ -211,8 +211,8 @@ def imputed_quantities(design: Design, Y, draws: StepDraws) -> dict[str, np.ndar
 def imputed_beside_observed(design: Design, Y, draws: StepDraws) -> dict[str, np.ndarray]:
     """Distances between imputed and observed values of the same cluster, in mean and in log sd.
 
-    Draws that do not heed the data, as b_i ~ N(0, Psi), have uniform ranks in all that does not either
-    (Modrak et al. 2023): these two see them.
+    Draws that ignore the data, such as b_i ~ N(0, Psi), have uniform ranks in all quantities that ignore them too
+    (Modrak et al. 2023): these two quantities detect them.
     """
     means, sds = np.zeros((2, len(draws.values)))
     clusters = 0
@@ -259,7 +259,7 @@ def effects_from_their_prior(rng, draws: StepDraws) -> StepDraws:
 def effects_at_zero_without_rows(rng, draws: StepDraws) -> StepDraws:
     """Clusters without observed values, the first and last of the table, share the mean of b, zero.
 
-    They are known by their b, which no data hold: they come first in the working order (fewest observed).
+    They are the clusters whose b no data inform, first in the working order (fewest observed).
     """
     B = draws.B.copy()
     B[:, :2] = 0.0

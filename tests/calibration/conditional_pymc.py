@@ -32,7 +32,7 @@ DESIGNS = {name: conditional.DESIGNS[name] for name in NORMAL} | {"exponential":
 
 
 def step(cycles: int = 3, spoil=None) -> Backend:
-    """Each data set is adapted to by itself. `spoil`: (rng, StepDraws on the working scale) -> StepDraws."""
+    """Adapts to each data set separately. `spoil`: (rng, StepDraws on the working scale) -> StepDraws."""
 
     def backend(design: Design, Y, seed: int) -> StepDraws:
         working, priors = sbc.working_and_priors(design, Y)
@@ -63,7 +63,7 @@ def step(cycles: int = 3, spoil=None) -> Backend:
 
 
 def draw_truth(rng, design: Design) -> StepDraws:
-    """Priors that Gibbs does not take are drawn here."""
+    """Like conditional.draw_truth, for priors that Gibbs does not support too."""
     prior = design.priors
     if not isinstance(prior.Psi, pr.Diagonal) or not isinstance(prior.Psi.variances, pr.Exponential):
         return conditional.draw_truth(rng, design)

@@ -50,14 +50,14 @@ def table(what: str, x_is: str, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def value(fits) -> float:
-    """Of the product, or the sd of the slopes (median over tables)."""
+    """The coefficient of the product, or the sd of the slopes (median over tables)."""
     if "x:w" in fits.names:
         return float(fits.estimates[:, fits.names.index("x:w")].mean())
     return float(np.median(np.exp(fits.components[:, fits.component_names.index("sd(x | g)")])))
 
 
 def shifts(what: str, x_is: str, seed: int) -> list[float]:
-    """By default, and by FCS with the terms that are lacking."""
+    """The shifts by default, and by FCS with the missing terms added."""
     analysis, hidden = CELLS[what, x_is]
     frame, missing = table(what, x_is, seed)
     truth = value(bi.fit_each([frame], analysis))
@@ -72,7 +72,7 @@ def shifts(what: str, x_is: str, seed: int) -> list[float]:
 
 def main() -> None:
     lines = [
-        "# The bias of uncongenial analyses under FCS, and with the terms that are lacking",
+        "# The bias of uncongenial analyses under FCS, and with the missing terms added",
         "",
         f"Made by `python -m tests.calibration.congenial` on {date.today()}, Python {platform.python_version()}.",
         f"Mean shift from the analysis of all cells, over {TABLES} tables; in brackets its Monte Carlo error.",

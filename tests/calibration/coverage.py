@@ -86,7 +86,7 @@ def one_table(outcome: str, heterogeneity: str, k: int, methods) -> list[dict]:
                     for _, e in imp.events.iterrows()
                 ]
                 rows += estimates([imp.frame(i) for i in range(M)], family)
-        except Exception as error:  # a method that gives up is a result
+        except Exception as error:  # a method that fails is a result
             rows.append(dict(what="failed", term=f"{type(error).__name__}: {error}"[:160]))
         rows.append(dict(what="seconds", value=time.perf_counter() - began))
         for row in rows:
@@ -109,7 +109,7 @@ def estimates(tables, family: str) -> list[dict]:
         warnings.simplefilter("ignore")
         fits = fit_each(tables, ANALYSIS, family=family)
     Q, U = fits.estimates, fits.covariances
-    if len(fits) == 1:  # two equal ones, with nothing between them: the interval of a complete table
+    if len(fits) == 1:  # two equal tables, without variance between them: the interval of a complete table
         Q, U = np.repeat(Q, 2, 0), np.repeat(U, 2, 0)
     pooled = pool(Q, U, fits.df_complete)
     columns = pooled.estimate, pooled.std_error, *pooled.interval().T
@@ -124,7 +124,7 @@ def estimates(tables, family: str) -> list[dict]:
 def imputed(table: pd.DataFrame, full: pd.DataFrame, imp) -> list[dict]:
     """Rank of the true mean of the missing values among the imputed ones, by variable and study; ties at random.
 
-    mean, sd: of the imputed means; kind: whether the study lacks the variable altogether.
+    mean, sd: those of the imputed means; kind: whether the study lacks the variable entirely.
     """
     rng = np.random.default_rng(len(table))
     rows = []
@@ -144,7 +144,7 @@ def imputed(table: pd.DataFrame, full: pd.DataFrame, imp) -> list[dict]:
 
 
 def study(tables: int, methods, raw: Path | None = None, minutes: float = np.inf) -> pd.DataFrame:
-    """Rows of all tables, those already in `raw` taken as they are; ends early after so many minutes."""
+    """Rows of all tables, reusing those in `raw`; stops early after so many minutes."""
     rows = [json.loads(line) for line in raw.open()] if raw and raw.exists() else []
     done = {(r["outcome"], r["heterogeneity"], r["table"], r["method"]) for r in rows}
     began = time.perf_counter()
@@ -159,7 +159,7 @@ def study(tables: int, methods, raw: Path | None = None, minutes: float = np.inf
                 with raw.open("a") as file:
                     file.writelines(json.dumps(row) + "\n" for row in new)
     order = [REFERENCE, COMPLETE, *METHODS]
-    rows.sort(key=lambda row: order.index(row["method"]))  # however they came into the file
+    rows.sort(key=lambda row: order.index(row["method"]))  # whatever their order in the file
     return pd.DataFrame(rows)
 
 

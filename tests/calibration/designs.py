@@ -11,9 +11,9 @@ from tests.calibration.sbc import Design
 def design(priors: pr.Priors, q: int, clusters: int, rows: int, lost: int = 1) -> Design:
     """Two responses; the first `lost` clusters lack the second, the next one the first, the last one both.
 
-    Sporadic holes besides, and a row in which nothing is observed.
+    There are sporadic missing values too, and a row in which nothing is observed.
 
-    Values are of a size far from 1, the covariate far from 0.
+    Values have a size far from 1, and the covariate is far from 0.
     """
     rng = np.random.default_rng(5)
     codes = np.repeat(np.arange(clusters), rows)
@@ -55,5 +55,5 @@ DESIGNS = {
     "slopes, Huang-Wand": design(pr.Priors(HUANG_WAND, pr.HuangWand(scale=TWICE), BETA), 2, 8, 7),
 }
 
-# little is known about the second response: what imputations owe to the uncertainty of the parameters shows
+# little is known about the second response, so that the effect of parameter uncertainty shows
 SCARCE = design(pr.Priors(HUANG_WAND, HUANG_WAND, VAGUE), 1, 6, 6, lost=3)

@@ -42,7 +42,7 @@ from tests.longhand import yeo_johnson
 TRIALS = np.random.default_rng(5).integers(1, 8, len(g))
 LABELS = ["a", "b", "c"]
 LIMITS = {"v": (-0.8, 1.5), "y": (-1.0, np.inf)}  # of detection
-LARGEST = 13.0  # of linear predictors of counts: tables with counts above 1e4 are passed over
+LARGEST = 13.0  # linear predictors of counts: tables with counts above 1e4 are skipped
 
 # family -> its terms in the formula of y, and their columns in the order of the model: complete ones first
 TERMS: dict[str, tuple[str, Callable]] = {
@@ -138,7 +138,7 @@ def labelled(family: str, values: np.ndarray):
 
 
 def simulate(rng, family: str, prior, other: str = ""):
-    """v and y of the family; other: the family that y is simulated from, if it is another one."""
+    """v and y of the family; `other` is the family from which y is simulated, if different."""
     r = 2 if family == "categorical" else 1
     x = rng.normal(size=len(g))
     Psi, b = effects(rng, prior, 2 * r)
@@ -199,7 +199,7 @@ TITLE = [
 
 
 def power(repetitions: int = 300) -> list[str]:
-    """How often draws that are moved, or too narrow or wide, are rejected at the level of FAMILIES_RESULTS.md.
+    """How often draws that are shifted, too narrow or too wide are rejected at the level of FAMILIES_RESULTS.md.
 
     The truth is N(0, 1) given the data, the draws N(move, scale^2), one of 13 designs with 14 quantities.
     """
@@ -239,7 +239,7 @@ def main() -> None:
         found[name] = sbc.overall(ranked)
         lines.append(row(name, ranked))
         print(lines[-1], flush=True)
-        text = [  # written after each, for a run that is stopped
+        text = [  # written after each, in case the run is stopped
             *before, "", f"`{command}`", "",
             f"{date.today()}, commit {commit}, Python {platform.python_version()}, {time.perf_counter() - began:.0f} s.",
             "", "| | quantities | p (Bonferroni) | most extreme | its p |", "|---|---|---|---|---|", *lines, "",

@@ -82,7 +82,7 @@ class Draws:
 def design(
     family, q=1, kind=update.HUANG_WAND, scale=1.0, nu=4.0, sd=1.0, mean=0.0, m=7, rows=8, **more
 ) -> Design:
-    """The first and last clusters lack the response, the second has it once, the others have holes."""
+    """The first and last clusters lack the response, the second has it once, the others in part."""
     rng = np.random.default_rng(6)
     codes = np.repeat(np.arange(m), rows)
     x = rng.normal(size=len(codes))
@@ -271,7 +271,7 @@ def density(design, rows, beta, aux, B):
 
 
 def scale_without_jacobian(rng, design, rows, beta, aux, Psi, B):
-    """A scale move of a random intercept, log alpha by random walk: d alpha = alpha d log alpha forgotten."""
+    """A scale move of a random intercept, log alpha by random walk, without d alpha = alpha d log alpha."""
     alpha = np.exp(0.7 * rng.standard_normal())
     nu, s2 = design.Psi.nu, design.Psi.sd[0] ** 2
     ratio = (density(design, rows, beta, aux, alpha * B) - density(design, rows, beta, aux, B)).sum()
@@ -294,7 +294,7 @@ def centring_of_wrong_sign(rng, design, rows, beta, aux, Psi, B):
 
 
 def effects_at_their_modes(rng, design, rows, beta, aux, Psi, B):
-    """b_i of a logit model at its conditional mode, not drawn, when Psi is drawn next."""
+    """In a logit model, Psi is drawn given b_i at its conditional mode instead of a draw."""
     codes = np.repeat(np.arange(len(B)), np.diff(rows.first))
     b, fixed = B[:, 0, 0].copy(), rows.X @ beta[:, 0]
     for _ in range(8):
@@ -305,7 +305,7 @@ def effects_at_their_modes(rng, design, rows, beta, aux, Psi, B):
 
 
 def effects_at_zero_without_rows(rng, design, rows, beta, aux, Psi, B):
-    """Clusters without rows at zero."""
+    """Effects of clusters without rows are zero."""
     B[np.diff(rows.first) == 0] = 0.0
 
 
@@ -319,7 +319,7 @@ def increments_without_jacobian(rng, design, rows, beta, aux, Psi, B):
 
 
 def shape_flat(rng, design, rows, beta, aux, Psi, B):
-    """Metropolis steps of log shape under a flat prior of it."""
+    """Metropolis steps of log shape, whose prior is taken to be flat."""
     for _ in range(3):
         moved = aux * np.exp(1.5 * rng.standard_normal(aux.size))
         ratio = (density(design, rows, beta, moved, B) - density(design, rows, beta, aux, B)).sum()
@@ -328,7 +328,7 @@ def shape_flat(rng, design, rows, beta, aux, Psi, B):
 
 
 def precision_without_normaliser(rng, design, rows, beta, aux, Psi, B):
-    """Metropolis steps of the log precision of a beta response, the gamma function of the precision forgotten."""
+    """Metropolis steps of the log precision of a beta response, without its gamma function."""
     n, scale = len(rows.y), design.shape_scale
 
     def log_p(k):
@@ -358,7 +358,7 @@ def degrees_of_freedom_flat(rng, design, rows, beta, aux, Psi, B):
 
 
 def hurdle_of_a_zero_inflated_count(rng, design, rows, beta, aux, Psi, B):
-    """Zeros of the count behind the hurdle, too: k and hu by Metropolis steps of a zero-inflated density."""
+    """The count behind the hurdle may be zero too: Metropolis steps of k and hu with a zero-inflated density."""
 
     def log_p(a):
         v, family = a[0] ** -0.5, ZERO_INFLATED_NEGATIVE_BINOMIAL
@@ -374,7 +374,7 @@ def hurdle_of_a_zero_inflated_count(rng, design, rows, beta, aux, Psi, B):
 
 
 def no_zero_structural(rng, design, rows, beta, aux, Psi, B):
-    """zi as if every zero were a count."""
+    """zi drawn as if every zero were a count."""
     aux[-1] = rng.beta(1, 1 + len(rows.y))
 
 
@@ -448,7 +448,7 @@ def wrong(datasets: int, report=print, seed: int = SEED, names=tuple(VARIANTS)) 
 
 
 def section(datasets: int, seed: int, only: list[str]) -> list[str]:
-    """Lines of a run of all or `only` some designs and spoiled transitions."""
+    """The lines about a run of all designs and spoiled transitions, or of `only` some."""
     command = f"python -m tests.calibration.glmm --datasets {datasets} --seed {seed}"
     command += " --only " + " ".join(f'"{name}"' for name in only) if only else ""
     commit = run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()

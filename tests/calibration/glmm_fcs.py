@@ -1,8 +1,8 @@
 """Calibration of the blocks for discrete and positive variables as FCS runs them: `bayes` and `mlmi`.
 
 tests/calibration/glmm.py tests the transitions alone. Here a table goes into `FCS` and comes out imputed, so that
-all in between is tested: units of predictors and response, priors in the units of the data, levels, trials, order of
-clusters. One variable is incomplete, its predictor is complete: each of 19 imputations is then a draw from the exact
+everything in between is tested: units of predictors and response, priors in the units of the data, levels, trials, order
+of clusters. One variable is incomplete, its predictor complete: each of 19 imputations is then a draw from the exact
 posterior under the stated priors, and so are beta, Psi and the linear predictors in the last state of its chain.
 
     eta = beta_0 + beta_1 x + b_0i (+ b_1i x),   x ~ N(3, 0.5^2);   two clusters lack y, one has it once
@@ -144,7 +144,7 @@ def draw_truth(rng, design: Design) -> Truth:
                 == (LEVELS if design.family == "ordinal" else LEVELS - 1)
             )
         elif design.family == "poisson":
-            # in every cluster: mlmi's prior of the intercept has its mean at log(mean), as good as at 0 here
+            # in every cluster: mlmi's prior of the intercept has mean log(mean), which is nearly 0 here
             means = [truth.y[~MISSING & (CODES == i)].mean() for i in range(2, CLUSTERS - 1)]
             ok &= min(means) > 0.15 and max(means) < 20
         elif design.family in ("gamma", "inverse_gaussian", "lognormal"):
@@ -278,7 +278,7 @@ def _imputed(design: Design, data, method, seed: int):
 
 
 def draws_of(design: Design, y: np.ndarray, seed: int) -> list[Truth]:
-    """The imputations as `Truth`s, rows in the order of `layout`; eta and y nan where observed."""
+    """The imputations as `Truth`s, with rows in the order of `layout`; eta and y are nan where y is observed."""
     frame, imp = fitted(design, y, seed)
     last = {name: np.asarray(imp.tree["posterior"][name])[:, -1] for name in imp.tree["posterior"].data_vars}
     beta = last["beta_y"].reshape(DRAWS, 2, -1)
@@ -303,7 +303,7 @@ def draws_of(design: Design, y: np.ndarray, seed: int) -> list[Truth]:
 
 
 def linear_predictors(imp) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the table in which y is imputed, and (m, rows, r) their linear predictors when each chain ended."""
+    """Rows in which y is imputed, and their linear predictors (m, rows, r) at the end of each chain."""
     run_ = imp._run
     block, table = run_.model.conditionals(run_.seed)[0], run_.model.table
     rows = table.row[np.flatnonzero(block.rows.holes)]
@@ -359,7 +359,7 @@ def score_of_imputed(design: Design, t: Truth) -> float:
 
 
 def imputed_with_observed(y: np.ndarray, values: np.ndarray) -> float:
-    """Sum over clusters with both: mean of what is observed, less that of all, times the sum of what is not."""
+    """Sum over clusters with both: centred mean of the observed values times the sum of the imputed ones."""
     both = range(2, CLUSTERS - 1)
     observed = {i: y[~MISSING & (CODES == i)].mean() for i in both}
     middle = np.mean(list(observed.values()))
@@ -416,7 +416,7 @@ def effects_of_the_next_cluster():
 
 
 def holes_in_the_next_cluster():
-    """Rows that lack y are taken for rows of another cluster, wherever clusters are looked up."""
+    """Rows without y are assigned to another cluster wherever clusters are looked up."""
     init = blocks.GeneralisedBlock.__init__
 
     def shifted(self, table, number):
@@ -441,7 +441,7 @@ def trials_of_other_rows():
 
 
 def levels_reversed():
-    """Levels counted from the last one when missing values are put in."""
+    """Levels are counted from the last one when missing values are filled in."""
     draw_rows = blocks.draw_rows
 
     def reversed_(rng, code, trials, eta, aux, drawn):

@@ -30,14 +30,14 @@ from tests.fcs.test_fcs_against_joint import by_cluster
 CHAINS = 40
 INNER = (1, 5, 20, 100)
 CYCLES = {1: 6000, 5: 4000, 20: 3000, 100: 800}
-AGAINST = 20  # which of them the others are compared with: many draws, little memory
+AGAINST = 20  # the number with which others are compared: many draws, little memory
 SIGMA = np.array([[1.0, 0.6], [0.6, 1.5]])
 SIZES = np.round(np.geomspace(3, 200, 20)).astype(int)
 EFFICIENCY = (1, 2, 5, 10, 20)
 
 
 def studies(sizes, correlation: float, seed: int) -> bi.IncompleteData:
-    """Two variables; each lacks in a quarter of the clusters, and in 15 % of the other rows."""
+    """Two variables; each is missing in a quarter of the clusters and in 15 % of the other rows."""
     rng = np.random.default_rng(seed)
     m = len(sizes)
     codes = np.repeat(np.arange(m), sizes)
@@ -71,7 +71,7 @@ def compare(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def stationary(data, compatible: bool, part: float) -> list[str]:
-    """One row for each number of updates, against `AGAINST` and against the joint model. part: of the cycles."""
+    """One row for each number of updates, against `AGAINST` and the joint model; part: share of the cycles."""
     model = bi.JointNormal(data, "y1 + y2 ~ 1 + (1 | study)")
     joint = by_cluster(model.impute(m=CHAINS, chains=CHAINS, draws=2000, seed=1, progress=False))
     cycles = {k: int(part * CYCLES[k]) for k in INNER}
@@ -90,7 +90,7 @@ def stationary(data, compatible: bool, part: float) -> list[str]:
 
 
 def efficiency(data) -> list[str]:
-    """Effective draws a second of CPU time of one thread: Psi (worse of the two), mean of a cluster without y."""
+    """Effective draws per CPU second of one thread: Psi (the worse of two), mean of a cluster without y."""
     rows, first = [], None
     impute(data, 1, True, 10, 0, chains=4)
     for inner in EFFICIENCY:

@@ -37,7 +37,7 @@ class Design:
     """A joint GLMM with known priors.
 
     simulate: rng -> complete table, name of a posterior variable -> its true value, in the units of the data.
-    holes: variable -> the cluster in which it is never observed (None: none), besides a quarter of its other cells.
+    holes: variable -> the cluster in which it is never observed (None: none); a quarter of other cells is missing too.
     limits: variable -> lower and upper limit of detection; the column ``<variable>_is`` says where one stands.
     order: of the factors, where the numbers of missing values would decide between several; Psi is in it.
     """
@@ -61,13 +61,13 @@ class Design:
 
     @property
     def options(self) -> dict[str, int]:
-        """Of `impute`, besides those that `ranks` has."""
+        """Options of `impute` in addition to those of `ranks`."""
         return {}
 
 
 @contextmanager
 def units_of_the_data() -> Iterator[None]:
-    """Student-t, Yeo-Johnson and inverse Gaussian variables as they are: no prior depends on the data."""
+    """Student-t, Yeo-Johnson and inverse Gaussian variables are not standardised, so no prior depends on the data."""
     responses = joint_table._responses
 
     def without(data, factors, V, places, known=None):
@@ -137,7 +137,7 @@ def slope(rng):
 
 
 def binary_slope(rng):
-    """A random slope of an incomplete binary covariate, of which another incomplete variable says something."""
+    """A random slope of an incomplete binary covariate, which another incomplete variable informs."""
     Psi, b = effects(rng, SLOPES, 4)  # of w, y, y and x, the order of the design
     beta_w, beta_y, beta_x = coefficients(rng, 1), coefficients(rng, 2), coefficients(rng, 2)
     s_x, e_x = noise(rng)
@@ -170,7 +170,7 @@ def levels(rng):
 
 
 def counts(rng):
-    """A count, and a positive variable given it, both through logarithms in the analysis."""
+    """A count, and a positive variable given it, both as logarithms in the analysis."""
     Psi, b = effects(rng, pr.HuangWand(nu=8.0, scale=0.3), 3)
     beta_k, beta_s, beta_y = coefficients(rng, 1), coefficients(rng, 2), coefficients(rng, 3)
     k = rng.poisson(np.exp(np.minimum(beta_k[0] + b[:, 0], 20.0))).astype(float)
@@ -192,7 +192,7 @@ def counts(rng):
 
 
 def means(rng):
-    """A variable of clusters, and the mean of an incomplete variable over its cluster."""
+    """A cluster-level variable, and the cluster mean of an incomplete variable."""
     Psi, b = effects(rng, HALF_T, 2)
     beta_z, beta_x, beta_y = coefficients(rng, 1), coefficients(rng, 2), coefficients(rng, 4)
     z = (rng.random(CLUSTERS) < expit(beta_z[0])).astype(float)[g]
@@ -223,7 +223,7 @@ def square(rng):
 
 
 def count(rng):
-    """A count that a normal covariate predicts."""
+    """A count predicted by a normal covariate."""
     Psi, b = effects(rng, SMALL, 2)
     beta_x, beta_y = coefficients(rng, 1), coefficients(rng, 2)
     s_x, e_x = noise(rng)
@@ -251,7 +251,7 @@ def robust(rng, df=10.0):
 
 
 def inflated(rng, kept=1.0):
-    """A zero-inflated count, its logarithm and a zero-inflated overdispersed response; kept: share of zeros that are."""
+    """A zero-inflated count, its logarithm and a zero-inflated overdispersed response; `kept`: factor of zi_k."""
     Psi, b = effects(rng, SMALL, 2)
     beta_k, beta_y = coefficients(rng, 1), coefficients(rng, 2)
     zi_k, zi_y, shape = rng.random(), rng.random(), rng.standard_t(3) ** -2.0
@@ -394,14 +394,14 @@ def ranks(
             {name: v[None] for name, v in positions(model.data, complete).items()},
         )  # fmt: skip
         for name, drawn in quantities(design, frame, kept, values).items():
-            ties = rng.random(DRAWS) < rng.random()  # of discrete values: below or above, at random
+            ties = rng.random(DRAWS) < rng.random()  # ties of discrete values: below or above, at random
             below = (drawn < true[name][0]) | ((drawn == true[name][0]) & ties)
             out.setdefault(name, []).append(int(below.sum()))
     return {name: np.array(r) for name, r in out.items()}
 
 
-# values that tables may hold, by family; tables with others are passed over
-FEW = 12  # values of a variable with limits, below which a table is passed over
+# values that tables may hold, by family; tables with others are skipped
+FEW = 12  # tables with fewer values of a variable with limits are skipped
 POSITIVE, MANY = (1e-8, 1e8), (0.0, 1e4)
 LIMITS = {
     "gamma": POSITIVE, "inverse_gaussian": POSITIVE, "lognormal": POSITIVE, "beta": (1e-8, 1 - 1e-8),
@@ -413,7 +413,7 @@ LIMITS = {
 
 
 def usable(design: Design, frame: pd.DataFrame) -> bool:
-    """Whether every variable has two observed values and a missing one, and no number is too extreme to be held."""
+    """Whether every variable has two observed values and a missing one, and no number is too extreme."""
     for name in frame.columns.drop(["g", *(f"{limited}_is" for limited in design.limits)]):
         seen = frame[name][~unknown(frame, name)]
         if name in design.limits and len(seen) < FEW:

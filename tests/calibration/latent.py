@@ -34,7 +34,7 @@ BETA = pr.Normal(0.0, 0.8)
 
 @dataclass(frozen=True)
 class Latent(Design):
-    """The same record with another model; `factors` are not used."""
+    """The same record for another model; `factors` are not used."""
 
     def model(self, frame: pd.DataFrame) -> bi.JointLatent:
         return bi.JointLatent(bi.IncompleteData(frame, "g", self.families), self.analysis, self.priors)
@@ -116,7 +116,7 @@ def levels_of_other_rows(model):
 
 
 def effects_of_another_cluster(model):
-    """Latent values are drawn with the effects of another cluster than the one in which they are counted."""
+    """Latent values are drawn with the effects of a different cluster from the one they are counted in."""
     cluster = (model.table.rows.cluster + 1) % model.table.clusters
     return with_rows(model, cluster=cluster)
 

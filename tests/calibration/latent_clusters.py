@@ -28,7 +28,7 @@ BETA = pr.Normal(0.0, 0.8)
 
 @dataclass(frozen=True)
 class Latent(Design):
-    """The same record with another model; `factors` are not used."""
+    """The same record for another model; `factors` are not used."""
 
     residual: str = "common"
 
@@ -47,7 +47,7 @@ NU = 11.0  # of the inverse-Wishart prior of Psi
 
 
 def scale_of(d: int) -> np.ndarray:
-    """(d, d) its scale as in SciPy: effects and cluster-level variables go together."""
+    """(d, d) its scale as in SciPy, with effects and cluster-level variables correlated."""
     return 5.0 * (0.25 * np.eye(d) + 0.75 * np.ones((d, d)))
 
 
@@ -63,7 +63,7 @@ def given_block(S: np.ndarray, block: np.ndarray) -> np.ndarray:
 
 
 def of_clusters(rng, levels: int):
-    """y and b of rows; s and k of clusters, with a covariate z of clusters."""
+    """Row-level y and b; cluster-level s and k, with a cluster-level covariate z."""
     block = 0.5 * (np.eye(levels - 1) + 1)
     d = 3 + levels - 1
     Psi = given_block(invwishart(NU, scale_of(d)).rvs(random_state=rng), block)
@@ -171,7 +171,7 @@ def with_clusters(model, **changes):
 
 
 def values_of_the_other_sign(model):
-    """What a number of clusters lies above its regression lies below."""
+    """Deviations of a cluster-level number from its regression have the wrong sign."""
     clusters = model.table.of_clusters
     V = clusters.V.copy()
     V[:, 2] *= -1
@@ -217,7 +217,7 @@ def prior_of_other_likeness(model):
 
 
 def prior_of_another_typical_covariance(model):
-    """Its scale is 20 times as large."""
+    """The scale of its prior is 20 times as large."""
     restricted = model.working_priors.restricted_Sigma
     other = restricted._replace(scale=20 * restricted.scale)
     model.working_priors = replace(model.working_priors, restricted_Sigma=other)

@@ -34,7 +34,7 @@ CLASSES = {"nested": 3 * g + np.arange(N) % 3, "crossed": np.arange(N) * 5 % 7}
 
 @dataclass(frozen=True)
 class Levels(Design):
-    """The same record with another model; `factors` are the cluster columns."""
+    """The same record for another model; `factors` are the cluster columns."""
 
     def model(self, frame: pd.DataFrame) -> bi.JointNormal:
         data = bi.IncompleteData(frame, ["g", *self.factors])
@@ -42,7 +42,7 @@ class Levels(Design):
 
 
 def effects(rng, prior, codes, Z) -> tuple[np.ndarray, np.ndarray]:
-    """Psi from its prior, and (N, 2) what its effects add to two responses."""
+    """Psi from its prior, and (N, 2) the contributions of its effects to two responses."""
     q = Z.shape[1]
     Psi = sbc.draw_covariance(rng, prior, 2 * q)
     b = rng.multivariate_normal(np.zeros(2 * q), Psi, codes.max() + 1, method="cholesky")
@@ -101,8 +101,8 @@ DESIGNS = {
 
 
 # -- wrong variants ------------------------------------------------------------------------------------------
-# Of the sampler. Those of the way from its draws to the completed table, of which ranks of cells in tables of 64 rows see
-# little, are told apart from the exact law in tests/joint/levels/test_posterior.py.
+# These are variants of the sampler. Variants between its draws and the completed table hardly change ranks of cells in
+# tables of 64 rows; tests/joint/levels/test_posterior.py detects them by the exact distribution.
 
 
 def with_table(model, **changes):
@@ -127,7 +127,7 @@ def priors_exchanged(model):
 
 
 def degrees_of_freedom_off(model):
-    """Psi of classes with r q degrees of freedom too many."""
+    """Psi of classes is drawn with r q degrees of freedom too many."""
     own = dict(model.grouping.working_priors.Psi_of)
     own["h"] = replace(own["h"], nu=own["h"].nu + 4)
     model.grouping = replace(

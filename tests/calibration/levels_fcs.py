@@ -64,7 +64,7 @@ DESIGNS = {
 
 
 def simulate(rng, design: Design) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """A complete table, and the truth by name of a posterior variable; again until all of a family's levels are there."""
+    """A complete table, and the truth by name of a posterior variable; repeated until all levels occur."""
     h = GROUPS[design.groups]
     while True:
         x = rng.normal(size=N)
@@ -212,9 +212,9 @@ def neighbouring_groups() -> Iterator[None]:
         yield
 
 
-# Not here, because ranks of so few data sets see little of them: a shift that moves one of two nested factors alone
+# Not included, because ranks of so few data sets hardly detect them: a shift that moves only one of two nested factors
 # (p = 1 in 12), factors of a binary variable drawn as if each were the only one (p = .07 in 80), the prior of another
-# factor (p = 4e-4 in 80). They are told apart from exact laws in tests/fcs/levels/test_posterior.py.
+# factor (p = 4e-4 in 80). tests/fcs/levels/test_posterior.py detects them by exact distributions.
 VARIANTS = {
     "effects left out of imputed values": ("normal, nested", effects_left_out),
     "effects of the next group": ("normal, nested", neighbouring_groups),

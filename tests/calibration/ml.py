@@ -79,7 +79,7 @@ def by_ml(rng, study: Study):
 
 
 def by_gibbs(priors: pr.Priors, tune: int = 100, thin: int = 10):
-    """The same from the posterior, beta flat."""
+    """The same from the posterior, with a flat prior of beta."""
 
     def draw(rng, study: Study):
         statistics, spread = study.statistics, np.array([study.y.std()])
@@ -151,7 +151,7 @@ def table(datasets: int, seed: int = 2017, report=print):
 
 
 def reading(results) -> str:
-    """Three sentences, their numbers from the table."""
+    """Three sentences with numbers from the table."""
 
     def at(method: str, j: int, level: int = 95, truth: str = "1, 10") -> str:
         shares = [f"{coverage(results[m, truth, method][0][:, j], level):.0f}" for m in CLUSTERS]

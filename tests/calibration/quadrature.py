@@ -1,4 +1,4 @@
-"""What Laplace's approximation does to intervals, and when an analysis says so (bayesimp/analysis/laplace_check.py).
+"""What Laplace's approximation does to intervals, and when an analysis warns of it (bayesimp/analysis/laplace_check.py).
 
 python -m tests.calibration.quadrature [tables] > tests/calibration/QUADRATURE_RESULTS.md
 """
@@ -44,7 +44,7 @@ def simulate(rng, family, m, n, intercept, sd) -> GlmmRows:
 
 
 def study(design, tables, seed):
-    """By approximation: coverage of 95% intervals of intercept, slope, sd; mean sd. Shares warned, and borne out."""
+    """By approximation: coverage of 95% intervals of intercept, slope, sd; mean sd. Shares warned, and rightly so."""
     truth = np.array([design[3], SLOPE, design[4]])
     rng = np.random.default_rng([3, seed])
     covered, sds, warned, told = [], [], [], []

@@ -82,7 +82,7 @@ def draw_covariance(rng, prior, d):
 
 
 def draw_Psi(rng, design: Design):
-    """Psi, reported at Z as it is, from a prior that is that of the effects at Z less its means (intercept first)."""
+    """Psi, reported at the given Z, from a prior of the effects at Z less its means (intercept first)."""
     q, r = design.sizes[1:3]
     Psi = draw_covariance(rng, design.priors.Psi, r * q)
     if isinstance(design.priors.Psi, pr.Fixed):

@@ -1,7 +1,7 @@
 """Calibration of the conditional model in PyMC: one design here, all by `-m slow`.
 
 All designs with 300 data sets have not been run yet. Three with 80 (ranks(name, 80, 2024), 2026-11-21, 151 s of
-processor): p = 1 "Huang-Wand", .46 "slopes, inverse-Wishart", 1 "exponential"; b from the prior 4e-5.
+processor): p = 1 "Huang-Wand", .46 "slopes, inverse-Wishart", 1 "exponential"; b from the prior: 4e-5.
 """
 
 import pytest

@@ -54,7 +54,7 @@ def test_a_child_left_out_is_rejected(name):
 @pytest.mark.slow
 @pytest.mark.calibration
 def test_a_power_from_another_prior_is_rejected(monkeypatch):
-    """lambda / 2 of the truth about .8 and not about .5."""
+    """True lambda / 2 is around .8, not around .5."""
 
     def other(rng, family, name, eta):
         sigma, power = abs(rng.standard_t(3)), 2.0 * rng.beta(8.0, 2.0)
@@ -67,7 +67,7 @@ def test_a_power_from_another_prior_is_rejected(monkeypatch):
 
 
 def without_limits(model):
-    """Censored values as if they were missing at random."""
+    """Censored values are treated as missing at random."""
     frame = model.data.frame.copy()
     for name in ("v", "y"):
         frame.loc[model.data.missing(name), name] = np.nan
@@ -85,7 +85,7 @@ def test_limits_and_a_child_left_out_are_rejected(spoil):
 @pytest.mark.slow
 @pytest.mark.calibration
 def test_counts_that_are_raised_to_one_are_rejected(monkeypatch):
-    """In place of counts given that they are above zero."""
+    """Instead of counts given that they are above zero."""
     monkeypatch.setattr(
         families, "above_zero", lambda rng, mu, k=None: np.maximum(families.counts(rng, mu, k), 1.0)
     )

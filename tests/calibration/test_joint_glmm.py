@@ -16,14 +16,14 @@ from tests.calibration import joint_glmm, sbc
 from tests.calibration.joint_glmm import DESIGNS, HALF_T, SIGMA, Design, effects, g, noise
 from tests.calibration.montecarlo import LEVEL, REJECTED
 
-SPREAD = np.array([[2.0, 1.9], [1.9, 2.0]])  # about Psi: effects of x and y nearly equal
+SPREAD = np.array([[2.0, 1.9], [1.9, 2.0]])  # roughly Psi: effects of x and y are nearly equal
 TOGETHER = pr.InverseWishart(8.0, np.linalg.inv(SPREAD) / 5.0, centred=False)
 ALONE = pr.InverseWishart(8.0, 0.1, centred=False)
 DOWN, UP = pr.Normal(-1.0, 0.2), pr.Normal(2.0, 0.3)
 
 
 def correlated(rng):
-    """Effects of an incomplete covariate and of the response that go together, and a slope that goes the other way."""
+    """Positively correlated effects of an incomplete covariate and the response, and a negative slope."""
     Psi, b = effects(rng, TOGETHER, 2)
     beta_x, beta_y = rng.normal(-1.0, 0.2, 1), rng.normal(-1.0, 0.2, 2)
     (s_x, e_x), (s_y, e_y) = noise(rng), noise(rng)
@@ -34,7 +34,7 @@ def correlated(rng):
 
 
 def steep(rng):
-    """A response that follows the mean of its cluster closely."""
+    """A response close to the mean of its cluster."""
     Psi, b = effects(rng, HALF_T, 2)
     beta_x, beta_y = rng.normal(2.0, 0.3, 1), rng.normal(2.0, 0.3, 2)
     (s_x, e_x), (s_y, e_y) = noise(rng), noise(rng)
@@ -91,7 +91,7 @@ def stale_means(model):
 
 
 def separate(model):
-    """Effects of x and y independent, each with the variance that it has."""
+    """Effects of x and y are independent, with unchanged variances."""
     return bi.JointGLMM(
         model.data, model.request.analyses, priors=replace(model.priors, Psi=ALONE), effects="separate"
     )
@@ -123,7 +123,7 @@ def test_a_student_child_left_out_is_rejected():
 @pytest.mark.slow
 @pytest.mark.calibration
 def test_degrees_of_freedom_from_another_prior_are_rejected():
-    """nu - 2 a twentieth of what the prior says, at which the model is not calibrated."""
+    """nu - 2 is a twentieth of what the prior says, for which the model is not calibrated."""
     design = replace(DESIGNS["Student-t"], simulate=lambda rng: joint_glmm.robust(rng, 0.5))
     assert sbc.overall(joint_glmm.ranks(design, 60, 2, tune=60, thin=3)) < REJECTED
 

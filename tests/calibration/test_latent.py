@@ -29,7 +29,7 @@ def test_in_full():
 
 
 def test_correlations_are_drawn_from_their_density():
-    """|R|^2 on the free entries: mean squares of a uniform proposal weighted by it."""
+    """|R|^2 on the free entries, against mean squares of a uniform proposal with these weights."""
     rng = np.random.default_rng(1)
     drawn = np.array([latent.correlations(rng, 3.0) for _ in range(3000)])
     R = np.tile(np.where(np.isnan(latent.ENTRIES), np.eye(5), latent.ENTRIES), (100_000, 1, 1))

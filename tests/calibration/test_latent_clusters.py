@@ -32,7 +32,7 @@ def test_in_full():
 
 
 def test_matrices_given_a_block_are_drawn_from_their_density():
-    """An inverse-Wishart matrix given its last variance: draws whose variance happens to be near it."""
+    """An inverse-Wishart matrix given its last variance, against draws whose variance happens to be near it."""
     rng, d = np.random.default_rng(1), 3
     law = invwishart(8.0, scale_of(d) / 4)
     drawn = np.array([given_block(law.rvs(random_state=rng), np.eye(1)) for _ in range(4_000)])

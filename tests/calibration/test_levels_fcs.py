@@ -1,4 +1,4 @@
-"""Calibration of FCS with several grouping factors: in full by `-m slow`; what it costs less is in tests/fcs/levels."""
+"""Calibration of FCS with several grouping factors: in full by `-m slow`; cheaper tests are in tests/fcs/levels."""
 
 import pytest
 

@@ -39,7 +39,7 @@ def test_ranks_are_uniform_under_nuts(name):
 
 
 def nuts_with_other_psi(design, Y, seed):
-    """Four degrees of freedom too many in the prior of Psi."""
+    """The prior of Psi has four degrees of freedom too many."""
     Psi = replace(design.priors.Psi, nu=design.priors.Psi.nu + 4)
     return sbc.nuts()(replace(design, priors=replace(design.priors, Psi=Psi)), Y, seed)
 

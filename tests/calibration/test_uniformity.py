@@ -33,7 +33,7 @@ def test_bins_must_be_equal():
 
 
 def prior_again(design, Y, seed):
-    """Draws from the prior, data ignored: calibrated in every parameter, not in what depends on the data."""
+    """Draws from the prior, ignoring the data: calibrated for parameters, not for what depends on the data."""
     rng = np.random.default_rng(seed)
     each = [sbc.draw_truth(rng, design) for _ in range(DRAWS)]
     return Draws(*(np.concatenate([getattr(d, f) for d in each]) for f in ("beta", "Sigma", "Psi", "values")))

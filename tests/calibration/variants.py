@@ -21,7 +21,7 @@ def parameters_not_drawn(design: Design, Y, seed: int) -> Draws:
 
 
 def clusters_ignored(design: Design, Y, seed: int) -> Draws:
-    """Psi next to nothing."""
+    """Psi is nearly zero."""
     priors = replace(design.priors, Psi=pr.Fixed(1e-8 * np.eye(design.sizes[1] * design.sizes[2])))
     return sbc.gibbs()(replace(design, priors=priors), Y, seed)
 
@@ -35,7 +35,7 @@ def noise_left_out(design: Design, Y, seed: int) -> Draws:
 
 
 def psi_degrees_of_freedom_off(design: Design, Y, seed: int) -> Draws:
-    """Psi | B with r q degrees of freedom too many."""
+    """Psi | B is drawn with r q degrees of freedom too many."""
     prior = design.priors.Psi
     nu = prior.nu + design.sizes[1] * design.sizes[2]
     wrong = replace(design, priors=replace(design.priors, Psi=replace(prior, nu=nu)))
@@ -43,7 +43,7 @@ def psi_degrees_of_freedom_off(design: Design, Y, seed: int) -> Draws:
 
 
 def wishart_left_out(design: Design, Y, seed: int) -> Draws:
-    """Sigma's cross product completed without the part orthogonal to the observed residuals.
+    """The cross product for Sigma is completed without the part orthogonal to the observed residuals.
 
     Patterns are told to have no more rows than observed responses, so that no degrees of freedom remain for
     W; the rows so lost are given back through the degrees of freedom of the prior.

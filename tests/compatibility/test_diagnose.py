@@ -1,4 +1,4 @@
-"""Diagnosis of a fitted joint model: numbers by hand, limits in which nothing varies, sentences, refusals."""
+"""Diagnosis of a fitted joint model: numbers computed by hand, limits without variation, sentences, refusals."""
 
 import numpy as np
 import pandas as pd

@@ -85,7 +85,7 @@ def test_kunkel_kaizar_equations_7_and_8():
 
 
 def test_printed_plus_and_confused_aggregates_are_caught():
-    """Wrong variants against the dense normal: eq. 8 as printed; the slope on the mean used on the sum."""
+    """Wrong variants against the dense normal: eq. 8 as printed, and the slope on the mean used for the sum."""
     Sigma, Psi, X, Z, beta, Y = problem(2, 1, 30)
     Sigma, Psi = kunkel_kaizar(0.7)
     c = implied_conditional(Sigma, Psi, 0, n=30)
@@ -116,7 +116,7 @@ def test_slopes_on_means_and_lines_give_the_same_mean():
 
 
 def test_large_clusters_give_the_contextual_effect():
-    """With n to infinity the slope on the mean is the slope between clusters less that within."""
+    """As n goes to infinity, the slope on the mean is the slope between clusters minus that within."""
     Sigma, Psi = kunkel_kaizar(-0.5)
     c = implied_conditional(Sigma, Psi, 0, n=1e9)
     between_less_within = Psi[0, 1] / Psi[1, 1] - Sigma[0, 1] / Sigma[1, 1]
@@ -144,7 +144,7 @@ def test_draws_and_clusters_broadcast():
 
 
 def test_degenerate_psi_and_designs_are_allowed():
-    """No variance between clusters of another variable; Z without spread within the cluster."""
+    """Another variable has no variance between clusters; Z does not vary within the cluster."""
     Sigma, Psi, X, Z, beta, Y = problem(2, 2, 6)
     Psi[2:] = Psi[:, 2:] = 0
     Z[:, 1] = 1.0

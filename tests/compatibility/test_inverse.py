@@ -54,7 +54,7 @@ def test_larger_residual_variance_alone_is_refused():
 
 
 def test_psi_outside_of_its_bound():
-    """Conditionals that agree in pairs, and of which one slope on the sum lies beyond eq. 13's bound."""
+    """Conditionals that agree in pairs, but one slope on the sum lies beyond the bound of eq. 13."""
     Sigma, n = np.array([[2.0, 0.6], [0.6, 1.0]]), 10
     for excess, exists in ((0.999, True), (1.001, False)):
         Psi = np.array([[1.0, excess], [excess, 1.0]])
@@ -69,7 +69,7 @@ def test_psi_outside_of_its_bound():
 
 
 def test_covariances_that_are_not_positive_definite():
-    """Three slopes that agree in pairs and cannot hold together."""
+    """Three slopes that agree in pairs but not jointly."""
     Q = np.array([[1.0, 0.9, -0.9], [0.9, 1.0, 0.9], [-0.9, 0.9, 1.0]])
     template = conditionals(np.eye(3), np.eye(3), np.array([[4.0]]))
     given = [

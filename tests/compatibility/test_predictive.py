@@ -45,7 +45,7 @@ def test_joint_against_closed_form(known):
     a = np.array([1.0, -slopes.sum()])
     variance = c.residual_variance + c.effect_covariance.item() + a @ (SIGMA / N + PSI) @ a / M
     assert agree(both.joint, mean, np.full(3, variance))
-    # the slope on the cluster sum put in the place of that on the mean is found out
+    # using the slope on the cluster sum for that on the mean is detected
     wrong = beta[0] + (X[:, 1:] - beta[1]) @ [slopes[0], slopes[1] / N]
     assert not agree(both.joint, wrong, np.full(3, variance))
 

@@ -36,7 +36,7 @@ def test_exact_laws_of_inverse_wishart(thirty):
 
 
 def test_large_clusters_exactly_and_wrong_ones_rejected():
-    """n to infinity: T is the Schur complement of Psi. At n = 30 it is not, and the test sees it."""
+    """As n goes to infinity, T is the Schur complement of Psi. At n = 30 it is not, and the test detects that."""
     far = implied_prior(n=10**9, draws=DRAWS, seed=2)
     assert distance(far.joint[EFFECT], inverse_wishart(2)) < CRITICAL
     near = implied_prior(n=30, draws=DRAWS, seed=2)
@@ -44,7 +44,7 @@ def test_large_clusters_exactly_and_wrong_ones_rejected():
 
 
 def test_kunkel_kaizar_s_iw_1_6(thirty):
-    """IW(1.6, 1) is nearest among IW(nu, 1) at 30 rows a cluster, and near; smaller clusters ask for a smaller nu."""
+    """IW(1.6, 1) is nearest among IW(nu, 1) at 30 rows a cluster, and near; smaller clusters need a smaller nu."""
     grid = np.arange(1.0, 2.05, 0.1)
 
     def nearest(n):

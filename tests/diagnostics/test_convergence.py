@@ -28,7 +28,7 @@ def normal_scores(x):
 
 
 def rank_rhat(x):
-    """The larger of split R-hat of the normal scores and of those of the distance from the median (eqs 14, 15)."""
+    """The larger split R-hat of the normal scores of values and of distances from the median (eqs 14, 15)."""
     return max(split_rhat(normal_scores(x)), split_rhat(normal_scores(np.abs(x - np.median(x)))))
 
 
@@ -82,7 +82,7 @@ def test_parameters_and_imputed_values_are_both_judged(which):
 
 
 def test_r_hat_and_ess_are_arviz_on_the_same_draws():
-    """And would not pass for other definitions: unsplit R-hat, ESS of raw values, of other tails."""
+    """They differ from other definitions: unsplit R-hat, ESS of raw values, ESS of other tails."""
     import arviz as az
 
     rng = np.random.default_rng(4)

@@ -39,7 +39,7 @@ def test_chains_that_mix_are_seldom_refused(C, N, tau):
 
 @pytest.mark.parametrize("C, N", [(5, 200), (20, 50), (60, 50), (4, 1000)])
 def test_chains_that_do_not_mix_are_refused(C, N):
-    """As long to cross as they are (tau = N); and chains that move quickly, each around a place of its own."""
+    """Chains with tau = N; and chains that move quickly, each around its own value."""
     rng = np.random.default_rng(2)
     slow = chains(rng, C, N, 100, 2.0 * N)
     apart = chains(rng, C, N, 100, 1) + rng.normal(size=(C, 1, 100))
@@ -51,7 +51,7 @@ def test_chains_that_do_not_mix_are_refused(C, N):
 
 @pytest.mark.parametrize("tau", [1, 2, 4, 8])
 def test_autocorrelation_time(tau):
-    """From long chains, and from chains of 12 tau with the correction for their own means, within 15 %."""
+    """Within 15 %, from long chains, and from chains of 12 tau with the correction for their means."""
     rng = np.random.default_rng(3)
     long = autocorrelation_time(chains(rng, 4, 4000, 40, tau)).mean()
     short = autocorrelation_time(normal_scores(chains(rng, 40, max(12 * tau, 24), 200, tau))).mean()
@@ -109,7 +109,7 @@ def test_verdicts(chained):
 
 
 def test_r_hat_is_split_and_rank_normalised():
-    """Chains that drift alike agree with each other and not with themselves; rank-normalised values forget outliers."""
+    """Chains that drift alike agree with each other but not with themselves; rank-normalisation removes outliers."""
     rng = np.random.default_rng(7)
     x = rng.normal(size=(4, 200, 1))
     drifting = x + np.linspace(0, 3, 200)[:, None]

@@ -50,7 +50,7 @@ def test_polygamma_functions():
 
 @pytest.mark.parametrize("eta, phi", [(0.4, 2.3), (-3.0, 12.0), (2.0, 1.5)])
 def test_draws_have_the_distribution(eta, phi):
-    """Kolmogorov-Smirnov, level 1e-3 over three; a precision wrong by a quarter is noticed."""
+    """Kolmogorov-Smirnov, level 1e-3 over three; a precision wrong by a quarter is detected."""
     y = draws(np.random.default_rng(1), eta, phi, 5_000)
     law = stats.beta(phi * special.expit(eta), phi * special.expit(-eta))
     assert stats.kstest(law.cdf(y), "uniform").pvalue > 1e-3 / 3
@@ -75,7 +75,7 @@ def test_zero_one_and_percentages_are_refused_with_rows_and_cure(bad):
         match=rf"'y' cannot be beta: .*no mass at 0 or 1. Found {bad} in 2 of 96 rows.*binomial",
     ):
         bi.IncompleteData(frame, "g", {"y": "beta"})
-    assert bi.IncompleteData(frame, "g").families["y"] == "normal"  # as long as nobody says otherwise
+    assert bi.IncompleteData(frame, "g").families["y"] == "normal"  # unless declared otherwise
 
 
 def test_a_run_is_inside_described_and_stored(tmp_path):
@@ -94,7 +94,7 @@ def test_a_run_is_inside_described_and_stored(tmp_path):
 
 @pytest.mark.parametrize("seed", range(3, 9))
 def test_values_beside_the_ends_stay_inside_on_the_scale_of_the_data(seed, monkeypatch):
-    """The loop keeps values less their mean, from which 1e-20 cannot be told."""
+    """The loop stores values less their mean, which loses 1e-20."""
 
     def beside(rng, family, trials, eta, aux, out):
         out[:] = np.where(np.arange(len(out)) % 2, 1e-20, 1 - 1e-16)

@@ -1,6 +1,6 @@
-"""Limits of detection: one cell against its law, the posterior by brute force, every row of completed tables, refusals.
+"""Limits of detection: one cell against its law, the posterior by brute force, all rows of completed tables, refusals.
 
-The posterior that is known has a random intercept, known variances and normal coefficients: a grid over the coefficients,
+The known posterior has a random intercept, known variances and normal coefficients: a grid over the coefficients,
 Gauss-Hermite quadrature over the effect of each cluster, and P(y beyond its limit) where only a limit is known. Level
 LEVEL after Bonferroni; wrong variants are below REJECTED. Seeds fixed.
 """
@@ -33,7 +33,7 @@ RUN = dict(seed=4, progress=False, executor="serial")
 
 
 def limited_cell(name: str) -> tuple[OneCell, float, float]:
-    """A cell of an uncensored case, and limits about a standard deviation apart in a tail of its law."""
+    """A cell of an uncensored case, and limits about a standard deviation apart in a tail of its distribution."""
     cell = OneCell(NUMBERS[name][0])
     k, kind = cell.k, NUMBERS[name][1]
     free = cell.draws(500, thin(kind))
@@ -45,7 +45,7 @@ def limited_cell(name: str) -> tuple[OneCell, float, float]:
 
 @pytest.mark.parametrize("name", ["normal children", "comparison"])
 def test_a_cell_between_limits_has_its_law_there(name):
-    """Exactly normal, and by slices: the law of the joint density, truncated; without limits it is told apart."""
+    """Exactly normal, and by slices: the truncated distribution; draws without limits are rejected."""
     cell, lower, upper = limited_cell(name)
     outside = lambda v: np.where((v < lower) | (v > upper), -1e9, 0.0)  # noqa: E731
     for limits, right in (((lower, upper), True), ((-np.inf, np.inf), False)):
@@ -61,7 +61,7 @@ def test_a_cell_between_limits_has_its_law_there(name):
 CLUSTERS, ROWS = 8, 6
 SD, S2, PSI = 2.0, 0.8, 0.5
 PRIORS = pr.Priors(pr.Fixed([[S2]]), pr.Fixed([[PSI]]), pr.Normal(0.0, SD))
-LIMITS = np.array([-0.3, 0.6])  # of two laboratories
+LIMITS = np.array([-0.3, 0.6])  # limits of two laboratories
 G = np.repeat(np.arange(CLUSTERS), ROWS)
 
 
@@ -207,7 +207,7 @@ def test_log_likelihood_of_a_limit_is_the_probability_beyond_it():
 
 @cache
 def biomarker() -> tuple[pd.DataFrame, np.ndarray]:
-    """A biomarker in large units with a limit in each study and one above, in an outcome and in a square; its limits."""
+    """A biomarker in large units with a lower limit in each study and one upper limit; and these limits."""
     rng = np.random.default_rng(6)
     g = np.repeat(np.arange(12), 15)
     age = rng.normal(size=len(g))
@@ -222,7 +222,7 @@ def biomarker() -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def check_rows(imp) -> None:
-    """Every censored value beyond the limit in its place, observed ones unchanged, missing ones on both sides."""
+    """Every censored value is beyond its own limit, observed values are unchanged, missing ones on both sides."""
     frame, low = biomarker()
     v = np.stack([imp.frame(k)["crp"] for k in range(imp.m)])
     left, right, seen = (frame["crp_is"] == how for how in ("left", "right", "none"))
@@ -273,7 +273,7 @@ def test_only_round_off_is_moved_to_the_limit():
 
 @pytest.mark.parametrize("name", ["joint, a leaf", "chained", "chained, given a square"])
 def test_values_beyond_their_limits_are_an_error(name, monkeypatch):
-    """They were clipped there before, so that a wrong sampler would have made plausible tables."""
+    """They used to be clipped there, so that a wrong sampler would have made plausible tables."""
     few = {"chains": 1, "tune": 2, "draws": 2} if name.startswith("joint") else {"cycles": 2}
     way = (GLMMRun, "in_units") if name.startswith("joint") else (ChainedTable, "on_data_scale")
     right = getattr(*way)

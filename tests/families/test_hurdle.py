@@ -39,7 +39,7 @@ def test_a_run_is_whole_described_and_stored(name, tmp_path):
 
 
 def test_the_plain_count_has_other_zeros():
-    """What the family is for: the mean of the counts above zero."""
+    """The purpose of the family: the mean of the counts above zero."""
     data = {name: bi.IncompleteData(table(), "g", {"y": name}) for name in (NAMES[0], "poisson")}
     hurdle, poisson = (
         bi.FCS(own).impute(m=20, cycles=10, seed=1, progress=False).values("y") for own in data.values()

@@ -49,7 +49,7 @@ def test_imputed_logarithms_are_those_of_the_normal_model():
     found, expected = logs(np.log(ours.values("y"))), logs(normal.values("y"))
     p = [stats.ttest_ind(a, b).pvalue for a, b in zip(found, expected, strict=True)]
     assert min(p) > 0.001 / 3
-    # half the variance added to the mean, as if e^eta were the mean and not the median, would be noticed
+    # adding half the variance to the mean, as if e^eta were the mean and not the median, would be detected
     off = stats.ttest_ind(found[0] - 0.5 * float(ours.tree["posterior"]["sigma_y"].mean()) ** 2, expected[0])
     assert off.pvalue < 1e-6
     sigma = float(ours.tree["posterior"]["sigma_y"][:, -1].mean())

@@ -14,7 +14,7 @@ CLUSTERS, ROWS = 10, 14
 
 
 def table(unit: float = 1.0, origin: float = 0.0) -> pd.DataFrame:
-    """y rises with x but for some that lie far out; one cluster lacks it."""
+    """y rises with x, except for some outliers; one cluster lacks it."""
     rng = np.random.default_rng(3)
     g = np.repeat(np.arange(CLUSTERS), ROWS)
     x = rng.normal(size=len(g))
@@ -47,7 +47,7 @@ def test_a_run_is_described_and_stored(tmp_path):
 
 
 def test_outliers_do_not_carry_the_slope():
-    """sd 0.3 about the line, and a tenth of the values 12 above: the normal model takes these for noise everywhere."""
+    """The sd about the line is 0.3, a tenth of the values lie 12 above: the normal model sees noise everywhere."""
     post, normal = impute().tree["posterior"], impute(1.0, 0.0, "normal").tree["posterior"]
     assert float(post["sigma_y"].mean()) < 1.0 and float(post["nu_y"].mean()) < 4.0
     slope, spread = (float(np.std(p["beta_y"].values[..., 1])) for p in (post, normal))
@@ -64,7 +64,7 @@ def test_units_of_the_data(predictors):
 
 
 def test_without_an_intercept_the_origin_is_that_of_the_data():
-    """y about 5 x, never 5 x plus its mean: by kernels, and by the formula alone (a line through the origin)."""
+    """y is about 5 x, never 5 x plus its mean: by kernels, and by the formula alone (a line through the origin)."""
     rng = np.random.default_rng(4)
     n = 200
     frame = pd.DataFrame({"g": np.arange(n) % 8, "x": rng.uniform(2.0, 4.0, n)})

@@ -109,7 +109,7 @@ def run():
 
 
 def test_imputations_are_those_of_the_normal_model_for_logarithms(run):
-    """The two models are the same but for weak priors; levels: 3 comparisons of 10 with 10 draws, .001 together."""
+    """The two models are the same except for weak priors; 3 comparisons of 10 with 10 draws, .001 in total."""
     ours, normal = run
     assert (ours.values("time") > 0).all()
     values = [(np.log(ours.values("time")), normal.values("time"))]
@@ -267,7 +267,7 @@ def test_the_joint_model_has_the_density_of_the_record(register_family):
     expected = joint_density("poisson")
     assert_allclose(joint_density("tally"), expected, rtol=1e-12)
     register_family(replace(tally, log_density=lambda y, eta, given: y * eta[0]))
-    assert abs(joint_density("tally") - expected) > 1  # another density is noticed
+    assert abs(joint_density("tally") - expected) > 1  # another density is detected
     register_family(replace(tally, log_density=None))
     with pytest.raises(SpecificationError, match="'falls': the PyMC model has no density for family 'tally'"):
         joint_density("tally")

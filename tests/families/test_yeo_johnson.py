@@ -53,7 +53,7 @@ def densities(y, eta, sigma, power):
 
 @pytest.mark.parametrize("power", [0.02, 0.4, 1.0, 1.7])
 def test_the_density_is_that_of_scipys_transformation(power):
-    """The normal one at the transformed value, times the slope there, by differences; it integrates to 1."""
+    """The normal density at the transformed value times the slope there, by differences; it integrates to 1."""
     y = np.array([-30.0, -1.2, -1e-3, 0.0, 1e-3, 0.7, 40.0])
     psi = lambda y: stats.yeojohnson(y, power)  # noqa: E731
     h = 1e-6 * (1 + np.abs(y))
@@ -111,7 +111,7 @@ def test_a_mirror_image_has_the_other_lambda():
 
 
 def test_at_lambda_one_it_is_the_normal_family(monkeypatch):
-    """lambda held at 1: imputed values, their slope, and those of the cluster without values are the normal model's."""
+    """With lambda = 1, imputed values, their slope, and those of the cluster without values are the normal model's."""
     frame = table(power=1.0)
     hole = frame["y"].isna().to_numpy()
     x, alone = frame["x"].to_numpy()[hole], (frame["g"] == 3).to_numpy()[hole]
@@ -161,7 +161,7 @@ def test_methods_without_the_family_refuse_it_in_words():
 
 
 def test_a_shift_is_on_the_transformed_scale():
-    """In the units of the data: T(y) moves by it, so that y does by more in the long tail."""
+    """It is in the units of the data: T(y) moves by it, so y moves by more in the long tail."""
     frame = table(8.0)
     still, moved = impute(frame), impute(frame, shift=Shift({"y": 8.0}))
     c, s = frame["y"].mean(), frame["y"].std()

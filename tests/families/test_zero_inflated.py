@@ -38,7 +38,7 @@ def test_a_run_is_whole_described_and_stored(alias, tmp_path):
 
 
 def test_the_plain_count_takes_structural_zeros_for_spread():
-    """What the family is for: the mean of the counts above zero."""
+    """The purpose of the family: the mean of the counts above zero."""
     data = {name: bi.IncompleteData(table(), "g", {"y": name}) for name in ("zip", "poisson")}
     zip_, poisson = (
         bi.FCS(own).impute(m=20, cycles=10, seed=1, progress=False).values("y") for own in data.values()

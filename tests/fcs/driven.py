@@ -1,4 +1,4 @@
-"""A table on arrays, and the joint sampler driven on it from end to end."""
+"""A table as arrays, and the joint sampler run on it from end to end."""
 
 from dataclasses import dataclass, replace
 
@@ -22,7 +22,7 @@ class Table:
 
 
 def table(seed=0, clusters=12, rows=15, r=3, q=2, holes=0.15) -> Table:
-    """Systematic and sporadic holes, two clusters with nothing observed, single rows of rare patterns."""
+    """Systematic and sporadic missing values, two clusters with nothing observed, single rows with rare patterns."""
     rng = np.random.default_rng(seed)
     codes = np.repeat(np.arange(clusters), rows)
     N = len(codes)

@@ -1,4 +1,4 @@
-"""From what the user declares to the conditional models of FCS: formulas, tables, defaults, and every refusal."""
+"""From the user's declarations to the conditional models of FCS: formulas, tables, defaults, all refusals."""
 
 from dataclasses import replace
 
@@ -80,7 +80,7 @@ def test_defaults():
         "y2",
         "y3",
         *means,
-    ]  # of time there is none: every cluster has the same
+    ]  # there is none for time: it is the same in every cluster
     assert "compatible with a joint model" in y1.notes[0] and "shrunk" in y1.notes[-1]
     y1 = block(conditionals(DATA, FLAT), "y1")
     assert names(y1.fixed) == [*c.complete, "y2", "y3"]
@@ -329,7 +329,7 @@ def counts():
 
 
 def test_log_links_are_undone_by_default_where_values_could_run_away():
-    """Of normal variables, counts and positive ones; not of binary ones, nor of or by matched ones."""
+    """For normal variables, counts and positive ones; not for binary ones, and neither for nor by matched ones."""
     c = conditionals(counts())
     by = {b.name: names(b.fixed) for b in c.blocks}
     assert {"log1p(visits)", "log(cost)"} < set(by["y1"]) and "log(cost)" in by["visits"]
@@ -495,7 +495,7 @@ def test_mice_matrix():
     found = conditionals(DATA, predictors=mice_matrix())
     assert found.blocks == conditionals(DATA, predictors=formulas).blocks
     assert found.blocks == conditionals(DATA, predictors=mice_matrix().T.to_dict()).blocks
-    assert not any(b.notes for b in found.blocks)  # as the user says, nothing is added
+    assert not any(b.notes for b in found.blocks)  # as the user says, with nothing added
 
 
 def test_mice_matrix_refused():
@@ -560,7 +560,7 @@ def test_compatible_does_not_repeat_what_the_formula_has():
 
 
 def test_who_decides_on_compatibility():
-    """The method, then the argument, then a formula as it is written."""
+    """First the method, then the argument, then the formula as written."""
     formula = "y1 ~ y2 + (1 | study)"
     for method, argument, expected in [
         (me.Bayes(compatible=True), False, True), (me.ML(compatible=False), True, False), ("iw", True, True),
@@ -569,7 +569,7 @@ def test_who_decides_on_compatibility():
         _, y1 = one(formula, methods={"y1": method}, compatible=argument)
         assert any(c.over for c in y1.fixed) == expected
     c = conditionals(SMALL, predictors={"y1": ["y2"]})
-    assert "cluster_mean(y2)" in names(block(c, "y1").fixed)  # a list says which, not how
+    assert "cluster_mean(y2)" in names(block(c, "y1").fixed)  # a list says which variables, not how
 
 
 # --- derived columns
@@ -700,7 +700,7 @@ def test_units_do_not_matter():
             conditionals(bi.IncompleteData(scaled, cluster="study"), **options),
         )
         assert [replace(x, contextual=()) for x in a.blocks] == [replace(x, contextual=()) for x in b.blocks]
-        unit = {"cluster_mean(age)": 1e6, "cluster_mean(y2)": 1e-6}  # of y2's model another response
+        unit = {"cluster_mean(age)": 1e6, "cluster_mean(y2)": 1e-6}  # another response in the model of y2
         bounds, other = dict(block(a, "y1").contextual), dict(block(b, "y1").contextual)
         assert set(bounds) == set(other) and len(bounds) >= 6
         for column, (bound,) in bounds.items():
@@ -754,7 +754,7 @@ def test_numbers_of_rows_are_pointed_out_but_not_occasions():
 
 
 def test_means_of_imputed_variables_come_before_those_of_covariates():
-    """Four clusters have room for three means beside the intercept: the one of y2 must be among them."""
+    """Four clusters allow three means besides the intercept: that of y2 must be among them."""
     few = FRAME[FRAME["study"].isin(["s00", "s01", "s02", "s04"])]
     c = conditionals(bi.IncompleteData(few.drop(columns="y3"), cluster="study"), FLAT, compatible=True)
     names = [column.name for column in block(c, "y1").fixed]

@@ -1,4 +1,4 @@
-"""Chained equations against the joint model, where theory says that the two agree and where it says that they do not.
+"""Chained equations against the joint model, where theory says that they agree and where it says that they differ.
 
 With clusters of equal size, conditional models with cluster means are what the joint model implies (Kunkel & Kaizar
 2017, sec. 3.2; Carpenter & Kenward 2013). Priors differ, so the two posteriors agree up to what the priors say: little
@@ -24,7 +24,7 @@ PSI = np.array([[0.8, -0.5], [-0.5, 0.7]])  # other slopes between clusters than
 
 
 def studies(m, n, seed, covariate=False):
-    """Two variables in m clusters of n; each lacks in a quarter of the clusters, and in 15 % of the other rows."""
+    """Two variables in m clusters of n; each is missing in a quarter of the clusters and in 15 % of the other rows."""
     rng = np.random.default_rng(seed)
     codes = np.repeat(np.arange(m), n)
     x = rng.normal(size=m * n) + rng.normal(size=m)[codes]
@@ -37,7 +37,7 @@ def studies(m, n, seed, covariate=False):
 
 
 def by_cluster(imp):
-    """Means over draws of the drawn mean and sd of what is imputed, by chain: (chains, quantities)."""
+    """Means over draws of the mean and sd of the imputed values, by chain: (chains, quantities)."""
     stats_ = imp.tree["imputed_stats"].to_dataset()
     parts = [stats_[name].transpose("chain", "draw", "response", "cluster").values for name in ("mean", "sd")]
     flat = np.stack(parts, -1)
@@ -143,7 +143,7 @@ def test_covariates_within_clusters_need_their_means_too():
 
 
 class Parts(conditional.GibbsBlock):
-    """The block in its parts, for a variant to spoil one of them."""
+    """The block in parts, so that a variant can spoil one."""
 
     def __init__(self, table, number):
         super().__init__(table, number)

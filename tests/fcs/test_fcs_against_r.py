@@ -37,7 +37,7 @@ def read(name):
 
 
 def impute(reference, formulas, prior=IW, m=300, cycles=15, inner=5):
-    """`inner` large enough for a visit to be a draw that hardly depends on the last: 2l.pan's are independent."""
+    """`inner` is so large that visits are nearly independent, like those of 2l.pan."""
     data = bi.IncompleteData(pd.read_csv(REFERENCE / reference["data"]), cluster="study")
     formulas = {k: f for k, f in formulas.items() if data.missing(k).any()}
     method = bi.methods.ML() if prior is None else bi.methods.IW(**prior, inner=inner)

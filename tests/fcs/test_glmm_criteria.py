@@ -35,7 +35,7 @@ def drive(
 ) -> tuple[np.ndarray, np.ndarray, list]:
     """Psi (visits, q, q) and linear predictors (visits, rows) of the missing rows, in the units of the data; events.
 
-    A table without a missing value gets three rows of another cluster, whose y is missing: they say nothing.
+    A table without missing values gets three uninformative rows of another cluster with y missing.
     """
     data = reference["data"]
     seen = pd.DataFrame({name: data[name] for name in ("cluster", "x", "y")})
@@ -61,7 +61,7 @@ def drive(
 
 
 def distance(draws: np.ndarray, post: dict, probs) -> np.ndarray:
-    """Share of draws below NUTS's quantiles against what it should be, in Monte Carlo standard errors of both."""
+    """Share of draws below NUTS's quantiles minus the nominal one, in Monte Carlo standard errors of both."""
     out = []
     for prob, quantile, error in zip(probs, post["quantiles"], post["quantiles_mcse"], strict=True):
         share, se = batch_means((draws <= quantile).astype(float)[None], 20)

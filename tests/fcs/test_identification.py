@@ -78,12 +78,12 @@ def test_complete_predictors_collinear_after_deletion():
     f = seen_only(f, "y1", f["g"] < 6)
     refused("column 'w' is a combination of 'x'.*Drop 'w'", f, "y1 ~ x + w + y2 + y3 + (1 | g)")
     refused("column 'w' is a combination of 'x'.*Drop 'w'", f, "y1 ~ . + x + w")
-    # what was asked for stays, whatever its place in the table
+    # what was asked for is kept, whatever its position in the table
     assert left_out(f, "y1 ~ . + w") == left_out(f, "y1 ~ . + (1 + w | g)") == ["x"]
 
 
 def left_out(f, predictors=None, methods=None, **options):
-    """Complete columns that the default model of y1 is without, of which a note tells; those of the others are there."""
+    """Complete columns that are left out of the default model of y1, with a note, but not of the others."""
     c = conditionals(bi.IncompleteData(f, "g"), methods, predictors, **options)
     check_conditionals(c, bi.IncompleteData(f, "g"))
     (block,) = (b for b in c.blocks if "y1" in b.responses)
@@ -261,7 +261,7 @@ def test_incomplete_columns_of_default_formulas_are_left_out(kind, method):
 
 
 def test_what_one_column_hid_is_left_out_too():
-    """y1 and all its predictors are observed together in no row, until y2 is left out."""
+    """No row has y1 and all its predictors observed until y2 is left out."""
     f = table()
     f["y4"] = f["x"] ** 2 + f["y3"].fillna(0)
     f = seen_only(never(f), "y4", f.index % 3 > 0)
@@ -307,7 +307,7 @@ def test_levels_never_observed_with_the_response_are_left_out_in_one_note():
 
 @pytest.mark.parametrize("family", ["poisson", "bernoulli"])
 def test_incomplete_columns_of_models_with_proper_priors(family):
-    """Left out where a prior of standard deviation 2.5 on the log scale would be all that is known."""
+    """They are left out where all that is known is a prior of standard deviation 2.5 on the log scale."""
     f = table()
     f["y1"] = (
         f["y1"].gt(0).astype(float).where(f["y1"].notna())
@@ -490,7 +490,7 @@ def test_what_is_open_before_sampling_is_not_refused_and_an_event_names_the_colu
 
 
 def test_a_predictor_seen_in_fewer_rows_than_there_are_complete_columns():
-    """Its coefficient rests on three rows, and the others' on all: few, but no combination."""
+    """Its coefficient rests on three rows, those of the others on all: few, but not a combination."""
     f = table().assign(w=lambda f: f["x"] ** 2, v=lambda f: f["x"] ** 3)
     keep = f.index[f["y1"].notna() & f["y2"].notna()][[0, 20, 40]]
     f.loc[f.index.difference(keep), "y2"] = np.nan
@@ -619,7 +619,7 @@ def test_more_between_cluster_columns_than_clusters():
     assert event.kind == "prior only" and event.where == "Psi[y1]"
     kinds = [e.where for e in check(f, "y1 ~ size + y2 + y3 + x + (1 | g)", NORMAL, compatible=True)]
     assert any(where.startswith("y1 ~ cluster_mean") for where in kinds)
-    # the slope of x differs between clusters too: a cluster says one thing of it
+    # the slope of x differs between clusters too: each cluster informs it once
     f = seen_only(table(), "y1", f["g"] < 3)
     refused(
         "4 columns vary only between clusters",

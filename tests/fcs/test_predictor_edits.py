@@ -92,7 +92,7 @@ def test_a_change_of_all_formulas():
     assert names(one.blocks[0].fixed) == ["age"] and "size" not in names(one.blocks[1].fixed)
     single = conditionals(DATA, {"y2": "norm"}, predictors="~ . + (1 + age | study)")
     assert [names(b.random) for b in single.blocks] == [["age"], [], ["age"]]
-    # y1 is no predictor of itself, and is taken off the others
+    # y1 does not predict itself, and is removed from the others
     off = conditionals(DATA, predictors="~ . - y1")
     assert not any("y1" in names(b.fixed) for b in off.blocks) and len(off.blocks) == 3
 

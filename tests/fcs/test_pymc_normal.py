@@ -116,7 +116,7 @@ def test_same_draws_as_gibbs(name):
 
 
 def test_wrong_blocks_are_told_apart():
-    """Data of the cycle before; b from the prior in clusters with rows."""
+    """Data of the previous cycle; b from the prior in clusters with rows."""
     m, old = (moments(collect(*rows(1, seed=seed))) for seed in (3, 4))
     right = gibbs_draws("half-t", m, 20_000)
     assert compare(pymc_draws("half-t", old, 2000), right) < 1e-6
@@ -160,7 +160,7 @@ def test_against_integration():
 
 
 def test_other_data_need_no_other_function():
-    """Predictors, rows and clusters of other numbers; the numbers of the priors; as if compiled for them."""
+    """Other numbers of predictors, rows and clusters, and other prior parameters: as if compiled for them."""
     name = "half-t"
     prior, q = resolved(name)
     one = block(name)

@@ -71,7 +71,7 @@ def block_draws(block, observed, missing, count, seed=1):
 
 
 def compare(a, b):
-    """Means, squares, and shares of the values below fixed places (tails and spread of what is imputed)."""
+    """Means, squares, and shares of values below fixed points (tails and spread of the imputed values)."""
     from scipy.stats import t as student
 
     def features(d):
@@ -98,7 +98,7 @@ def test_student_t_errors(block):
     assert compare(draws, right) > 1e-3
     stale = block_draws(block, rows(seed=4)[0], missing, 2000)
     assert compare(stale, right) < 1e-6
-    # what was imputed in a cluster with rows, from the effect of one without
+    # values imputed in a cluster with rows, from the effect of a cluster without
     elsewhere = replace(missing, cluster=np.array([CLUSTERS - 1, 0, 0]))
     assert compare(block_draws(block, observed, elsewhere, 2000), right) < 1e-6
 

@@ -77,7 +77,7 @@ def test_a_complete_response_has_parameters_and_no_cells():
 
 
 def test_several_analyses_and_what_comes_after_them():
-    """y2 has y as a covariate: of x, w and y the models lack it; y is drawn given it."""
+    """y2 has y as a covariate: the models of x, w and y lack y2, but y is drawn given it."""
     table = frame().assign(y2=lambda t: t.y + t.full + np.random.default_rng(1).normal(size=len(t)))
     model = bi.FCS(data(table), analysis=[A, "y2 ~ y + full + b + (1 | g)"])
     formulas = dict(zip([b.name for b in model.spec.blocks], model.formulas, strict=True))
@@ -185,7 +185,7 @@ def test_blocks_visited_in_another_order_and_twice():
 
 
 def test_variables_of_an_analysis_are_not_to_be_imputed_together():
-    """Blocks that mix badly are advised to be joined; those that are drawn one by one are not."""
+    """Joining blocks is advised if they mix badly, but not if variables are drawn one by one."""
     table = frame()[["g", "x", "w", "y", "aux"]]
     table["w"] = table.w.where(table.x.notna())
     kept = bi.IncompleteData(table, "g")
@@ -210,7 +210,7 @@ def test_where_post_and_shift():
     for name, unit in (("x", 50.0), ("y", 50.0)):
         moved = run(small(shift=Shift({name: unit})), 10, 40).values(name).mean()
         still = unmoved.values(name).mean()
-        # of a covariate the analysis holds some back
+        # the analysis holds back some of a covariate
         assert moved - still > (45 if name == "y" else 5), (name, moved, still)
 
 

@@ -1,4 +1,4 @@
-"""From the kernel to the completed table: values drawn given an analysis that says, nearly without error, what they are.
+"""From the kernel to the completed table: values drawn given an analysis that determines them nearly without error.
 
 y = f(x) + effects of the clusters + e, where a standard deviation of x moves y by 30 standard deviations of e. The value
 imputed for x must be the one that was removed, in its own row, unit and level, and likewise y imputed from the analysis.
@@ -85,7 +85,7 @@ def test_imputed_covariates_are_what_the_analysis_says(family):
 
 
 def _check_state(imp, family):
-    """What the sampler of factors has of x, in its own order of rows, is what the completed table has."""
+    """The x of the sampler of factors, in its own row order, is that of the completed table."""
     own = imp.run.model
     block = next(b for b in own.conditionals(1) if b.chained.block.name == "x")
     state, models, done = block._sampler(imp.run.chains[1]).chain, block.models, imp.frame(1)["x"]

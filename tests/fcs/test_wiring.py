@@ -19,7 +19,7 @@ Z = 3.9
 
 
 def impute(frame, m, cycles=2, seed=1, *, methods, families=None, predictors=None, ignore=None):
-    """Imputations of the one variable in `methods`, by all other columns, in a table with one more variable in holes."""
+    """Imputations of the variable in `methods` by all other columns, in a table with one more incomplete variable."""
     (name,) = methods
     others = [column for column in frame if column not in ("g", "n", name)]
     random = "" if _single(methods[name]) else " + (1 | g)"
@@ -56,7 +56,7 @@ def clusters_far_apart(methods, m=20, sizes=60, sd=0.5, holes=0.5, seed=0, **opt
 
 @pytest.mark.parametrize("method", ["bayes", "iw", "ml", "2stage"])
 def test_own_coefficients_and_own_noise(method):
-    """Random slopes: values lie about the line of their own cluster, with the residual sd and not its square."""
+    """Random slopes: values scatter about the line of their own cluster, with the residual sd and not its square."""
     slopes = {} if method == "2stage" else {"predictors": {"y": "~ x + (1 + x | g)"}}
     g, x, mean, values = clusters_far_apart({"y": method}, cycles=20, **slopes)
     residual = values - mean
@@ -154,7 +154,7 @@ def test_cluster_level_normal_is_its_predictive_law():
     frame = pd.DataFrame({"g": g, "x": x[g], "w": np.where(g == 4, np.nan, w[g])})
     imp = impute(frame, m, methods={"w": "2lonly.norm"}, cycles=1)
     values, log = imp.values("w"), np.log(imp.tree["posterior"]["sigma2_w"].to_numpy()[:, -1])
-    assert np.ptp(values, axis=1).max() == 0  # once a cluster
+    assert np.ptp(values, axis=1).max() == 0  # once per cluster
     mean, sd, cdf = cluster_level_law(np.delete(x, 4), np.delete(w, 4), x[4])
     assert stats.kstest(values[:, 0], cdf).pvalue > 1e-4
     assert abs(log.mean() - mean) < Z * sd / np.sqrt(m)
@@ -259,7 +259,7 @@ def test_ignored_rows_are_no_donors(method):
 
 
 def levels_by_x(order, ordered, method):
-    """A level that x determines but for one row in a hundred, in an order that is not the alphabet's, nor its reverse."""
+    """A level that x determines in 99 rows of 100; its order is neither alphabetical nor the reverse."""
     rng = np.random.default_rng(13)
     n = 600
     g, x = np.arange(n) % 12, rng.uniform(0, len(order), n)
@@ -306,14 +306,14 @@ def test_trials_are_those_of_the_row(method):
 
 @pytest.mark.parametrize("method", ["bayes", "glm"])
 def test_weak_priors_hold_separated_coefficients(method):
-    """x separates y: the likelihood has no maximum, the law is the prior's doing. bayes: the posterior, by quadrature;
+    """x separates y: the likelihood has no maximum, the law is due to the prior. bayes: the posterior, by quadrature;
     glm: the normal law about its mode."""
     x = np.tile(np.r_[np.linspace(-2, -1, 6), np.linspace(1, 2, 6)], 2)
     frame = pd.DataFrame({"g": np.arange(24) % 4, "x": x, "y": (x > 0) * 1.0})
     frame = pd.concat([frame, pd.DataFrame({"g": [0, 1], "x": [-0.5, 0.5], "y": np.nan})], ignore_index=True)
     priors = bi.priors.Priors(Psi=bi.priors.Fixed([[1e-8]]))
     methods = {"y": bi.methods.Bayes(priors) if method == "bayes" else "glm"}
-    cycles = 25 if method == "bayes" else 1  # which draws anew, whatever came before
+    cycles = 25 if method == "bayes" else 1  # others draw independently of the past
     imp = impute(frame, 400, methods=methods, families={"y": "bernoulli"}, cycles=cycles)
     slope = np.asarray(imp.tree["posterior"]["beta_y"].sel(fixed_y="x"))[:, -1]
     sd_x = frame.x.std(ddof=0)

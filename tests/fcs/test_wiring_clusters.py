@@ -66,7 +66,7 @@ def completed(family, y, trials, m):
     for j in range(m):
         column = imp.frame(j)["y"].to_numpy()
         out[j, order] = [codes[v] for v in column] if codes else column
-    assert np.ptp(out.reshape(m, 28, -1), axis=2).max() == 0  # one value a cluster
+    assert np.ptp(out.reshape(m, 28, -1), axis=2).max() == 0  # one value per cluster
     assert (out[:, partly] == y[3]).all()
     return out.reshape(m, 28, -1)[:, MISSING, 0]
 

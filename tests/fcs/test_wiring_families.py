@@ -223,14 +223,14 @@ def test_tight_priors(family):
 
 @pytest.mark.parametrize("family", ["normal", "bernoulli", "poisson"])
 def test_few_rows(family):
-    """Much of what is known is the prior's doing."""
+    """Much of what is known comes from the prior."""
     method = bi.methods.Bayes(NORMAL) if family == "normal" else "mlmi"
     z, limit = against(family, method, 500, 8, sizes=(2, 4, 2, 2, 4))
     assert z < limit
 
 
 def test_mlmi_step_alone(monkeypatch):
-    """The update of `bayes` that follows it would make good for some of a wrong prior."""
+    """The update of `bayes` that follows would repair part of a wrong prior."""
     monkeypatch.setattr(mlmi, "glmm_step", lambda *arguments: 0)
     z, limit = against("bernoulli", "mlmi", 500, 20, sizes=(2, 4, 2, 2, 4))
     assert z < limit
@@ -277,5 +277,5 @@ def share_of_its_own(method, cycles=3, fitted=False):
 @pytest.mark.parametrize("fitted", [False, True])
 @pytest.mark.parametrize("method", ["bayes", "mlmi", "mlmi-published", "glm", "sti", "2stage"])
 def test_values_belong_to_the_predictors_of_their_own_table(method, fitted):
-    """Not to those of the cycle before, nor of another row."""
+    """Not to those of the previous cycle or of another row."""
     assert share_of_its_own(method, fitted=fitted) > 0.9

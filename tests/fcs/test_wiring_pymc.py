@@ -41,7 +41,7 @@ def test_normal_block():
         "hurdle_poisson", "hurdle_negative_binomial"))],
 )  # fmt: skip
 def test_generalised_models(family):
-    """Increments of cutpoints have the prior of `bayes`, so does all else."""
+    """Increments of cutpoints and everything else have the priors of `bayes`."""
     priors = bi.priors.Priors(beta=bi.priors.Weak())
     options = PLANE if family == "categorical" else {}
     z, limit = against(family, bi.methods.PyMC(priors), 300, 25, **options)
@@ -59,7 +59,7 @@ def test_values_belong_to_the_predictors_of_their_own_table():
 
 @pytest.mark.parametrize("clusters", [(4, 5), (5, 4)])
 def test_tables_with_other_numbers_of_clusters_share_no_compiled_model(clusters):
-    """What was compiled splits a point by its own sizes: effects of more clusters were read from beyond its end."""
+    """A compiled model splits a point by its own sizes: effects of more clusters were read from beyond its end."""
 
     def graph(m, rows=12):
         codes = np.arange(rows) % m

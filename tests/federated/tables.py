@@ -12,7 +12,7 @@ SITES = ("A", "B", "C", "D")
 
 
 def pooled(seed=1, clusters=16, rows=200, holes=0.25, far=0.0) -> pd.DataFrame:
-    """All rows; site D lacks z. Cells are large enough for nothing to be withheld, if rows are many.
+    """All rows; site D lacks z. With many rows, cells are so large that nothing is withheld.
 
     far: origin of the numbers, in standard deviations.
     """
@@ -31,10 +31,10 @@ def pooled(seed=1, clusters=16, rows=200, holes=0.25, far=0.0) -> pd.DataFrame:
 
 
 def parts(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """By site, without the name of the site."""
+    """The tables by site, without the column of the site."""
     return {str(site): part.drop(columns="site") for site, part in frame.groupby("site")}
 
 
 def releases(frame: pd.DataFrame, agreed: fed.Agreement = AGREED, **options) -> list[fed.SiteRelease]:
-    """Of all sites."""
+    """The releases of all sites."""
     return [fed.export_site(part, agreed, site, **options) for site, part in parts(frame).items()]

@@ -1,6 +1,6 @@
-"""What an adversary can do with cross products of few rows, and that releases have none of that kind.
+"""What an adversary can do with cross products of few rows, and that releases do not allow it.
 
-Each attack is made first on cross products that nothing protects, where it gives the row, and then on a release.
+Each attack is first made on unprotected cross products, where it finds the row, and then on a release.
 """
 
 from itertools import combinations, combinations_with_replacement
@@ -33,7 +33,7 @@ def two_rows(G):
 
 
 def three_whole_rows(G, steps=20_000):
-    """Three rows of whole numbers, from their cross products: the angle at which all numbers are whole."""
+    """Three rows of whole numbers from their cross products, by the angle at which all numbers are whole."""
     mean = G[0, 1:] / 3
     S = G[1:, 1:] - 3 * np.outer(mean, mean)
     values, vectors = np.linalg.eigh(S)
@@ -79,7 +79,7 @@ def site(sizes, seed=0, columns=("y", "z"), x=True):
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
 def test_cells_of_one_two_and_three_rows_are_not_released(rows):
-    """With one variable, the fewest there can be; the other cluster is released, and says nothing of these rows."""
+    """With one variable, the fewest possible; the other cluster is released and says nothing about these rows."""
     agreed = fed.Agreement("y ~ 1 + (1 | g)")
     frame = site([rows, 40], columns=("y",), x=False)
     release = fed.export_site(frame, agreed, "A")
@@ -100,7 +100,7 @@ def fitting(n, total, squares, most):
 
 
 def test_few_whole_numbers_are_found_by_trying_and_are_not_released():
-    """Of four marks there are more than the three numbers that are released, and few sets of marks fit these."""
+    """Four marks are more than the three released numbers, but few sets of marks fit these."""
     rng = np.random.default_rng(1)
     fours = rng.integers(0, 41, (12, 4)).tolist()
     counts = [len(fitting(4, sum(four), sum(k * k for k in four), 40)) for four in fours]
@@ -141,7 +141,7 @@ def test_the_number_of_sets_of_rows_is_counted_exactly():
 
 @pytest.mark.parametrize("v", [1, 2, 3, 6])
 def test_a_cell_has_more_rows_than_numbers(v):
-    """And so each cell has other rows with the same cross products: rotations of the centred rows."""
+    """Other rows, rotations of the centred ones, therefore have the same cross products."""
     agreed = fed.Agreement(" + ".join(f"y{k}" for k in range(v)) + " ~ 1 + (1 | g)")
     need = numbers_released(v) + 1
     frame = site([need, need - 1, need + 5, 300], columns=[f"y{k}" for k in range(v)], x=False)
@@ -167,7 +167,7 @@ def test_an_indicator_of_one_row_gives_that_row_and_is_not_released():
     frame["arm"] = "control"
     frame.loc[[5, 70, 71, 80], "arm"] = ["low", "high", "low", "low"]
     frame.loc[frame.index % 3 == 0, "arm"] = "high"
-    frame.loc[5, "arm"] = "low"  # alone in cluster 0
+    frame.loc[5, "arm"] = "low"  # the only one in cluster 0
     D = np.column_stack([frame["x"], frame["arm"] == "low"])
     st = collect(D, np.empty((120, 0)), frame[["y"]].to_numpy(), frame["g"].to_numpy(), 2)
     G = st.gram[0]
@@ -180,7 +180,7 @@ def test_an_indicator_of_one_row_gives_that_row_and_is_not_released():
 
 
 def check_groups(release, indicators, minimum=3):
-    """In every cell, columns of zeros and ones, all pairs of them, and what is left, count no row or enough of them."""
+    """In every cell, columns of zeros and ones, pairs of them, and their complements count no row or enough rows."""
     places = [1 + release.covariates.index(name) for name in indicators]
     for G in release.products:
         n, centre = G[0, 0], release.centre[np.array(places) - 1]
@@ -210,7 +210,7 @@ def test_pairs_of_binary_columns_count_no_small_groups(monkeypatch):
     for seed in range(5):
         check_groups(fed.export_site(two_binary(seed), agreed, "A"), ["b", "c"])
         check_groups(fed.export_site(two_binary(seed), agreed, "A", minimum=6), ["b", "c"], 6)
-    with pytest.raises(AssertionError):  # wrong: pairs are not looked at
+    with pytest.raises(AssertionError):  # wrong: pairs are not checked
         monkeypatch.setattr(disclosure, "combinations", lambda *_: [])
         for seed in range(5):
             check_groups(fed.export_site(two_binary(seed), agreed, "A"), ["b", "c"])
@@ -244,7 +244,7 @@ def test_the_minimum_goes_up_only(minimum):
 
 
 def test_the_difference_of_two_releases_is_a_row_and_one_table_has_one_release():
-    """Which is why a second one that differs is refused: tests/federated/test_site_commands.py."""
+    """A second, different release is therefore refused: tests/federated/test_site_commands.py."""
     frame, zero = site([60, 60]), np.zeros(3)
     agreed = fed.Agreement("y + z ~ x + (1 | g)")
     before = fed.export_site(frame, agreed, "A", centre=zero)
@@ -278,7 +278,7 @@ def z_of_mean(y):
 
 
 def test_small_cells_are_enlarged_without_selecting_rows():
-    """Rows with z missing are those with large y: without them the mean of y would be too small."""
+    """z is missing where y is large: without these rows the mean of y would be too small."""
     codes, y, seen = few_missing()
     kept = kept_of(codes, y, seen)
     assert kept.dropped == 0 and kept.released == len(y) and kept.observed[:, 0].all()

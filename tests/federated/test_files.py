@@ -43,7 +43,7 @@ def test_a_release_is_read_back_exactly(release, tmp_path):
 
 
 def test_a_release_holds_numbers_and_no_labels_or_rows(release, tmp_path):
-    """Every number is a count, a cross product of a cell, a centre; labels of clusters and rows are not there."""
+    """Every number is a count, a cross product of a cell or a centre; there are no labels of clusters or rows."""
     release.save(tmp_path / "B.json")
     record = json.loads((tmp_path / "B.json").read_text())
     assert set(record) == {
@@ -96,7 +96,7 @@ def test_parameters_are_read_back_exactly(run, tmp_path):
     ],
 )
 def test_forged_releases_are_refused(release, tmp_path, change, words):
-    """Though their hash fits: it is no signature."""
+    """Even if the hash fits: it is not a signature."""
     path = tmp_path / "B.json"
     release.save(path)
     forged(path, change)

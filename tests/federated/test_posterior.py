@@ -1,4 +1,4 @@
-"""Parameters given releases are those given all rows; completed rows have their exact law."""
+"""Parameters given releases are those given all rows; completed rows have their exact distribution."""
 
 from dataclasses import replace
 
@@ -65,7 +65,7 @@ def with_responses(st):
 
 @pytest.mark.parametrize("far", [0.0, 1e6])
 def test_cross_products_and_scale_are_those_of_all_rows(far):
-    """Also a million standard deviations from zero, where products that are not centred have lost their digits."""
+    """Even a million standard deviations from zero, where uncentred products have lost their digits."""
     frame = pooled(far=far)
     own = working_input(check_together(releases(frame)))
     assert distance(frame, own) < 1e-8
@@ -96,7 +96,7 @@ def test_a_formula_without_intercept_is_not_centred():
 
 
 def test_sites_and_one_site_give_the_same_bits(frame):
-    """The same cells, added in the same order about the same centre: the same draws, however rows are divided."""
+    """The same cells are summed in the same order about the same centre: draws do not depend on how rows are divided."""
     zero = np.zeros(5)
     together = fed.export_site(frame.drop(columns="site"), AGREED, "all", centre=zero)
     apart = releases(frame, centre=zero)
@@ -233,7 +233,7 @@ def test_a_site_may_be_one_study_that_lacks_a_level():
     assert ("prior matters", "Psi[z]") in kinds and {"site D"} >= {w for k, w in kinds if k == "absent"}
 
 
-# what does not go together ------------------------------------------------------------------------
+# what does not belong together --------------------------------------------------------------------
 
 
 def test_releases_that_do_not_belong_together_are_refused_by_name(frame):
@@ -299,7 +299,7 @@ def test_tables_that_do_not_keep_the_agreement_are_refused(frame):
 
 
 def test_what_is_released_is_the_cross_products_of_what_is_kept(monkeypatch):
-    """With small cells: JointNormal on the table without the values that are withheld has the same statistics."""
+    """With small cells: JointNormal on the table without the withheld values has the same statistics."""
     frame, kept = pooled(rows=60), {}
     right = export.withhold
 

@@ -1,4 +1,4 @@
-"""The commands of the how-to page, run as they stand; second releases; plans that are not for sites."""
+"""The commands of the how-to page, run as written; second releases; plans that sites cannot use."""
 
 import json
 import re
@@ -77,7 +77,7 @@ def test_the_demonstration_completes_the_rows_of_its_sites(made):
 
 
 def test_the_commands_do_what_python_does(made):
-    """Numbers of the files: release, parameters and completed tables, with the options of the plan."""
+    """They give the same release, parameters and completed tables, with the options of the plan."""
     own, release = tables(), fed.read_release(made / "A.json")
     agreed = fed.Agreement(
         "before + after ~ age + arm + (1 | ward)",

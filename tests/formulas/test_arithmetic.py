@@ -1,4 +1,4 @@
-"""Arithmetic on columns: as Python computes it, and nothing but arithmetic."""
+"""Arithmetic on columns: computed as in Python, and only arithmetic."""
 
 import pickle
 

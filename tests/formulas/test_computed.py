@@ -78,7 +78,7 @@ def test_one_meaning_in_imputation_and_analysis(term):
     values = filled(data, at, model.spec.incomplete, model.spec.derived)
     made = column_values(model.spec.blocks[0].fixed, values, data.codes)
     np.testing.assert_allclose(made[:, 1], want, rtol=1e-12, atol=1e-12)
-    # of several completed tables of different sizes, each its own
+    # for completed tables of different sizes, each has its own
     tables = [FRAME, FRAME.iloc[::-1].assign(x=lambda f: f["x"] * 2), table(2).iloc[: len(FRAME) - 9]]
     ours = fit_each(tables, f"y ~ {term} + (1 | study)")
     theirs = fit_each([t.assign(w=expected(t, term)) for t in tables], "y ~ w + (1 | study)")
@@ -86,7 +86,7 @@ def test_one_meaning_in_imputation_and_analysis(term):
 
 
 def test_clusters_of_analyses():
-    """The grouping column; else that of the imputation model; else it is asked for."""
+    """The grouping column, else that of the imputation model, else an error asks for it."""
     means = FRAME.assign(w=expected(FRAME, "cluster_mean(x)"))
     plain = fit_each([means], "y ~ x + w").estimates
     np.testing.assert_allclose(fit_each([FRAME], "y ~ x + cluster_mean(x)", cluster="study").estimates, plain)
@@ -123,7 +123,7 @@ def test_means_of_each_completed_table():
 
 @pytest.mark.parametrize("ignored", [False, True])
 def test_derived_columns_over_clusters(ignored):
-    """In every completed table they are what their definitions say, as the imputed values are."""
+    """In every completed table they follow their definitions, given the imputed values."""
     frame = FRAME.assign(x=FRAME["x"].where(FRAME.index % 4 > 0))
     ignore = (FRAME.index % 9 == 0) if ignored else None
     derived = {

@@ -203,7 +203,7 @@ def test_constant_column(frame):
 
 @pytest.mark.parametrize("ordered", [False, True])
 def test_levels_of_a_category_have_its_order(ordered, frame):
-    """As in R, and as where the column is incomplete and imputed; by formulae, too."""
+    """As in R, and as for incomplete columns that are imputed; also by formulae."""
     arm = pd.Categorical(
         np.where(frame["x"] > 0, "active", "placebo"), ["placebo", "active", "none"], ordered=ordered
     )

@@ -174,7 +174,7 @@ def test_written_text_reads_back_as_the_same_tree(tree):
 @given(st.lists(ODD, min_size=5, max_size=5, unique=True), ODD)
 @settings(max_examples=100, deadline=None)
 def test_formulas_read_back_with_any_names(columns, level):
-    """Responses, variables, groups: what is printed is the formula that it was."""
+    """The printed formula is the same formula: responses, variables, groups."""
     y, x, z, g, h = (write(Name(name)) for name in columns)
     factor = write(Level(Name(columns[2]), level))
     text = f"{y} ~ {x}*{z} + {factor} + log({x}) + cluster_mean({x}:{factor}) + (1 + {factor} | {g}/{h})"

@@ -1,4 +1,4 @@
-"""Tables that once failed, reduced to what failed, and grouped by fault."""
+"""Tables that once failed, reduced to the cause, and grouped by fault."""
 
 from __future__ import annotations
 

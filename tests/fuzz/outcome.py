@@ -1,4 +1,4 @@
-"""What may come of a table: a result that is checked, or our own error before sampling. Anything else is a failure."""
+"""Possible outcomes of a table: a checked result, or our own error before sampling. Anything else is a failure."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def outcome(recipe: Recipe, folder: Path | None = None) -> str:
 
 
 def _of_kind(recipe: Recipe, frame: pd.DataFrame) -> Any:
-    """The table as polars or Arrow has it; as it is where these have no such column."""
+    """The table in polars or Arrow; unchanged if these lack such columns."""
     without = find_spec("polars") is None or any(dtype == "decimals" for _, dtype, _, _ in recipe.columns)
     if recipe.kind == "pandas" or (recipe.kind == "polars" and without):
         return frame

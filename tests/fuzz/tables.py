@@ -159,7 +159,7 @@ class Recipe:
 def draw(seed: int) -> Recipe:
     """A recipe at random."""
     recipe = _draw(seed)
-    rng = np.random.default_rng([seed, 2])  # of its own, so that a seed stays the table that it was
+    rng = np.random.default_rng([seed, 2])  # separate: tables of seeds do not change
     kind = str(rng.choice(KINDS, p=[0.8, 0.12, 0.08]))
     return replace(recipe, kind=kind, options=recipe.options | _visits(rng, recipe))
 

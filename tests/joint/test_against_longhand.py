@@ -72,6 +72,6 @@ def test_two_implementations_agree(longhand):
 
 
 def test_another_prior_is_noticed(longhand):
-    """Psi with r q degrees of freedom more."""
+    """Psi has r q more degrees of freedom."""
     other = pr.Priors(PRIORS.Sigma, pr.InverseWishart(NU[1] + 4, V[1]))
     assert compare(ours(other), longhand) < REJECTED

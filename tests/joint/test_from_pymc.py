@@ -43,7 +43,7 @@ def normal(x=X, name="x", **options):
 
 
 def by_hand(make):
-    """A model whose missing cells the user puts together; ``make(mu)`` adds the variable x."""
+    """A model whose missing cells the user assembles; ``make(mu)`` adds the variable x."""
     with pm.Model() as model:
         make(pm.Normal("mu", 0, 10))
     return model
@@ -71,7 +71,7 @@ def test_imputed_values_are_the_predictive_distribution():
 
 
 def test_cells_are_put_into_their_rows(uncompiled):
-    """A mean of its own in every row: 10, 20, ..., so that a value says where it belongs."""
+    """Every row has its own mean 10, 20, ..., so that a value shows where it belongs."""
     with pm.Model() as model:
         z = pm.Normal("z", 0, 1, shape=3)
         pm.Deterministic("x", pt.set_subtensor(pt.as_tensor(X)[MISSING], 100.0 * MISSING + 0.01 * z))

@@ -1,4 +1,4 @@
-"""The joint sampler from end to end: the same seed gives the same imputations, however the table is written."""
+"""The joint sampler from end to end: the same seed gives the same imputations, however the table is arranged."""
 
 from dataclasses import replace
 
@@ -49,7 +49,7 @@ def test_row_order(reference):
 
 
 def test_cluster_labels(reference):
-    """Two clusters have nothing observed and equal size: their rows decide."""
+    """Two clusters have nothing observed and equal sizes: their rows determine the order."""
     label = np.random.default_rng(4).permutation(TABLE.clusters)
     draws, values = drive(replace(TABLE, codes=label[TABLE.codes]))
     assert_allclose(values, reference[1], **CLOSE)

@@ -26,7 +26,7 @@ Z_MAX = 4.5
 
 
 def frame(clusters=8, n=12, seed=0):
-    """Rows in no order, a cluster without y, one with nothing observed, rows with nothing observed."""
+    """Unsorted rows, a cluster without y, one with nothing observed, and rows with nothing observed."""
     rng = np.random.default_rng(seed)
     g = rng.permutation(np.repeat(np.arange(clusters), n))
     x = rng.normal(5.0, 2.0, len(g))
@@ -248,7 +248,7 @@ def test_thinned_draws_are_those_of_all(imp):
     for group in ("posterior", "log_likelihood", "log_prior", "posterior_predictive"):
         for name, values in part[group].data_vars.items():
             assert_allclose(values.values, whole[group][name].values[:, 3::4], err_msg=f"{group} {name}")
-    assert "log_likelihood" not in imp.tree.children  # nothing of it on the default path
+    assert "log_likelihood" not in imp.tree.children  # not computed on the default path
     assert imp.tree["posterior"].sizes["draw"] == 20
 
 

@@ -1,4 +1,4 @@
-"""Kernels shipped in a wheel run without compilation if they can, and are compiled again if anything differs."""
+"""Kernels shipped in a wheel run without compilation if possible, and are compiled again if anything differs."""
 
 import json
 import os

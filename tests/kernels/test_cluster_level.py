@@ -137,7 +137,7 @@ def test_calibration(family, levels):
 
 
 def test_wrong_draws_are_told_apart():
-    """Draws of half the spread they should have."""
+    """Draws with half the correct spread."""
     found = ranks(LOGIT, 2, 60, 3, spoil=0.3)
     assert bonferroni([p_value(column, DRAWS) for column in found.T]) < REJECTED
 
@@ -263,7 +263,7 @@ def test_poisson_against_a_grid():
 
 
 def test_few_clusters_do_not_make_huge_counts():
-    """Six clusters, five predictors: what a slope could be does not multiply counts of 4 to hundreds."""
+    """Six clusters, five predictors: uncertain slopes do not turn counts of 4 into hundreds."""
     rng, largest = np.random.default_rng(4), []
     for _ in range(20):
         X = np.column_stack([np.ones(8), rng.normal(size=(8, 5))])

@@ -22,7 +22,7 @@ NONE = np.empty(0, np.int64)  # no coefficient may be held
 
 
 def table(q, seed=1):
-    """Eight clusters of 1 to 8 rows; y is missing in clusters 0 and 7, seen once in 6, and has holes elsewhere."""
+    """Eight clusters of 1 to 8 rows; y is missing in clusters 0 and 7, seen once in 6, and partly missing elsewhere."""
     rng = np.random.default_rng(seed)
     sizes = np.array([3, 7, 6, 8, 5, 1, 6, 4])
     codes = np.repeat(np.arange(8), sizes)
@@ -284,7 +284,7 @@ def tiny_table():
 
 
 def without_empty(chain):
-    """b of the last cluster, which has no rows, forgotten."""
+    """b of the last cluster, which has no rows, is omitted."""
     beta, B, *rest = chain
     return beta, B * [[[1.0], [1.0], [0.0]]], *rest
 

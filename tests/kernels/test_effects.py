@@ -51,7 +51,7 @@ def test_beta_and_effects_are_the_dense_normal(p, q, r, proper):
 
 
 def test_wrong_references_are_rejected():
-    """Prior of beta left out; rows with a hole left out; Psi a fifth too large; clusters' effects ignored."""
+    """Prior of beta left out; incomplete rows left out; Psi a fifth too large; clusters' effects ignored."""
     data, Sigma, Psi, Q0, t0 = setting(2, 2, 2, True)
     _, beta, B = sample(data, Sigma, Psi, Q0, t0, seed=1)
     X, Z, Y, codes, clusters = data
@@ -115,7 +115,7 @@ def test_failures_are_told_apart():
 
 
 @pytest.mark.parametrize("r", [1, 2])
-@pytest.mark.parametrize("off", [0.0, 1e-9])  # a column that is another, and one that is so but for round-off
+@pytest.mark.parametrize("off", [0.0, 1e-9])  # a column equal to another, exactly and up to round-off
 def test_coefficients_that_are_not_identified_are_held(r, off):
     """The others are drawn as those of the values less what is held; the effects given all of them."""
     (X, Z, Y, codes, m), Sigma, Psi, *_ = setting(2, 1, r, False)

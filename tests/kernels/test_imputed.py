@@ -29,7 +29,7 @@ def table(seed):
     Z = np.column_stack([np.ones(N), rng.normal(size=N)])
     Y = rng.normal(size=(N, 3))
     Y[rng.random(Y.shape) < 0.4] = np.nan
-    Y[codes < 3, 0] = np.nan  # n = 1, 2, 3 of one response, of whatever patterns
+    Y[codes < 3, 0] = np.nan  # n = 1, 2, 3 of one response, in any pattern
     Y[codes == 3] = np.nan  # nothing observed
     Y[(codes == 4), 1:] = 0.5
     Y[codes == 6] = 1.0

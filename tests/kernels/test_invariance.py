@@ -1,4 +1,4 @@
-"""Proposals that do not depend on the state: targets with two modes against quadrature; that other targets have one.
+"""Proposals that do not depend on the state: targets with two modes against quadrature; other targets have one mode.
 
 An independence step from a mode that a search from the present state finds does not leave a target of two modes
 invariant. `from_the_state` is such a step, written out; it must fail where ours agrees. Comparisons are by batch means
@@ -318,7 +318,7 @@ def test_proposals_do_not_know_the_state(family, move):
 
 
 def test_fit_of_mlmi_does_not_know_the_past():
-    """Whatever the last visit left behind: the fit is that of the rows, and so are the draws."""
+    """Whatever the last visit left behind, the fit depends only on the rows, and so do the draws."""
     rng = np.random.default_rng(3)
     rows = make_rows(f.LOGIT, rng.integers(0, 2, 40), [8] * 5)
     prior, ends = (np.eye(1) / 4, np.zeros(1), 2.0, np.ones(1)), []

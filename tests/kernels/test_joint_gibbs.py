@@ -62,7 +62,7 @@ def completion(E, observed, Sigma, count=S, rows=None, seed=5):
     O = np.flatnonzero(observed)
     W = np.zeros_like(Sigma)
     W[np.ix_(O, O)] = np.linalg.inv(Sigma[np.ix_(O, O)])
-    R = np.where(observed[:, None] & observed, E.T @ E, np.nan)  # what is not observed must not be read
+    R = np.where(observed[:, None] & observed, E.T @ E, np.nan)  # unobserved elements must not be read
     out = np.zeros((count, len(Sigma), len(Sigma)))
     assert completed(np.random.default_rng(seed), rows or len(E), observed, W, Sigma, R, out)
     return out

@@ -228,7 +228,7 @@ def test_weights_are_repeated_rows_and_trials_summed_ones(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_does_not_matter(family):
-    """Order of clusters, unit and origin of covariates, an offset in the span of X, the warm start."""
+    """The order of clusters, unit and origin of covariates, an offset in the span of X, the warm start do not matter."""
     sizes = [40, 5, 0, 60, 32, 39, 25, 48]
     rows = make_rows(family, sizes, seed=5, sd=1.2)
     fit = fit_laplace(rows)

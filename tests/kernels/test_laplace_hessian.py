@@ -109,7 +109,7 @@ def test_blocks_of_effects_and_clusters_of_several_blocks_of_rows():
 
 
 def test_where_effects_are_zero():
-    """Psi singular or zero: nothing is divided by L."""
+    """Psi is singular or zero: nothing is divided by L."""
     for theta in ([0.0, 0.0, 0.0], [0.0, 0.6, 0.0], [0.8, -0.3, 0.0], [0.0, 0.0, 0.5]):
         rows, free, x = problem(LOGIT, 2, 2)
         x[2:] = theta

@@ -117,7 +117,7 @@ def test_what_has_no_sums_or_gains_nothing_stays():
     different = make(LOGIT)._replace(X=np.random.default_rng(3).normal(size=(N, 3)))
     assert merge_rows(different) is different
     late = make(LOGIT)
-    late.X[FEW - 50 :, 1] = np.arange(N - FEW + 50)  # alike at first, then all different
+    late.X[FEW - 50 :, 1] = np.arange(N - FEW + 50)  # equal at first, then all different
     assert merge_rows(late) is late
     none = make(LOGIT)
     none = GlmmRows(LOGIT, *(a[:0] for a in none[1:7]), np.zeros(7, np.int64))
@@ -126,7 +126,7 @@ def test_what_has_no_sums_or_gains_nothing_stays():
 
 @pytest.mark.parametrize("method", [bi.methods.Bayes(), bi.methods.MLMI(), bi.methods.MLMI(published=True)])
 def test_a_run_is_the_same_with_merged_rows(method, monkeypatch):
-    """Wiring: the same random numbers lead to the same draws but for rounding, of parameters and of imputed values."""
+    """Wiring: the same random numbers give the same draws, up to rounding, of parameters and imputed values."""
     rng = np.random.default_rng(4)
     g = np.repeat(np.arange(8), 40)
     u = rng.normal(0, 0.7, 8)[g]

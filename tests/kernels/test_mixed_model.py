@@ -284,4 +284,4 @@ def test_random_tables_reach_the_optimum_of_glmm():
             )
         assert fit.converged and fit.loglik == pytest.approx(theirs.loglik, abs=1e-6), seed
         singular += bool(fit.singular)
-    assert singular > 5  # or the boundary was not tried
+    assert singular > 5  # otherwise the boundary was not tested

@@ -125,7 +125,7 @@ def test_wrong_laws_are_told_apart(variant, name, seed):
 
 
 def test_psi_is_shrunken():
-    """30 clusters x 5 rows, psi = 1, reliability about 1/3; the posterior's median is near 1 over tables, this is not."""
+    """30 clusters x 5 rows, psi = 1, reliability about 1/3; the posterior's median is near 1, this one is not."""
     medians = [
         np.median(draws(make_rows(LOGIT, [5] * 30, p=1, q=1, seed=seed, sd=1.0), 100)[1])
         for seed in range(24)
@@ -227,4 +227,4 @@ def test_no_estimate_where_lme4_stops(what):
     arguments = (np.ones(m, bool), new_state(m, p, 1), beta, Psi, B, np.zeros(7, np.int64))
     for _ in range(2):
         assert published_step(np.random.default_rng(1), rows, 1.0, single_rows(rows), *arguments) == FAILED
-    assert np.all(beta == 3.0)  # what was there is kept
+    assert np.all(beta == 3.0)  # the previous value is kept

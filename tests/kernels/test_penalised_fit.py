@@ -92,7 +92,7 @@ def test_against_lme4(name):
         assert np.abs(se / theirs["se"] - 1)[finite].max() < 0.01
         L, R = lower(theta, rows.Z.shape[1]), lower(theirs["theta"], rows.Z.shape[1])
         assert np.abs(L @ L.T - R @ R.T).max() < 0.02 * np.abs(R @ R.T).max() + 0.01
-    # separated: as far out, but for some steps of 1 in a linear predictor
+    # separated: as far out, up to some steps of 1 in a linear predictor
     assert np.abs(beta - theirs["beta"])[~finite].max(initial=0) < 4.0
     if code == FITTED:
         assert max(np.abs(slope * se).max(), np.abs(slope_u).max()) < 5e-3

@@ -1,4 +1,4 @@
-"""Arrays of records read from their places in memory: as they are, or refused before."""
+"""Arrays of records read from their addresses in memory: correctly, or refused before."""
 
 import numpy as np
 import pytest

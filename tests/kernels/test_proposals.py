@@ -1,4 +1,4 @@
-"""The table of steps that propose, docs/mathematics.md section 18, has every file of the package with such a step."""
+"""The table of proposals, docs/mathematics.md section 18, lists every file of the package with such a step."""
 
 import re
 from pathlib import Path

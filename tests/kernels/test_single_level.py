@@ -179,7 +179,7 @@ def test_more_donors_than_rows_are_all_rows():
 
 
 def test_ties_do_not_cost_time():
-    """50,000 observed rows with two different predictions: by bisection, not by a walk through the ties."""
+    """50,000 observed rows with two different predictions: by bisection, not by walking through the ties."""
     n = 50_000
     predicted = (np.arange(n) % 2).astype(float)
     values = np.random.default_rng(0).normal(size=n)

@@ -257,7 +257,7 @@ def test_levels_without_rows_and_what_is_refused():
 
 @pytest.mark.parametrize(("family", "levels"), FAMILIES)
 def test_intercept_alone_and_bad_starts(family, levels):
-    """No slopes; a warm start from nowhere ends where a cold one does."""
+    """No slopes; a warm start from a bad point ends where a cold one does."""
     rows = make_rows(family, levels)
     for terms in (True, False):
         out, state = fit(rows._replace(X=np.ones((len(rows.y), 1))), levels, terms)

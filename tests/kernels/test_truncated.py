@@ -137,14 +137,14 @@ def test_the_hurdle_is_drawn_from_its_beta_distribution():
     draws = run(rows, make_prior(1, 1, 1), state, lambda: aux[0], 4000, 1, MOVES["aux"])
     hu = np.linspace(0, 1, 2001)[1:-1]
     has_quantiles(draws, hu, stats.beta(1 + 4, 1 + 5).logpdf(hu))
-    with pytest.raises(AssertionError):  # zeros of the count, too
+    with pytest.raises(AssertionError):  # zeros of the count as well
         pmf = stats.poisson.pmf(COUNTS, np.exp(-2.0))
         has_quantiles(draws, hu, np.log(hu[:, None] * (COUNTS == 0) + (1 - hu[:, None]) * pmf).sum(1))
 
 
 @pytest.mark.parametrize("eta", [-0.5, 1.2])
 def test_shape_alone(eta):
-    """Against a grid; the shape of an untruncated count is another one."""
+    """Against a grid; the shape of an untruncated count differs."""
     family = HURDLE_NEGATIVE_BINOMIAL
     rows, prior = make_rows(family, COUNTS, [9]), make_prior(1, 1, 1)._replace(shape_scale=0.7)
     beta, aux, _, _ = state = blank(rows)
@@ -160,7 +160,7 @@ def test_shape_alone(eta):
 
 
 def test_the_truncation_is_in_the_moves_of_coefficients():
-    """Ones and twos alone: without it the mean would be 1.3, with it it is small."""
+    """Ones and twos alone: without the truncation the mean would be 1.3, with it the mean is small."""
     y = np.array([1.0, 1.0, 2.0, 0.0, 1.0, 0.0])
     rows, prior = make_rows(HURDLE_POISSON, y, [6]), make_prior(1, 1, 1)
     beta, _, Psi, _ = state = blank(rows)

@@ -306,7 +306,7 @@ def test_predictive_mean_matching_has_its_coefficients():
     visits = [step(rows, rng, state) for _ in range(300)]
     drawn = np.mean([visit.coefficients[:15] for visit in visits], axis=0)
     assert_allclose(drawn, visits[0].estimated[:15], atol=0.06)
-    assert_allclose(visits[0].estimated, visits[-1].estimated)  # nothing drawn in it
+    assert_allclose(visits[0].estimated, visits[-1].estimated)  # not drawn
     assert np.corrcoef(visits[0].estimated[:15, 0], b[:15, 0])[0, 1] > 0.9
 
 

@@ -5,8 +5,8 @@ cells is given as weighted draws of the parameters and, within each, chances of 
 
     E 1(y_c <= t) = sum_s w_s sum_k p_sk F(t | eta_sk)
 
-and so for two rows, of the same cell or of two: given s rows of different clusters are independent, those of a cluster
-share k.
+and likewise for two rows, of the same cell or of two: given s, rows of different clusters are independent, and those of a
+cluster share k.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def thresholds(family, law: Law, cells, candidates) -> list[tuple[int, float]]:
         of_draws = [(chance * cumulative(family, t, cell.trials, eta, aux)).sum(-1) for t in candidates]
         F = np.array(of_draws) @ weight
         near = sorted({int(np.abs(F - share).argmin()) for share in (0.25, 0.75)})
-        out += [(c, candidates[k]) for k in near if 0.02 < F[k] < 0.98]  # a chance of one says nothing
+        out += [(c, candidates[k]) for k in near if 0.02 < F[k] < 0.98]  # a probability near one says nothing
     return out
 
 

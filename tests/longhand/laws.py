@@ -128,7 +128,7 @@ def _aux_size(family, levels):
 
 
 def _unique(family, rows: Rows, i):
-    """Different rows of a cluster, and how many there are of each."""
+    """The distinct rows of a cluster, and the number of each."""
     own = rows.cluster == i
     table = np.column_stack([rows.y, rows.trials, rows.X, rows.Z])[own]
     distinct, count = np.unique(table, axis=0, return_counts=True)

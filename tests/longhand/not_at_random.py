@@ -1,8 +1,8 @@
 """Chained equations with a shift, written out: two normal variables without clusters, NumPy only.
 
 The not-at-random procedure of Leacy (2016) and Tompsett, Leacy, Moreno-Betancur, Heron & White (2018, Statistics in
-Medicine 37, 2338) for linear regressions: parameters from the rows in which a variable is observed, the other one as
-completed; then its missing values from the regression plus delta; so the other is imputed given shifted values.
+Medicine 37, 2338) for linear regressions: parameters from the rows in which a variable is observed, with the other one
+completed; then missing values from the regression plus delta. The other variable is thus imputed given shifted values.
 
 `WRONG` are variants that a comparison must detect.
 """

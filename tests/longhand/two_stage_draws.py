@@ -77,7 +77,7 @@ def moments(b, S):
 
 
 def two_stage(rng, family, rows: Rows, T, fitted, failed, count, estimator="reml"):
-    """Coefficients (count, m, p) of all m clusters; T (m, c) columns of clusters; `failed` have rows but no estimate."""
+    """Coefficients (count, m, p) of all m clusters; T (m, c) of cluster level; `failed` have rows but no estimate."""
     m, p, c = len(T), rows.X.shape[1], T.shape[1]
     W = np.zeros((m, p, p + c))
     W[:, range(p), range(p)], W[:, 0, p:] = 1, T

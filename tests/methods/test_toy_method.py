@@ -50,7 +50,7 @@ class ToyBlock(Block):
 
 @dataclass(frozen=True)
 class Toy(Method):
-    """The mean of the cluster plus the mean of so many residuals."""
+    """The mean of the cluster plus the mean of a number of residuals."""
 
     averaged: int = 1
     name: str = "toy"
@@ -67,7 +67,7 @@ class Toy(Method):
 
 @dataclass(frozen=True)
 class Inflexible(Toy):
-    """A method that cannot leave rows out, nor have its values changed."""
+    """A method that can neither leave out rows nor have its values changed."""
 
     name: str = "inflexible"
     options = frozenset()
@@ -94,7 +94,7 @@ def test_it_imputes(frame):
     observed = frame.groupby("g")["y"].mean()
     assert np.abs(values - observed[g].to_numpy())[:, g != 3].max() < 4
     np.testing.assert_allclose(values[:, g == 3].mean(), frame["y"].mean(), atol=1)
-    assert (values[0] != values[1]).mean() > 0.9  # two draws may be of one residual
+    assert (values[0] != values[1]).mean() > 0.9  # two draws may use the same residual
     averaged = model(frame, Toy(averaged=50)).impute(5, cycles=4, seed=1, progress=False).values("y")
     assert averaged[:, g != 3].std(axis=0).mean() < 0.5 * values[:, g != 3].std(axis=0).mean()
 

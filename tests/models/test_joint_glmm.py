@@ -358,7 +358,7 @@ def without_a_factor(monkeypatch):
 
 
 def independent_effects(monkeypatch):
-    """Effects of different factors do not know of each other."""
+    """Effects of different factors are independent."""
     monkeypatch.setattr(definition, "effects", lambda u, Psi: u * Psi.diagonal() ** 0.5)
 
 
@@ -374,7 +374,7 @@ def stale_means(monkeypatch):
 
 
 def no_jacobian(monkeypatch):
-    """Missing numbers change their scale with sigma, and the density does not know."""
+    """Missing numbers change their scale with sigma, but the density lacks the Jacobian."""
     right = definition.pm.Potential
     monkeypatch.setattr(
         definition.pm, "Potential", lambda name, x: right(name, 0.0 * x if name.startswith("Jacobian") else x)

@@ -1,4 +1,4 @@
-"""What figures draw is what their labels say: every row, every curve, every marker."""
+"""Figures draw what their labels say: every row, every curve, every marker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def imp():
     rng = np.random.default_rng(0)
     g = np.repeat(np.arange(8), 25)
     Y = rng.normal(size=(8, 2))[g] + rng.normal(size=(200, 2)) + [50, -3]
-    Y[:80, 0] = np.nan  # imputed values lie elsewhere than those observed
+    Y[:80, 0] = np.nan  # imputed values lie away from the observed ones
     frame = pd.DataFrame(Y, columns=["a", "b"]).assign(school=g, x=np.r_[np.full(80, 4.0), np.zeros(120)])
     frame["x"] += rng.normal(size=200)
     frame["a"] += 3 * frame["x"]

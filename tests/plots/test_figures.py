@@ -297,7 +297,7 @@ def test_derived_columns_are_left_to_tables():
 
 
 def test_a_notebook_shows_a_figure_once(monkeypatch):
-    """The inline backend shows what is open at the end of a cell; a figure that is the cell's value is closed before."""
+    """The inline backend shows figures open at the end of a cell; one that is the cell's value is closed before that."""
     figure = bi.plot_missing(table(4, 2)).figure
     assert figure.number in plt.get_fignums()
     monkeypatch.setattr(plt, "get_backend", lambda: "module://matplotlib_inline.backend_inline")

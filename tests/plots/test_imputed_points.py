@@ -16,7 +16,7 @@ from bayesimp.errors import SpecificationError
 
 @pytest.fixture(scope="module")
 def imp():
-    """y is missing where age is high; z at random; grade complete."""
+    """y tends to be missing where age is high, z is missing at random, grade is complete."""
     rng = np.random.default_rng(1)
     g = np.repeat(range(8), 30)
     age = rng.normal(size=240)
@@ -67,7 +67,7 @@ def test_the_logistic_fit_is_the_posterior_mode(slope):
 
 
 def test_the_propensity_is_that_of_the_other_variables(imp):
-    """By hand from the completed tables; y, which is missing where age is high, has the wrong neighbour z told apart."""
+    """Computed by hand from the completed tables; y is missing where age is high, unlike z, the wrong variable."""
     data = imp.data
     by_hand = []
     for k in range(imp.m):

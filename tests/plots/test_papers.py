@@ -15,7 +15,7 @@ HETEROGENEITY, STUDIES, METHODS = ("weak", "moderate", "strong"), (6, 10, 30), (
 
 
 def summary(studies=STUDIES) -> pd.DataFrame:
-    """Every cell has a value of its own."""
+    """Every cell has a different value."""
     rows = itertools.product(
         ("binary", "continuous"), HETEROGENEITY, studies, (0.1, 0.3), ("MAR", "MCAR"), METHODS, [*FIXED, *RANDOM],
         ("bias", "coverage z", "rmse"),

@@ -19,7 +19,7 @@ LEVEL = 1e-4
 
 
 def table(m=6, n=9, shift=0.0, unit=1.0, seed=3) -> pd.DataFrame:
-    """y depends on x within clusters, and otherwise between them; y is missing in a quarter of the rows."""
+    """y depends on x within clusters, and differently between them; y is missing in a quarter of the rows."""
     rng = np.random.default_rng(seed)
     g = np.repeat(np.arange(m), n)
     x = rng.normal(size=m)[g] + rng.normal(size=m * n)
@@ -113,7 +113,7 @@ def test_bounds_are_those_of_each_response_of_a_block():
 
 
 def test_without_few_clusters_rule_means_are_in():
-    """Three clusters: the means are there, and nothing is refused; under a flat prior they are not, with a note."""
+    """With three clusters the means are included without refusal; under a flat prior they are left out, with a note."""
     f = table(m=3, n=20)
     data = bi.IncompleteData(f, "g")
     model = bi.FCS(data)
@@ -127,7 +127,7 @@ def test_without_few_clusters_rule_means_are_in():
 
 
 def test_between_coefficients_are_not_shrunk():
-    """Beside within(x), or alone, a mean has the between coefficient, which is no contextual effect."""
+    """With within(x), or alone, a mean has the between coefficient, which is not a contextual effect."""
     data = bi.IncompleteData(table(m=30), "g")
     for formula in (
         "y ~ within(x) + (1 | g)",

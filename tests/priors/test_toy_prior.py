@@ -192,7 +192,7 @@ def test_gibbs_takes_its_conjugate_update():
 
 @pytest.mark.parametrize("engine", ["joint", "fcs", "joint, an older file", "fcs, an older file"])
 def test_a_file_names_the_prior_whose_class_is_not_defined(engine, tmp_path, monkeypatch):
-    """The result is whole; what is missing to go on is said at once, and again when it is to go on."""
+    """The result is complete; an event says what is needed to continue, and so does an attempt to continue."""
     priors = pr.Priors(Psi=HalfCauchy(), name="toy")
     if "older" in engine:  # which did not name the module
         monkeypatch.setattr(HalfCauchy, "to_dict", lambda self: {"type": "HalfCauchy", "scale": 1.0})

@@ -1,4 +1,4 @@
-"""Writes bayesimp/verification/reference.json: the numbers of R that `bayesimp verify` compares with.
+"""Writes bayesimp/verification/reference.json: the numbers from R with which `bayesimp verify` compares.
 
     python -m tests.reference.make_verification
 
@@ -21,7 +21,7 @@ FITS = ("lme4_balanced intercept REML", "lme4_balanced intercept ML")
 
 
 def of_r() -> dict:
-    """The numbers of R, with the versions that they are from."""
+    """The numbers from R, with versions."""
     pooling = json.loads((HERE / "pooling.json").read_text())
     fits = json.loads((HERE / "lme4_fits.json").read_text())
     meta = json.loads((HERE / "meta" / "meta.json").read_text())

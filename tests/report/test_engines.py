@@ -62,7 +62,7 @@ def test_every_engine(case):
 def test_a_model_of_the_users_own(monkeypatch):
     import pymc as pm
 
-    monkeypatch.setattr(nuts, "evaluation", lambda *_: "python")  # sampled without compilation
+    monkeypatch.setattr(nuts, "evaluation", lambda *_: "python")  # sample without compilation
     x = np.array([0.3, np.nan, 1.2, -0.4, np.nan, 0.8, 0.1, -0.9])
     data = bi.IncompleteData(pd.DataFrame({"g": [1, 1, 2, 2, 3, 3, 4, 4], "x": x}), "g")
     with pm.Model() as model:

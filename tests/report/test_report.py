@@ -1,4 +1,4 @@
-"""Every number of a report is that of its object; reports that show other numbers are told apart; nothing is fetched."""
+"""Every number in a report is that of its object; reports with other numbers are detected; nothing is fetched."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def drawn(imp):
 
 
 def test_complete_rows_are_those_of_the_columns_of_the_analysis(imp, frame):
-    """x is missing in rows that an analysis of y alone has, and is not counted there."""
+    """x is missing in rows that an analysis of y alone uses, and is not counted there."""
     text = as_html(made(imp, analysis={"both": FIRST, "y": "y ~ b + (1 | g)"}))
     both, of_y = int(frame[["y", "x"]].notna().all(axis=1).sum()), int(frame["y"].notna().sum())
     assert both < of_y < len(frame)
@@ -377,4 +377,4 @@ def test_a_browser_shows_it(drawn, tmp_path):
     pixels = image.imread(tmp_path / "report.png")
     assert pixels.shape[:2] == (4000, 1000)
     ink = (pixels[..., :3].min(axis=2) < 0.5).mean(axis=1)
-    assert (ink > 0).mean() > 0.2 and ink.max() < 0.9  # text and figures, no black page
+    assert (ink > 0).mean() > 0.2 and ink.max() < 0.9  # text and figures, not a black page

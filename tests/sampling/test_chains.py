@@ -37,7 +37,7 @@ def test_interruption_returns_what_was_done():
     raised = threading.Event()
 
     def report(stage, done, total):
-        if done > 500 and not raised.is_set():  # so that both chains have begun
+        if done > 500 and not raised.is_set():  # so that both chains have started
             raised.set()
             raise KeyboardInterrupt
 

@@ -98,7 +98,7 @@ def test_names_and_workers():
 
 @pytest.mark.parametrize("executor", ["serial", SerialExecutor()], ids=["by name", "as it is"])
 def test_one_chain_after_the_other_has_one_worker(executor):
-    """Two would be ignored."""
+    """A second one would be ignored."""
     words = r"workers = 2: executor='serial' runs one chain after the other\. Use workers=1, or executor='threads'"
     data = bi.IncompleteData(table(), cluster="g")
     for model in (bi.FCS(data), bi.JointNormal(data, "y + w ~ x + (1 | g)")):

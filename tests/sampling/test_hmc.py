@@ -1,4 +1,4 @@
-"""HMC on densities written in numba: normal, and one that is not defined everywhere."""
+"""HMC on densities written in numba: a normal one, and one that is not defined everywhere."""
 
 import inspect
 import math
@@ -32,7 +32,7 @@ def gaussian(arguments):
 
 @njit
 def half(arguments):
-    """The same where theta_0 > mean_0; elsewhere nan, which a comparison must not take for small."""
+    """The same where theta_0 > mean_0; nan elsewhere, which must not compare as small."""
     value, gradient = gaussian(arguments)
     if arguments[0][0] < arguments[1][0]:
         value[()] = math.nan

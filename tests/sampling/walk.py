@@ -1,4 +1,4 @@
-"""A task that is quick to send to another process: what this module imports, each of them imports too."""
+"""A task that is quick to send to another process: every process imports what this module imports."""
 
 from dataclasses import dataclass
 

@@ -63,7 +63,7 @@ def test_right_models_are_calibrated(slope, priors):
 
 
 def test_wrong_variances_of_effects_are_told(monkeypatch):
-    """New tables whose effects vary twice as much (in sd) as the draw says: Psi and the missing means go astray."""
+    """New tables whose effects vary twice as much (in sd) as the draw says: Psi and the missing means are off."""
     right = calibration._with_replicate
 
     def wrong(model, theta, rng):

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def same(one, other) -> bool:
-    """Everything but the seconds, to the last bit."""
+    """Everything except the seconds, to the last bit."""
     for a, b in (
         (one.units.drop(columns=["seconds", "cpu"]), other.units.drop(columns=["seconds", "cpu"])),
         (one.estimates, other.estimates),
@@ -38,7 +38,7 @@ def uninterrupted():
 
 
 def test_a_killed_study_goes_on_bit_for_bit(tmp_path, uninterrupted):
-    """Killed twice without warning while it writes, then ended: the table of an uninterrupted run."""
+    """Killed twice without warning while it writes, then finished: it gives the table of an uninterrupted run."""
     seen = 0
     for _ in range(2):
         run = subprocess.Popen(

@@ -25,7 +25,7 @@ def objects(*values) -> pd.Series:
 
 
 def columns() -> dict:
-    """A column of each dtype, with holes where it can have them."""
+    """A column of each dtype, with missing values where it can have them."""
     numbers = [1, None, 3, 4, 5, 6]
     made = {
         "int8": np.arange(N, dtype="i1"),
@@ -170,11 +170,11 @@ def test_names_and_attributes_come_back():
     frame.attrs = {"source": ("x", 1), 3: object()}
     back = from_exact(*to_exact(frame))
     pd.testing.assert_frame_equal(back, frame, check_names=True)
-    assert back.attrs == {"source": ("x", 1)}  # what a file cannot hold is left out
+    assert back.attrs == {"source": ("x", 1)}  # what a file cannot store is left out
 
 
 class Own:
-    """A type that nobody knows."""
+    """An unknown type."""
 
 
 @pytest.mark.parametrize(

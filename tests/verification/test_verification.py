@@ -1,4 +1,4 @@
-"""`bayesimp verify`: requirements are met here, and faults of an installation are noticed."""
+"""`bayesimp verify`: requirements are met here, and faults of an installation are detected."""
 
 import json
 import re
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::bayesimp.errors.StatisticalWarn
 
 
 def failing(check):
-    """What of a check fails; "error" if it does not come to its end."""
+    """The failing outcomes of a check; "error" if it is not completed."""
     (made,) = verify([Requirement("X", "", "", check)]).checked
     return ["error"] if made.error else [each.what for each in made.outcomes if not each.passed]
 
@@ -104,7 +104,7 @@ def test_imputed_values_with_too_little_noise_are_noticed(monkeypatch):
 
 
 def test_tables_of_the_same_parameters_are_noticed(monkeypatch):
-    """All imputations from the first draw: the spread of the parameters is missing."""
+    """All imputations are from the first draw, so the spread of the parameters is missing."""
     right = joint_run.JointRun._places
     monkeypatch.setattr(joint_run.JointRun, "_places", lambda self, numbers: right(self, [0] * len(numbers)))
     assert failing(exact.completed_law)
@@ -129,7 +129,7 @@ def test_wrong_fits_are_noticed(monkeypatch):
 
 
 def test_files_that_are_not_compared_with_their_hash_are_noticed(monkeypatch):
-    """Bits of numbers are turned, and nobody looks: some files are read as other results."""
+    """Bits are flipped and hashes are not checked: some files are read as other results."""
     for module in (file_contents, storage):
         monkeypatch.setattr(module, "contents_digest", lambda *_: "any")
     (what,) = failing(repeated.altered_files)

@@ -45,7 +45,7 @@ def in_sampling():
 
 
 def at_rename(name):
-    """The file is written under its other name, and has not taken its own."""
+    """The file is written under its temporary name, and not yet renamed."""
 
     class Renaming:
         def __getattr__(self, attribute):

@@ -42,7 +42,7 @@ def verdict(place, reason=None):
 
 
 def forge(out: Path, name: str, data: bytes) -> None:
-    """Another file with a line of the log that knows it: what hashes cannot show, and replay does."""
+    """A changed file with a matching log line, which hashes cannot detect but replay can."""
     (out / name).write_bytes(data)
     append(out, "forged", {}, {name: checksum(out / name)})
 
@@ -154,7 +154,7 @@ def test_a_lock_that_was_altered_or_is_none(place):
 
 
 def test_a_deviation_is_in_record_log_events_and_report(place, capsys):
-    """So is an environment that differs, which refuses nothing."""
+    """So is a different environment, which does not lead to a refusal."""
     lock = json.loads((place / "plan.lock").read_text())
     lock["environment"]["numpy"] = "1.0"
     (place / "plan.lock").write_text(json.dumps(lock))
@@ -194,7 +194,7 @@ def test_the_log_has_the_hashes_of_everything(place, capsys):
 
 
 def test_every_bit_of_the_log_counts(place):
-    """One bit of every byte turned: the first line that does not fit is the one that was altered."""
+    """One bit of every byte is flipped: the first line that does not fit is the altered one."""
     out = place / "out"
     data = (out / LOG).read_bytes()
     first = data.index(b"\n") + 1

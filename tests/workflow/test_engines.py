@@ -109,7 +109,7 @@ def test_sides_of_a_table():
     assert joint_formula(data, latent=True) == "x + z + sex + grade + kind ~ size + (1 | g)"
     normal = sides(data, latent=False)
     assert normal.left == ("x", "z") and set(normal.right) == {"size", "sex"}
-    assert normal.refused == {"grade": "", "kind": ""}  # of another family, and nothing else against them
+    assert normal.refused == {"grade": "", "kind": ""}  # refused only because of their family
     facts = facts_of(data)
     assert facts.incomplete == {"x": "normal", "grade": "ordinal", "kind": "categorical"}
     assert facts.columns == 4 + 3 and facts.clusters == 12 and choose(facts).engine == "latent"

@@ -1,4 +1,4 @@
-"""The live page: its numbers are those of the library, its plan gives them again, and a slider moves the interval."""
+"""The live page: its numbers are those of the library, its plan reproduces them, and a slider moves the interval."""
 
 import os
 import re
@@ -88,7 +88,7 @@ def test_as_planned_it_is_the_plan(exploration):
 
 
 def test_a_delta_gives_the_numbers_of_mnar_and_a_prior_those_of_sensitivity(exploration):
-    """Also after other assumptions, whose draws are used again; the row as planned stays."""
+    """Also after other assumptions, whose draws are reused; the row as planned does not change."""
     model = exploration.ready.model
     run = {"chains": 2, "tune": 20, "draws": 30}
     theirs = bi.mnar(model, {"y": [0, -2]}, analysis=FORMULA, m=6, seed=3, **run).table
@@ -258,7 +258,7 @@ visit(document); return found;
 
 @pytest.fixture
 def address(tmp_path):
-    """The address of the page of a small plan."""
+    """The address of the page for a small plan."""
     path = explored(tmp_path).ready.plan.path
     log = tmp_path / "server.log"
     command = [sys.executable, "-m", "bayesimp.workflow.cli", "explore", str(path), "--no-browser"]

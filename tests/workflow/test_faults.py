@@ -45,7 +45,7 @@ def faults(tmp_path_factory):
 
 
 def check_whole(root, whole):
-    """Every file under its own name is whole: that of the run that nothing ended."""
+    """Every file with its final name is complete, as from an uninterrupted run."""
     for name in SAME:
         if (root / name).exists():
             assert (root / name).read_bytes() == (whole / name).read_bytes(), name
@@ -79,7 +79,7 @@ def test_a_run_that_is_ended(faults, name, capsys):
 
 
 def test_the_folder_of_a_run_that_was_killed_is_used_again(faults, capsys):
-    """Nothing of the killed run is left; the log goes on, unless it is broken."""
+    """Nothing from the killed run is left; the log continues, unless it is broken."""
     place, _ = faults
     root = place / "again"
     shutil.copytree(place / "in_completed_tables", root)
@@ -116,7 +116,7 @@ def test_a_full_disk(faults):
 
 @pytest.mark.parametrize("name", ["report", "before_the_report_is_logged"])
 def test_a_report_that_is_ended(faults, name, capsys):
-    """The results are as they were, and the report can be made again."""
+    """The results are unchanged, and the report can be made again."""
     place, ended = faults
     assert ended[name]["status"] == -9
     root = place / name
@@ -147,7 +147,7 @@ def test_two_writers(faults, capsys):
 
 
 def test_a_folder_that_cannot_be_written(faults, monkeypatch, capsys):
-    """Before anything is sampled; replay and report say that the log has no line of them. (root may write everywhere)"""
+    """Refused before sampling; replay and report say that the log has no line about them. (root may write everywhere)"""
     place, _ = faults
     root = place / "read_only"
     shutil.copytree(place / "whole", root)
@@ -174,7 +174,7 @@ def test_what_was_there_stays_where_writing_fails(tmp_path):
 
 
 def test_a_clock_that_is_set_back(tmp_path, monkeypatch, capsys):
-    """The order is that of the lines; a remark says so."""
+    """The order of the lines counts; a remark says so."""
     import datetime as standard
 
     import bayesimp.runlog as runlog

@@ -1,4 +1,4 @@
-"""Plans: what is read, what is refused, and that a plan is data and never code."""
+"""Plans: what is read, what is refused; a plan is data and never code."""
 
 import numpy as np
 import pytest
@@ -222,7 +222,7 @@ def test_quadrature_integrates_over_one_effect(write, formula, message):
 def test_options_of_an_analysis(write):
     options = '"w"\nfamily = "binomial"\nlink = "probit"\ntrials = "n"\nweights = "w"\noffset = "o"\nquadrature = 20'
     text = GOOD.replace('"written"', options).replace("+ (1 | school)", "+ (0 + course | school)")
-    # the imputation model has the same random part, and takes any
+    # the imputation model has the same random part, and accepts any
     (analysis,) = read_plan(write(text.replace("gender + (0 + course |", "gender + (1 |"))).analyses
     assert (analysis.link, analysis.quadrature) == ("probit", 20)
     assert analysis.columns == {"trials": "n", "weights": "w", "offset": "o"}

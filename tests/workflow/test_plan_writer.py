@@ -193,7 +193,7 @@ def test_the_run_of_the_plan_gives_the_same_tables(kind, table, folder):
 
 
 def test_wrong_plans_are_noticed(table, folder, monkeypatch):
-    """A writer that loses an option is found by the model that is made again, and nothing is written."""
+    """A writer that loses an option is detected by making the model again, and nothing is written."""
     model = made("FCS", table, {"order": "revmonotone", "compatible": True})
     for key in ("order", "compatible"):
         with monkeypatch.context() as patch:

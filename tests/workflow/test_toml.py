@@ -26,7 +26,7 @@ def test_what_is_written_is_read_back(record):
 
 
 def types(value):
-    """Values with their types, in a fixed order: True is no 1, and 1.0 neither."""
+    """Values with their types, in a fixed order: neither True nor 1.0 equals 1."""
     if isinstance(value, dict):
         return sorted((key, repr(types(each))) for key, each in value.items())
     return [types(each) for each in value] if isinstance(value, list) else (type(value).__name__, value)

@@ -108,7 +108,7 @@ def _factor(block: ConditionalModel, spec: Conditionals, data: IncompleteData, b
 
 
 def _unit(chained: ChainedTable, name: str) -> float:
-    """The number by which a non-normal response is divided."""
+    """The divisor of a response that is not normal."""
     number = next(b for b, c in enumerate(chained.blocks) if c.block.name == name)
     return BlockRows(chained, number).unit
 
@@ -135,7 +135,7 @@ def _on_scale_of_blocks(table: FactorTable, blocks: list[ChainedBlock], units: l
 
 
 def _shifted(table: FactorTable, shift: Shift, data: IncompleteData) -> FactorTable:
-    """The table with the shift as an offset where a value is missing, in units of the working response."""
+    """The table with the shift as an offset for missing values, in units of the working response."""
     a, offset = table.arrays, table.arrays.offset.copy()
     for k, factor in enumerate(table.factors):
         unit = a.unit[k] if factor.family.is_standardised else 1.0

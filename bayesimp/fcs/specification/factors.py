@@ -1,9 +1,9 @@
-"""Grouping factors of conditional models besides the primary clusters: which models have them, and what identifies them.
+"""Grouping factors of conditional models besides the primary clusters: which models have them, and are they identified?
 
     g(E y) = X* beta + Z* b_i + sum_s u_s,g(s),     b_i ~ N(0, Psi),     u_sg ~ N(0, tau_s^2) for the groups g of factor s
 
-Where the user writes no formula, a model has a random intercept for every cluster column of the table, unless the method
-or the observed values of the variable do not support it, which is noted.
+Without a formula from the user, a model has a random intercept for every cluster column of the table, unless the method
+or the observed values of the variable do not support one, which is noted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["block_factors", "check_block_factors", "factors_by_default", "withou
 def without_factors(
     method: Method, responses: Sequence[str], data: IncompleteData, drawn: bool
 ) -> str | None:
-    """Why a model has no factors but the primary clusters; None: it can have. drawn: values are drawn given analyses."""
+    """Why a model cannot have factors besides the primary clusters, or None; `drawn`: values are drawn given analyses."""
     if drawn:
         return f"is drawn as an analysis or by limits, with effects of '{data.cluster}' only"
     if method.group:
@@ -48,18 +48,18 @@ def without_factors(
 def factors_by_default(
     data: IncompleteData, responses: Sequence[str], method: Method, drawn: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Cluster columns of which a default model has random intercepts besides the primary one, and notes about others.
+    """Cluster columns, besides the primary one, with random intercepts in a default model; and notes about the others.
 
     Raises
     ------
     DataError
-        Two columns have the same groups, or the ids of one begin again in every primary cluster.
+        Two columns have the same groups, or the ids in one start again in every primary cluster.
     """
     others = data.cluster_columns[1:]
     if not others or method.random != "required":
         return (), ()
     cannot = without_factors(method, responses, data, drawn)
-    if method.group and set(others) == {method.group}:  # its note has said so
+    if method.group and set(others) == {method.group}:  # the method's note says so
         return (), ()
     if cannot is not None:
         return (), (f"no effects of {', '.join(others)}: it {cannot}",)
@@ -88,9 +88,10 @@ def block_factors(
     Raises
     ------
     SpecificationError
-        The method, family or block has effects of the primary clusters only; a prior of a factor that is not there.
+        The method, family or block supports effects of the primary clusters only, or a prior is for a factor that the
+        formula does not have.
     DataError
-        As `bayesimp.joint.levels.factors.grouping_factors`.
+        As for `bayesimp.joint.levels.factors.grouping_factors`.
     """
     factors = grouping_factors(formula.formula, data) if formula.further else ()
     labels = tuple(factor.label for factor in factors)
@@ -105,12 +106,12 @@ def block_factors(
 
 
 def check_block_factors(block: ConditionalModel, data: IncompleteData) -> list[Event]:
-    """Refuse what the rows to which a model is fitted cannot say about its factors; note what rests on the prior.
+    """Refuse factors about which the fitted rows say nothing, and note what rests on the prior.
 
     Raises
     ------
     DataError
-        As `bayesimp.joint.levels.factors.check_factors`.
+        As for `bayesimp.joint.levels.factors.check_factors`.
     """
     factors = [GroupingFactor(f.label, f.term, data.groups(f.term.names)) for f in block.factors]
     try:

@@ -1,8 +1,8 @@
-"""Where effects of a later factor are drawn with missing values summed out, and the rows that this takes.
+"""Where effects of a later factor are drawn with missing values summed out, and the rows needed for this.
 
-The move itself is kernels/factors/summed.py. It is made where a cluster lacks at least half of the values of a discrete
-variable that has a random slope in the later factor, and where each of them has a conditional distribution of its own:
-not where it enters a factor through a cluster mean.
+The move itself is in kernels/factors/summed.py. It is made where a cluster lacks at least half of the values of a
+discrete variable that has a random slope in the later factor, provided that each missing value has its own conditional
+distribution, that is, the variable enters no factor through a cluster mean.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Summed:
     Attributes
     ----------
     child, of
-        Its number among the children of the factor of the missing variable, and among all factors.
+        Number of the later factor among the children of the factor of the missing variable, and among all factors.
     cluster
-        Its place.
+        Position of the cluster.
     rows
-        Those of the cluster in which the later factor is used.
+        The rows of the cluster in which the later factor is used.
     values
-        (n,) how many values the variable may have in a row: one if it is observed.
+        (n,) number of values that the variable may have in a row: one if it is observed.
     missing
         (n,) whether the variable is to be imputed.
     """
@@ -49,7 +49,7 @@ class Summed:
     missing: NDArray[np.bool_]
 
     def alike(self, table: FactorTable, state: State, k: int) -> tuple[NDArray[np.int64], Array]:
-        """Rows of which no two are alike in all that the move reads, and how many are like each."""
+        """Rows that differ in what the move reads, and the number of rows equal to each."""
         a, rows, children = table.arrays, self.rows, slice(table.cells.child[k], table.cells.child[k + 1])
         of = np.append(table.cells.of[children], k)
         others = np.arange(state.V.shape[1]) != a.variable[k]
@@ -66,7 +66,7 @@ class Summed:
     def mixture(
         self, table: FactorTable, state: State, rows: NDArray[np.int64], times: Array, mean: Array, L: Array
     ) -> Mixture:
-        """The later factor in some rows, without the values that are summed over."""
+        """The later factor in some rows; the values that are summed over are to be filled in."""
         a, l = table.arrays, self.of
         factor, first = table.factors[l], np.concatenate([[0], np.cumsum(self.values[rows])]).astype(np.int64)
         r, q, d, entries = factor.predictors, len(factor.random), factor.effects, first[-1]
@@ -78,7 +78,7 @@ class Summed:
 
 
 def summed_out(table: FactorTable, k: int) -> list[Summed]:
-    """Clusters and later factors whose effects are drawn with the missing values of factor k summed out."""
+    """The clusters and later factors whose effects are drawn with the missing values of factor k summed out."""
     cells, a = table.cells, table.arrays
     missing = np.zeros(len(a.cluster), dtype=bool)
     missing[cells.row[cells.start[k] : cells.start[k + 1]]] = True

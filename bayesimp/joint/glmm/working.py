@@ -1,4 +1,4 @@
-"""Rows and columns of a factor on the scale of its sampler, made again only where something imputed is in them."""
+"""Rows and columns of a factor on the scale of its sampler, recomputed only if they contain imputed values."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ Array = NDArray[np.float64]
 
 
 class WorkingRows:
-    """Of the factors of a table, at a state that changes."""
+    """Working rows of the factors of a table, while its state changes."""
 
     def __init__(self, table: FactorTable, state: State) -> None:
         self.table, self.state = table, state
         active = table.cells.active
         self.moving = active.any(axis=0) if len(active) else np.zeros(table.arrays.column[-1], bool)
-        self.still: dict[int, tuple[Array, Array]] = {}  # columns in which nothing is imputed, by factor
+        self.still: dict[int, tuple[Array, Array]] = {}  # columns without imputed values, by factor
         self.alike: dict[int, Alike | None] = {}  # rows with these columns equal
 
     def moves(self, k: int) -> bool:
-        """Whether an imputed value is in a column of factor k."""
+        """Whether the columns of factor k contain imputed values."""
         a = self.table.arrays
         return bool(self.moving[a.column[k] : a.column[k + 1]].any())
 
     def design(self, k: int, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-        """Working columns X_w (n, p), Z_w (n, q) of rows of factor k, always the same rows where nothing moves."""
+        """Working columns X_w (n, p), Z_w (n, q) of rows of factor k; the rows must not change where nothing moves."""
         if k not in self.still:
             made = self.columns(k, rows)
             if self.moves(k):
@@ -47,7 +47,7 @@ class WorkingRows:
         return np.ascontiguousarray(X_k @ scale.T), np.ascontiguousarray(Z_k @ scale.random)
 
     def merged(self, k: int) -> GlmmRows:
-        """Rows of a factor that is not normal; those of a cluster with equal columns are one, where that leaves fewer."""
+        """Rows of a factor that is not normal; equal rows of a cluster are merged, where that leaves fewer."""
         rows, a, code = self.table.rows[k], self.table.arrays, self.table.factors[k].code
         y, trials = np.ascontiguousarray(self.state.Y[rows, k]), np.ascontiguousarray(a.trials[rows, k])
         offset = np.ascontiguousarray(a.offset[rows, k])
@@ -59,7 +59,7 @@ class WorkingRows:
         return GlmmRows(code, y, trials, np.ones(len(rows)), offset, X, Z, self.table.starts[k])
 
     def _alike(self, k: int, rows: NDArray[np.int64], offset: Array) -> Alike | None:
-        """Rows of factor k with equal columns, of families that can be summed; found once where nothing moves."""
+        """Rows of factor k with equal columns, for families that can be summed; found once where nothing moves."""
         if k in self.alike:
             return self.alike[k]
         found = None

@@ -1,7 +1,7 @@
-"""Variables with one value in each class, classes in schools: imputed once a class, with effects of schools.
+"""Variables with one value in each class, classes in schools: imputed once per class, with effects of schools.
 
-With variances known, the missing classes have a dense normal law given the known ones and the means of the predictor in
-every class (tests/longhand/several_factors.py, with classes as rows).
+With known variances, the missing classes are jointly normal given the known ones and the means of the predictor in every
+class (tests/longhand/several_factors.py, with classes as rows).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIGMA2, SCHOOL = 0.8, 1.5
 
 @cache
 def table() -> pd.DataFrame:
-    """5 schools of 5 classes of 3 to 5 rows; in 6 classes w is unknown, in one known of some rows only."""
+    """5 schools of 5 classes of 3 to 5 rows; w is unknown in 6 classes and known only in some rows of one."""
     rng = np.random.default_rng(4)
     classes = np.repeat(np.arange(25), rng.integers(3, 6, 25))
     x = rng.normal(size=len(classes)) + rng.normal(size=25)[classes]
@@ -96,7 +96,7 @@ def test_values_of_classes_have_their_law_and_are_one_a_class():
 
 
 def means_of_next_classes(monkeypatch):
-    """Columns of a class are the means of its neighbour's rows."""
+    """The columns of a class are means over the rows of its neighbour."""
     means = group_rows.GroupRows._means
     monkeypatch.setattr(
         group_rows.GroupRows,

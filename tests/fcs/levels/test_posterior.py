@@ -1,4 +1,4 @@
-"""Values that FCS imputes with several grouping factors, against laws computed without the package.
+"""Values that FCS imputes with several grouping factors, against distributions computed without the package.
 
 The variances of all effects are known. Missing cells of a normal variable have a dense normal law
 (tests/longhand/several_factors.py), those of a binary or count variable one that quadrature gives (`quadrature`, below).
@@ -38,7 +38,7 @@ CASES = {
 
 @cache
 def table(binary: bool = False) -> pd.DataFrame:
-    """4 schools of 2 classes, 5 hoods; one school and one hood without y; sorted by nothing.
+    """4 schools of 2 classes, 5 hoods; one school and one hood without y; unsorted.
 
     `other` is incomplete and predicts nothing: values of y lie in complete and in incomplete rows.
     """
@@ -149,7 +149,7 @@ def neighbouring_groups(monkeypatch):
 
 
 def places_of_complete_rows(monkeypatch):
-    """Groups of complete rows are looked up at their places among these, not in the table."""
+    """Groups of complete rows are looked up by position among these, not in the table."""
     of = levels.FactorRows.of
 
     def wrong(rows):
@@ -274,7 +274,7 @@ def expected(nested: bool, family: str) -> np.ndarray:
 
 
 def bounded(values: np.ndarray, family: str) -> np.ndarray:
-    """Levels as they are; of counts whether they are 0, because the law of the counts has long tails."""
+    """Levels unchanged; for counts whether they are 0, because counts have long tails."""
     return values if family == "bernoulli" else (values == 0).astype(float)
 
 
@@ -295,7 +295,7 @@ def test_imputed_levels_and_counts_have_their_law(nested, family):
 
 
 def offsets_of_other_rows(monkeypatch):
-    """Effects of the other factors are not sorted as the rows are."""
+    """Effects of the other factors are not sorted like the rows."""
     others = levels_glmm.LevelsGlmm._others
 
     def wrong(self, theta, s, Z):
@@ -330,7 +330,7 @@ def test_wrong_variants_of_discrete_models_are_noticed(monkeypatch, spoil, neste
 def moved(q: int, seed: int, change=lambda fine, coarse: (fine, coarse)):
     """Effects of 20,000 schools with q columns and of their classes from their distributions, before and after a move.
 
-    change: Psi that the move is given in place of the right ones.
+    change: Psi given to the move instead of the right ones.
     """
     rng = np.random.default_rng(seed)
     number = 20_000
@@ -368,7 +368,7 @@ def test_the_shift_leaves_sums_and_distributions(q):
     assert (
         np.abs(before[1][np.unique(parent[seen]), 0, 0] - after[1][np.unique(parent[seen]), 0, 0]) > 0
     ).all()
-    assert before[0][-1] == after[0][-1]  # nothing moves what no value informs
+    assert before[0][-1] == after[0][-1]  # without values nothing moves
     assert law_after_a_move(parent, Psis, after) > LEVEL
 
 

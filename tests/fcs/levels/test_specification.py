@@ -48,7 +48,7 @@ def formulas(made: bi.FCS) -> str:
 def test_by_default_every_cluster_column_has_effects():
     made = bi.FCS(data(["school", "class", "hood"]))
     assert formulas(made).count("(1 | school) + (1 | class) + (1 | hood)") == 3
-    (event,) = [e for e in made.events if e.kind == "crossed"]  # once, not once a variable
+    (event,) = [e for e in made.events if e.kind == "crossed"]  # once, not once per variable
     assert event.where == "hood"
     assert bi.FCS(made.data, predictors=made.formulas).formulas == made.formulas
     text = str(made)
@@ -64,7 +64,7 @@ def test_edits_of_the_default_formula():
 
 
 def test_nested_terms_are_those_of_lme4():
-    """(1 | school/number) and ids of classes of their own are one model, to the last bit."""
+    """(1 | school/number) and unique class ids are the same model, to the last bit."""
     frame = table(number=lambda t: "n" + pd.Series(np.arange(len(t)) // 5 % 3).astype(str))
     formula = {
         "y": "~ x + (1 | school/number)",
@@ -80,7 +80,7 @@ def test_nested_terms_are_those_of_lme4():
 
 
 def test_a_seed_does_not_see_order_or_labels():
-    copied = table().iloc[[*range(5), *range(15, 20)]]  # rows alike but for their classes
+    copied = table().iloc[[*range(5), *range(15, 20)]]  # rows that differ only in their classes
     copied["class"] = np.repeat(["k1", "k4"], 5)
     frame = pd.concat([table(), copied], ignore_index=True)
     again = frame.sample(frac=1, random_state=5)
@@ -137,7 +137,7 @@ def test_options_that_other_blocks_have():
 
 
 def test_names_of_variables_and_factors_do_not_collide():
-    """A variable class_y, whose Psi would have the name of the effects of classes on y."""
+    """The Psi of a variable class_y would have the name of the class effects on y."""
     frame = table().rename(columns={"visits": "class_y"})
     of_two = bi.IncompleteData(frame.drop(columns="hood"), ["school", "class"], {"class_y": "poisson"})
     posterior = bi.FCS(of_two).impute(**RUN).tree["posterior"]

@@ -204,7 +204,7 @@ def test_complete_variables_that_say_the_same_are_left_out_and_said_to_be():
 
 
 def test_few_clusters_are_not_refused_by_chance():
-    """Four clusters: a binary variable of theirs is often 1 in one only, where its products are multiples of it."""
+    """With four clusters, a binary one of theirs is often 1 in one only, where its products are multiples of it."""
     lost = np.array([False, False, True, False])
     for seed in range(10):
         frame = table(m=4, n=6, seed=seed)
@@ -219,7 +219,7 @@ def test_a_level_seen_once_with_a_proper_prior():
 
 
 def test_a_log_mean_out_of_range_keeps_the_value_and_is_counted(monkeypatch):
-    """Counts of a cluster without any: rows whose log mean is out of range are not drawn."""
+    """In a cluster without counts, rows whose log mean is out of range are not drawn."""
     from bayesimp.joint.glmm.sampler import Sampler
 
     rng = np.random.default_rng(0)

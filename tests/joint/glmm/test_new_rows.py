@@ -1,8 +1,8 @@
 """New rows completed from the draws of a joint GLMM, at given parameters: against dense normals and importance sampling.
 
 With linear normal factors all cells of a cluster are jointly normal. For other families the law is an integral over
-the effects of a cluster, by importance sampling: effects from N(0, Psi), weighted by the likelihood of all observed in
-the rows of the run and the new ones, missing levels summed out.
+a cluster's effects, by importance sampling: draws from N(0, Psi), weighted by the likelihood of all values observed
+in the rows of the run and the new ones, with missing levels summed out.
 """
 
 from dataclasses import replace
@@ -79,7 +79,7 @@ def chain_values(run, new, sweeps, draw=0):
 
 
 def at_draw(run, draw, count=1):
-    """A run of one chain whose draws are all the same one."""
+    """A run with one chain whose draws are all equal."""
     h = run.history
     again = [np.repeat(a[:1, draw : draw + 1], count, axis=1) for a in h.arrays]
     cells = np.repeat(h.cells[:1, :1], count, axis=1)
@@ -158,7 +158,7 @@ def test_wrong_laws_are_told_apart(imp, linear_chain, wrong):
 
 
 def test_a_quarter_of_the_sweeps_is_enough(imp, monkeypatch):
-    """300 imputations at one draw, each from a start of its own, have the dense law: means and variances."""
+    """300 imputations at one draw, each from its own start, have the means and variances of the dense normal."""
     monkeypatch.setattr(module, "SWEEPS", module.SWEEPS // 4)
     cells = at_draw(imp.run, 0, 300).transform(NewRows(imp.data, NEW), 300, 2)
     values = np.hstack([cells[name][1] for name in ("w", "x", "y")])
@@ -343,7 +343,7 @@ def test_other_families_have_the_law_by_weights(family):
             z.append((values[:, k].mean() - mean) / np.hypot(error[k], own))
             far.append((values[:, k].mean() - without[name, place][0]) / np.hypot(error[k], own))
     assert np.abs(z).max() < LIMIT
-    assert np.abs(far).max() > 2 * LIMIT  # the rows of the run forgotten
+    assert np.abs(far).max() > 2 * LIMIT  # without the rows of the run
 
 
 def _weak():
@@ -415,8 +415,8 @@ def test_levels_of_every_type():
             assert frame.loc[seen, name].tolist() == new.loc[seen, name].tolist()
         assert set(frame["sex"]) <= {"f", "m"} and set(frame["arm"]) <= {"a", "b", "c"}
         assert set(frame["ill"]) <= {True, False} and set(frame["stage"]) <= {1.0, 2.0, 3.0}
-        assert frame["country"][0] == "no"  # known of cluster 0
-        assert frame["country"][1] == frame["country"][2]  # one value in a cluster
+        assert frame["country"][0] == "no"  # known for cluster 0
+        assert frame["country"][1] == frame["country"][2]  # one value per cluster
         assert (frame["sex"].dtype, frame["stage"].dtype) == (new["sex"].dtype, new["stage"].dtype)
         assert list(frame["arm"].cat.categories) == ["a", "b", "c"]
         pd.testing.assert_frame_equal(

@@ -1,4 +1,4 @@
-"""NUTS on the joint GLMM: draws of missing levels given a draw, the same posterior as Gibbs, runs that are continued.
+"""NUTS on the joint GLMM: missing levels given a draw, the same posterior as Gibbs, continued runs.
 
 Gibbs against NUTS: means and quantiles of parameters and of imputed means, in units of sqrt(mcse_gibbs^2 + mcse_nuts^2);
 the largest |z| of K stays below the two-sided quantile at level 0.001 / K (Bonferroni) of Student's t with 98 degrees of
@@ -71,7 +71,7 @@ def shared():
 
 
 def summary(many):
-    """A function of draws: their mean, and quantiles of what has many values."""
+    """Summaries of draws: their mean, and quantiles of quantities with many values."""
     return lambda x: np.append(x.mean(), np.quantile(x, PROBS) if many else [])
 
 

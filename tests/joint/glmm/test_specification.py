@@ -57,7 +57,7 @@ def only(*names, **holes):
     [
         ("y ~ x * w + (1 | g)", {}, only("y", "w", x=0.3), ("w", "x", "y")),  # fewer missing values first
         ("y ~ x * w + (1 | g)", {}, only("y", "x", w=0.3), ("x", "w", "y")),
-        ("y ~ x + (1 | g)", {}, only("y", "x", "k"), ("x", "y", "k")),  # what no analysis has comes last
+        ("y ~ x + (1 | g)", {}, only("y", "x", "k"), ("x", "y", "k")),  # variables in no analysis come last
         ("y ~ x + z + (1 | g)", {}, only("x").assign(z=lambda f: f.z.mask(f.g == 2)), ("z", "x", "y")),
         ("y ~ x + (1 | g)", {"x": "x ~ k + (1 | g)"}, only("x", "k", "y"), ("k", "x", "y")),
         (["y ~ x + (1 | g)", "a ~ y * x + (1 | g)"], {}, only("x", "y"), ("x", "y", "a")),
@@ -189,7 +189,7 @@ def test_too_little_observed():
 
 
 def test_a_prior_without_an_update():
-    made = model(Y, priors=pr.Priors(Psi=pr.LKJ()))  # which NUTS can do
+    made = model(Y, priors=pr.Priors(Psi=pr.LKJ()))  # which NUTS supports
     with pytest.raises(SpecificationError, match="no update for LKJ; use HuangWand"):
         made.impute(2, sampler="gibbs")
 

@@ -128,7 +128,7 @@ class Setting:
         return np.array([(w * x).sum() for x in (b0, b1, mean, b1**2, b0 * b1, b1 * mean)])
 
     def p_value(self, count: int = 4000) -> float:
-        law = self.expected()  # of parameters and data, which the chain leaves as they are
+        law = self.expected()  # depends on parameters and data, which the chain does not change
         average, error = mc.batch_means(self.chain_of(count), 25)
         return mc.bonferroni(2 * stats.t(24).sf(np.abs(average - law) / error))
 

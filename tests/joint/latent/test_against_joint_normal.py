@@ -1,4 +1,4 @@
-"""Without levels `JointLatent` is `JointNormal`: the same posterior, of parameters and of imputed means and sds.
+"""Without levels `JointLatent` is `JointNormal`: the same posterior of parameters and of imputed means and sds.
 
 Means and quantiles in Monte Carlo standard errors, as in tests/joint/test_gibbs_against_nuts.py: with K comparisons the
 largest |z| stays below Student's t (98 degrees of freedom) at level 0.001 / K. The case "restricted steps" has a prior of

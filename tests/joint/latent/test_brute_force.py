@@ -23,7 +23,7 @@ SMALL = pr.Fixed(np.diag([0.3, 0.2]))
 
 
 def levels(seed: int, cut: list[float], correlation: float = 0.0, columns: int = 1) -> np.ndarray:
-    """(n, columns) levels of latent normals with effects of clusters, some missing (NaN), one cluster wholly."""
+    """(n, columns) levels of latent normals with effects of clusters, some missing (NaN), in one cluster all."""
     rng = np.random.default_rng(seed)
     R = np.full((columns, columns), correlation) + (1 - correlation) * np.eye(columns)
     y = (

@@ -119,7 +119,7 @@ def test_numbers_have_the_exact_posterior_and_other_covariances_do_not():
     x = drawn(model())
     assert p_value(x, *exact(table(), 2.0, PSI)) > LEVEL
     apart = PSI.copy()
-    apart[:4, 4:] = apart[4:, :4] = 0.0  # cluster-level variables that know nothing of the effects
+    apart[:4, 4:] = apart[4:, :4] = 0.0  # cluster-level variables independent of the effects
     assert p_value(x, *exact(table(), 2.0, apart)) < REJECTED
     known = PSI.copy()
     known[4, 5] = known[5, 4] = 0.0
@@ -146,7 +146,7 @@ def test_levels_have_the_probabilities_of_their_latent_normals():
         column = levels[..., list(imp.rows("k")).index(2 * i)]
         assert np.array_equal(
             column, levels[..., list(imp.rows("k")).index(2 * i + 1)]
-        )  # one value in a cluster
+        )  # one value per cluster
         e = y[2 * i : 2 * i + 2].mean() - post.beta.values[..., 0, 0]
         S, P = post.Sigma.values[..., 0, 0], post.Psi.values
         total = P[..., 0, 0] + S / 2
@@ -192,7 +192,7 @@ def test_completed_tables_have_one_value_in_each_cluster():
         done = imp.frame(k)
         assert not done[list("ybocn")].isna().any().any()
         assert (done.groupby("g")[["o", "c", "n"]].nunique() == 1).all().all()
-        assert (done["n"][:2] == frame["n"][2]).all()  # its cluster has it
+        assert (done["n"][:2] == frame["n"][2]).all()  # known from its cluster
         assert done["o"].dtype == frame["o"].dtype
     varied = imp.values("n")[:, [list(imp.rows("n")).index(4 * ROWS)]]
     assert len(np.unique(varied)) == imp.m

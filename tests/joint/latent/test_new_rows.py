@@ -35,7 +35,7 @@ SD = 1e-3
 
 def test_numbers_have_the_exact_law_in_known_and_unseen_clusters():
     frame = table()
-    frame.loc[27, "w"] = np.nan  # of cluster 6, which the run has not seen
+    frame.loc[27, "w"] = np.nan  # in cluster 6, which the run has not seen
     frame.loc[27, "y"] = 1.4
     is_new = (np.arange(len(g)) % ROWS == ROWS - 1) | (g == M - 1)
     priors = pr.Priors(pr.Fixed(SIGMA), pr.Fixed(PSI), pr.Normal(0.0, SD))

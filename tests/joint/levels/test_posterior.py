@@ -53,7 +53,7 @@ def table(case: str) -> pd.DataFrame:
     Y[0] = np.nan
     frame = pd.DataFrame({"y": Y[:, 0], "w": Y[:, 1], "x": x, "school": school, "class": classes})
     frame["class"] = "c" + frame["class"].astype(str)
-    return frame.sample(frac=1, random_state=1)  # neither sorted by school nor by class
+    return frame.sample(frac=1, random_state=1)  # sorted neither by school nor by class
 
 
 def model(case: str) -> bi.JointNormal:
@@ -129,7 +129,7 @@ def effects_of_classes_forgotten(made):
 
 
 def classes_of_other_rows(made):
-    """The combination of groups of each incomplete row is that of the next: the table sorted after they were numbered."""
+    """Each incomplete row has the group combination of the next: the table was sorted after they were numbered."""
     rows = made.grouping.table.rows
     return with_table(made, rows=rows._replace(combination=np.roll(rows.combination, 1)))
 

@@ -239,7 +239,7 @@ def test_refused_in_words(make, words):
 
 
 def test_few_schools_with_several_classes_are_noted():
-    """Classes are told apart from schools by two schools only."""
+    """Only two schools distinguish classes from schools."""
     frame = table()
     frame["class"] = np.where(frame["school"] < 2, frame["class"], "s" + frame["school"].astype(str))
     made = model(frame=frame)

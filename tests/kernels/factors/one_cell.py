@@ -1,7 +1,7 @@
 """One missing cell of a joint GLMM: drawn by the kernel, and its law from the joint density of the whole table.
 
-The law knows nothing of children, columns or scales: every factor's density is written with SciPy on the completed table,
-all of them are added up, and what is a function of the cell is normalised on its values or on a grid.
+The law does not use children, columns or scales: every factor's density is written with SciPy on the completed table,
+log densities are added up, and the part that depends on the cell is normalised over its values or a grid.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ class OneCell:
         return np.log(p[np.arange(N), level])
 
     def log_law(self, grid: np.ndarray) -> np.ndarray:
-        """(len(grid),) log density of the cell but for a constant."""
+        """(len(grid),) log density of the cell up to a constant."""
         values, out = self.completed(), np.empty(len(grid))
         where = G == G[self.case.row] if self.case.target in ("z", "zn") else np.arange(N) == self.case.row
         for a, v in enumerate(grid):

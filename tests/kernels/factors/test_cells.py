@@ -386,7 +386,7 @@ def test_a_shift_left_out_is_noticed():
 
 @pytest.mark.parametrize("name", [*DISCRETE, *NUMBERS])
 def test_columns_and_means_follow_the_cell(name):
-    """After a draw X and M are what they would be if they were computed anew."""
+    """After a draw, X and M are what recomputing them would give."""
     from bayesimp.kernels.factors.columns import all_columns, all_means
 
     cell = OneCell((DISCRETE | NUMBERS)[name][0])

@@ -39,7 +39,7 @@ class Base:
 
 
 class Unchecked(Compiler):
-    """Domains are the subject of tests/joint/glmm/test_specification.py."""
+    """Domains are tested in tests/joint/glmm/test_specification.py."""
 
     def _above(self, node, bound, or_equal=False):
         return True

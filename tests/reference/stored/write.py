@@ -1,7 +1,7 @@
 """Writes small results that later versions of the package must still read: python -m tests.reference.stored.write FOLDER
 
-The two files beside this script were written by the version of 29 November 2026, before runs shared a contract, and are
-not to be written again: `tests/test_stored.py` reads them and continues their chains.
+The two files beside this script were written by the version of 29 November 2026, before runs shared a contract, and must
+not be rewritten: `tests/test_stored.py` reads them and continues their chains.
 """
 
 from __future__ import annotations
