@@ -420,7 +420,8 @@ def usable(design: Design, frame: pd.DataFrame) -> bool:
             return False
         if seen.nunique() < 2 or (name in design.holes and len(seen) == len(frame)):
             return False
-        if name not in design.whole and seen.groupby(frame["g"]).nunique().max() < 2:  # as of cluster level
+        rows = name in design.holes and name not in design.whole
+        if rows and seen.groupby(frame["g"]).nunique().max() < 2:  # it looks cluster-level
             return False
         if isinstance(seen.dtype, pd.CategoricalDtype):
             if seen.nunique() < len(seen.cat.categories):
