@@ -27,8 +27,8 @@ differ by a factor of 1.4) and a > 2, without which values imputed in a new clus
 probability .95; more than a handful of rows and clusters outweigh the prior.
 
 A call may be followed by y_mis ~ N(X beta + Z b, sigma^2) with the returned values, because every step leaves
-p(beta, b, Psi, sigma | y) invariant, and so does the final draw of the b_i of clusters without rows. Of the state that it
-starts from, an update reads only (Sigma, Psi), or (sigma_i^2, Psi), and s0 and a.
+p(beta, b, Psi, sigma | y) invariant, and so does the final draw of the b_i of clusters without rows. Of its initial
+state, an update reads only (Sigma, Psi), or (sigma_i^2, Psi), s0 and a.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _step_1(
     B: Stack,
     held: IntVector,
 ) -> int:
-    """beta, B, Psi in place: step 1 of the module. T (q, q): work space. Returns 0 or a code of `common_step`."""
+    """Step 1 of the module: draw beta, B, Psi in place. T (q, q): work space. Returns 0 or a code of `common_step`."""
     clusters, q, _ = B.shape
     code = draw_and_rescale_effects(rng, W, prior_Psi, m, Q0, t0, Psi, Psi_inverse, beta, B, held)
     if code:
