@@ -1,7 +1,7 @@
 """Kernels compiled ahead of the first run and shipped in wheels (``make wheel``).
 
-numba's disk cache finds machine code by signature, processor and source. A wheel's code is made for a generation of
-processors (x86-64-v3, that is AVX2 and FMA) and runs on all later ones: it is looked up under the name of that
+numba's disk cache looks up machine code by signature, processor and source. A wheel's code is made for a generation of
+processors (x86-64-v3, that is, AVX2 and FMA) and runs on all later ones: it is looked up under the name of that
 generation, provided that this processor has its features. If anything differs (the version of numba or Python, or the
 source), the kernel is compiled on this machine, as it would be from a clone.
 """
@@ -39,7 +39,7 @@ def target() -> tuple[str, str, str] | None:
 
 
 class KernelCache(FunctionCache):
-    """numba's disk cache of one kernel, then the wheel's code; valid as long as the source has this digest."""
+    """The disk cache of one kernel: numba's own, then the wheel's; valid as long as the source has this digest."""
 
     def __init__(self, function: Any, digest: bytes) -> None:
         super().__init__(function)
@@ -50,8 +50,8 @@ class KernelCache(FunctionCache):
     def _index(self, path: str) -> IndexDataCacheFile:
         """The cache in one folder, provided that it was made from this source.
 
-        numba compares its version before it unpickles the signatures in an index, but the stamp only afterwards: an
-        index from before a type of ours was moved or renamed could not be read.
+        numba compares its version before it unpickles the signatures in an index, but compares the stamp only
+        afterwards: an index written before one of our types was moved or renamed could not be read.
         """
         index = IndexDataCacheFile(path, self._impl.filename_base, self.digest)
         index._version = f"{index._version} {self.digest.hex()}"
@@ -70,7 +70,7 @@ class KernelCache(FunctionCache):
         return found
 
     def copy(self, sig: Any, target_context: Any, folder: Path) -> None:
-        """Copy a kernel from the disk cache into the folder for the wheel, and record the processor that it is for."""
+        """Copy a kernel from the disk cache into the folder for the wheel, and record the processor it is for."""
         key = self._index_key(sig, target_context.codegen())
         place = self._place(folder)
         Path(place).mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,14 @@
-"""numba kernels, kept on disk between sessions.
+"""Decorators that compile numba kernels and cache them on disk between sessions.
 
 numba checks only whether a cached kernel's own source file has changed. But a kernel contains the code of all kernels
 that it calls, so after an edit or upgrade of one file the others would silently run with the old code. Here a cached
 kernel is valid only while its own file and every file of this package that it imports, directly or indirectly, are
 unchanged.
 
-numba also makes machine code of every function, optimised together with all that it calls, although a function that
-only kernels call is optimised once more in each of its callers and never runs by itself. `inner` functions stop at
-LLVM's intermediate code, which is linked into the kernels that call them and optimised there: a first run takes 0.5 to
-0.6 of the CPU time (``python -m benchmarks.compilation``, docs/speed.md).
+numba also generates machine code for every function, optimised together with everything that it calls, although a
+function that only kernels call is optimised again in each of its callers and never runs by itself. `inner` functions
+stop at LLVM's intermediate code, which is linked into the kernels that call them and optimised there: a first run then
+takes 0.5 to 0.6 of the CPU time (``python -m benchmarks.compilation``, docs/speed.md).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ STAMP = _digest(sorted(_ROOT.rglob("*.py")))  # of the whole package
 
 @cache
 def stamp(module: str) -> bytes:
-    """Digest of a module's file, of those that it imports from this package, directly or indirectly, and of this file."""
+    """Digest of a module's file, the files it imports from this package, directly or indirectly, and this file."""
     found, waiting = {Path(__file__)}, [module.removeprefix(f"{_PACKAGE}.")]
     while waiting:
         path = _ROOT.joinpath(*waiting.pop().split(".")).with_suffix(".py")
@@ -63,7 +63,7 @@ class Kernel[**P, R](Protocol):
     signatures: list[tuple]
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call it, after compilation for arguments of these types."""
+        """Call the function, compiling it first if arguments of these types are new."""
         ...
 
 
@@ -71,7 +71,7 @@ class CompileDecorator(Protocol):
     """A decorator that compiles a function."""
 
     def __call__[**P, R](self, function: Callable[P, R], /) -> Kernel[P, R]:
-        """The function, compiled at its first call."""
+        """Return the function, to be compiled at its first call."""
         ...
 
 
@@ -82,7 +82,7 @@ def kernel(function: None = None, **options: Any) -> CompileDecorator: ...
 def kernel(function: Callable | None = None, **options: Any) -> Any:
     """``njit(error_model="numpy", **options)`` with a cache that tracks the files a kernel depends on.
 
-    NumPy's rules for division by zero need no branch that raises, and so halve the time to compile.
+    NumPy's rules for division by zero need no branch that raises, which halves the compilation time.
     """
 
     def compiled(f: Callable) -> Any:
@@ -94,10 +94,10 @@ def kernel(function: Callable | None = None, **options: Any) -> Any:
 
 
 class IntermediateLibrary(JITCodeLibrary):
-    """Intermediate code of one function and of all that it calls, for linking; none of it is optimised or runs here."""
+    """Intermediate code of one function and all that it calls, for linking; it is neither optimised nor run here."""
 
     def finalize(self) -> None:
-        """Link what the function calls, as numba does, and go no further."""
+        """Link what the function calls, as numba does, and stop there."""
         self._raise_if_finalized()
         for library in dict.fromkeys(self._linking_libraries):
             self._final_module.link_in(library._get_module_for_linking(), preserve=True)
@@ -106,7 +106,7 @@ class IntermediateLibrary(JITCodeLibrary):
         self._finalized = True
 
     def _environments(self) -> llvm.ModuleRef:
-        """A module with the variables in which numba puts the addresses of the functions' constants."""
+        """A module with the variables in which numba stores the addresses of the functions' constants."""
         names = [v.name for v in self._final_module.global_variables if v.name.startswith("_ZN08NumbaEnv")]
         text = [str(self._codegen._create_empty_module(self.name))]
         module = llvm.parse_assembly(
@@ -116,19 +116,19 @@ class IntermediateLibrary(JITCodeLibrary):
         return module
 
     def get_pointer_to_function(self, name: str) -> int:
-        """Zero: no function of this library has machine code."""
+        """Return zero: no function of this library has machine code."""
         self._ensure_finalized()
         return 0
 
     def serialize_using_object_code(self) -> tuple[str, str, tuple[bytes, bytes]]:
-        """For the disk cache: machine code of the constants alone, and the intermediate code."""
+        """What the disk cache stores: machine code of the constants alone, and the intermediate code."""
         machine_code = self._codegen._tm.emit_object(self._environments())
         return self.name, "object", (machine_code, self._get_module_for_linking().as_bitcode())
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class IntermediateLowering(NativeLowering):
-    """numba's step from typed code to a library, with a library of the kind above."""
+    """numba's step from typed code to a library, here an `IntermediateLibrary`."""
 
     _name = "intermediate_lowering"
 
@@ -140,10 +140,10 @@ class IntermediateLowering(NativeLowering):
 
 
 class IntermediateCompiler(CompilerBase):
-    """numba's compiler, with the step above in place of its own."""
+    """numba's compiler, with `IntermediateLowering` in place of its own lowering."""
 
     def define_pipelines(self) -> list:
-        """The passes of a function compiled without Python objects."""
+        """The passes that compile a function without Python objects."""
         passes = DefaultPassBuilder.define_nopython_pipeline(self.state)
         passes.passes = [
             (IntermediateLowering if step is NativeLowering else step, name) for step, name in passes.passes
@@ -156,14 +156,14 @@ _INNER: dict[str, Any] = dict(
     no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=IntermediateCompiler
 )
 
-# Functions called only from other kernels: no wrapper for Python, no machine code of their own.
+# For functions called only from other kernels: they get no Python wrapper and no machine code of their own.
 inner = kernel(**_INNER)
 
-# Functions with one caller are inlined before anything is optimised, whereas `inner` would optimise both.
+# For functions with one caller: they are inlined before optimisation, whereas `inner` would optimise both functions.
 merged = njit(inline="always", error_model="numpy")
 
-# Sums over rows may be taken in any order, so that four rows are added at a time.
+# Sums over rows may be taken in any order, so four rows can be added at a time.
 reduction = kernel(**_INNER, fastmath={"reassoc", "contract", "nsz"})
 
-# Functions that allocate nothing: numba need not count references, which in loops over rows takes most of the time.
+# For functions that allocate nothing: numba need not count references, which takes most of the time in loops over rows.
 lean = kernel(**_INNER, _nrt=False)

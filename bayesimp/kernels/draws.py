@@ -1,4 +1,4 @@
-"""Random matrices, and bounded normals, for the kernels. The generator is the first argument; nothing else is random."""
+"""Random matrices and truncated normals for the kernels. The generator, the first argument, is the only randomness."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bayesimp.notation import Integer, Matrix, Vector
 
 __all__ = ["draw_inverse_wishart", "draw_wishart_identity", "truncated_normal", "truncated_normals"]
 
-FARTHEST = 1e100  # sds to a bound: squares of more overflow
+FARTHEST = 1e100  # sds to a bound: the squares of larger numbers overflow
 
 
 @inner
 def _bartlett(rng: np.random.Generator, df: float | np.int64, A: Matrix, n: Integer) -> None:
-    """Lower triangle of A: A_jj^2 ~ chi2(df - j), A_ij ~ N(0, 1) below, so that A A' ~ Wishart(df, I)."""
+    """Fill the lower triangle of A: A_jj^2 ~ chi2(df - j), A_ij ~ N(0, 1) below, so that A A' ~ Wishart(df, I)."""
     for i in range(n):
         A[i, i] = math.sqrt(2.0 * rng.standard_gamma(0.5 * (df - i)))
         for j in range(i):
@@ -38,7 +38,7 @@ def draw_inverse_wishart(rng: np.random.Generator, df: float, scale: Matrix, out
     A = np.empty((n, n))
     _bartlett(rng, df, A, n)
     F = np.empty((n, n))
-    # F A' = L: columns of F from the first on, (F A')_ij = sum_{k<=j} F_ik A_jk
+    # F A' = L is solved for the columns of F, starting with the first: (F A')_ij = sum_{k<=j} F_ik A_jk
     for i in range(n):
         for j in range(n):
             s = L[i, j] if j <= i else 0.0
@@ -81,9 +81,9 @@ def draw_wishart_identity(rng: np.random.Generator, df: Integer, out: Matrix, n:
 def truncated_normal(rng: np.random.Generator, mean: float, sd: float, lower: float, upper: float) -> float:
     """An exact normal draw between two bounds (Robert 1995), by rejection from the best envelope.
 
-    The envelope is the normal itself if the interval holds the mean; otherwise the exponential from the nearer bound,
-    or the uniform if the interval is short. nan if the mean or sd is not finite, or if the bounds are so many sds away
-    that the draw cannot be distinguished from the nearer bound.
+    The envelope is the normal itself if the interval contains the mean; otherwise an exponential starting at the nearer
+    bound, or a uniform if the interval is short. Returns nan if the mean or sd is not finite, or if the bounds are so
+    many sds away that the draw cannot be distinguished from the nearer bound.
     """
     a, b = (lower - mean) / sd, (upper - mean) / sd
     flip = b < 0.0

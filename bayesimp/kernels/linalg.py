@@ -1,4 +1,4 @@
-"""Small dense linear algebra for numba loops: matrices of a few rows, where a BLAS call costs more than the work.
+"""Dense linear algebra for numba loops, for matrices of a few rows, where calling BLAS costs more than the arithmetic.
 
 Only lower triangles of symmetric inputs are read. All functions work in place on the leading n rows.
 """
@@ -25,7 +25,7 @@ __all__ = [
 
 @inner
 def copy_to(out: Matrix, A: Matrix) -> None:
-    """out <- A, both 2-d. A loop: numba's slice assignment compiles for seconds (broadcasting and its errors)."""
+    """out <- A, both 2-d. A loop, because numba's slice assignment (broadcasting, errors) takes seconds to compile."""
     for i in range(A.shape[0]):
         for j in range(A.shape[1]):
             out[i, j] = A[i, j]
@@ -41,7 +41,7 @@ def fill(out: Matrix, value: float) -> None:
 
 @inner
 def lower_product(L: Matrix, out: Matrix) -> None:
-    """out <- L L', full symmetric, for lower triangular L, whose upper triangle is not read."""
+    """out <- L L', the full symmetric matrix, for lower triangular L, whose upper triangle is not read."""
     for i in range(L.shape[0]):
         for j in range(L.shape[0]):
             s = 0.0
@@ -52,7 +52,7 @@ def lower_product(L: Matrix, out: Matrix) -> None:
 
 @inner
 def cholesky(A: Matrix, n: Integer) -> bool:
-    """A <- L with A = L L', upper triangle untouched. Returns False if A is not positive definite."""
+    """A <- L with A = L L'; the upper triangle is left untouched. Returns False if A is not positive definite."""
     for i in range(n):
         for j in range(i):
             s = A[i, j]
@@ -70,7 +70,7 @@ def cholesky(A: Matrix, n: Integer) -> bool:
 
 @inner
 def cholesky_log_det(A: Matrix, n: int) -> float:
-    """As `cholesky`; returns log det A, nan if A is not positive definite."""
+    """Factor A as `cholesky` does; returns log det A, or nan if A is not positive definite."""
     if not cholesky(A, n):
         return math.nan
     half = 0.0
@@ -81,9 +81,9 @@ def cholesky_log_det(A: Matrix, n: int) -> float:
 
 @inner
 def semidefinite_cholesky(A: Matrix, n: Integer, tolerance: float, limit: Integer) -> int:
-    """A <- L with A = L L' for A positive semidefinite; columns of pivots <= tolerance * A_jj become zero.
+    """A <- L with A = L L' for positive semidefinite A; columns whose pivots are <= tolerance * A_jj become zero.
 
-    limit: the rank is known not to exceed it; pivots after that many are round-off. Returns the rank. The upper
+    limit: an upper bound on the rank; pivots after that many are round-off. Returns the rank. The upper
     triangle is left untouched.
     """
     rank = 0
@@ -128,7 +128,7 @@ def solve_lower_t(L: Matrix, b: Vector, n: int) -> None:
 
 @inner
 def inverse_from_cholesky(L: Matrix, out: Matrix, n: Integer) -> None:
-    """out <- (L L')^-1, full symmetric; L is not changed."""
+    """out <- (L L')^-1, the full symmetric matrix; L is not changed."""
     for c in range(n):
         # column c of L^-1, kept in the lower triangle of out
         for i in range(c, n):

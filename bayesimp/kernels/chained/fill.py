@@ -23,7 +23,7 @@ __all__ = ["fill", "imputed_moments", "predict"]
 def _coefficients(
     terms: Terms, block: BlockArrays, f: Stack, i: int, beta: Matrix, B: Stack, g: Matrix
 ) -> None:
-    """g (d, r) <- coefficients on D of x*'beta + z*'b_i - o, the mean of each response's own column of D."""
+    """g (d, r) <- coefficients on D of x*'beta + z*'b_i - o, the mean of the column of D that holds each response."""
     p, q, r = block.sizes[0], block.sizes[1], block.sizes[2]
     for b in range(g.shape[0]):
         for j in range(r):
@@ -49,7 +49,7 @@ def fill(
     Sigma: Stack,
     V: Matrix,
 ) -> bool:
-    """Draw the missing responses of a block into V, given its parameters and what is observed in the same row.
+    """Draw the missing responses of a block into V, given its parameters and the observed responses of the same row.
 
         y_M | y_O ~ N( mu_M + (y_O - mu_O) K,  Sigma_MM - Sigma_MO K ),   K = Sigma_OO^-1 Sigma_OM
 
@@ -123,9 +123,9 @@ def predict(
     complete: Vector,
     incomplete: Vector,
 ) -> None:
-    """Means of the response of a block with one response, in complete rows D (n, d) and in incomplete rows.
+    """Means of the response of a one-response block, in complete rows D (n, d) and in incomplete rows.
 
-    complete (n,), incomplete (R,): where the means go, on the working scale of the response's column.
+    complete (n,), incomplete (R,): receive the means, on the working scale of the response's column.
     """
     p, d, m = cells.X.shape[1], block.known.shape[1], block.sizes[3]
     G = np.empty((m, d))
@@ -152,7 +152,7 @@ def predict(
 
 @kernel(nogil=True)
 def imputed_moments(cells: RowCells, V: Matrix, mean: Matrix, sd: Matrix) -> None:
-    """mean, sd (m, k) <- of the imputed values of the first k columns of Y by cluster, nan where nothing is missing."""
+    """mean, sd (m, k) <- those of imputed values in each cluster, first k columns of Y; nan where nothing is missing."""
     m = mean.shape[0]
     for k in range(mean.shape[1]):
         c = 0

@@ -27,8 +27,8 @@ differ by a factor of 1.4) and a > 2, without which values imputed in a new clus
 probability .95; more than a handful of rows and clusters outweigh the prior.
 
 A call may be followed by y_mis ~ N(X beta + Z b, sigma^2) with the returned values, because every step leaves
-p(beta, b, Psi, sigma | y) invariant, and so does the final draw of the b_i of clusters without rows. Of the state that it
-starts from, an update reads only (Sigma, Psi), or (sigma_i^2, Psi), and s0 and a.
+p(beta, b, Psi, sigma | y) invariant, and so does the final draw of the b_i of clusters without rows. Of its initial
+state, an update reads only (Sigma, Psi), or (sigma_i^2, Psi), s0 and a.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ class VariancesPrior(NamedTuple):
 
 
 def moments_by_cluster(statistics: SufficientStatistics) -> Moments:
-    """Moments in which every cluster has its own pattern, because `cluster_step` gives each its own W_a = 1/sigma_i^2.
+    """Moments in which each cluster has its own pattern, because `cluster_step` gives each its own W_a = 1/sigma_i^2.
 
     A = m; patterns (m, 1) all True; pattern_rows (m,) = n_i, rows of cluster i with y observed; XX (m, p, p),
-    XY (m, p, 1), YY (m, 1, 1) sums over these rows, zero where n_i = 0; a cell for every cluster with
+    XY (m, p, 1), YY (m, 1, 1) are sums over these rows, zero where n_i = 0; there is a cell for every cluster with
     n_i > 0, in order of clusters: cell_pattern[c] is its cluster, first[i+1] - first[i] = 1, else 0; ZZ, ZX, ZY
     by cell as usual.
 
-    statistics: of one response (r = 1).
+    statistics: those of one response (r = 1).
     """
     s = statistics
     seen = s.patterns[s.cell_pattern].any(1)
@@ -102,7 +102,7 @@ def _step_1(
     B: Stack,
     held: IntVector,
 ) -> int:
-    """beta, B, Psi in place: step 1 of the module. T (q, q): work space. Returns 0 or a code of `common_step`."""
+    """Step 1 of the module: draw beta, B, Psi in place. T (q, q): work space. Returns 0 or a code of `common_step`."""
     clusters, q, _ = B.shape
     code = draw_and_rescale_effects(rng, W, prior_Psi, m, Q0, t0, Psi, Psi_inverse, beta, B, held)
     if code:
@@ -161,23 +161,23 @@ def common_step(
     Parameters
     ----------
     m
-        Moments of one response (r = 1) and one pattern, in which it is observed; at most one cell a cluster.
-        Standardised: y and the columns of X and Z of order 1 (sums of squares are differences).
+        Moments of one response (r = 1) and one pattern, in which it is observed; at most one cell per cluster.
+        Standardised: y and the columns of X and Z are of order 1, because sums of squares are computed as differences.
     prior_Sigma, prior_Psi
-        CovarianceUpdate (kernels/covariance/update.py), any kind.
+        CovarianceUpdate of any kind (kernels/covariance/update.py).
     Q0, t0
-        (p, p), (p,): precision, and precision times mean, of the normal prior of beta; zero if flat.
+        (p, p), (p,): precision of the normal prior of beta, and precision times mean; zero if the prior is flat.
     Sigma, Psi
-        (1, 1), (q, q): the state of the chain; read, and replaced.
+        (1, 1), (q, q): the state of the chain, read and replaced.
     beta, B
-        (p, 1), (m, q, 1): written (updates >= 1), including clusters without rows; coefficients that are held are read.
+        (p, 1), (m, q, 1): written if updates >= 1, including clusters without rows; held coefficients are read.
     held
         (p,) int64: incremented in every update in which a coefficient is not identified and keeps its value
-        (kernels/normal/effects.py). (0,): this is a failure.
+        (kernels/normal/effects.py). With shape (0,), such an update is a failure.
 
     Returns
     -------
-    0, or what failed: 1 Sigma, 2 a cluster's precision, 3 beta not identified, 4 Psi not positive definite.
+    0, or a code for what failed: 1 Sigma, 2 a cluster's precision, 3 beta not identified, 4 Psi not positive definite.
     """
     q = Psi.shape[0]
     W = np.empty((1, 1, 1))
@@ -228,13 +228,13 @@ def cluster_step(
     prior
         VariancesPrior.
     sigma2, s0_a
-        (m,), (2,) = (s0, a): the state of the chain; read, and replaced.
+        (m,), (2,) = (s0, a): the state of the chain, read and replaced.
     prior_Psi, Q0, t0, Psi, beta, B, held
         As in `common_step`.
 
     Returns
     -------
-    0, or what failed: 1 sigma2, s0 or a, 2 a cluster's precision, 3 beta not identified, 4 Psi.
+    0, or a code for what failed: 1 sigma2, s0 or a, 2 a cluster's precision, 3 beta not identified, 4 Psi.
     """
     clusters, q, _ = B.shape
     W = np.empty((clusters, 1, 1))
@@ -273,7 +273,7 @@ def cluster_step(
 def _slice(
     rng: np.random.Generator, z: Vector, e: int, RR: Stack, rows: IntVector, prior: VariancesPrior
 ) -> None:
-    """z_e <- a point of its conditional, by stepping out (width 1, a factor of e) and shrinking (Neal 2003)."""
+    """z_e <- a draw from its conditional, by stepping out (width 1, a factor of e) and shrinking (Neal 2003)."""
     level = _log_density(z, RR, rows, prior) - rng.standard_exponential()
     centre = z[e]
     low = centre - rng.random()
@@ -298,9 +298,9 @@ def _slice(
 
 @inner
 def _log_density(z: Vector, RR: Stack, rows: IntVector, prior: VariancesPrior) -> float:
-    """Log density of z = (log s0, log h) given R, with the sigma_i^2 integrated out, up to a constant.
+    """Log density of z = (log s0, log h) given R, up to a constant, with the sigma_i^2 integrated out.
 
-    With x = a/2 = 1/h^2 and k = n_i/2 a cluster's term is
+    With x = a/2 = 1/h^2 and k = n_i/2, the term of a cluster is
     log Gamma(x + k) - log Gamma(x) - k log x - k log s0 - (x + k) log(1 + R_i / (2 x s0)).
     """
     s0 = math.exp(z[0])
@@ -317,7 +317,7 @@ def _log_density(z: Vector, RR: Stack, rows: IntVector, prior: VariancesPrior) -
 
 @inner
 def _log_rising(x: float, k: float) -> float:
-    """log Gamma(x + k) - log Gamma(x) - k log x; by Stirling's series where x is large, where lgamma cancels."""
+    """log Gamma(x + k) - log Gamma(x) - k log x; by Stirling's series for large x, where lgamma suffers cancellation."""
     if x < 100.0:
         return math.lgamma(x + k) - math.lgamma(x) - k * math.log(x)
     y = x + k

@@ -41,8 +41,8 @@ __all__ = [
 class RowCells(NamedTuple):
     """The incomplete rows, shared by all imputations.
 
-    X (R, p): their complete columns; rows are sorted by cell, those of cell c being start[c]..start[c+1]-1;
-    cluster (C,), sorted. missing (C, d - p): which columns of Y are missing.
+    X (R, p): their complete columns; rows are sorted by cell, and cell c has rows start[c]..start[c+1]-1;
+    cluster (C,): sorted. missing (C, d - p): which columns of Y are missing.
     """
 
     X: np.ndarray
@@ -54,8 +54,8 @@ class RowCells(NamedTuple):
 class Terms(NamedTuple):
     """Columns of a conditional model: fixed (p*), random (q), then responses (r).
 
-    base, offset (T,): b and o. u, v (T,): columns averaged over, -1 if f_i = 1; offset_u, offset_v (T,).
-    divisor (T, m): f_i is the total over the cluster divided by this: its rows for a mean, a constant for a sum.
+    base, offset (T,): b and o. u, v (T,): columns whose product is averaged, -1 if f_i = 1; offset_u, offset_v (T,).
+    divisor (T, m): f_i is the total over the cluster divided by this, the number of rows (mean) or a constant (sum).
     within (T,): whether the mean (of u = 0 and v = b) is subtracted instead, f_i = 1.
     known (T, m): the total over rows with u and v observed; open_first (T + 1,), open_cells: cells where one is missing.
     """
@@ -76,11 +76,11 @@ class Terms(NamedTuple):
 class BlockArrays(NamedTuple):
     """A conditional model's view of the table.
 
-    sizes (4,): p*, q, r, m. patterns (A, r): which of its responses are observed; pattern_rows (A,): rows that are
+    sizes (4,): p*, q, r, m. patterns (A, r): which of its responses are observed; pattern_rows (A,): number of rows
     fitted. first (m + 1,), cell_pattern (Cb,): its own cells (cluster x pattern, something observed), with known
     (Cb, d, d), D'D with zeros for missing values, and the table's cells with missing values,
     member[member_first[c]..]. missing_cell, missing_pattern (K,): cells of the table with rows to impute, and their
-    place in missing_patterns (A', r). lower, upper: bounds of the one response (R,), by incomplete row, or none (0,).
+    index in missing_patterns (A', r). lower, upper: bounds of the one response (R,), by incomplete row; (0,) if none.
     """
 
     sizes: np.ndarray
@@ -157,7 +157,7 @@ def _add_open(cells: RowCells, c: int, V: Matrix, S: Matrix) -> None:
 
 @kernel(nogil=True)
 def block_moments(cells: RowCells, terms: Terms, block: BlockArrays, f: Stack, V: Matrix) -> Moments:
-    """`Moments` (kernels/normal/effects.py) of a conditional model over the rows where something of it is observed."""
+    """`Moments` (kernels/normal/effects.py) of a conditional model over the rows where any response is observed."""
     p, q, r, m = block.sizes[0], block.sizes[1], block.sizes[2], block.sizes[3]
     T = terms.base.size
     d = block.known.shape[1]

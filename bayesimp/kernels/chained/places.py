@@ -1,6 +1,6 @@
-"""Records of arrays by their places in memory, so that one compiled loop can process any number of records.
+"""Tables of the memory addresses of arrays, so that one compiled loop can process any number of records.
 
-numba compiles a function again for every length of a tuple, with everything that it calls for each element. A table of
+numba compiles a function, and everything that it calls for each element, again for every length of a tuple. A table of
 places
 
     places[b, k] = (address, n_0, n_1, n_2)    of array k of record b, shape (n_0, ..), 1 to 3 dimensions, C order
@@ -31,7 +31,7 @@ __all__ = ["Places", "flags", "matrix", "matrix_of_flags", "places", "reals", "s
 
 
 class Places(NamedTuple):
-    """table (b, k, 4): see the module. arrays: those of all records, kept alive here."""
+    """table (b, k, 4): see the module. arrays: the arrays of all records, kept alive here."""
 
     table: np.ndarray
     arrays: list[np.ndarray]
@@ -45,7 +45,7 @@ def places(records: Sequence[tuple], layout: str) -> Places:
     records
         Tuples of arrays, numbers and such tuples, all of the same form; a number becomes an array of length one.
     layout
-        Kind and dimensions of each array in turn: 'f2 i1 b1', ...
+        Kind and number of dimensions of each array in turn: 'f2 i1 b1', ...
 
     Raises
     ------
@@ -81,7 +81,7 @@ def _leaves(record: tuple) -> Iterator:
 
 @intrinsic
 def _pointer(typing: Context, address: types.Type) -> tuple[Signature, Callable]:
-    """An address as a pointer."""
+    """Convert an address to a pointer."""
 
     def code(
         context: BaseContext, builder: ir.IRBuilder, signature: Signature, args: Sequence[ir.Value]
@@ -102,30 +102,30 @@ def reals(places: IntArray, b: int, k: int) -> Vector:
 
 @inner
 def whole(places: IntArray, b: int, k: int) -> IntVector:
-    """int64 (n_0,)."""
+    """Array k of record b, int64 (n_0,)."""
     return carray(_at(places[b, k, 0]), (places[b, k, 1],), np.int64)
 
 
 @inner
 def flags(places: IntArray, b: int, k: int) -> BoolVector:
-    """bool (n_0,)."""
+    """Array k of record b, bool (n_0,)."""
     return carray(_at(places[b, k, 0]), (places[b, k, 1],), np.bool_)
 
 
 @inner
 def matrix(places: IntArray, b: int, k: int) -> Matrix:
-    """float64 (n_0, n_1)."""
+    """Array k of record b, float64 (n_0, n_1)."""
     return carray(_at(places[b, k, 0]), (places[b, k, 1], places[b, k, 2]), np.float64)
 
 
 @inner
 def matrix_of_flags(places: IntArray, b: int, k: int) -> BoolMatrix:
-    """bool (n_0, n_1)."""
+    """Array k of record b, bool (n_0, n_1)."""
     return carray(_at(places[b, k, 0]), (places[b, k, 1], places[b, k, 2]), np.bool_)
 
 
 @inner
 def stack(places: IntArray, b: int, k: int) -> Stack:
-    """float64 (n_0, n_1, n_2)."""
+    """Array k of record b, float64 (n_0, n_1, n_2)."""
     n = places[b, k, 1], places[b, k, 2], places[b, k, 3]
     return carray(_at(places[b, k, 0]), n, np.float64)

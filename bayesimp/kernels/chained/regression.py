@@ -8,13 +8,13 @@ prior p(beta, log sigma) constant (Rubin 1987, example 5.1; mice's `norm`, witho
     y_mis                ~ N(x' beta, sigma^2)                             `norm`
     y_mis                = y of a donor                                    predictive mean matching
 
-Coefficients of columns that are combinations of earlier columns keep their values, in beta_hat and beta; the others are
-drawn given these, on n - rank(X) degrees of freedom.
+Coefficients of columns that are combinations of earlier columns keep their values, in beta_hat and in beta; the others
+are drawn given these, on n - rank(X) degrees of freedom.
 
 A donor of a missing value is one of the k observed rows whose x' beta_hat is nearest to the x' beta of the missing
-row, each with probability 1/k (matching of type 1: van Buuren 2018, sec. 3.4.2). Rows as far as the k-th nearest
+row, each with probability 1/k (matching of type 1: van Buuren 2018, sec. 3.4.2). Rows tied with the k-th nearest
 share its place: with c rows nearer and t at that distance, each of the c has probability 1/k and each of the t has
-(k - c) / (k t). The distribution, and the use of the generator, depend on the pairs (x' beta_hat, y) only, not on
+(k - c) / (k t). The distribution, and the use of the generator, depend only on the pairs (x' beta_hat, y), not on
 their order.
 """
 
@@ -28,8 +28,8 @@ from bayesimp.notation import IntVector, Matrix, Vector
 
 __all__ = ["draw_regression", "match"]
 
-DEPENDENT = 1e-12  # share of a column's square that the columns before it leave, below which it is dependent
-EXACT = 1e-13  # share of y'y that an exact fit leaves as round-off
+DEPENDENT = 1e-12  # a column is dependent if earlier columns leave a smaller share of its square
+EXACT = 1e-13  # share of y'y left by an exact fit, as round-off
 
 
 @kernel(nogil=True)
@@ -50,13 +50,13 @@ def draw_regression(
     XX, XY, YY
         (p, p), (p,), number: X'X, X'y, y'y of the n rows in which y is observed, standardised.
     beta_hat, beta
-        (p,): the least-squares fit and the draw, written; coefficients in beta that are held are read.
+        (p,): the least-squares fit and the draw, written; held coefficients in beta are read.
     held
         (p,) int64: incremented for every coefficient that is held.
 
     Returns
     -------
-    (sigma2, code); code 0, 2: n <= rank, 3: an exact fit, no residual variance.
+    (sigma2, code); code 0: no failure, 2: n <= rank, 3: an exact fit, which has no residual variance.
     """
     p = XY.size
     L = np.empty((p, p))
@@ -90,9 +90,9 @@ def draw_regression(
 
 @inner
 def _less_held(L: Matrix, XX: Matrix, XY: Vector, YY: float, beta: Vector, Xy: Vector) -> float:
-    """y'y and Xy <- X'y of y less the columns whose coefficients in beta are held: those of which L has none.
+    """Return y'y, and Xy <- X'y, of y less the columns whose coefficients in beta are held, which are not in L.
 
-    L <- the factor of the others, and -1 on the diagonal in place of these.
+    L <- the factor of the other columns, with -1 on the diagonal for these.
     """
     p, total = beta.size, YY
     for x in range(p):
@@ -124,7 +124,7 @@ def match(
     """out (M,) <- values of donors by predictive mean matching, in time (n + M) log n + M donors.
 
     predicted_observed, values_observed (n,): x' beta_hat and y of the observed rows; predicted_missing (M,):
-    x' beta of the missing ones; donors: k >= 1, taken as n if that is less.
+    x' beta of the missing ones; donors: k >= 1, or n if that is less.
     """
     n = predicted_observed.size
     k = min(donors, n)
@@ -132,7 +132,7 @@ def match(
     predicted = np.empty(n)
     for j in range(n):
         predicted[j] = predicted_observed[by_value[j]]
-    order = np.argsort(predicted, kind="mergesort")  # stable: rows of equal prediction stay in order of value
+    order = np.argsort(predicted, kind="mergesort")  # stable: rows tied in prediction stay in order of value
     values = np.empty(n)
     for j in range(n):
         predicted[j] = predicted_observed[by_value[order[j]]]
@@ -143,7 +143,7 @@ def match(
 
 @inner
 def _donor(rng: np.random.Generator, predicted: Vector, at: float, k: int) -> int:
-    """The place of a donor for the prediction `at` among sorted predictions (n,), one of the k nearest."""
+    """Index, among sorted predictions (n,), of a donor for the prediction `at`: one of the k nearest."""
     n = predicted.size
     low = _first(predicted, at, 0.0, False)
     high = low
@@ -155,7 +155,7 @@ def _donor(rng: np.random.Generator, predicted: Vector, at: float, k: int) -> in
     distance = max(at - predicted[low], predicted[high - 1] - at)
     tied = _first(
         predicted, at, -distance, False
-    )  # tied, nearer, tied: by bisection, as there may be many ties
+    )  # tied, nearer, tied: found by bisection, because there may be many ties
     nearer = _first(predicted, at, -distance, True)
     c = max(_first(predicted, at, distance, False) - nearer, 0)
     t = _first(predicted, at, distance, True) - tied - c
@@ -168,7 +168,7 @@ def _donor(rng: np.random.Generator, predicted: Vector, at: float, k: int) -> in
 
 @inner
 def _first(predicted: Vector, at: float, bound: float, strict: bool) -> int:
-    """The first j with predicted[j] - at >= bound, or > bound; n if there is none. A difference: as ties are seen."""
+    """First j with predicted[j] - at >= bound (or > bound), else n. Ties are judged by the same difference."""
     low, high = 0, predicted.size
     while low < high:
         middle = (low + high) // 2

@@ -1,4 +1,4 @@
-"""Columns of a conditional model row by row, for models whose likelihood is not a function of cross products.
+"""Columns of a conditional model, row by row, for models whose likelihood is not a function of cross products.
 
 t_j = f_it (D_jb + o_it),    j a row of cluster i,  t on base column b        (kernels/chained/moments.py)
 """
@@ -54,7 +54,7 @@ def design_rows(
 
 @kernel(nogil=True)
 def cluster_values(f: Stack, X: Matrix) -> None:
-    """X (m, p) <- the columns of a cluster-level model, which are constants or cluster means."""
+    """X (m, p) <- the columns of a cluster-level model, all of them constants or cluster means."""
     for i in range(X.shape[0]):
         for t in range(X.shape[1]):
             X[i, t] = f[i, t, 0] * (1.0 + f[i, t, 1])

@@ -1,8 +1,8 @@
-"""Steps of the chained-equations loop in one call: parameters of a block, then its missing values; whole cycles.
+"""Steps of the chained-equations loop: the parameters of a block, then its missing values, in one call; whole cycles.
 
 `gibbs_step` is for one response (kernels/chained/gibbs.py). `joint_step` is for several imputed jointly given all
-other variables: the sampler of kernels/normal/gibbs.py, in the order that leaves (beta, B) drawn given the (Sigma, Psi)
-with which the missing values are then filled in:
+other variables. It is the sampler of kernels/normal/gibbs.py, in the order that leaves (beta, B) drawn given the
+(Sigma, Psi) with which the missing values are then filled in:
 
     Sigma | E'E of the completed rows, Psi | B      given beta, B of the last cycle (not at the first)
     beta, B | Sigma, Psi, Y_obs                     then the rescale move for half-t standard deviations
@@ -66,7 +66,7 @@ class Visit(NamedTuple):
 class BlockState(NamedTuple):
     """The state of a block, and arrays for the states of n cycles: kept_beta (n, p*, 1), kept_Sigma, kept_Psi.
 
-    held: how often coefficients were held (kernels/normal/effects.py).
+    held: number of updates in which each coefficient was held (kernels/normal/effects.py).
     """
 
     Sigma: np.ndarray
@@ -79,7 +79,7 @@ class BlockState(NamedTuple):
     kept_Psi: np.ndarray
 
 
-# Of `Visit` and `BlockState` in turn: kind and dimensions of their arrays (kernels/chained/places.py).
+# Kind and number of dimensions of the arrays of `Visit` and of `BlockState`, in turn (kernels/chained/places.py).
 VISIT = "i1 f1 i1 i1 f1 f1 f2 b1 f2 i1 i1  i1 b2 i1 i1 i1 f3 i1 i1 b2 i1 i1 f1 f1  i1  i1 f1 f2 f1  i1 f1 f2 f1  f2 f1"
 STATE = "f3 f2 f2 f3 i1  f3 f3 f3"
 
@@ -111,9 +111,9 @@ def gibbs_cycles(
     mean: Stack,
     sd: Stack,
 ) -> tuple[int, int, int]:
-    """Run n cycles. visits, states: places of arrays of `Visit`, `BlockState`; mean, sd (n, m, k): see `imputed_moments`.
+    """Run n cycles. visits, states: places of the arrays of `Visit`, `BlockState`; mean, sd (n, m, k): `imputed_moments`.
 
-    Returns (cycle, block, code) of a failure, code 0 if there is none.
+    Returns (cycle, block, code) of a failure; code 0 if there is none.
     """
     for t in range(mean.shape[0]):
         for b in range(visits.shape[0]):
@@ -155,9 +155,9 @@ def gibbs_step(
     held: IntVector,
     V: Matrix,
 ) -> int:
-    """One response: `updates` Gibbs updates, then its missing values. Returns their code.
+    """Run `updates` Gibbs updates of one response, then draw its missing values. Returns the code of the updates.
 
-    Sigma (1, 1, 1), Psi (q, q), beta (p*, 1), B (m, q, 1), held (p*,), V (R, d - p) in place.
+    Sigma (1, 1, 1), Psi (q, q), beta (p*, 1), B (m, q, 1), held (p*,), V (R, d - p) change in place.
     """
     return _step(
         rng, cells, terms, block, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma, Psi, beta, B, held, V
@@ -182,7 +182,7 @@ def _step(
     held: IntVector,
     V: Matrix,
 ) -> int:
-    """`gibbs_step`, inlined in its caller: a table needs only one of the two, and compiles one."""
+    """`gibbs_step`, inlined in its callers: a table needs only one of the two and compiles only that one."""
     f = cluster_factors(cells, terms, V)
     m = block_moments(cells, terms, block, f, V)
     code = common_step(rng, m, updates, prior_Sigma, prior_Psi, Q0, t0, Sigma[0], Psi, beta, B, held)
@@ -212,9 +212,9 @@ def joint_step(
     held: IntVector,
     V: Matrix,
 ) -> int:
-    """Several responses; as `gibbs_step`, with Sigma (1, r, r), Psi (rq, rq), beta (p*, r), B (m, q, r), held (r p*,).
+    """`gibbs_step` for several responses: Sigma (1, r, r), Psi (rq, rq), beta (p*, r), B (m, q, r), held (r p*,).
 
-    first: whether this is the first cycle, so that beta and B are not yet drawn.
+    first: whether this is the first cycle, in which beta and B have not yet been drawn.
     """
     f = cluster_factors(cells, terms, V)
     m = block_moments(cells, terms, block, f, V)
@@ -247,7 +247,7 @@ def _draw_covariances(
     beta: Matrix,
     B: Stack,
 ) -> int:
-    """Sigma and Psi in place, given beta and B; missing values as a cross product (kernels/normal/complete.py)."""
+    """Draw Sigma, Psi in place given beta and B; missing values enter as a cross product (kernels/normal/complete.py)."""
     clusters, q, r = B.shape
     A = m.patterns.shape[0]
     W, ok = pattern_weights(Sigma, m.patterns)

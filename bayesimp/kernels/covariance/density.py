@@ -13,8 +13,8 @@ With K = S^-1, s_k = S_kk^1/2 and log Gamma_d the multivariate gamma function, l
                                   s_k^2 ~ InvGamma(nu/2, scale_k)
 
 The second is the integral over a of S | a ~ IW(nu+d-1, 2 nu diag(1/a)), a_k ~ InvGamma(1/2, 1/scale_k^2)
-(Huang & Wand 2013, eq. 2): each a_k integrates to a gamma function. In the third 2^d prod_k s_k^d is the
-Jacobian of (s, R) -> S and c(eta) the constant of Lewandowski, Kurowicka & Joe 2009, theorem 5.
+(Huang & Wand 2013, eq. 2): each a_k integrates to a gamma function. In the third, 2^d prod_k s_k^d is the
+Jacobian of (s, R) -> S, and c(eta) is the constant of Lewandowski, Kurowicka & Joe 2009, theorem 5.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 ]  # fmt: skip
 
 HALF_T, HALF_NORMAL, EXPONENTIAL = 0, 1, 2  # p_sd of lkj and diagonal
-INVERSE_GAMMA = 3  # of diagonal: on variances
+INVERSE_GAMMA = 3  # for diagonal only: a prior on variances
 
 
 @kernel(nogil=True)
@@ -91,7 +91,7 @@ def lkj(S: Matrix, eta: float, scale: Vector, nu: float, family: int) -> tuple[f
 def diagonal(free: Vector, nu: float, scale: Vector, family: int) -> tuple[Matrix, float, Vector]:
     """(S, log p, dlog p) of a diagonal S on the free scale, Jacobian included.
 
-    `free` (d,) is log s_k, with INVERSE_GAMMA log s_k^2; `nu`, `scale` (d,), `family` as in `lkj`.
+    `free` (d,) is log s_k, or log s_k^2 with INVERSE_GAMMA; `nu`, `scale` (d,), `family` are as in `lkj`.
     """
     d = len(free)
     S, value, slopes = np.zeros((d, d)), 0.0, np.zeros(d)
@@ -112,7 +112,7 @@ def diagonal(free: Vector, nu: float, scale: Vector, family: int) -> tuple[Matri
 
 @inner
 def _log_sd(x: float, nu: float, family: int) -> tuple[float, float]:
-    """Log density of a standard deviation in units of its scale, and its derivative."""
+    """Log density of a standard deviation, x, in units of its scale, and its derivative."""
     if family == HALF_T:
         constant = math.lgamma(0.5 * (nu + 1)) - math.lgamma(0.5 * nu) - 0.5 * math.log(math.pi * nu)
         value = math.log(2) + constant - 0.5 * (nu + 1) * math.log1p(x * x / nu)

@@ -1,4 +1,4 @@
-"""Exact draws of the distributions of a covariance matrix (kernels/covariance/density.py has their densities)."""
+"""Exact draws from the distributions of a covariance matrix whose densities are in kernels/covariance/density.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = [
 def draw_inverse_wishart(
     rng: np.random.Generator, nu: ArrayLike, scale: ArrayLike, size: tuple[int, ...] | None = None
 ) -> Array:
-    """By Bartlett's decomposition: (\\*size, d, d) for `nu` (...) and `scale` (..., d, d)."""
+    """(\\*size, d, d) draws by Bartlett's decomposition, for `nu` (...) and `scale` (..., d, d)."""
     nu, scale = np.asarray(nu, dtype=float), np.asarray(scale, dtype=float)
     d = scale.shape[-1]
     shape = _batch(size, nu.shape, scale.shape[:-2])
@@ -29,7 +29,7 @@ def draw_inverse_wishart(
 def draw_huang_wand(
     rng: np.random.Generator, nu: ArrayLike, scale: ArrayLike, size: tuple[int, ...] | None = None
 ) -> Array:
-    """By its hierarchy: (\\*size, d, d) for `nu` (...) and `scale` (..., d)."""
+    """(\\*size, d, d) draws by the prior's hierarchy, for `nu` (...) and `scale` (..., d)."""
     nu, scale = np.asarray(nu, dtype=float), np.asarray(scale, dtype=float)
     d = scale.shape[-1]
     shape = _batch(size, nu.shape, scale.shape[:-1])
@@ -45,7 +45,7 @@ def draw_standard_deviations(
     family: int,
     size: tuple[int, ...] | None = None,
 ) -> Array:
-    """Standard deviations from `family`: (\\*size, d) for `scale` (..., d) and `nu` (...)."""
+    """(\\*size, d) standard deviations drawn from `family`, for `scale` (..., d) and `nu` (...)."""
     scale, nu = np.asarray(scale, dtype=float), np.asarray(nu, dtype=float)
     shape = (*_batch(size, scale.shape[:-1], nu.shape), scale.shape[-1])
     if family == HALF_T:
@@ -56,16 +56,16 @@ def draw_standard_deviations(
 
 
 def draw_lkj_correlation(rng: np.random.Generator, eta: ArrayLike, d: int, size: tuple[int, ...]) -> Array:
-    """(\\*size, d, d) correlation matrices, density proportional to det(R)^(eta - 1); `eta` (...).
+    """(\\*size, d, d) correlation matrices with density proportional to det(R)^(eta - 1); `eta` (...).
 
-    Partial correlation of j and k given 1..j-1 ~ 2 Beta(b, b) - 1, b = eta + (d - 1 - j) / 2 (j from 1): the C-vine
+    The partial correlation of j and k given 1..j-1 ~ 2 Beta(b, b) - 1, b = eta + (d - 1 - j) / 2 (j from 1): the C-vine
     of Lewandowski, Kurowicka & Joe (2009, sec. 2.4), row by row of the Cholesky factor.
     """
     shape = tuple(int(n) for n in size)
     L, left = (
         np.zeros((*shape, d, d)),
         np.ones((*shape, d)),
-    )  # left: the remainder of each row's sum of squares
+    )  # left: what remains of each row's sum of squares
     for j in range(d):
         b = (np.asarray(eta, dtype=float) + (d - 2 - j) / 2)[..., None]
         L[..., j, j] = np.sqrt(left[..., j])
@@ -84,7 +84,7 @@ def draw_lkj_covariance(
     family: int,
     size: tuple[int, ...] | None = None,
 ) -> Array:
-    """diag(s) R diag(s) with R ~ LKJ(eta): (\\*size, d, d) for `eta`, `nu` (...) and `scale` (..., d)."""
+    """(\\*size, d, d) draws of diag(s) R diag(s) with R ~ LKJ(eta), for `eta`, `nu` (...) and `scale` (..., d)."""
     eta, scale, nu = (np.asarray(x, dtype=float) for x in (eta, scale, nu))
     shape = _batch(size, eta.shape, scale.shape[:-1], nu.shape)
     s = draw_standard_deviations(rng, scale, nu, family, shape)

@@ -1,4 +1,4 @@
-"""Effects with covariance Psi from independent ones, and the derivatives of the map.
+"""Effects with covariance Psi, computed from independent ones, and the derivatives of this map.
 
     b_i = L u_i,      L L' = Psi,      u_i ~ N(0, I)
 
@@ -48,7 +48,7 @@ def effects(u: Matrix, Psi: Matrix) -> Matrix:
 
 @kernel(nogil=True)
 def pull_effects(u: Matrix, Psi: Matrix, b_bar: Matrix) -> tuple[Matrix, Matrix]:
-    """Gradients by u and Psi of a function with gradient b_bar by b; Psi's is symmetric."""
+    """Gradients with respect to u and to Psi (symmetric) of a function whose gradient with respect to b is b_bar."""
     L, u_bar = _factor(Psi), np.zeros(u.shape)
     d = L.shape[0]
     L_bar, Psi_bar = np.zeros((d, d)), np.zeros((d, d))

@@ -1,12 +1,12 @@
-"""A covariance matrix S (d x d) by free parameters, for samplers that move in a Euclidean space.
+"""A covariance matrix S (d x d) in terms of free parameters, for samplers that move in a Euclidean space.
 
-A matrix G, which is S or K = S^-1, is written G = C C', row k of C of length kappa_k, and
+A matrix G, which is S or K = S^-1, is written as G = C C', where row k of C has length kappa_k, and
 
     y_k = log kappa_k,    sinh(x_kj) = C_kj / C_kk, j < k
     log|dS / d(y, x)| = d log 2 + (d+1)/2 log|S| + sum_kj log cosh x_kj,    for G = S and for G = K
 
-With G = K a Huang-Wand matrix has independent y_k and x_k (its precision is diag(kappa) R diag(kappa) with
-R ~ LKJ(nu/2)), and so has an inverse-Wishart with diagonal scale; with G = S the same is true of lkj. All
+With G = K, a Huang-Wand matrix has independent y_k and x_k (its precision is diag(kappa) R diag(kappa) with
+R ~ LKJ(nu/2)), and so has an inverse-Wishart with diagonal scale; with G = S, the same is true of lkj. All
 tails are exponential: at the smallest degrees of freedom NUTS meets neither a funnel nor a heavy tail.
 """
 
@@ -26,7 +26,7 @@ __all__ = ["from_free", "pull_free", "to_free"]
 
 @inner
 def _rows(free: Vector, d: int) -> tuple[Matrix, Matrix, Vector]:
-    """C of `free`, and u_kj = sinh(x_kj), n_k^2 = 1 + sum_j u_kj^2."""
+    """C at `free`, u_kj = sinh(x_kj), and n_k^2 = 1 + sum_j u_kj^2."""
     C, u, n2 = np.zeros((d, d)), np.zeros((d, d)), np.ones(d)
     at = d
     for k in range(d):
@@ -62,7 +62,7 @@ def from_free(free: Vector, precision: bool) -> tuple[Matrix, float]:
 
 @kernel(nogil=True)
 def pull_free(free: Vector, precision: bool, S: Matrix, S_bar: Matrix, jacobian_bar: float) -> Vector:
-    """Derivative of a function of (S, log Jacobian) by `free`, given its derivatives by S and by the log Jacobian."""
+    """Gradient, with respect to `free`, of a function whose derivatives by S and the log Jacobian are given."""
     d = len(S)
     C, u, n2 = _rows(free, d)
     G_bar = np.zeros((d, d))

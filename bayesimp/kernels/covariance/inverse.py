@@ -17,7 +17,7 @@ __all__ = ["inverse_of_lower", "lower_factor", "quadratic_form", "symmetric_inve
 
 @inner
 def lower_factor(A: Matrix, L: Matrix) -> bool:
-    """L <- lower Cholesky factor of A; False where A is not positive definite."""
+    """L <- lower Cholesky factor of A; returns False if A is not positive definite."""
     for i in range(len(A)):
         for j in range(i + 1):
             x = A[i, j]
@@ -46,7 +46,7 @@ def inverse_of_lower(L: Matrix, M: Matrix) -> None:
 
 @kernel(nogil=True)
 def symmetric_inverse(S: Matrix) -> tuple[Matrix, float]:
-    """S^-1 and log|S| of a symmetric positive definite (d, d) matrix; NaN where it is not."""
+    """S^-1 and log|S| of a symmetric (d, d) matrix; nan if it is not positive definite."""
     d = len(S)
     L, M, K = np.zeros((d, d)), np.zeros((d, d)), np.zeros((d, d))
     if not lower_factor(S, L):
@@ -65,7 +65,7 @@ def symmetric_inverse(S: Matrix) -> tuple[Matrix, float]:
 
 @inner
 def quadratic_form(A: Matrix, B: Matrix, AB: Matrix, out: Matrix) -> None:
-    """out <- B'A B, with A B left in AB."""
+    """out <- B'A B, AB <- A B."""
     s = len(A)
     for i in range(s):
         for j in range(s):

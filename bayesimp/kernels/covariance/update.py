@@ -3,8 +3,8 @@
     INVERSE_WISHART          S | x ~ IW(nu + n, scale + T)
     HUANG_WAND               S | a, x ~ IW(nu + d - 1 + n, 2 nu diag(1/a) + T),  a_k ~ IG(1/2, 1/sd_k^2), so
                              a_k | S ~ IG((nu + d)/2, nu (S^-1)_kk + 1/sd_k^2)      Huang & Wand 2013, sec. 4.1
-    DIAGONAL_HALF_T          the same with d = 1 for every variance, no correlations
-    DIAGONAL_INVERSE_GAMMA   S_kk | x ~ IG((nu + n)/2, (scale_kk + T_kk)/2), no correlations
+    DIAGONAL_HALF_T          the same, with d = 1 for every variance; no correlations
+    DIAGONAL_INVERSE_GAMMA   S_kk | x ~ IG((nu + n)/2, (scale_kk + T_kk)/2); no correlations
     FIXED                    S is known
 
 A prior's `update` (`bayesimp.priors`) says which of these applies, and with which numbers.
@@ -36,16 +36,16 @@ INVERSE_WISHART, HUANG_WAND, DIAGONAL_HALF_T, DIAGONAL_INVERSE_GAMMA, FIXED = ra
 
 
 class CovarianceUpdate(NamedTuple):
-    """Prior of a covariance matrix (d, d) as kernels read it.
+    """Prior of a covariance matrix (d, d), in the form that kernels read.
 
     Attributes
     ----------
     kind
-        One of the codes of the module.
+        One of the codes in the module docstring.
     nu
         Degrees of freedom.
     scale
-        (d, d): scale of an inverse-Wishart prior as in scipy, V^-1; DIAGONAL_INVERSE_GAMMA reads its diagonal.
+        (d, d): scale of an inverse-Wishart prior as in SciPy, V^-1; DIAGONAL_INVERSE_GAMMA reads its diagonal.
     sd
         (d,): scales of the half-t priors of HUANG_WAND and DIAGONAL_HALF_T.
     """
@@ -62,7 +62,7 @@ def update_covariance(
 ) -> bool:
     """out ~ p(covariance | n vectors with cross product S); out holds the current value, inverse its inverse.
 
-    Returns False where the scale of the draw is not positive definite.
+    Returns False if the scale of the draw is not positive definite.
     """
     d = S.shape[0]
     if prior.kind == FIXED:
@@ -94,7 +94,7 @@ def update_covariance(
 
 @inner
 def invert(S: Matrix, out: Matrix) -> bool:
-    """out <- S^-1; False where S is not positive definite."""
+    """out <- S^-1; returns False if S is not positive definite."""
     L = np.empty(S.shape)
     copy_to(L, S)
     if not cholesky(L, S.shape[0]):

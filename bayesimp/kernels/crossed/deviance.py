@@ -14,8 +14,8 @@ without y,
     d deviance / d Lambda_t = 2 sum_i { sum_s,j A_ti,sj Lambda_s Sigma_sj,ti [+ B_ti Sigma_X,ti] - f_ti u_ti' / sigma^2 }
         A = Z'Z,  B = Z'X,  c = Z'y,  f = c - B beta - A Lambda u,  sigma^2 = rss / df
 
-(rss by the envelope theorem; d log|K| = tr(Sigma dK)). Under REML, Sigma is the inverse of the rows of (u, X), under ML
-that of u alone, and only its elements on the pattern of K are needed. As with one factor, the deviance is even in every
+(rss by the envelope theorem; d log|K| = tr(Sigma dK)). Sigma is the inverse of the rows of (u, X) under REML, of u alone
+under ML, and only its elements on the pattern of K are needed. As with one factor, the deviance is even in every
 column of Lambda_t, so the search needs no bounds, and X, Z_t and y arrive orthonormal, residual and scaled.
 """
 
@@ -38,18 +38,18 @@ __all__ = ["DevianceAt", "Products", "deviance", "products_of"]
 
 @dataclass(frozen=True)
 class Products:
-    """Cross products of a table: all that the deviance needs of its rows.
+    """Cross products of a table: all that the deviance needs to know about its rows.
 
     Attributes
     ----------
     A
-        By pair of terms, (cells, q_t, q_s) Z_ti'Z_sj.
+        Z_ti'Z_sj (cells, q_t, q_s), for each pair of terms.
     B
-        By term, (m_t, q_t, p + 1) Z_ti'X, and Z_ti'y as the last column.
+        Z_ti'X, with Z_ti'y as the last column, (m_t, q_t, p + 1), for each term.
     whole
-        (N, N) Z'Z.
+        Z'Z (N, N).
     n
-        Rows.
+        Number of rows.
     """
 
     structure: EffectPattern
@@ -60,7 +60,7 @@ class Products:
 
 
 class DevianceAt(NamedTuple):
-    """The deviance at a point, its gradient by Lambda (Q, Q), beta (p,), R (p, p) = L_XX, (rss, sigma^2)."""
+    """The deviance at a point, its gradient with respect to Lambda (Q, Q), beta (p,), R (p, p) = L_XX, (rss, sigma^2)."""
 
     value: float
     gradient: Matrix
@@ -70,7 +70,7 @@ class DevianceAt(NamedTuple):
 
 
 def products_of(structure: EffectPattern, Z: Sequence[Matrix], X: Matrix, y: Vector) -> Products:
-    """Cross products of a table, one pass over rows for each element; Z (n, q_t) by term."""
+    """Cross products of a table, with one pass over the rows per element; Z (n, q_t) by term."""
     A = tuple(
         _sums(pair.cell, Z[pair.t], Z[pair.s], len(pair.first), pair.t == pair.s) for pair in structure.pairs
     )
@@ -109,9 +109,9 @@ def _whole(structure: EffectPattern, A: Sequence[Stack]) -> csr_array:
 
 
 def deviance(products: Products, Lambda: Sequence[Matrix], reml: bool, held: float = 0.0) -> DevianceAt:
-    """The deviance at Lambda_t (q_t, q_t), by term; held: sigma^2, 0 to profile it out.
+    """The deviance at Lambda_t (q_t, q_t), by term; held: sigma^2, or 0 to profile it out.
 
-    Infinite, with a gradient of nan, where a factor does not exist.
+    Infinite, with a gradient of nan, if a Cholesky factor does not exist.
     """
     structure, n = products.structure, products.n
     p, d, size = structure.fixed, structure.d, structure.size
@@ -141,13 +141,13 @@ def deviance(products: Products, Lambda: Sequence[Matrix], reml: bool, held: flo
 
 
 def _parts(structure: EffectPattern, stored: Vector) -> tuple[Vector, Vector, Matrix]:
-    """diagonal (d,), below, corner (size, size): views of the storage."""
+    """Views of the storage: diagonal (d,), below, corner (size, size)."""
     d, end = structure.d, structure.d + len(structure.rows)
     return stored[:d], stored[d:end], stored[end:].reshape(structure.size, structure.size)
 
 
 def _assembled(products: Products, Lambda: Sequence[Matrix]) -> Vector:
-    """The elements of K, in their storage; X orthonormal, y residual of X with y'y = n."""
+    """The elements of K, as stored; X is orthonormal, y is a residual from X with y'y = n."""
     structure = products.structure
     stored = np.zeros(structure.stored)
     for pair, A in zip(structure.pairs, products.A, strict=True):
@@ -166,7 +166,7 @@ def _assembled(products: Products, Lambda: Sequence[Matrix]) -> Vector:
 def _inverse(
     structure: EffectPattern, L: Matrix, diagonal: Vector, below: Vector, middle: IntVector, kept: int
 ) -> Vector:
-    """The elements of Sigma, stored as those of K; kept: rows of the corner that belong to it."""
+    """The elements of Sigma, stored as those of K are; kept: rows of the corner that belong to Sigma."""
     Sigma = np.zeros(structure.stored)
     own, others, corner = _parts(structure, Sigma)
     if kept > 0:
@@ -180,7 +180,7 @@ def _inverse(
 def _gradient(
     products: Products, Lambda: Sequence[Matrix], Sigma: Vector, w: Vector, sigma2: float, reml: bool
 ) -> Matrix:
-    """(Q, Q) derivatives by the elements of Lambda, blocks of terms on the diagonal; w: (u, beta)."""
+    """(Q, Q) derivatives with respect to the elements of Lambda, with terms as diagonal blocks; w: (u, beta)."""
     structure = products.structure
     N, ends = structure.effects, np.concatenate([[0], np.cumsum(structure.widths)])
     half = [np.zeros((q, q)) for q in structure.widths]

@@ -28,16 +28,14 @@ from bayesimp.notation import BoolVector, IntMatrix, IntVector, Matrix, Vector
 
 __all__ = ["RandomEffects", "fit_crossed_models", "log_likelihood_crossed"]
 
-DEPENDENT = (
-    1e-10  # as for one factor: share of a column that those behind it leave, below which it depends on them
-)
-EXACT = 1e-24  # share of the squares of y that X leaves, below which it reproduces y
+DEPENDENT = 1e-10  # as for one factor: a column depends on later columns if they leave a smaller share of it
+EXACT = 1e-24  # X reproduces y if it leaves a smaller share of the sum of squares of y
 GRADIENT, BY_ROW = 1e-6, 1e-8  # SciPy stops at the sum: rounding of the deviance grows with the rows
 
 
 @dataclass(frozen=True)
 class RandomEffects:
-    """One random term of a stack of tables: Z (N, q), codes (N,) from 0, number of levels.
+    """One random term of a stack of tables: Z (N, q), codes (N,) from 0, and the number of levels.
 
     correlated: whether the effects of a level have a covariance, ``(1 + x | g)``, or only variances, ``(1 + x || g)``.
     """
@@ -48,7 +46,7 @@ class RandomEffects:
     correlated: bool = True
 
     def rows(self, part: slice) -> RandomEffects:
-        """The term in some of the rows."""
+        """The term, restricted to some of the rows."""
         return replace(self, Z=self.Z[part], codes=self.codes[part])
 
 
@@ -56,33 +54,33 @@ def fit_crossed_models(
     y: ArrayLike, X: ArrayLike, terms: Sequence[RandomEffects], starts: ArrayLike, *,
     reml: bool = True, labels: Sequence[Labels] | None = None,
 ) -> LinearMixedFit:  # fmt: skip
-    """Fit every table of a stack; each search begins at the optimum of the one before.
+    """Fit every table of a stack; each search begins at the optimum of the previous one.
 
     Parameters
     ----------
     y, X
-        (N,), (N, p): tables one below the other.
+        (N,), (N, p): the tables, stacked.
     terms
-        The random terms; grouping factors nested, crossed or the same.
+        The random terms; their grouping factors may be nested, crossed or the same.
     starts
-        (M + 1,) first row of each table, and N.
+        (M + 1,) first row of each table, then N.
     labels
-        Names of the columns of X and of each term's Z, and of its group, for messages.
+        Names, for messages, of the columns of X, the columns of each term's Z, and its grouping factor.
 
     Returns
     -------
     LinearMixedFit
-        Psi (M, Q, Q) with the blocks of the terms on its diagonal, Q = sum of q; theta and components likewise: all log
-        standard deviations, term by term, then Fisher's z of the correlations, then log sigma. No modes. clusters (M,):
-        levels with rows of the factor that has fewest.
+        Psi (M, Q, Q) has the blocks of the terms on its diagonal, Q = sum of q; theta and components likewise: all log
+        standard deviations, term by term, then Fisher's z of the correlations, then log sigma. There are no modes.
+        clusters (M,): number of levels with rows, for the factor that has the fewest.
 
     Raises
     ------
     DataError
         X reproduces y exactly, or X and the random effects together do.
     SpecificationError
-        Columns of X or of a Z are linearly dependent, or there are no more rows than columns of X; or the variance
-        components are not identified (`bayesimp.kernels.crossed.identifiability`).
+        Columns of X or of a Z are linearly dependent, X has no more rows than columns, or the variance components are
+        not identified (`bayesimp.kernels.crossed.identifiability`).
     """
     y, X, starts = np.asarray(y, dtype=float), np.asarray(X, dtype=float), np.asarray(starts, dtype=np.int64)
     M, free = len(starts) - 1, _free(terms)
@@ -115,7 +113,7 @@ def _unnamed(term: RandomEffects) -> list[str]:
 
 
 def _free(terms: Sequence[RandomEffects]) -> IntMatrix:
-    """(d, 2) free elements of Lambda, the blocks of the terms on its diagonal."""
+    """(d, 2) indices of the free elements of Lambda, whose diagonal blocks are those of the terms."""
     out, first = [], 0
     for term in terms:
         last = first + term.Z.shape[1]
@@ -134,7 +132,7 @@ def _prepared(
     y: Vector, X: Matrix, terms: Sequence[RandomEffects], labels: Sequence[Labels], where: str,
     shape: EffectPattern | None,
 ) -> _Prepared:  # fmt: skip
-    """Products of one table, X orthonormal, Z_t of mean square 1, y residual and scaled; shape: of the table before."""
+    """Products of one table: X orthonormal, Z_t of mean square 1, y residual and scaled; shape: the previous table's."""
     n, p = X.shape
     if n <= p:
         raise SpecificationError(f"{where}{n} rows are too few for {p} fixed effects; use fewer columns.")
@@ -165,7 +163,7 @@ def _prepared(
 
 
 def _orthonormal(W: Matrix, names: Sequence[str], kind: str, where: str) -> tuple[Matrix, Matrix]:
-    """W = Q T with orthonormal Q and lower triangular T, so that the Lambda of W's effects stays lower triangular."""
+    """W = Q T with orthonormal Q and lower triangular T, which keeps the Lambda of W's effects lower triangular."""
     Q, R = np.linalg.qr(W[:, ::-1])
     signs = np.where(np.diag(R) < 0, -1.0, 1.0)
     Q, T = (Q * signs)[:, ::-1], (signs[:, None] * R)[::-1, ::-1]
@@ -180,7 +178,7 @@ def _orthonormal(W: Matrix, names: Sequence[str], kind: str, where: str) -> tupl
 
 @dataclass(frozen=True)
 class PreparedTerms:
-    """Products of every table, rows n (M,), free elements of Lambda (d, 2): `SearchableTables` with several factors."""
+    """`SearchableTables` for several factors: products of every table, rows n (M,), free elements of Lambda (d, 2)."""
 
     products: tuple[Products, ...]
     n: IntVector
@@ -201,7 +199,7 @@ class PreparedTerms:
         return deviance(self.products[k], blocks, self.reml, held)
 
     def descend(self, theta: Matrix, held: Vector | None = None, evaluations: int = EVALUATIONS) -> Descent:
-        """Searches from a copy of theta (M, d), nan for the end of the table before; with one evaluation none moves.
+        """Search from a copy of theta (M, d); nan: from the end of the previous table. With one evaluation none moves.
 
         held (M,): sigma^2, or 0 to profile it out.
         """
@@ -232,8 +230,8 @@ class PreparedTerms:
     def _searched(
         self, k: int, theta: Vector, curvature: Matrix, evaluations: int
     ) -> tuple[Vector, Matrix, bool]:
-        """The end of a search of table k, its inverse Hessian, whether no decrease is left; curvature: to begin with."""
-        left = [1.0]  # of the residual mean square
+        """End of a search of table k, inverse Hessian there, whether no decrease is left; curvature: the initial one."""
+        left = [1.0]  # share left of the residual mean square
 
         def fun(theta: Vector) -> tuple[float, Vector]:
             at = self.evaluate(k, theta)
@@ -241,13 +239,13 @@ class PreparedTerms:
             return at.value, at.gradient[self.free[:, 0], self.free[:, 1]]
 
         def stop_without_residual(_: Vector) -> None:
-            if left[0] < NO_RESIDUAL:  # refused afterwards: the deviance has no minimum
+            if left[0] < NO_RESIDUAL:  # refused after the search: the deviance has no minimum
                 raise StopIteration
 
         options = {"gtol": GRADIENT + BY_ROW * self.n[k], "maxiter": evaluations, "hess_inv0": curvature}
         found = minimize(fun, theta, jac=True, method="BFGS", options=options, callback=stop_without_residual)
         inverse = 0.5 * (found.hess_inv + found.hess_inv.T)
-        # as for one factor: what is left to gain may be below rounding of the deviance
+        # as for one factor: the remaining gain may be below the rounding error of the deviance
         near = bool(found.success or found.jac @ inverse @ found.jac < NEAR)
         good = bool(np.linalg.eigvalsh(inverse)[0] > 0)
         return found.x, inverse if good else np.eye(len(theta)), near
@@ -256,10 +254,10 @@ class PreparedTerms:
 def log_likelihood_crossed(
     y: ArrayLike, X: ArrayLike, terms: Sequence[RandomEffects], beta: ArrayLike, Psi: Matrix, sigma2: float
 ) -> float:
-    """log p(y; beta, Psi, sigma^2) of one table, marginal over the random effects; Psi (Q, Q) by blocks, may be singular.
+    """log p(y; beta, Psi, sigma^2) of one table, marginal over random effects; Psi (Q, Q), by blocks, may be singular.
 
-    -2 times it is the ML deviance of y - X beta without fixed effects, sigma^2 held, at Lambda_t Lambda_t' = Psi_t /
-    sigma^2.
+    -2 times this is the ML deviance of y - X beta without fixed effects, with sigma^2 held, at
+    Lambda_t Lambda_t' = Psi_t / sigma^2.
     """
     r = np.asarray(y, dtype=float) - np.asarray(X, dtype=float) @ np.asarray(beta)
     scale = np.sqrt(np.mean(r**2))
@@ -269,7 +267,7 @@ def log_likelihood_crossed(
     Lambda = []
     for first, last in pairwise(ends):
         values, vectors = np.linalg.eigh(Psi[first:last, first:last] / sigma2)
-        # any root will do; below zero there is only rounding: Psi is a covariance matrix
+        # any root will do; negative eigenvalues are only rounding errors, because Psi is a covariance matrix
         Lambda.append(vectors * np.sqrt(np.maximum(values, 0.0)))
     products = products_of(shape, Z, np.empty((len(r), 0)), r / scale)
     return -0.5 * deviance(products, Lambda, False, sigma2 / scale**2).value - len(r) * np.log(scale)

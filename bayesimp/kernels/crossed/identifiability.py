@@ -1,8 +1,8 @@
 """Whether the data can tell the variance components of several grouping factors apart.
 
 As for one factor (`bayesimp.kernels.lmm.identifiability`), I and the matrices G_f = K'Z_t (I x E_f) Z_t'K of all free
-elements psi_f of all terms must be linearly independent, K an orthonormal basis of the complement of X. Their inner
-products are sums over the cells of two terms, the levels i of t and j of s that meet, A_ij = Z_ti'Z_sj:
+elements psi_f of all terms must be linearly independent, where K is an orthonormal basis of the complement of X. Their
+inner products are sums over the cells of two terms (levels i of t and j of s that occur together), A_ij = Z_ti'Z_sj:
 
     tr(G_f G_g) = sum_ij tr(E_f A_ij E_g A_ij') - 2 tr(E_f A_ij E_g B_sj B_ti') + tr(W_f W_g)
     tr(I G_f)   = sum_i tr(A_ii E_f) - tr W_f,             tr(I I) = n - p
@@ -24,7 +24,7 @@ __all__ = ["check_terms_identified", "terms_identified"]
 
 
 def terms_identified(products: Products, correlated: Sequence[bool], kept: Sequence[int]) -> bool:
-    """Whether the components of the kept terms, and sigma^2, change the covariance of the contrasts in different ways."""
+    """Whether the components of the kept terms and sigma^2 change the covariance of the contrasts in different ways."""
     structure, n = products.structure, products.n
     if not kept:
         return True
@@ -56,7 +56,7 @@ def terms_identified(products: Products, correlated: Sequence[bool], kept: Seque
 
 
 def _elements(q: int, correlated: bool) -> Stack:
-    """(d, q, q) E_f, symmetric, one for each free element of Psi_t."""
+    """(d, q, q) symmetric E_f, one for each free element of Psi_t."""
     free = [(a, b) for b in range(q) for a in range(b, q) if a == b or correlated]
     E = np.zeros((len(free), q, q))
     for f, (a, b) in enumerate(free):
@@ -77,12 +77,12 @@ def check_terms_identified(
 ) -> None:
     """Refuse terms whose variances a table cannot tell from the fixed effects, the residual or each other.
 
-    T (Q, Q): the user's Z is that of the products times T, blocks by term.
+    T (Q, Q), with blocks by term: the user's Z is the Z of the products times T.
 
     Raises
     ------
     SpecificationError
-        Names the terms, gives the reason if the levels show it, and says what to remove.
+        The message names the terms, gives the reason if the levels show it, and says what to remove.
     """
     structure = products.structure
     every = range(len(labels))
@@ -104,7 +104,7 @@ def check_terms_identified(
 
 
 def _reason(products: Products, labels: Sequence[Labels]) -> str:
-    """What can be seen in the levels themselves."""
+    """The reason, if the levels themselves show one."""
     structure, n = products.structure, products.n
     for label, m in zip(labels, structure.levels, strict=True):
         if m == n:
@@ -119,7 +119,7 @@ def _reason(products: Products, labels: Sequence[Labels]) -> str:
 
 
 def _written(label: Labels, correlated: bool) -> str:
-    """A term as in a formula."""
+    """The term as it is written in a formula."""
     names = ["1" if name == "Intercept" else name for name in label.random]
     left = " + ".join(names if names[:1] == ["1"] else ["0", *names])
     return f"({left} {'|' if correlated else '||'} {label.group})"

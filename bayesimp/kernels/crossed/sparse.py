@@ -3,11 +3,11 @@
     K = [ K_11  K_21' ]        L = [ L_11       ]        Sigma = K^-1
         [ K_21  K_22  ]            [ L_21  L_22 ]
 
-K_11 (d, d) has sparse columns, and so have L_11 and L_21; what remains of K_22 after their elimination is nearly full:
+K_11 (d, d) has sparse columns, as do L_11 and L_21; what remains of K_22 after their elimination is nearly full:
 
     L_22 L_22' = C = K_22 - L_21 L_21'                                by LAPACK, outside this file
 
-Every column j of L_11 has its rows below the diagonal in ``rows[starts[j]:starts[j + 1]]``, ascending, R_j. The
+The rows below the diagonal of column j of L_11, R_j, are in ``rows[starts[j]:starts[j + 1]]``, in ascending order. The
 elements of the inverse on the pattern of L follow from those in later columns (Takahashi, Fagan & Chin 1973):
 
     Sigma[R_j, j] = -Sigma[R_j, R_j] L[R_j, j] / L_jj,       Sigma_jj = 1 / L_jj^2 - L[R_j, j]' Sigma[R_j, j] / L_jj
@@ -32,12 +32,11 @@ __all__ = ["eliminate", "inverse_elements", "pattern", "solve_transposed"]
 def pattern(
     indptr: IntVector, columns: IntVector, starts: IntVector, rows: IntVector, counts: IntVector
 ) -> None:
-    """counts (n,) <- the number of elements of L below the diagonal in each column; rows <- where they are, if it has
-    room.
+    """counts (n,) <- number of elements of L below the diagonal in each column; rows <- their rows, unless it is empty.
 
-    indptr (n + 1,), columns: the elements of K left of the diagonal, row by row. ``rows`` is empty when they are
-    counted; then starts (d + 1,) are the places of the first d columns in it. Davis (2005), Algorithm 849,
-    ldl_symbolic: row k of L is what the elimination tree leads to from the elements of row k of K.
+    indptr (n + 1,), columns: the elements of K left of the diagonal, row by row. ``rows`` is empty when they are only
+    counted; in the second call, starts (d + 1,) says where the first d columns begin in it. Davis (2005), Algorithm
+    849, ldl_symbolic: row k of L is what the elimination tree leads to from the elements of row k of K.
     """
     n, d = len(counts), len(starts) - 1
     parent, seen = np.empty(n, np.int64), np.empty(n, np.int64)
@@ -59,9 +58,9 @@ def pattern(
 def eliminate(
     starts: IntVector, rows: IntVector, diagonal: Vector, below: Vector, corner: Matrix, middle: IntVector
 ) -> bool:
-    """diagonal (d,), below <- those of L_11 and L_21, from those of K; corner <- C, lower triangle.
+    """diagonal (d,), below <- elements of L_11 and L_21, from those of K; corner <- C, lower triangle.
 
-    middle (d,) <- the place of the first row of every column that is in the corner. Returns False where K_11 is not
+    middle (d,) <- position of the first row in the corner, for every column. Returns False if K_11 is not
     positive definite.
     """
     d, size = len(diagonal), len(corner)
@@ -100,7 +99,7 @@ def eliminate(
 
 @kernel(nogil=True)
 def solve_transposed(starts: IntVector, rows: IntVector, diagonal: Vector, below: Vector, w: Vector) -> None:
-    """The first d elements of w (d + size,) <- those of L^-T w, whose others are given."""
+    """The first d elements of w (d + size,) <- those of L^-T w; its other elements are given."""
     for j in range(len(diagonal) - 1, -1, -1):
         s = w[j]
         for place in range(starts[j], starts[j + 1]):
@@ -113,9 +112,9 @@ def inverse_elements(
     starts: IntVector, rows: IntVector, diagonal: Vector, below: Vector, middle: IntVector, corner: Matrix,
     own: Vector, others: Vector,
 ) -> None:  # fmt: skip
-    """own (d,), others <- the elements of Sigma on the diagonal and where L_11, L_21 have theirs.
+    """own (d,), others <- the elements of Sigma on the diagonal, and on the pattern of L_11 and L_21.
 
-    corner: Sigma_22, full symmetric; rows and columns of zeros leave their rows of L out of the inverse.
+    corner: Sigma_22, the full symmetric matrix; rows and columns of zeros leave their rows of L out of the inverse.
     """
     d = len(diagonal)
     sums, at = np.zeros(d + len(corner)), np.zeros(d + len(corner))

@@ -1,4 +1,4 @@
-"""Where the effects of several grouping factors meet: the pattern of the penalised normal equations, and its storage.
+"""Which effects of several grouping factors occur together: pattern and storage of the penalised normal equations.
 
 Effect a of level i of term t has a row and a column of
 
@@ -6,10 +6,10 @@ Effect a of level i of term t has a row and a column of
         [ X'Z Lambda              X'X      .   ]        Lambda = blockdiag(I_m1 x Lambda_1, ..., I_mF x Lambda_F)
         [ y'Z Lambda              y'X      y'y ]
 
-Levels i of t and j of s share an element if a row has both. The term with most effects comes first and has no elements
-outside its own blocks, so eliminating it is cheap; classes eliminated before the schools in which they are nested leave
-only the schools' own blocks. The remaining effects form the corner of `bayesimp.kernels.crossed.sparse` as soon as at
-least half of their part of L is full.
+Levels i of t and j of s share an element if a row has both. The term with the most effects comes first and has no
+elements outside its own blocks, so eliminating it is cheap; eliminating classes before the schools in which they are
+nested leaves only the schools' own blocks. The remaining effects form the corner of `bayesimp.kernels.crossed.sparse` as
+soon as at least half of their part of L is full.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from bayesimp.notation import IntArray, IntVector
 
 __all__ = ["Pair", "EffectPattern", "structure_of"]
 
-FULL = 0.5  # share of the elements of a corner that L has, from which LAPACK is faster
-SMALL = 48  # effects that are a corner in any case
+FULL = 0.5  # LAPACK is faster if L has at least this share of the elements of a corner
+SMALL = 48  # this many effects form a corner in any case
 LARGEST = 12_000  # effects in the corner: matrices of that size take 1.2 GB each
 
 
 class Pair(NamedTuple):
-    """The blocks of two terms, t eliminated before s, or of one with itself; k numbers the cells, the levels that meet.
+    """Blocks of two terms, t eliminated before s, or of one with itself; k numbers the cells (levels found together).
 
     first, second (cells,): levels of t and of s; cell (n,): the cell of every row; place (cells, q_t, q_s): where the
     element of row (j, b) of s and column (i, a) of t is stored.
@@ -49,24 +49,24 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class EffectPattern:
-    """The pattern of K, and where its elements are stored: [diagonal (d,) | below (..,) | corner (size, size)].
+    """The pattern of K, and the storage of its elements: [diagonal (d,) | below (..,) | corner (size, size)].
 
     Attributes
     ----------
     codes
-        Level of every row, (n,), by term.
+        (n,) level of every row, by term.
     levels, widths, offsets
-        (F,) levels, effects of a level, and the column of K in which the effects of a term begin.
+        (F,) number of levels, effects per level, and the column of K in which the effects of a term begin.
     effects, fixed
-        Columns of K that are effects, N; and those of X, p, which follow. Row N + p is that of y.
+        Number of columns of K that are effects, N, and that belong to X, p, which follow. Row N + p is that of y.
     pairs
-        Of all terms, each with itself and with each other.
+        All pairs of terms, each term with itself and with every other.
     outer
-        By term (m_t, q_t, p + 1): where the elements of X and y are stored.
+        (m_t, q_t, p + 1), by term: where the elements of X and y are stored.
     starts, rows
-        The columns of L_11 and L_21, see `bayesimp.kernels.crossed.sparse`.
+        The columns of L_11 and L_21; see `bayesimp.kernels.crossed.sparse`.
     d, size
-        Columns with their own lists; rows of the corner, N - d + p + 1.
+        Number of columns with their own lists; number of rows of the corner, N - d + p + 1.
     """
 
     codes: tuple[IntVector, ...]
@@ -84,7 +84,7 @@ class EffectPattern:
 
     @property
     def stored(self) -> int:
-        """Numbers in the storage."""
+        """How many numbers are stored."""
         return self.d + len(self.rows) + self.size**2
 
     def columns(self, t: int) -> IntArray:
@@ -99,7 +99,7 @@ class EffectPattern:
 def structure_of(
     codes: Sequence[IntVector], levels: Sequence[int], widths: Sequence[int], p: int
 ) -> EffectPattern:
-    """The structure of terms with these codes (n,), numbers of levels and of effects of a level, and p fixed effects.
+    """The structure for p fixed effects and terms with these codes (n,), numbers of levels and effects per level.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def _columns(offset: int, levels: int, width: int) -> IntArray:
 def _cells(
     one: IntVector, other: IntVector, levels: int, others: int, same: bool
 ) -> tuple[IntVector, IntVector, IntVector]:
-    """Levels that meet in a row, (cells,) each, and the cell of every row."""
+    """Levels that occur together in a row, (cells,) each, and the cell of every row."""
     if same:
         every = np.arange(levels)
         return every, every, one
@@ -160,7 +160,7 @@ def _cells(
 
 
 def _filled(ends: list[tuple[IntArray, IntArray]], N: int, p: int) -> tuple[IntVector, IntVector, int]:
-    """starts (d + 1,), rows and d of the columns of L outside the corner."""
+    """starts (d + 1,), rows and d, for the columns of L outside the corner."""
     left = [np.repeat(a, b.shape[1], axis=1).ravel() for a, b in ends]
     right = [np.tile(b, (1, a.shape[1])).ravel() for a, b in ends]
     column, row = np.concatenate(left), np.concatenate(right)

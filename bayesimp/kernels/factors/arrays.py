@@ -15,27 +15,27 @@ ENUMERATE, GAUSSIAN, SLICE, COUNT = range(4)  # how a missing cell is drawn (ker
 
 
 class FactorArrays(NamedTuple):
-    """What K factors are, as the kernels read them; T columns, n rows sorted by cluster, m clusters.
+    """The K factors, as the kernels read them; T columns, n rows sorted by cluster, m clusters.
 
     Attributes
     ----------
     family, predictors, fixed
-        (K,) code, number r of linear predictors, number p of fixed columns.
+        (K,) code of the family, number r of linear predictors, number p of fixed columns.
     column, coefficient, effect
-        (K + 1,) where the columns of a factor begin (fixed ones, then random ones), its coefficients (entry c p + t of
-        predictor c), and its effects (entry c q + l).
+        (K + 1,) where the columns of a factor begin (fixed ones, then random ones), where its coefficients begin (entry
+        c p + t for predictor c), and where its effects begin (entry c q + l).
     variable
         (K,) the variable that is its response.
     center, unit
-        (K,) y = (v - center) / unit for numbers v.
+        (K,) y = (v - center) / unit for numeric variables v.
     level, value
-        (K + 1,) where its levels begin, and the numbers that stand for them.
+        (K + 1,) where the levels of a factor begin; the numbers that stand for the levels.
     at_cluster
-        (K,) whether the response has one value in a cluster; then only the first row of each cluster is used.
+        (K,) whether the response has one value per cluster; then only the first row of each cluster is used.
     trials, offset, used
-        (n, K) trials of binomials, else 1; known part of the linear predictors; whether the row counts in the factor.
+        (n, K) trials of binomials, else 1; known part of the linear predictors; whether the factor uses the row.
     cluster, first
-        (n,) cluster of each row; (m + 1,) rows of cluster i are first[i] .. first[i + 1] - 1.
+        (n,) cluster of each row; (m + 1,): the rows of cluster i are first[i] .. first[i + 1] - 1.
     """
 
     family: np.ndarray
@@ -63,12 +63,12 @@ class Cells(NamedTuple):
     Attributes
     ----------
     start, row
-        (K + 1,), (C,) the rows of the missing cells of factor k are row[start[k]] .. ; of a variable with one value in a
-        cluster the first row of the cluster.
+        (K + 1,), (C,) the rows of the missing cells of factor k are row[start[k]] .. ; for a variable with one value per
+        cluster, the first row of the cluster.
     lower, upper
-        (C,) limits of censored values, in units of the data; infinite where there is none.
+        (C,) limits of censored values, in units of the data; infinite if there is no limit.
     kind
-        (K,) how they are drawn.
+        (K,) how the cells are drawn.
     child, of, wide
         (K + 1,), (A,), (A,) children of factor k: of[child[k]] ..; whether y_k enters through a mean over the cluster.
     active
@@ -91,16 +91,16 @@ class Cells(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a chain has.
+    """The state of a chain.
 
     Attributes
     ----------
     V, Y
-        (n, v) variables as formulas compute with them; (n, K) responses as their models see them.
+        (n, v) variables in the form that formulas use; (n, K) responses in the form that their models use.
     M, X
         (m, e) means over clusters; (n, T) columns.
     beta, B
-        Coefficients, and effects (m, d), of the columns X and of responses Y.
+        Coefficients, and effects (m, d), on the scale of the columns X and the responses Y.
     shape
         (K,) residual standard deviation of normal responses, or the shape of families with one.
     cuts
@@ -118,12 +118,12 @@ class State(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Work space of `draw_cells`, a = 0, 1, .. counting the children of one factor.
+    """Work space of `draw_cells`; a = 0, 1, .. counts the children of one factor.
 
     rest (a, rows of a cluster, r): linear predictors without the columns that depend on the cell; center (a, rows): with
-    them, at one value of it; coefficient (a, t, r) and column (a, t): of those that do, active (a,) of them. eta, own
-    (r,): of a child, and of the cell's own factor.
-    search (8,), weight (levels,): see `_next`. proposal (missing cells of the factor,): see `propose_counts`.
+    these columns, at one value of the cell. coefficient (a, t, r), column (a, t): those of these columns, of which there
+    are active (a,). eta, own (r,): predictors of a child, and of the cell's own factor.
+    search (8,), weight (levels,): see `next_place`. proposal (missing cells of the factor,): see `propose_counts`.
     """
 
     rest: np.ndarray

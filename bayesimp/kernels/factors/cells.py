@@ -1,25 +1,25 @@
 """Missing values of one variable of a joint GLMM, each from its conditional distribution given everything else.
 
-Factors k = 1..K, each a multilevel GLMM of variable y_k given variables before it (models/joint_glmm.py). Let l run over
-the children of k, the factors in whose columns y_k appears; then for a missing cell of row j, cluster i
+Each factor k = 1..K is a multilevel GLMM of variable y_k given the variables before it (models/joint_glmm.py). Let l run
+over the children of k, the factors in whose columns y_k appears; then for a missing cell in row j of cluster i
 
     p(y_kj | .)  ~  p_k(y_kj | eta_kj)  prod_l prod_{j' in S_l} p_l(y_lj' | eta_lj'(y_kj))
 
-S_l is the row j alone, or all rows of the cluster where y_k enters factor l through a cluster mean, or where y_k has one
-value in a cluster. How it is drawn depends on the family:
+S_l is row j alone, or all rows of the cluster if y_k enters factor l through a cluster mean or has one value per
+cluster. How the cell is drawn depends on the family:
 
-    ENUMERATE   levels, and successes out of trials: all values are weighed
-    GAUSSIAN    normal, every child normal and linear in y_k: exactly normal, with
+    ENUMERATE   levels, and successes out of trials: every value is weighted by its probability
+    GAUSSIAN    normal, with every child normal and linear in y_k: exactly normal, with
                     precision  1 / sd_k^2 + sum (d eta_l / d y)^2 / sd_l^2
                     mean       eta_kj + sum (d eta_l / d y) (y_l - eta_l(eta_kj)) / sd_l^2  / precision
                 truncated at the limits of a censored value
-    SLICE       other numbers, on the log scale if they are positive, the logit scale if proportions: slice sampling
-                (Neal 2003)
+    SLICE       other numbers: slice sampling (Neal 2003), on the log scale if they are positive, on the logit scale if
+                they are proportions
     COUNT       unbounded counts: slice sampling on whole numbers; those with extra zeros, which may have a mode at zero
                 and one far away, are first proposed from p_k(y | eta_k) and accepted by the likelihood of the children
 
-A censored value has this conditional distribution between its limits, and no density beyond them. All leave it
-invariant; nothing is approximated or tuned.
+A censored value has this conditional distribution between its limits, and no density beyond them. All these draws
+leave the distribution invariant; nothing is approximated or tuned.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def linear_predictors(
 def _scope(
     arrays: FactorArrays, cells: Cells, child: int, k: Integer, j: Integer, i: Integer, whole: bool
 ) -> tuple[Integer, Integer]:
-    """The first row in which a child is evaluated, and the one after the last: the row j, or all rows of the cluster."""
+    """The first row in which a child is evaluated, and the row after the last: row j alone, or the whole cluster."""
     if whole or cells.wide[child] or arrays.at_cluster[k]:
         return arrays.first[i], arrays.first[i + 1]
     return j, j + 1
@@ -96,9 +96,9 @@ def set_rest(
     whole: bool,
     work: Work,
 ) -> None:
-    """The work space: columns of the children that depend on the cell, and predictors without them.
+    """Fill the work space: columns of the children that depend on the cell, and predictors without them.
 
-    `whole`: for all rows of the cluster, whatever the children.
+    `whole`: include all rows of the cluster, whatever the children need.
     """
     for a in range(cells.child[k + 1] - cells.child[k]):
         child = cells.child[k] + a
@@ -124,7 +124,7 @@ def set_rest(
 
 @merged
 def formula_value(arrays: FactorArrays, k: Integer, y: float) -> float:
-    """The number that formulas compute with where the model of factor k sees y: that of the level, or c + s y."""
+    """The number that formulas use where the model of factor k has y: that of the level, or c + s y."""
     if arrays.level[k + 1] > arrays.level[k]:
         return arrays.value[arrays.level[k] + int(y)]
     return arrays.center[k] + arrays.unit[k] * y
@@ -143,7 +143,7 @@ def _put(
     y: float,
     stack: Vector,
 ) -> None:
-    """The cell gets the value y, and means over its cluster follow."""
+    """Set the cell to y, and update the means over its cluster."""
     v = formula_value(arrays, k, y)
     variable = arrays.variable[k]
     if arrays.at_cluster[k]:
@@ -171,7 +171,7 @@ def child_density(
     work: Work,
     without: Integer,
 ) -> float:
-    """sum_l sum_j' log p_l(y_lj' | eta_lj') at the present value of the cell; `without` this child, or NONE."""
+    """sum_l sum_j' log p_l(y_lj' | eta_lj') at the cell's present value; `without`: a child to leave out, or NONE."""
     total = 0.0
     for a in range(cells.child[k + 1] - cells.child[k]):
         if a == without:
@@ -208,7 +208,7 @@ def set_columns(
     whole: bool,
     work: Work,
 ) -> None:
-    """Columns that depend on the cell follow it."""
+    """Update the columns that depend on the cell."""
     for a in range(cells.child[k + 1] - cells.child[k]):
         start, stop = _scope(arrays, cells, cells.child[k] + a, k, j, i, whole)
         for t in range(work.active[a]):
@@ -234,7 +234,7 @@ def _draw_normal(
     upper: float,
     work: Work,
 ) -> float:
-    """GAUSSIAN: the predictors of the children at y = eta_kj, and one unit above, give their slopes."""
+    """GAUSSIAN: the children's predictors at y = eta_kj and one unit above give their slopes."""
     precision, pull = 1.0 / state.shape[k] ** 2, 0.0
     for side in range(2):
         _put(arrays, cells, state, means, divisor, k, j, i, work.own[0] + side, work.stack)
@@ -267,7 +267,8 @@ def propose_counts(
 ) -> None:
     """work.proposal <- a draw of p_k(y | eta_k) for each missing cell of a factor with extra zeros, before `draw_cells`.
 
-    No cell of a variable changes its own predictors. Poisson draws count references, which `draw_cells` does not.
+    No cell of a variable changes its own predictors. Drawn here because Poisson draws make numba count references, which
+    `draw_cells` must not.
     """
     for c in range(cells.start[k], cells.start[k + 1]):
         j = cells.row[c]
@@ -289,13 +290,13 @@ def draw_cells(
     state: State,
     work: Work,
 ) -> int:
-    """All missing cells of the variable of factor k, one after the other; V, Y, M and X of `state` follow.
+    """Draw all missing cells of the variable of factor k, one after the other, and update V, Y, M and X of `state`.
 
-    divisor (m, e): see kernels/factors/columns.py. Returns the number of cells whose conditional has no finite value,
-    which keep their own.
+    divisor (m, e): see kernels/factors/columns.py. Returns the number of cells for which no finite value can be drawn;
+    these keep their values.
 
-    Nothing is allocated here, so that numba need not count references (``_nrt``): in these loops over single rows that
-    takes nine tenths of the time.
+    Nothing is allocated here, so that numba need not count references (``_nrt``), which would take nine tenths of the
+    time in these loops over single rows.
     """
     kind, family, shape, r = cells.kind[k], arrays.family[k], state.shape[k], arrays.predictors[k]
     scale = search_scale(family) if kind == SLICE else 0

@@ -4,7 +4,7 @@ A column is a small program in reverse Polish notation, run on a stack of number
 
     VARIABLE v     push V_jv, the value of variable v in row j          CONSTANT c     push c
     MEAN e         push M_ie, the mean (or sum) e of the row's cluster
-    OPERATORS      replace the last two                                  FUNCTIONS      replace the last one
+    OPERATORS      replace the top two                                   FUNCTIONS      replace the top one
 
 Comparisons give 1 or 0. A mean over a cluster is itself a program, averaged over the cluster's rows.
 """
@@ -30,11 +30,11 @@ OPERATORS = {
 }
 FUNCTIONS = {name: 14 + k for k, name in enumerate(
     ("minus", "log", "log1p", "log2", "log10", "exp", "expm1", "sqrt", "abs"))}  # fmt: skip
-DEEPEST = 64  # of the stack
+DEEPEST = 64  # depth of the stack
 
 
 class Programs(NamedTuple):
-    """Programs one behind the other.
+    """Programs, concatenated.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Programs(NamedTuple):
 
 @inner
 def _function(code: int, x: float) -> float:
-    """One of FUNCTIONS."""
+    """Apply one of FUNCTIONS."""
     if code == 14:
         return -x
     if code == 15:
@@ -75,7 +75,7 @@ def _function(code: int, x: float) -> float:
 
 @inner
 def _operator(code: int, a: float, b: float) -> float:
-    """One of OPERATORS."""
+    """Apply one of OPERATORS."""
     if code == 3:
         return a + b
     if code == 4:
@@ -142,7 +142,7 @@ def cluster_mean(
 
 @kernel(nogil=True)
 def all_means(means: Programs, divisor: Matrix, V: Matrix, first: IntVector, M: Matrix) -> None:
-    """M (m, e) <- all means. divisor (m, e): rows of the cluster, or 1 for a sum; first (m + 1,): rows of cluster i."""
+    """M (m, e) <- all means. divisor (m, e): number of rows, or 1 for a sum; first (m + 1,): where clusters begin."""
     stack = np.empty(DEEPEST)
     for i in range(M.shape[0]):
         for e in range(M.shape[1]):

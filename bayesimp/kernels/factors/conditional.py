@@ -1,9 +1,9 @@
-"""One factor that is not normal, given other factors' effects: what its moves share, and the draw of its effects.
+"""A factor that is not normal, given other factors' effects: what its moves share, and the draw of its effects.
 
-    b_i  by independence Metropolis from a t at the mode of its conditional density (kernels/glmm/blocks.py)
+    b_i  by independence Metropolis from a t distribution at the mode of its conditional density (kernels/glmm/blocks.py)
 
 with the prior N(Q^-1 t_i, Q^-1) given the other factors' effects (kernels/factors/effects.py), from which effects of
-clusters without rows are drawn; of a mixture, given latent variables (kernels/families/mixtures.py).
+clusters without rows are drawn; for a mixture, given its latent variables (kernels/families/mixtures.py).
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ __all__ = [
     "target",
 ]
 
-T_EFFECTS, T_MODES = 0, 3  # rows of tallies, as kernels/glmm/gibbs.py counts
+T_EFFECTS, T_MODES = 0, 3  # rows of tallies, as in kernels/glmm/gibbs.py
 
 
 class FactorState(NamedTuple):
-    """What the moves of a factor read, besides its rows and parameters.
+    """What the moves of a factor read in addition to its rows and parameters.
 
-    given: family of a row, of a mixture given its latent variable. trials, y (n,): those of the rows; of a mixture the
-    latent variables, and the response given them. base (n, r): work space for linear predictors. shape; cuts, counts: as
-    of `BlockTarget`. two_modes: slices of targets that may have two modes, else 0. Q (d, d), t, mean (m, d), L (d, d):
+    given: family of a row; for a mixture, given its latent variable. trials, y (n,): those of the rows; for a mixture,
+    the latent variables, and the response given them. base (n, r): work space for linear predictors. shape; cuts, counts:
+    as in `BlockTarget`. two_modes: slices of targets that may have two modes, else 0. Q (d, d), t, mean (m, d), L (d, d):
     conditional prior of the effects, their prior means, Cholesky factor of Q. b (m, q, r): the effects.
     """
 
@@ -64,7 +64,7 @@ class FactorState(NamedTuple):
 
 @inner
 def own_effects(B: Matrix, at: Integer, out: Stack) -> None:
-    """out (m, q, r) <- the factor's effects, columns of B (m, D) from `at` on."""
+    """out (m, q, r) <- the factor's effects, which are the columns of B (m, D) from `at` on."""
     m, q, r = out.shape
     for i in range(m):
         for k in range(r):
@@ -86,7 +86,7 @@ def put_back(own: Stack, at: Integer, B: Matrix) -> None:
 def _factor_state(
     rows: GlmmRows, counts: Vector, at: Integer, r: Integer, aux: Vector, R: Matrix, B: Matrix
 ) -> tuple[FactorState, bool]:
-    """The state of a factor with r linear predictors, R = Psi^-1; whether the precision of its effects is definite."""
+    """The state of a factor with r linear predictors, R = Psi^-1; whether its effects' precision is positive definite."""
     n, q, m, family = rows.X.shape[0], rows.Z.shape[1], rows.first.size - 1, rows.family
     d, mixed, cuts = q * r, is_mixture(family), np.zeros(aux.size + 1)
     Q, t, mean, L = np.empty((d, d)), np.empty((m, d)), np.empty((m, d)), np.empty((d, d))
@@ -115,7 +115,7 @@ def target(
 
 @inner
 def draw_latent(rng: np.random.Generator, rows: GlmmRows, s: FactorState, beta: Matrix, aux: Vector) -> None:
-    """s.trials, s.y <- the latent variables of a mixture, and y given them; of other families, nothing."""
+    """s.trials, s.y <- the latent variables of a mixture, and y given them; unchanged for other families."""
     if is_mixture(rows.family):
         predictor(rows, beta, s.b, True, True, s.base)
         latent(rng, rows.family, rows.y, s.base, aux, s.trials, s.y)
@@ -138,7 +138,7 @@ def _without_rows(rng: np.random.Generator, L: Matrix, mean: Vector, b: Matrix) 
 def _draw_effects(
     rng: np.random.Generator, rows: GlmmRows, s: FactorState, beta: Matrix, w: Workspace, tallies: IntMatrix
 ) -> int:
-    """s.b <- effects of every cluster; 0 or a key of `bayesimp.kernels.glmm.gibbs.FAILURES`."""
+    """s.b <- effects of every cluster. Returns 0 or a key of `bayesimp.kernels.glmm.gibbs.FAILURES`."""
     predictor(rows, beta, s.b, True, False, s.base)
     for i in range(s.b.shape[0]):
         if rows.first[i] == rows.first[i + 1]:
@@ -160,9 +160,9 @@ def latent_and_effects(
     rng: np.random.Generator, rows: GlmmRows, counts: Vector, at: Integer, beta: Matrix, aux: Vector, R: Matrix,
     B: Matrix, w: Workspace, tallies: IntMatrix,
 ) -> tuple[FactorState, int]:  # fmt: skip
-    """The first moves of a factor, at given parameters: latent variables of a mixture, then effects.
+    """Make the first moves of a factor, at given parameters: latent variables of a mixture, then effects.
 
-    R (D, D): Psi^-1. Returns the state, with the effects, which are not put back into B (m, D); and 0, or a key of
+    R (D, D): Psi^-1. Returns the state, whose effects have not been put back into B (m, D), and 0 or a key of
     `bayesimp.kernels.glmm.gibbs.FAILURES`.
     """
     s, definite = _factor_state(rows, counts, at, beta.shape[1], aux, R, B)

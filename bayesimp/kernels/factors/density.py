@@ -1,4 +1,4 @@
-"""Log density of one response of a factor given its linear predictors, of every family."""
+"""Log density of one response of a factor given its linear predictors, for every family."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _log_logistic(x: float) -> float:
 
 @inner
 def _log_ordinal(level: int, eta: float, cuts: Matrix, k: Integer, last: Integer) -> float:
-    """log P(y = level), levels 0 .. last (kernels/families/responses.py)."""
+    """log P(y = level) for levels 0 .. last (kernels/families/responses.py)."""
     total = 0.0
     if level < last:
         total += _log_logistic(cuts[k, level] - eta)
@@ -36,7 +36,7 @@ def _log_ordinal(level: int, eta: float, cuts: Matrix, k: Integer, last: Integer
 
 @inner
 def _log_categorical(level: int, eta: Vector, r: int) -> float:
-    """log P(y = level), levels 0 .. r."""
+    """log P(y = level) for levels 0 .. r."""
     highest, total = 0.0, 0.0
     for c in range(r):
         highest = max(highest, eta[c])
@@ -59,11 +59,11 @@ def log_density(
     last: Integer,
     full: bool,
 ) -> float:
-    """log p(y | eta) up to a constant; without the terms that lack eta unless `full`.
+    """log p(y | eta) up to a constant; terms that do not depend on eta are included only if `full`.
 
     y: number, or position of a level; eta (r,) or longer; shape: the residual standard deviation of NORMAL, the shape of
-    families with one; cuts (K, c): row k has the cutpoints of ORDINAL, whose levels are 0 .. last, and the second
-    parameter of a mixture first, whose density has all terms always.
+    families that have one; cuts (K, c): row k has the cutpoints of ORDINAL, whose levels are 0 .. last, or begins with
+    the second parameter of a mixture, whose density always has all terms.
     """
     if family == NORMAL:
         z = (y - eta[0]) / shape
@@ -90,7 +90,7 @@ def log_densities(
     last: Integer,
     out: Vector,
 ) -> None:
-    """out (n,) <- log p(y_j | eta_j) with every constant; eta (n, r), the rest as in `log_density`."""
+    """out (n,) <- log p(y_j | eta_j) with every constant; eta (n, r), other arguments as in `log_density`."""
     constant = -math.log(shape) - 0.5 * math.log(2.0 * math.pi) if family == NORMAL else 0.0
     own = np.empty(eta.shape[1])
     for j in range(y.size):

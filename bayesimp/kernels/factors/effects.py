@@ -26,7 +26,7 @@ __all__ = [
 
 @inner
 def conditional_prior(R: Matrix, B: Matrix, start: Integer, stop: Integer, Q: Matrix, t: Matrix) -> None:
-    """Q (d, d) <- R_kk, t (m, d) <- t_i; the effects of the factor are start .. stop - 1 of B (m, D)."""
+    """Q (d, d) <- R_kk, t (m, d) <- t_i; the factor's effects are columns start .. stop - 1 of B (m, D)."""
     for e in range(start, stop):
         for f in range(start, stop):
             Q[e - start, f - start] = R[e, f]
@@ -41,7 +41,7 @@ def conditional_prior(R: Matrix, B: Matrix, start: Integer, stop: Integer, Q: Ma
 
 @inner
 def conditional_means(Q: Matrix, t: Matrix, L: Matrix, mean: Matrix) -> bool:
-    """mean (m, d) <- Q^-1 t_i; L (d, d) <- Cholesky factor of Q. False where Q is not positive definite."""
+    """mean (m, d) <- Q^-1 t_i; L (d, d) <- Cholesky factor of Q. Returns False if Q is not positive definite."""
     d = Q.shape[0]
     copy_to(L, Q)
     if not cholesky(L, d):
@@ -72,7 +72,7 @@ def mixing_precision(
 
 @inner
 def scaled(alpha: Vector, start: Integer, B: Matrix, Psi: Matrix, R: Matrix) -> None:
-    """B, Psi and R = Psi^-1 once the scales alpha of the effects from `start` on are drawn."""
+    """Rescale B, Psi and R = Psi^-1 in place by the drawn scales alpha of the effects from `start` on."""
     for a in range(alpha.size):
         e = start + a
         for i in range(B.shape[0]):
@@ -101,7 +101,7 @@ def conditional_law(Psi: Matrix, B: Matrix, start: Integer, stop: Integer) -> tu
 def draw_covariance(
     rng: np.random.Generator, prior: CovarianceUpdate, start: Integer, stop: Integer, B: Matrix, Psi: Matrix
 ) -> bool:
-    """A block of Psi, effects start .. stop - 1, given B (m, D). Returns whether all was positive definite."""
+    """Draw the block of Psi of effects start .. stop - 1 given B (m, D). Returns whether all was positive definite."""
     d = stop - start
     S, old, inverse = np.zeros((d, d)), np.empty((d, d)), np.empty((d, d))
     for e in range(d):

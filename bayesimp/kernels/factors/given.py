@@ -3,7 +3,7 @@
     normal        b_i  ~  N(W_i^-1 u_i, W_i^-1),    W_i = Z'Z / sigma^2 + Q,    u_i = Z'(y - X beta) / sigma^2 + t_i
     others        b_i  by independence Metropolis (kernels/factors/conditional.py)
 
-with Q and t_i of the other factors' effects (kernels/factors/effects.py).
+with Q and t_i from the other factors' effects (kernels/factors/effects.py).
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def normal_effects(
     Psi: Matrix,
     B: Matrix,
 ) -> int:
-    """Draw the effects of a normal factor, columns of B (m, D) from `at` on.
+    """Draw the effects of a normal factor, which are the columns of B (m, D) from `at` on.
 
-    X (n, p), Z (n, q), y (n,): rows in which the factor is used, those of cluster i first[i] .. Returns 0, or a key of
-    `bayesimp.kernels.glmm.gibbs.FAILURES`.
+    X (n, p), Z (n, q), y (n,): rows in which the factor is used; those of cluster i begin at first[i]. Returns 0, or a
+    key of `bayesimp.kernels.glmm.gibbs.FAILURES`.
     """
     p, q, m = X.shape[1], Z.shape[1], first.size - 1
     R, Q, t = np.empty(Psi.shape), np.empty((q, q)), np.empty((m, q))
@@ -84,10 +84,10 @@ def glmm_effects(
     B: Matrix,
     tallies: IntMatrix,
 ) -> int:
-    """One update of the effects of a factor that is not normal, columns of B (m, D) from `at` on.
+    """Update the effects of a factor that is not normal, which are the columns of B (m, D) from `at` on.
 
-    rows: those in which the factor is used. counts (K,): of the levels of an ordinal response. beta (p, r), aux (a,):
-    given. tallies (5, 2): counted up. Returns 0, or a key of `bayesimp.kernels.glmm.gibbs.FAILURES`.
+    rows: those in which the factor is used. counts (K,): rows at each level of an ordinal response. beta (p, r), aux
+    (a,): given. tallies (5, 2): incremented. Returns 0, or a key of `bayesimp.kernels.glmm.gibbs.FAILURES`.
     """
     d, R = rows.Z.shape[1] * beta.shape[1], np.empty(Psi.shape)
     if d == 0:

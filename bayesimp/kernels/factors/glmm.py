@@ -1,7 +1,7 @@
 """Parameters of one factor of a joint GLMM that is not normal, given the completed variables and other factors' effects.
 
-The moves of kernels/glmm/gibbs.py, with the conditional prior of the factor's effects (kernels/factors/effects.py) in the
-place of N(0, Psi); Psi itself is drawn with all factors' effects.
+The moves are those of kernels/glmm/gibbs.py, with the conditional prior of the factor's effects
+(kernels/factors/effects.py) in place of N(0, Psi); Psi itself is drawn given all factors' effects.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["glmm_factor_step"]
 
-T_FIXED, T_SCALE, T_MODES, T_SHAPE = range(1, 5)  # rows of tallies, as kernels/glmm/gibbs.py counts
+T_FIXED, T_SCALE, T_MODES, T_SHAPE = range(1, 5)  # rows of tallies, as in kernels/glmm/gibbs.py
 
 
 @inner
@@ -49,7 +49,7 @@ def _draw_fixed(
     aux: Vector,
     tallies: IntMatrix,
 ) -> int:
-    """FIXED: beta, and the increments of an ordinal response; 0 or a key of FAILURES."""
+    """FIXED: draw beta, and the increments of an ordinal response. Returns 0 or a key of FAILURES."""
     n = rows.X.shape[0]
     w = workspace(beta.size + (aux.size if rows.family == ORDINAL else 0))
     predictor(rows, beta, s.b, False, True, s.base)
@@ -74,7 +74,7 @@ def _centre(
     beta: Matrix,
     b: Stack,
 ) -> None:
-    """CENTRE: beta and effects together, which have the prior means `mean`."""
+    """CENTRE: move beta together with the effects, whose prior means are `mean`."""
     m, q, r = b.shape
     for side in range(2):
         for i in range(m):
@@ -99,7 +99,7 @@ def _draw_scales(
     w: Workspace,
     tallies: IntMatrix,
 ) -> int:
-    """SCALE: the effects and their standard deviations together; 0 or a key of FAILURES."""
+    """SCALE: rescale the effects together with their standard deviations. Returns 0 or a key of FAILURES."""
     n, d = rows.X.shape[0], s.Q.shape[0]
     U, scale_Q = np.empty((n, d)), np.empty((d, d))
     predictor(rows, beta, s.b, True, False, s.base)
@@ -134,7 +134,7 @@ def glmm_factor_step(
     B: Matrix,
     tallies: IntMatrix,
 ) -> int:
-    """One update of the parameters of a factor that is not normal.
+    """Update the parameters of a factor that is not normal.
 
     Parameters
     ----------
@@ -145,11 +145,11 @@ def glmm_factor_step(
     Q0, t0, shape_scale
         Priors of vec(beta) and of shape^-1/2.
     psi_prior
-        Of the block of Psi in which the factor's effects are.
+        Prior of the block of Psi that contains the factor's effects.
     at
-        Place of the factor's effects among the columns of B (m, D).
+        First column of the factor's effects in B (m, D).
     beta (p, r), aux (a,), Psi (D, D), B (m, D), tallies (5, 2)
-        The state, which changes in place.
+        The state, changed in place.
 
     Returns
     -------

@@ -45,7 +45,7 @@ def _products(
     Xy: Vector,
     Zy: Vector,
 ) -> None:
-    """Cross products of rows start .. stop - 1; XX and Xy are added to, the others overwritten."""
+    """Cross products of rows start .. stop - 1, added to XX and Xy; the other arrays are overwritten."""
     p, q = X.shape[1], Z.shape[1]
     fill(XZ, 0.0)
     fill(ZZ, 0.0)
@@ -66,7 +66,7 @@ def _products(
 
 @inner
 def _draw_normal(rng: np.random.Generator, H: Matrix, t: Vector, d: int) -> bool:
-    """t <- draw from N(H^-1 t, H^-1); H (lower triangle) becomes its Cholesky factor. False if it is not p.d."""
+    """t <- a draw from N(H^-1 t, H^-1); H (lower triangle) becomes its Cholesky factor. Returns False if H is not p.d."""
     if not cholesky(H, d):
         return False
     solve_lower(H, t, d)
@@ -93,7 +93,7 @@ def _draw_beta(
     ZX: Stack,
     Zys: Matrix,
 ) -> int:
-    """BETA; leaves the Cholesky factors of W_i in WW (m, q, q), Z'X in ZX (m, p, q) and Z'y in Zys (m, q)."""
+    """BETA. Leaves the Cholesky factors of W_i in WW (m, q, q), Z'X in ZX (m, p, q) and Z'y in Zys (m, q)."""
     p, q, m = X.shape[1], Z.shape[1], first.size - 1
     H, h, Xy = np.zeros((p, p)), np.empty(p), np.zeros(p)
     ZZ, v = np.empty((q, q)), np.empty(q)
@@ -144,7 +144,7 @@ def _draw_effects(
     at: Integer,
     B: Matrix,
 ) -> None:
-    """EFFECTS of all clusters, into the columns of B from `at` on."""
+    """EFFECTS, for all clusters, written to the columns of B from `at` on."""
     m, p, q = ZX.shape
     u = np.empty(q)
     for i in range(m):
@@ -197,7 +197,7 @@ def _draw_scales(
     H: Matrix,
     alpha: Vector,
 ) -> bool:
-    """alpha (q,) of SCALE; H (q, q) comes as the mixing precisions. residual: y - X beta."""
+    """alpha (q,) of SCALE; on entry, H (q, q) has the mixing precisions. residual: y - X beta."""
     q = Z.shape[1]
     u = np.empty(q)
     for l in range(q):
@@ -229,20 +229,20 @@ def normal_step(
     Psi: Matrix,
     B: Matrix,
 ) -> int:
-    """One update of the parameters of a normal factor.
+    """Update the parameters of a normal factor.
 
     Parameters
     ----------
     X, Z, y, first
-        (n, p), (n, q), (n,) rows in which the factor is used, by cluster: those of cluster i are first[i] ..
+        (n, p), (n, q), (n,) rows in which the factor is used, sorted by cluster: those of cluster i begin at first[i].
     Q0, t0
-        Prior of beta: precision (p, p), and precision times mean (p,).
+        Prior of beta: precision (p, p) and precision times mean (p,).
     sigma_prior, psi_prior
-        Of the variance, (1, 1), and of the block of Psi in which the factor's effects are.
+        Priors of the variance, (1, 1), and of the block of Psi that contains the factor's effects.
     at
-        Place of the factor's effects among the columns of B (m, D).
+        First column of the factor's effects in B (m, D).
     beta (p,), sd (1,), Psi (D, D), B (m, D)
-        The state, which changes in place.
+        The state, changed in place.
 
     Returns
     -------

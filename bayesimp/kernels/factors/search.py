@@ -1,11 +1,11 @@
-"""Where the log density of a missing cell is evaluated next: level after level, or as slice sampling says (Neal 2003).
+"""Where to evaluate the log density of a missing cell next: level after level, or by slice sampling (Neal 2003).
 
 The density is evaluated at one place in the code (kernels/factors/cells.py), whatever is drawn, so that it is compiled
-once: `first_place` says where to begin, `next_place` takes the value found there and says where to go on, or that the
-draw is done. What is known of the search is kept in an array:
+once: `first_place` says where to begin; `next_place` takes the value found there and says where to continue, or that the
+draw is done. The state of the search is kept in an array:
 
-    PHASE    of the search; DONE once the last place is the draw
-    HEIGHT   of the slice               LOW, HIGH    its ends so far        LEFT, RIGHT    steps outwards that are left
+    PHASE    of the search, DONE once the last place is the draw
+    HEIGHT   of the slice               LOW, HIGH    its ends so far        LEFT, RIGHT    steps outwards that remain
     NOW      the present value          LEVELS       number of levels
 """
 
@@ -42,16 +42,16 @@ __all__ = [
     "slice_width",
 ]
 
-STEPS = 50  # of a slice outwards, at most
+STEPS = 50  # largest number of steps outwards per slice
 PLAIN, LOGARITHMS, LOGITS = range(3)  # scales of the search
-LEAST = 0.05  # a, b of a beta, below which widths grow no further
+LEAST = 0.05  # a, b of a beta; below this, widths grow no further
 DONE, FIRST, DOWN, UP, SHRINK = -1.0, 0.0, 1.0, 2.0, 3.0
 PHASE, HEIGHT, LOW, HIGH, LEFT, RIGHT, NOW, LEVELS = range(8)
 
 
 @inner
 def search_scale(family: int) -> int:
-    """On which scale a number is searched for: as it is, its logarithm if positive, its logit if a proportion."""
+    """Scale of the search for a number: its own, its logarithm if positive, or its logit if a proportion."""
     if family == BETA:
         return LOGITS
     return LOGARITHMS if family == GAMMA or family == INVERSE_GAUSSIAN or family == LOGNORMAL else PLAIN
@@ -67,7 +67,7 @@ def response_at(scale: int, at: float) -> float:
 
 @inner
 def log_jacobian(scale: int, at: float) -> float:
-    """log dy / d at: at of y = e^at, log y (1 - y) of y = 1 / (1 + e^-at)."""
+    """log dy / d at: `at` for y = e^at, log y (1 - y) for y = 1 / (1 + e^-at)."""
     if scale == LOGARITHMS:
         return at
     return -abs(at) - 2.0 * math.log1p(math.exp(-abs(at))) if scale == LOGITS else 0.0
@@ -75,12 +75,12 @@ def log_jacobian(scale: int, at: float) -> float:
 
 @inner
 def slice_width(family: int, shape: float, eta: float) -> float:
-    """About two standard deviations of a cell given its own factor alone."""
+    """Width of a slice: about two standard deviations of a cell given its own factor alone."""
     if family < 0 or family == STUDENT:
         return 2.0 * shape
     if family == GAMMA or family == INVERSE_GAUSSIAN:
         return 2.0 / math.sqrt(shape) if shape > 0.25 else 4.0
-    if family == YEO_JOHNSON:  # of any lambda
+    if family == YEO_JOHNSON:  # for any lambda
         return 2.0 * shape * (1.0 + abs(eta))
     if family == LOGNORMAL:
         return 2.0 / math.sqrt(shape)
@@ -101,7 +101,7 @@ def slice_width(family: int, shape: float, eta: float) -> float:
 def first_place(
     rng: np.random.Generator, kind: int, y: float, width: float, scale: int, count: int, search: Vector
 ) -> float:
-    """Where the target is evaluated first: on the scale of the search (`search_scale`)."""
+    """The first place at which to evaluate the target, on the scale of the search (`search_scale`)."""
     search[PHASE] = FIRST
     search[LEVELS] = count
     if kind == ENUMERATE:
@@ -124,7 +124,7 @@ def first_place(
 def next_place(
     rng: np.random.Generator, kind: int, at: float, value: float, width: float, search: Vector, weight: Vector
 ) -> float:
-    """The next place, after the target had `value` at the place `at`; the draw itself once search[PHASE] is DONE."""
+    """The next place, after the target had `value` at `at`; once search[PHASE] is DONE, the draw itself."""
     if kind == ENUMERATE:
         return _next_level(rng, at, value, search, weight)
     phase = search[PHASE]
@@ -159,7 +159,7 @@ def next_place(
 
 @inner
 def _next_level(rng: np.random.Generator, at: float, value: float, search: Vector, weight: Vector) -> float:
-    """Levels 0, 1, .. one after the other, and then one of them with its probability; nan where none has any."""
+    """Levels 0, 1, .. one after the other, then a draw by their probabilities; nan if none has positive probability."""
     count = int(search[LEVELS])
     level = int(at)
     weight[level] = value

@@ -8,16 +8,16 @@ effects of the other factors, b_ki ~ N(mu, Q^-1) (kernels/factors/effects.py); t
 
 leaves this prior invariant, and y -> y' leaves p_k(y | eta_k(b)) invariant along with it:
 
-    normal, Student-t           y' = y + z'(b' - b): the residual stays
-    Yeo-Johnson                 psi(y') = psi(y) + z'(b' - b): that of the transformed value
-    gamma, lognormal            y' = y exp(z'(b' - b)): the ratio to the mean stays
-    binary, binomial            successes turn into failures, or the reverse, as the probability falls or rises from
-                                p to p': each of the n - y failures with probability (p' - p) / (1 - p), say
-    Poisson                     y' ~ Binomial(y, mu' / mu) as the mean falls, y' = y + Poisson(mu' - mu) as it rises
-    ordinal, nominal            the quantile u of y in the order of the levels stays, y' is the quantile u at b'
+    normal, Student-t           y' = y + z'(b' - b): the residual is kept
+    Yeo-Johnson                 psi(y') = psi(y) + z'(b' - b): the residual of the transformed value is kept
+    gamma, lognormal            y' = y exp(z'(b' - b)): the ratio to the mean is kept
+    binary, binomial            if the probability rises from p to p', each of the n - y failures becomes a success with
+                                probability (p' - p) / (1 - p); if it falls, successes become failures likewise
+    Poisson                     y' ~ Binomial(y, mu' / mu) if the mean falls, y' = y + Poisson(mu' - mu) if it rises
+    ordinal, nominal            the quantile u of y in the order of the levels is kept: y' is the quantile u at b'
 
-so that the move is accepted with probability min(1, ratio of the likelihoods of the later factors), which alone it
-changes. rho is tuned in warm-up.
+so the move is accepted with probability min(1, ratio of the likelihoods of the later factors), because only these
+enter the ratio. rho is tuned in warm-up.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ NO_MOVE = NEGATIVE_BINOMIAL, INVERSE_GAUSSIAN, BETA, *EXTRA_ZEROS
 
 
 def can_move_together(family: int) -> bool:
-    """Whether the family has a move of the module."""
+    """Whether the family has one of the moves of this module."""
     return family not in NO_MOVE
 
 
 @inner
 def _flipped(rng: np.random.Generator, y: float, trials: float, p: float, q: float) -> float:
-    """Successes out of trials of probability q, coupled with y of probability p."""
+    """Number of successes in `trials` with probability q, coupled with y, which has probability p."""
     out = y
     if q > p:
         for _ in range(int(trials - y)):
@@ -77,7 +77,7 @@ def _flipped(rng: np.random.Generator, y: float, trials: float, p: float, q: flo
 
 @inner
 def _thinned(rng: np.random.Generator, y: float, mu: float, nu: float) -> float:
-    """A Poisson count of mean nu, coupled with y of mean mu."""
+    """A Poisson count with mean nu, coupled with y, which has mean mu."""
     if nu > mu:
         return y + float(rng.poisson(nu - mu))
     out = 0.0
@@ -89,7 +89,7 @@ def _thinned(rng: np.random.Generator, y: float, mu: float, nu: float) -> float:
 
 @inner
 def _below(family: int, level: int, eta: Vector, cuts: Matrix, k: Integer, last: Integer) -> float:
-    """P(y < level): of ORDINAL 1 / (1 + e^(eta - c)), of CATEGORICAL a sum."""
+    """P(y < level): 1 / (1 + e^(eta - c)) for ORDINAL, a sum for CATEGORICAL."""
     if level == 0:
         return 0.0
     if level > last:
@@ -156,7 +156,7 @@ def coupled_responses(
     last: Integer,
     out: Vector,
 ) -> None:
-    """out (n,) <- responses at linear predictors `after` (n, r), coupled with y (n,) at `before` as the module says."""
+    """out (n,) <- responses at linear predictors `after` (n, r), coupled with y (n,) at `before` as described above."""
     for j in range(y.size):
         out[j] = _coupled(rng, family, y[j], trials[j], before[j], after[j], shape, cuts, k, last)
 
@@ -173,7 +173,7 @@ def later_factors(
     state: State,
     work: Work,
 ) -> float:
-    """Log-likelihood of the children of factor k in cluster i; V and means over the cluster follow its responses Y."""
+    """Log-likelihood of factor k's children in cluster i; updates V and means over the cluster from its responses Y."""
     start, stop = arrays.first[i], arrays.first[i + 1]
     set_rest(arrays, cells, state, k, start, i, True, work)
     for j in range(start, stop):
@@ -188,5 +188,5 @@ def later_factors(
 def follow_columns(
     k: Integer, i: Integer, arrays: FactorArrays, cells: Cells, programs: Programs, state: State, work: Work
 ) -> None:
-    """Columns of the children in cluster i follow V, after `later_factors` for the same cluster."""
+    """Update the children's columns in cluster i from V, after `later_factors` for the same cluster."""
     set_columns(arrays, cells, state, programs, k, arrays.first[i], i, True, work)

@@ -1,4 +1,4 @@
-"""The beta density of a proportion in its linear predictor: values, derivatives, draws.
+"""The beta density of a proportion as a function of its linear predictor: values, derivatives, draws.
 
     y ~ Beta(a, b),   a = mu phi,   b = (1 - mu) phi,   mu = 1 / (1 + e^-eta),   var y = mu (1 - mu) / (1 + phi)
                                                                                (Ferrari & Cribari-Neto 2004, eq. 4)
@@ -12,7 +12,7 @@ With v = mu (1 - mu) and the polygamma functions psi_n, n = 0..3, of a and b:
     its second derivative  phi^2 (2 (v'^2 + v v'') S_1 + 5 phi v^2 v' D_2 + phi^2 v^4 S_3)
                            v' = v (1 - 2 mu),   v'' = v (1 - 6 v)
 
-The density is log-concave in mu, not in eta: several rows may have two modes in a coefficient.
+The density is log-concave in mu, not in eta: with several rows, there may be two modes in a coefficient.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bayesimp.kernels.compiled import inner
 __all__ = ["beta_curvature", "beta_draw", "beta_log_likelihood", "beta_log_normaliser", "beta_score", "polygammas",
            "shares"]  # fmt: skip
 
-SHIFT = 10.0  # where the asymptotic series of the polygamma functions are exact in double precision
+SHIFT = 10.0  # from here on, the asymptotic series of the polygamma functions are exact in double precision
 ATTEMPTS = 100
 
 
@@ -40,8 +40,8 @@ def shares(eta: float) -> tuple[float, float]:
 
 @inner
 def polygammas(x: float) -> tuple[float, float, float, float]:
-    """psi_0(x), .., psi_3(x), x > 0: recurrence up to `SHIFT`, then the series in Bernoulli numbers (DLMF 5.5.2, 5.11.2,
-    5.15.5, 5.15.8).
+    """psi_0(x), .., psi_3(x) for x > 0, by recurrence up to `SHIFT`, then by the series in Bernoulli numbers
+    (DLMF 5.5.2, 5.11.2, 5.15.5, 5.15.8).
     """
     p0, p1, p2, p3 = 0.0, 0.0, 0.0, 0.0
     while x < SHIFT:
@@ -80,7 +80,7 @@ def polygammas(x: float) -> tuple[float, float, float, float]:
 
 @inner
 def beta_log_likelihood(y: float, eta: float, phi: float) -> float:
-    """The terms of log p(y | eta) with eta; -inf where y is not strictly between 0 and 1."""
+    """The terms of log p(y | eta) that depend on eta; -inf if y is not strictly between 0 and 1."""
     if not 0.0 < y < 1.0:
         return -math.inf
     mu, rest = shares(eta)
@@ -92,13 +92,13 @@ def beta_log_likelihood(y: float, eta: float, phi: float) -> float:
 
 @inner
 def beta_log_normaliser(y: float, phi: float) -> float:
-    """The terms without eta."""
+    """The terms of log p(y | eta) that do not depend on eta."""
     return math.lgamma(phi) - math.log(y) + (phi - 1.0) * math.log1p(-y)
 
 
 @inner
 def beta_score(y: float, eta: float, phi: float) -> tuple[float, float]:
-    """Score and expected curvature."""
+    """The score and the expected curvature."""
     mu, rest = shares(eta)
     a, b = mu * phi, rest * phi
     if not (a > 0.0 and b > 0.0):
@@ -111,7 +111,7 @@ def beta_score(y: float, eta: float, phi: float) -> tuple[float, float]:
 
 @inner
 def beta_curvature(eta: float, phi: float) -> tuple[float, float]:
-    """First and second derivative of the expected curvature."""
+    """First and second derivatives of the expected curvature."""
     mu, rest = shares(eta)
     a, b = mu * phi, rest * phi
     if not (a > 0.0 and b > 0.0):
@@ -128,9 +128,9 @@ def beta_curvature(eta: float, phi: float) -> tuple[float, float]:
 
 @inner
 def beta_draw(rng: np.random.Generator, eta: float, phi: float) -> float:
-    """A draw of y = A / (A + B), A ~ Gamma(a), B ~ Gamma(b), given that a double holds it as a number between 0 and 1.
+    """A draw of y = A / (A + B), A ~ Gamma(a), B ~ Gamma(b), given that it is strictly between 0 and 1 as a double.
 
-    nan where `ATTEMPTS` draws in succession are 0 or 1 to double precision: nearly all the density is there.
+    nan if `ATTEMPTS` successive draws are 0 or 1 in double precision: nearly all the density is there.
     """
     mu, rest = shares(eta)
     for _ in range(ATTEMPTS):

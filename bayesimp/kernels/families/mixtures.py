@@ -10,15 +10,15 @@
 
     YEO_JOHNSON    psi(y) ~ N(eta, sigma^2),    psi with parameter lambda               (kernels/families/yeo_johnson.py)
 
-log p(y | eta) of the first three is not concave in eta: several rows may have two modes in a coefficient. It is concave
-given the latent w of every row, or whether a zero is structural (which has probability zi), so an update of the
-parameters first draws
+log p(y | eta) of the first three is not concave in eta: with several rows, there may be two modes in a coefficient. It
+is concave given the latent w of every row, or given whether each zero is structural (which has probability zi), so an
+update of the parameters first draws
 
     w | y, eta, sigma, nu ~ Gamma((nu + 1) / 2, (nu + z^2) / 2),      z = (y - eta) / sigma
     P(structural zero | y = 0, eta, zi, k) = zi / (zi + (1 - zi) p_0),      p_0 = e^-mu, or (1 + mu / k)^-k
 
 and moves coefficients and effects given these (`latent`): precisions w / sigma^2 of normal rows replace `trials`, which
-is 0 in rows with structural zeros, since these say nothing about eta. The latent variables are not kept: they are
+is 0 in rows with structural zeros, because these say nothing about eta. The latent variables are not kept: they are
 integrated out when missing cells are drawn, and when the auxiliary parameters are drawn by slice sampling (Neal 2003) of
 log sigma, log(nu - 2), log k, logit zi. Every zero of a hurdle model is structural, so nothing is latent: rows above zero
 are counts of kernels/families/truncated.py, and hu | y ~ Beta(1 + zeros, 1 + others) exactly. Given lambda, psi(y) of a
@@ -63,16 +63,16 @@ __all__ = [
     "propose_count",
 ]  # fmt: skip
 
-LARGEST = math.log(1e4)  # of |log sigma|: if all rows fit exactly, no posterior would be proper without
+LARGEST = math.log(1e4)  # of |log sigma|: without a bound, exact fits would make posteriors improper
 LEAST_DF, DF_SHAPE, DF_RATE = 2.0, 2.0, 0.1
 WIDTH, STEPS, SWEEPS = 1.0, 60, 2
 SIGMA, DF = SHAPE, INFLATION = range(2)
-FARTHEST = 30.0  # of log(nu - 2) and logit zi
+FARTHEST = 30.0  # bound of log(nu - 2) and logit zi
 
 
 @inner
 def has_extra_zeros(family: int) -> bool:
-    """Whether zeros have a probability of their own, the last auxiliary parameter."""
+    """Whether zeros have their own probability, which is then the last auxiliary parameter."""
     return ZERO_INFLATED_POISSON <= family <= HURDLE_NEGATIVE_BINOMIAL
 
 
@@ -90,13 +90,13 @@ def _has_no_shape(family: int) -> bool:
 
 @inner
 def is_mixture(family: int) -> bool:
-    """Whether the family is one of the module."""
+    """Whether the family is one of those in this module."""
     return STUDENT <= family <= YEO_JOHNSON
 
 
 @inner
 def component(family: int) -> int:
-    """The family of a row given its latent variable; the same of a family that is no mixture. STUDENT then is normal."""
+    """The family of a row given its latent variable (normal for STUDENT); the family itself if it is not a mixture."""
     if family == YEO_JOHNSON:
         return STUDENT
     if family == ZERO_INFLATED_POISSON:
@@ -110,14 +110,14 @@ def component(family: int) -> int:
 
 @inner
 def _log_count(family: int, y: float, eta: float, first: float) -> float:
-    """log p(y | eta) of a count that is no structural zero, be it truncated or not."""
+    """log p(y | eta) of a count that is not a structural zero, truncated or not."""
     given = POISSON if _has_no_shape(family) else NEGATIVE_BINOMIAL
     return log_likelihood(given, y, 1.0, eta, first) + log_normaliser(given, y, 1.0, first)
 
 
 @inner
 def mixture_density(family: int, y: float, eta: float, first: float, second: float) -> float:
-    """log p(y | eta), latent variables integrated out; first, second: auxiliary parameters in order."""
+    """log p(y | eta), with latent variables integrated out; first, second: auxiliary parameters in order."""
     if has_extra_zeros(family):
         zi = first if _has_no_shape(family) else second
         if _is_hurdle(family) and y == 0.0:
@@ -137,7 +137,7 @@ def mixture_density(family: int, y: float, eta: float, first: float, second: flo
 
 @inner
 def draw_mixture(rng: np.random.Generator, family: int, eta: float, aux: Vector) -> float:
-    """A response; not finite where eta is not, or where the mean of a count is out of range (scalar.py)."""
+    """A draw of the response; not finite if eta is not, or if the mean of a count is out of range (scalar.py)."""
     if has_extra_zeros(family):
         return propose_count(rng, family, eta, aux[0], aux[aux.size - 1])
     if family == YEO_JOHNSON:
@@ -147,7 +147,7 @@ def draw_mixture(rng: np.random.Generator, family: int, eta: float, aux: Vector)
 
 @inner
 def propose_count(rng: np.random.Generator, family: int, eta: float, first: float, second: float) -> float:
-    """A count with extra zeros, as `draw_mixture` with auxiliary parameters first, second."""
+    """A draw of a count with extra zeros, as by `draw_mixture` with auxiliary parameters first, second."""
     zi = first if _has_no_shape(family) else second
     if _is_hurdle(family):
         if not eta < LARGEST_LOG_MEAN:
@@ -163,8 +163,8 @@ def propose_count(rng: np.random.Generator, family: int, eta: float, first: floa
 def latent(
     rng: np.random.Generator, family: int, y: Vector, eta: Matrix, aux: Vector, out: Vector, response: Vector
 ) -> None:
-    """out (n,) <- latent variables of rows with predictors eta (n, 1), as moves of coefficients read them in `trials`;
-    response (n,) <- what they read as y.
+    """out (n,) <- latent variables of rows with predictors eta (n, 1), which moves of coefficients read as `trials`;
+    response (n,) <- what these moves read as y.
     """
     for j in range(y.size):
         response[j] = transformed(y[j], aux[1]) if family == YEO_JOHNSON else y[j]
@@ -189,7 +189,7 @@ def latent(
 
 @inner
 def _log_student(which: int, y: Vector, eta: Matrix, scale: float, at: float, aux: Vector) -> float:
-    """log p(at | y) up to a constant, at = log sigma or log(nu - 2), the other as in aux."""
+    """log p(at | y) up to a constant, at = log sigma or log(nu - 2); the other parameter is as in aux."""
     if abs(at) > (LARGEST if which == SIGMA else FARTHEST):
         return -math.inf
     here = math.exp(at)
@@ -207,7 +207,7 @@ def _log_student(which: int, y: Vector, eta: Matrix, scale: float, at: float, au
 
 @inner
 def _log_hurdle_shape(y: Vector, mu: Matrix, above: Vector, scale: float, at: float) -> float:
-    """log p(at | y) up to a constant, at = log k; y, mu (n, 1) of counts above zero."""
+    """log p(at | y) up to a constant, at = log k; y, mu (n, 1): those of counts above zero."""
     total, k = log_shape_density(NEGATIVE_BINOMIAL, y, mu, above, 0.0, scale, at), math.exp(at)
     for j in range(y.size):
         total -= log_above_zero(minus_log_zero(mu[j, 0], k), math.log(mu[j, 0]))
@@ -218,8 +218,8 @@ def _log_hurdle_shape(y: Vector, mu: Matrix, above: Vector, scale: float, at: fl
 def _log_zero_inflated(
     which: int, y: Vector, mu: Matrix, zeros: Vector, above: Vector, scale: float, at: float, aux: Vector
 ) -> float:
-    """log p(at | y) up to a constant, at = log k or logit zi, the other as in aux; y, mu (n, 1) of counts above zero,
-    zeros: means of the others. Without a shape, the Poisson has k = infinity.
+    """log p(at | y) up to a constant, at = log k or logit zi; the other parameter is as in aux. y, mu (n, 1): those of
+    counts above zero; zeros: means of the other rows. The Poisson, which has no shape, has k = infinity.
     """
     if abs(at) > (LARGEST_SHAPE if which == SHAPE else FARTHEST):
         return -math.inf
@@ -257,7 +257,7 @@ def _log_aux(
 
 @inner
 def _parted(y: Vector, eta: Matrix) -> tuple[Vector, Matrix, Vector]:
-    """Counts above zero with their means, and the means where it is zero."""
+    """Counts above zero with their means, and the means of rows where y is zero."""
     many = np.int64(0)
     for j in range(y.size):
         many += y[j] > 0.0
@@ -278,9 +278,9 @@ def _parted(y: Vector, eta: Matrix) -> tuple[Vector, Matrix, Vector]:
 def draw_mixture_aux(
     rng: np.random.Generator, family: int, y: Vector, eta: Matrix, above: Vector, scale: float, aux: Vector
 ) -> None:
-    """aux <- auxiliary parameters given rows with predictors eta (n, 1), latent variables integrated out.
+    """aux <- auxiliary parameters given rows with predictors eta (n, 1), with latent variables integrated out.
 
-    above: kernels/families/shape.py, of the negative binomial.
+    above: `counts_above` of kernels/families/shape.py, for the negative binomial.
     """
     if family == YEO_JOHNSON:
         draw_power(rng, y, eta, scale, aux)

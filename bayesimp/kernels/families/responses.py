@@ -1,10 +1,10 @@
-"""Responses of GLMM kernels beyond kernels/families/scalar.py: ordered and unordered categories; draws of missing rows.
+"""GLMM responses that kernels/families/scalar.py does not have, ordered and nominal levels; draws of missing rows.
 
     ORDINAL      levels 0..K-1 in order,   P(y <= k) = F(c_k - eta),   F(x) = 1 / (1 + e^-x)         (McCullagh 1980)
                  c_0 = 0 (the intercept is in eta),   c_k = h_1 + .. + h_k,   increments h_k > 0,   k = 1..K-2
     CATEGORICAL  levels 0..K-1,   P(y = k) = e^eta_k / (1 + e^eta_1 + .. + e^eta_K-1),   eta_0 = 0,   r = K - 1
 
-As F(u) - F(l) = F(u) F(-l) (1 - e^(l-u)), a level of an ordinal response is two logistic terms and one without eta:
+As F(u) - F(l) = F(u) F(-l) (1 - e^(l-u)), a level of an ordinal response has two logistic terms and one without eta:
 
     log P(y = k) = log F(c_k - eta) + log F(eta - c_k-1) + log(1 - e^-h_k)
 
@@ -78,7 +78,7 @@ def aux_size(family: int, levels: int = 2) -> int:
 
 
 def usual_aux(family: int, levels: int = 2) -> Vector:
-    """Auxiliary parameters to begin with: ones; nu, zi and hu at the means of their priors."""
+    """Initial auxiliary parameters: ones; nu, zi and hu start at the means of their priors."""
     aux = np.ones(aux_size(family, levels))
     if family == STUDENT:
         aux[1] = LEAST_DF + DF_SHAPE / DF_RATE
@@ -88,7 +88,7 @@ def usual_aux(family: int, levels: int = 2) -> Vector:
 
 
 def dispersed_aux(rng: np.random.Generator, family: int, levels: int = 2) -> Vector:
-    """Auxiliary parameters at random: increments of one, exp N(0, 1/2) of shapes; others from their priors."""
+    """Random auxiliary parameters: increments of one, exp N(0, 1/2) for shapes; others drawn from their priors."""
     aux = np.ones(aux_size(family, levels))
     if family == ORDINAL:
         return aux
@@ -114,16 +114,16 @@ def cutpoints(increments: Vector, cuts: Vector) -> None:
 def draw_rows(
     rng: np.random.Generator, family: int, trials: Vector, eta: Matrix, aux: Vector, out: Vector
 ) -> None:
-    """Responses of rows from their linear predictors.
+    """Draw the responses of rows from their linear predictors.
 
     Parameters
     ----------
     family, trials (n,), eta (n, r), aux
-        Code, trials of the binomial (1 elsewhere), linear predictors with everything in them, auxiliary parameters.
+        Code, trials of the binomial (1 for others), linear predictors with all their terms, auxiliary parameters.
     out (n,)
         The draws: successes, counts, numbers, proportions or levels 0..K-1. nan where a log mean is out of range
-        (kernels/families/scalar.py, LARGEST_LOG_MEAN), a proportion is 0 or 1 to rounding (kernels/families/beta.py) or
-        a predictor is not finite: for the caller to refuse by name.
+        (kernels/families/scalar.py, LARGEST_LOG_MEAN), a proportion rounds to 0 or 1 (kernels/families/beta.py) or a
+        predictor is not finite: the caller refuses these by name.
     """
     n, r = eta.shape
     cuts = np.zeros(aux.size + 1)

@@ -11,10 +11,10 @@ With linear predictor eta, trials n and shape k (of the families that have one):
     BETA               y ~ Beta(k mu, k (1 - mu)),    mu = 1 / (1 + e^-eta)        (kernels/families/beta.py)
     LOGNORMAL          log y ~ N(eta, 1 / k)
 
-The log density is split: `log_likelihood` has the terms with eta, `log_normaliser` the rest, so that moves of effects
-need no gamma functions. All densities are log-concave in eta except the inverse Gaussian and the beta, whose curvature
-is the expected one, and TRUNCATED_NEGATIVE_BINOMIAL (kernels/families/truncated.py), which only `is_log_concave` handles
-here.
+The log density is split: `log_likelihood` has the terms that depend on eta, `log_normaliser` the rest, so moves of
+effects need no gamma functions. All densities are log-concave in eta except the inverse Gaussian and the beta, whose
+curvature is the expected one, and TRUNCATED_NEGATIVE_BINOMIAL (kernels/families/truncated.py), which only
+`is_log_concave` handles here.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _log_normal_cdf(x: float) -> tuple[float, float]:
     if x > -6.0:
         cdf = 0.5 * math.erfc(-x / ROOT_2)
         return math.log(cdf), math.exp(-0.5 * (x * x + LOG_2PI)) / cdf
-    # Phi(x) / phi(x) = 1 / (t + 1 / (t + 2 / (t + 3 / ..))), t = -x
+    # Phi(x) / phi(x) = 1 / (t + 1 / (t + 2 / (t + 3 / ..))) with t = -x
     t = -x
     tail = t
     for k in range(40, 0, -1):
@@ -95,7 +95,7 @@ def log_likelihood(family: int, y: float, trials: float, eta: float, shape: floa
         return y * eta - trials * _softplus(eta)
     if family == PROBIT:
         value = 0.0
-        for side in range(2):  # successes, then failures: one call, for the time it takes to compile
+        for side in range(2):  # successes, then failures: one call site saves compilation time
             times, t = (y, eta) if side == 0 else (trials - y, -eta)
             if times > 0.0:
                 value += times * _log_normal_cdf(t)[0]
@@ -115,7 +115,7 @@ def log_likelihood(family: int, y: float, trials: float, eta: float, shape: floa
 
 @inner
 def log_normaliser(family: int, y: float, trials: float, shape: float) -> float:
-    """The terms of log p(y | eta) without eta."""
+    """The terms of log p(y | eta) that do not depend on eta."""
     if family == LOGIT or family == PROBIT:
         if trials == 1.0:
             return 0.0
@@ -203,11 +203,11 @@ def curvature_slope(family: int, y: float, trials: float, eta: float, shape: flo
 def all_terms(
     family: int, y: float, trials: float, eta: float, shape: float
 ) -> tuple[float, float, float, float, float, float]:
-    """`log_likelihood`, the two `derivatives`, `curvature_slope` and its derivative at once: one exponential where that
-    will do.
+    """`log_likelihood`, the two `derivatives`, `curvature_slope` and its derivative at once, with a single exponential
+    where possible.
 
-    The first is split, value - trials log(rest), rest >= 1: logarithms, the half of the time, are taken of products
-    (`sum_of_logs`).
+    The first is split into value - trials log(rest), rest >= 1, because logarithms, which take half of the time, can
+    then be taken of products (`sum_of_logs`).
     """
     if family == LOGIT:
         e = math.exp(-abs(eta))
@@ -285,7 +285,7 @@ def sum_of_logs(product: float, times: float, rest: float) -> tuple[float, float
 
 @inner
 def inverse_link(family: int, eta: float) -> float:
-    """The mean of one trial or row; of LOGNORMAL the median."""
+    """The mean of one trial or row; the median for LOGNORMAL."""
     if family == LOGIT or family == BETA:
         return 1.0 / (1.0 + math.exp(-eta)) if eta >= 0.0 else math.exp(eta) / (1.0 + math.exp(eta))
     if family == PROBIT:
@@ -295,8 +295,8 @@ def inverse_link(family: int, eta: float) -> float:
 
 @inner
 def draw_response(rng: np.random.Generator, family: int, trials: float, eta: float, shape: float) -> float:
-    """One response; nan where a log mean is out of range (`LARGEST_LOG_MEAN`), or to rounding a proportion is 0 or 1, a
-    lognormal value 0 or infinite.
+    """A draw of one response; nan if a log mean is out of range (`LARGEST_LOG_MEAN`), a proportion rounds to 0 or 1, or
+    a lognormal value rounds to 0 or is infinite.
     """
     if family == LOGIT or family == PROBIT:
         p = inverse_link(family, eta)

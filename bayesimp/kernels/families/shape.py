@@ -3,8 +3,8 @@
     coefficient of variation v = shape^-1/2 ~ half-t(3, scale),     delta = log shape,  v = e^(-delta/2)
     log p(delta) = -2 log(1 + v^2 / (3 scale^2)) + log v,     1e-8 < shape < 1e8
 
-v is that of a gamma response, of the negative binomial's mixing law, of the inverse Gaussian at mean one (so its
-response comes scaled to a mean of about one). The shape of a beta response is its precision phi, var y = mu (1 - mu) /
+v is that of a gamma response, of the negative binomial's mixing law, or of the inverse Gaussian at mean one (so its
+response must be scaled to a mean of about one). The shape of a beta response is its precision phi, var y = mu (1 - mu) /
 (1 + phi); that of a lognormal response is 1 / sigma^2, so that v is sigma, the residual standard deviation of log y.
 The prior is zero below v = 1e-4: otherwise no posterior would be proper if all rows fitted exactly, as equal responses
 do. Log-likelihoods, with shape k and n rows:
@@ -16,8 +16,8 @@ do. Log-likelihoods, with shape k and n rows:
     NEGATIVE_BINOMIAL  sum_{t < T} N(y > t) log(k + t) + sum_{y > T} lgamma(y + k) - lgamma(T + k)
                        + n k log k - sum (y + k) log(k + mu),       lgamma(y + k) - lgamma(k) = sum_{t < y} log(k + t)
 
-The first sum of the last one uses a table of N(y > t), made once per call, T <= 1000, which avoids a gamma function for
-every row, and cancellation for large k.
+The first sum of the last one uses a table of N(y > t), T <= 1000, made once per call, which avoids a gamma function for
+every row and cancellation for large k.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ LARGEST = math.log(1e8)
 
 
 def counts_above(y: Vector) -> np.ndarray:
-    """N(y > t), t = 0..T-1, T the largest y or TABLE."""
+    """N(y > t), t = 0..T-1, where T is the largest y or TABLE."""
     counts = np.bincount(np.minimum(y, TABLE).astype(np.int64), minlength=1)
     return (len(y) - np.cumsum(counts)[:-1]).astype(float)
 
 
 @inner
 def _sum(family: int, y: Vector, eta: Matrix) -> float:
-    """The sum over rows that does not depend on the shape; for the negative binomial eta becomes mu."""
+    """The sum over rows that does not depend on the shape; for the negative binomial, eta becomes mu."""
     total = 0.0
     for j in range(y.size):
         if family == BETA:
@@ -69,7 +69,7 @@ def _sum(family: int, y: Vector, eta: Matrix) -> float:
 def log_shape_density(
     family: int, y: Vector, mu: Matrix, above: Vector, fixed_sum: float, scale: float, delta: float
 ) -> float:
-    """log p(delta | rest) up to a constant; mu (n, 1) as `_sum` leaves it, eta of BETA."""
+    """log p(delta | rest) up to a constant; mu (n, 1) as `_sum` leaves it, which is eta for BETA."""
     if abs(delta) > LARGEST:
         return -math.inf
     k, n = math.exp(delta), y.size
@@ -104,7 +104,7 @@ def draw_shape(
     shape: float,
     tally: IntVector,
 ) -> float:
-    """A draw of the shape given eta (n, 1), which is overwritten. tally (2,): draws, evaluations."""
+    """A draw of the shape given eta (n, 1), which is overwritten. tally (2,): counts of draws, of evaluations."""
     fixed_sum = _sum(family, y, eta)
     now = math.log(shape)
     height = log_shape_density(family, y, eta, above, fixed_sum, scale, now) - rng.standard_exponential()

@@ -1,20 +1,20 @@
-"""Counts above zero, the part of hurdle models that depends on predictors (Mullahy 1986).
+"""Counts above zero: the part of hurdle models that depends on predictors (Mullahy 1986).
 
     TRUNCATED_POISSON              P(y) = Poisson(y; mu) / (1 - p_0),      p_0 = e^-mu,               mu = e^eta
     TRUNCATED_NEGATIVE_BINOMIAL    P(y) = NB(y; mu, k) / (1 - p_0),        p_0 = (1 + mu / k)^-k,     y = 1, 2, ..
 
-With mean m = mu / (1 - p_0) and c = k / (k + mu), which is 1 of the Poisson (k = infinity):
+With mean m = mu / (1 - p_0) and c = k / (k + mu), which is 1 for the Poisson (k = infinity):
 
     d log p / d eta = c (y - m),      expected curvature  c^2 var y,      var y = m (1 + mu + mu / k - m)
 
 log mu is the natural parameter of the truncated Poisson, whose log density is concave in it, with that curvature. The log
 density of the truncated negative binomial is not concave if k < 1: at y = 1 its second derivative is about
-k^2 (mu / k)^-k > 0 for large mu. Several rows may therefore have more than one mode in a coefficient, and proposals do
-not assume a single mode (glmm/blocks.py).
+k^2 (mu / k)^-k > 0 for large mu. With several rows, there may therefore be more than one mode in a coefficient, and
+proposals do not assume a single mode (glmm/blocks.py).
 
-A draw is 1 + the events after the first one. An event in [0, 1] comes before t with probability 1 - e^(-mu t); of the
-negative binomial, a Poisson process whose rate is Gamma(k, k / mu), with 1 - (1 + mu t / k)^-k, and given that the first
-came at t the rate is Gamma(k + 1, k / mu + t). So with u ~ U(0, 1), and no rejection,
+A draw is 1 + the number of events in [0, 1] after the first. The first event comes before t with probability
+1 - e^(-mu t); for the negative binomial, a Poisson process whose rate is Gamma(k, k / mu), with 1 - (1 + mu t / k)^-k,
+and given that it came at t, the rate is Gamma(k + 1, k / mu + t). So with u ~ U(0, 1), and no rejection,
 
     e^-s = 1 - u (1 - p_0),    Poisson: t = s / mu,    NB: t = (e^(s / k) - 1) k / mu,    y - 1 ~ Poisson(rate (1 - t))
 """
@@ -30,18 +30,18 @@ from bayesimp.kernels.families.codes import TRUNCATED_POISSON
 
 __all__ = ["draw_truncated", "log_above_zero", "minus_log_zero", "truncated_terms"]
 
-SMALL = 1e-3  # of -log p_0, below which differences are taken from their series
+SMALL = 1e-3  # below this value of -log p_0, differences are computed from their series
 
 
 @inner
 def minus_log_zero(mu: float, k: float) -> float:
-    """-log p_0 of a count of mean mu and shape k, infinite of the Poisson."""
+    """-log p_0 of a count of mean mu and shape k (infinite for the Poisson)."""
     return mu if k == math.inf else k * math.log1p(mu / k)
 
 
 @inner
 def log_above_zero(s: float, eta: float) -> float:
-    """log(1 - p_0) from s = -log p_0, which is about mu = e^eta where it is small, and 0 where it underflows."""
+    """log(1 - p_0) from s = -log p_0, which is about mu = e^eta if it is small, and 0 if it underflows."""
     if s < 1e-300:
         return eta
     return math.log(-math.expm1(-s)) if s < 1.0 else math.log1p(-math.exp(-s))
@@ -49,7 +49,7 @@ def log_above_zero(s: float, eta: float) -> float:
 
 @inner
 def truncated_terms(family: int, y: float, eta: float, shape: float) -> tuple[float, float, float]:
-    """log p(y | eta) without the terms that lack eta, score and expected curvature; y = 1, 2, .."""
+    """The terms of log p(y | eta) that depend on eta, the score and the expected curvature; y = 1, 2, .."""
     mu = math.exp(eta)
     k = math.inf if family == TRUNCATED_POISSON else shape
     s = minus_log_zero(mu, k)
@@ -73,7 +73,7 @@ def _spread(mu: float, k: float, ratio: float, beyond: float) -> float:
 
 @inner
 def draw_truncated(rng: np.random.Generator, mu: float, k: float) -> float:
-    """A count above zero."""
+    """A draw of a count above zero."""
     s = -math.log1p(rng.random() * math.expm1(-minus_log_zero(mu, k)))
     if k == math.inf:
         return 1.0 + float(rng.poisson(max(mu - s, 0.0)))

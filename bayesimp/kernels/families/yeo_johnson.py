@@ -5,19 +5,19 @@
 
     psi(y) ~ N(eta, sigma^2),     lambda / 2 ~ Beta(2, 2),     sigma ~ half-t(3, scale),  1e-4 < sigma < 1e4
 
-lambda = 1 is the normal model; if lambda < 1, the right tail is the longer one, if lambda > 1, the left one; and psi of
--y at 2 - lambda is -psi(y) at lambda. For 0 < lambda < 2, psi takes all real values, so psi(y) can be normal; otherwise
+lambda = 1 is the normal model; the right tail is the longer one if lambda < 1, the left one if lambda > 1; and psi(-y)
+at 2 - lambda is -psi(y) at lambda. For 0 < lambda < 2, psi takes all real values, so psi(y) can be normal; otherwise
 it is bounded on one side.
 
-sigma is drawn with lambda, as a mixture of inverse gamma laws (Wand et al. 2011, result 5),
+sigma is drawn together with lambda, as a mixture of inverse gamma distributions (Wand et al. 2011, result 5),
 
     sigma^2 | a ~ IG(3/2, 3/a),   a ~ IG(1/2, 1/scale^2)     so that     a | sigma ~ IG(2, 3/sigma^2 + 1/scale^2)
 
     p(lambda | a, eta, y)  ~  p(lambda) prod_j psi'(y_j) (3/a + SS/2)^(-(n + 3)/2),      SS = sum_j (psi(y_j) - eta_j)^2
     sigma^2 | lambda, a, eta, y  ~  IG((n + 3)/2, 3/a + SS/2)
 
-the first by slice sampling (Neal 2003) of logit(lambda / 2). Both keep their values if sigma would leave its bounds;
-without these bounds, no posterior would be proper if all rows fitted exactly.
+with lambda drawn by slice sampling (Neal 2003) of logit(lambda / 2). Both keep their values if sigma would leave its
+bounds; without these bounds, no posterior would be proper if all rows fitted exactly.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["PRIOR", "draw_power", "transformed", "untransformed", "yeo_johnson_d
 PRIOR = 2.0  # both parameters of the beta prior of lambda / 2
 DF = 3.0  # of the half-t prior of sigma
 LEAST, LARGEST = 1e-4, 1e4  # of sigma
-WIDTH, STEPS, FARTHEST = 0.5, 60, 30.0  # of slices of logit(lambda / 2); its bound
+WIDTH, STEPS, FARTHEST = 0.5, 60, 30.0  # slices of logit(lambda / 2); its bound
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
