@@ -147,7 +147,7 @@ def test_bounds(name):
         else:
             with pytest.raises(
                 bi.SpecificationError,
-                match=r"bounds\['y'\]: (bounds are for normal variables|a PyMC model of your own)",
+                match=r"bounds\['y'\]: (bounds are for normal variables|'y' is drawn by your own PyMC model)",
             ):
                 fcs(frame, family, method, bounds={"y": bounds})
 

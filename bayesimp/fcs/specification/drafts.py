@@ -61,8 +61,8 @@ def draft(
         )
     if formula.random is not None and not formula.further and formula.formula.cluster != cluster:
         raise SpecificationError(
-            f"Formula {formula.text!r} groups by '{formula.formula.random[0].label}', the data by '{cluster}'; they "
-            f"must be the same. Other grouping factors come besides: (1 | {cluster}) + (1 | class)."
+            f"Formula {formula.text!r} groups by '{formula.formula.random[0].label}', but the data by '{cluster}'; they "
+            f"must be the same. Other grouping factors come in addition: (1 | {cluster}) + (1 | class)."
         )
     fixed = base.columns(formula.fixed, formula.text)
     random = base.columns(formula.random, formula.text) if formula.random else ()

@@ -133,5 +133,5 @@ def test_values_of_clusters_are_known_from_either_table():
     again = imp.transform(new.iloc[::-1], seed=1)
     np.testing.assert_allclose(again.values("n")[:, ::-1], made.values("n"))
     new["n"] = [frame["n"][2] + 1, 0.2, 0.1]
-    with pytest.raises(DataError, match="'n' has one value in every cluster of the run's table"):
+    with pytest.raises(DataError, match="'n' has a single value in every cluster of the run's table"):
         imp.transform(new)
