@@ -380,8 +380,8 @@ class ImputationModel(Printed, ABC):
         seed, m
             As in `impute`. A plan must be repeatable, so a seed is required.
         analysis
-            A formula, several formulas, or formulas by name, each with the options that `analyse` takes: ``{"main":
-            {"formula": "y ~ x + (1 | g)", "family": "poisson"}}``. None: those that the model was built for.
+            A formula, several formulas, or formulas by name, each with the options that `analyse` takes:
+            ``{"main": {"formula": "y ~ x + (1 | g)", "family": "poisson"}}``. None: those that the model was built for.
         title
             Heading of the plan.
         run

@@ -38,7 +38,7 @@ def refused(error, *words, **arguments):
 
 
 def test_nothing_observed():
-    refused(bi.DataError, "'y'", "60 rows", "leave it out", frame=table().assign(y=np.nan))
+    refused(bi.DataError, "'y'", "60 rows", "Leave it out", frame=table().assign(y=np.nan))
 
 
 def test_observed_in_one_cluster():
@@ -66,7 +66,7 @@ def test_response_of_clusters():
         "'size'",
         "5 clusters",
         "Sigma",
-        "on the right",
+        "to the right",
         frame=frame,
         formula="y + size ~ x + (1 | site)",
     )

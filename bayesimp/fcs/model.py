@@ -78,14 +78,14 @@ class FCS(ImputationModel):
         without rejections). Families are those of `data`. This excludes ``derived`` and ``ignore``, and bounds or
         blocks of these variables, whose methods must be 'bayes', 'iw', 'norm', 'glm' or '2lonly'.
     order, blocks, derived, compatible
-        Order of the visits; name of a block -> variables imputed jointly; columns computed from others (``{"bmi":
-        "weight / height**2"}``); whether to add cluster means to the predictors, as a joint model implies. See
+        Order of the visits; name of a block -> variables imputed jointly; columns computed from others
+        (``{"bmi": "weight / height**2"}``); whether to add cluster means to the predictors, as a joint model implies. See
         `bayesimp.fcs.specification.compose.conditionals`.
     bounds
         Variable -> (lower, upper), None for no bound: values are drawn from the truncated normal. Either may be (n,)
-        numbers, one per row of the table, with nan for no bound, such as detection limits, ``(0,
-        table["limit"].where(missing))``. Bounds are allowed for variables imputed one at a time, by normal models or
-        (with one pair for all rows) by matching; others are refused.
+        numbers, one per row of the table, with nan for no bound, such as detection limits,
+        ``(0, table["limit"].where(missing))``. Bounds are allowed for variables imputed one at a time, by normal models
+        or (with one pair for all rows) by matching; others are refused.
     post
         Variable -> function of the values just drawn (a copy) that returns the values to use instead. Values are
         numbers; levels that are not numbers are given by their position, from 0, in ``data.levels(name)``. It is

@@ -185,7 +185,7 @@ def test_informative_sizes_keep_their_mean(strength):
     ("make", "match"),
     [
         (lambda: Variable("v", "cauchy"), "family is one of"),
-        (lambda: Variable("v", level="cluster", effects=["Intercept"]), "no random effects"),
+        (lambda: Variable("v", level="cluster", effects=["Intercept"]), "cannot have random effects"),
         (lambda: Variable("v", "ordinal", levels=list("ab"), increments=[1.0]), "K - 2"),
         (lambda: Variable("v", "categorical", {"Intercept": 1.0}, levels=list("abc")), "K - 1"),
         (lambda: Design([Variable("v", effects=["Intercept"])], 3, 4, np.eye(2)), "covariance of the 1 effects"),

@@ -233,7 +233,7 @@ def test_cells_of_some_draws_only(monkeypatch, tmp_path):
     model, _, _ = model_of("product_and_slope")
     options = dict(seed=1, chains=2, tune=50, draws=6, keep_effects=True, progress=False)
     imp = model.impute(m=4, **options)
-    with pytest.raises(SpecificationError, match=r"one of every 3 draws only, .* Take thin=3"):
+    with pytest.raises(SpecificationError, match=r"only one in 3 draws, .* Use thin=3"):
         imp.tree_with("log_likelihood")
     monkeypatch.undo()
     whole = model.impute(m=4, **options).tree_with("log_likelihood", "cluster_effects")
