@@ -470,7 +470,7 @@ def test_what_nuts_cannot_do_is_refused():
     refused(
         binary,
         "y ~ t + cluster_mean(t) + (1 | g)",
-        "'t' has .* mean of it over the cluster",
+        "'t' has .* its mean over the cluster",
         {"t": "bernoulli"},
     )
     many = table(**{f"t{k}": rng.integers(0, 2, n) * gaps for k in range(7)})
