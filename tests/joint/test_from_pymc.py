@@ -148,7 +148,7 @@ def test_an_extension_that_is_interrupted_keeps_what_there_was(uncompiled, monke
         patch.setattr(Report, "__call__", strike)
         part = first.extend(200_000)
         with pytest.raises(
-            bi.SamplingError, match="interrupted before its first imputation: nothing to keep"
+            bi.SamplingError, match="interrupted before its first imputation, so there is nothing to keep"
         ):
             bi.FromPyMC(normal(), table()).impute(**SHORT)
     assert same(part, first) and part.m == first.m
