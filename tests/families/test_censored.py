@@ -198,7 +198,9 @@ def test_log_likelihood_of_a_limit_is_the_probability_beyond_it():
     y, how = frame.y.to_numpy(), frame.y_is.to_numpy()
     expected = np.where(how == "left", law.logcdf(y), np.where(how == "right", law.logsf(y), law.logpdf(y)))
     np.testing.assert_allclose(found, expected, rtol=1e-9)
-    with pytest.raises(bi.SpecificationError, match=r"posterior_predictive: values of 'y' beyond limits.*log_likelihood"):
+    with pytest.raises(
+        bi.SpecificationError, match=r"posterior_predictive: values of 'y' beyond limits.*log_likelihood"
+    ):
         imp.tree_with("posterior_predictive")
 
 
