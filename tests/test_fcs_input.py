@@ -97,7 +97,9 @@ def test_numbers_of_a_run_are_checked():
     wrong = [{"m": None}, {"m": True}, {"m": float("nan")}, {"cycles": 2.5}, {"seed": -1}, {"seed": 1.5}, {"seed": "a"},
              {"seed": 2**63}, {"workers": 0}, {"workers": -1}, {"workers": 1.5}]  # fmt: skip
     for options in wrong:
-        with pytest.raises(bi.SpecificationError, match=f"{next(iter(options))} must be an integer"):
+        with pytest.raises(
+            bi.SpecificationError, match=f"{next(iter(options))} must be (an integer|a whole number)"
+        ):
             run(model, **options)
     imp = run(model, seed=2**63 - 1, workers=8, cycles=2)
     assert imp.attrs["seed"] == 2**63 - 1 and same(imp, run(model, seed=2**63 - 1, workers=1, cycles=2))
@@ -120,4 +122,5 @@ def test_what_defaults_left_out_is_in_the_events(tmp_path):
     events = imp.events[imp.events["kind"] == "by default"]
     assert events["message"].str.contains("'months' is a combination").any()
     imp.save(tmp_path / "a.nc")
-    assert bi.load(tmp_path / "a.nc").iterate(1).events.equals(imp.events)
+    later = bi.load(tmp_path / "a.nc").iterate(1).events
+    assert later[later["kind"] == "by default"].equals(events)  # other kinds may depend on the values

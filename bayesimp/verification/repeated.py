@@ -105,10 +105,12 @@ def altered_files(full: bool) -> Sequence[Outcome]:
         model.impute(m=2, seed=1, draws=4, tune=2, progress=False).save(folder / "run.nc")
         whole = (folder / "run.nc").read_bytes()
         right = load(folder / "run.nc")
+        value = whole.find(right.values(right.responses[0])[0, 0].tobytes())  # the first imputed value
         wrong = 0
-        for _ in range(200 if full else 25):
+        for k in range(200 if full else 25):
             data = bytearray(whole)
-            data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
+            at = value + 5 if k == 0 else int(rng.integers(len(data)))  # a byte of that value, then any
+            data[at] ^= 1 << int(rng.integers(8))
             (folder / "bits.nc").write_bytes(bytes(data))
             wrong += not _noticed(folder / "bits.nc", right)
         for k in range(4):

@@ -136,7 +136,7 @@ def test_shares_and_means_by_cluster(imp):
         *(f"grade: share of {k}" for k in ("I", "II", "III", "IV")),
         "visits: mean",
     ]
-    assert figure._suptitle.get_text().startswith("Shares and means observed")
+    assert figure._suptitle.get_text().startswith("Observed shares and means")
 
 
 @pytest.mark.parametrize("by_cluster", [False, True])

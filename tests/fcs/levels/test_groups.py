@@ -136,7 +136,7 @@ def test_the_default_finds_them_and_a_seed_does_not_see_order_or_labels():
     )
     frame.loc[frame["class"].isin(["c2", "c11"]), "size"] = None
     made = bi.FCS(bi.IncompleteData(frame, ["school", "class"]))
-    assert "note (w, size): one value in each group of 'class'" in str(made)
+    assert "note (w, size): a single value in each group of 'class'" in str(made)
     again = frame.sample(frac=1, random_state=3).assign(**{"class": lambda t: "k" + t["class"].str[::-1]})
     one, other = (
         bi.FCS(bi.IncompleteData(f, ["school", "class"]))
