@@ -87,6 +87,10 @@ class Gibbs(Method):
         check_compatible(self.compatible, "Gibbs")
         check_choice(self.residual, "residual", ("common", "cluster"))
         check_count(self.inner, "inner")
+        if not isinstance(self.group, str):
+            raise SpecificationError(
+                f"Gibbs: group must be the name of a cluster column, as text, got a {type(self.group).__name__}."
+            )
         if self.group and self.residual == "cluster":
             raise SpecificationError(
                 "Gibbs: residual='cluster' is for variables of rows; take group= or residual= out."

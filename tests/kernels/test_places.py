@@ -69,5 +69,5 @@ def test_a_visit_is_read_as_it_was_stored():
     ids=["by columns", "with gaps", "float32", "int", "dimensions"],
 )
 def test_what_the_kernel_could_not_read_is_refused(array):
-    with pytest.raises(TypeError, match="array 1 of record 0: f2 wanted"):
+    with pytest.raises(TypeError, match="array 1 of record 0 must be f2 in C order"):
         places([(np.ones(2), array)], "f1 f2")
