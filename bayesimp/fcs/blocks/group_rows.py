@@ -40,11 +40,7 @@ class GroupRows(BlockRows):
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         group = table.groups[self.chained.block.method.group]
-        source = np.concatenate([self.source, self.hole_source])
-        complete = source >= 0
-        place = np.empty(len(source), dtype=np.int64)
-        place[complete], place[~complete] = table.D_row[source[complete]], table.row[-1 - source[~complete]]
-        own, seen = group[place], len(self.source)
+        own, seen = group[self.places()], len(self.source)
         self._hole_group = own[seen:]
         # a class lies in one cluster, and each table row is here: its value is observed or to be imputed
         self._order = np.argsort(own, kind="stable")

@@ -38,7 +38,7 @@ from bayesimp.methods import Gibbs
 from bayesimp.notation import in_tree
 from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, is_conjugate
 
-__all__ = ["BlockFactors", "FactorRows", "LevelsNormal"]
+__all__ = ["BlockFactors", "FactorBlock", "FactorRows", "LevelsNormal"]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -61,11 +61,7 @@ class FactorRows:
         if isinstance(rows, GroupRows):
             return cls((rows.table.clusters,), rows.cluster[:, None], rows.hole_cluster[:, None])
         table, further = rows.table, rows.chained.block.further
-        source = np.concatenate([rows.source, rows.hole_source])
-        complete = source >= 0
-        place = np.empty(len(source), dtype=np.int64)
-        place[complete], place[~complete] = table.D_row[source[complete]], table.row[-1 - source[~complete]]
-        cluster = np.concatenate([rows.cluster, rows.hole_cluster])
+        place, cluster = rows.places(), np.concatenate([rows.cluster, rows.hole_cluster])
         codes = np.column_stack([cluster, *(table.groups[f.label][place] for f in further)]).astype(np.int64)
         numbers = table.clusters, *(len(f.groups) for f in further)
         return cls(numbers, codes[: len(rows.source)], codes[len(rows.source) :])
@@ -120,18 +116,41 @@ class BlockFactors:
         return total
 
 
-class LevelsNormal(GeneralisedBlock):
-    """A normal variable (`methods.Gibbs`)."""
+class FactorBlock(GeneralisedBlock):
+    """What blocks with several factors share: the state of `BlockFactors`, and groups as rows (`GroupRows`)."""
 
-    words = FATAL
-    holds = frozenset(FATAL)
     method: Gibbs
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
-        method, scale, name = self.method, self.chained.scale, self.chained.block.name
-        self.factors = BlockFactors(self.rows, method)
+        self.factors = BlockFactors(self.rows, self.method)
         self.drawn = self.rows.drawn if isinstance(self.rows, GroupRows) else None
+
+    def block_rows(self, number: int) -> BlockRows:
+        """Rows, or groups in each of which the variable has a single value."""
+        return rows_of(self.table, number)
+
+    def move(self, moved: Mapping[str, np.ndarray]) -> None:
+        """Take a shift; for a variable of groups, that of any of their rows."""
+        super().move(moved)
+        if isinstance(self.rows, GroupRows) and not isinstance(self.shift, float):
+            self.shift = self.rows.by_group(self.shift)
+
+    def events(self, thetas: list[Parameters]) -> list[Event]:
+        """Events of the sampler, and rows whose value was known from their group."""
+        known = self.rows.events if isinstance(self.rows, GroupRows) else []
+        return [*super().events(thetas), *known]
+
+
+class LevelsNormal(FactorBlock):
+    """A normal variable (`methods.Gibbs`)."""
+
+    words = FATAL
+    holds = frozenset(FATAL)
+
+    def __init__(self, table: ChainedTable, number: int) -> None:
+        super().__init__(table, number)
+        method, scale, name = self.method, self.chained.scale, self.chained.block.name
         self.Sigma = pr.rescale(pr.resolve(method.priors.Sigma, scale.s, f"Sigma of '{name}'"), scale.s)
         self.Psi = scale.working_Psi_prior(scale.Psi_prior(method.priors.Psi, f"Psi of '{name}'"))
         for prior in (self.Sigma, self.Psi):
@@ -160,20 +179,6 @@ class LevelsNormal(GeneralisedBlock):
         self.offset = float(self.chained.terms.offset[-1])
         self.y = self.rows.y + self.offset
         self.heavy = True
-
-    def block_rows(self, number: int) -> BlockRows:
-        """Rows, or groups in each of which the variable has one value."""
-        return rows_of(self.table, number)
-
-    def move(self, moved: Mapping[str, np.ndarray]) -> None:
-        """Take a shift; of a variable of groups that of any of their rows."""
-        super().move(moved)
-        if isinstance(self.rows, GroupRows) and not isinstance(self.shift, float):
-            self.shift = self.rows.by_group(self.shift)
-
-    def events(self, thetas: list[Parameters]) -> list[Event]:
-        """Rows whose value was known from their group."""
-        return self.rows.events if isinstance(self.rows, GroupRows) else []
 
     def init(self, chain: Chain) -> Parameters:
         """Standard deviations of the working scale times log-normal factors; known covariances at their values."""

@@ -13,17 +13,14 @@ and the same with Psi^-1 where one of them is the primary clusters with slopes, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import Chain, Parameters
 from bayesimp.fcs.blocks.glmm import BayesGlmm
-from bayesimp.fcs.blocks.group_rows import GroupRows, rows_of
-from bayesimp.fcs.blocks.levels import BlockFactors
-from bayesimp.fcs.blocks.rows import BlockRows
+from bayesimp.fcs.blocks.levels import FactorBlock
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.formulas.columns import INTERCEPT
 from bayesimp.kernels.chained.rows import linear_predictors
@@ -36,13 +33,11 @@ Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-class LevelsGlmm(BayesGlmm):
+class LevelsGlmm(FactorBlock, BayesGlmm):
     """A variable of another family with one linear predictor (`methods.Gibbs`)."""
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
-        self.factors = BlockFactors(self.rows, self.method)
-        self.drawn = self.rows.drawn if isinstance(self.rows, GroupRows) else None
         groups = self.factors.rows
         self.order = [np.argsort(codes, kind="stable") for codes in groups.observed.T]
         self.first = [
@@ -60,21 +55,6 @@ class LevelsGlmm(BayesGlmm):
             for t, parent in enumerate(factors)
             if s != t and child.groups.within(parent.groups) and (self.intercept >= 0 or 0 not in (s, t))
         ]
-
-    def block_rows(self, number: int) -> BlockRows:
-        """Rows, or groups in each of which the variable has one value."""
-        return rows_of(self.table, number)
-
-    def move(self, moved: Mapping[str, np.ndarray]) -> None:
-        """Take a shift; of a variable of groups that of any of their rows."""
-        super().move(moved)
-        if isinstance(self.rows, GroupRows) and not isinstance(self.shift, float):
-            self.shift = self.rows.by_group(self.shift)
-
-    def events(self, thetas: list[Parameters]) -> list[Event]:
-        """Those of the Metropolis steps, and rows whose value was known from their group."""
-        known = self.rows.events if isinstance(self.rows, GroupRows) else []
-        return [*super().events(thetas), *known]
 
     def merged(self, V: Array, f: Array) -> GlmmRows:
         """The rows as they are: their offsets differ."""

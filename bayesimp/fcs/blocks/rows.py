@@ -74,6 +74,17 @@ class BlockRows:
             self.trials = np.rint(every[order])
             self.hole_trials = np.rint(table.center[t] + table.scale[t] * table.cells.X[self.holes, t])
 
+    def places(self) -> NDArray[np.int64]:
+        """(n + R,) rows of the table: those where the response is observed, then those where it is missing."""
+        source = np.concatenate([self.source, self.hole_source])
+        complete = source >= 0
+        out = np.empty(len(source), dtype=np.int64)
+        out[complete], out[~complete] = (
+            self.table.D_row[source[complete]],
+            self.table.row[-1 - source[~complete]],
+        )
+        return out
+
     def _read(self, working: Array) -> Array:
         """Convert responses from the working scale to the units of the model."""
         if self.chained.block.distribution.is_standardised:

@@ -39,7 +39,7 @@ class ChainState:
         (K,) sqrt(1 - rho^2) of the move of effects and cells together (kernels/factors/together.py), tuned in warm-up;
         (K, 2) numbers of proposals and acceptances.
     failed
-        Number of cells whose conditional distribution had no finite value and which kept their current value.
+        Draws of cells, or of effects with cells summed out, without a finite value: these kept their current value.
     """
 
     V: Array

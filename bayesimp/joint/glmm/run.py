@@ -128,8 +128,8 @@ class GLMMRun(StridedRun):
         failed = sum(chain.failed for chain in self.chains)
         if failed:
             text = (
-                "draws of missing cells whose conditional distribution had no finite value: the cells kept their "
-                "current values"
+                "draws of missing cells, or of effects with missing cells summed out, whose distribution had no finite "
+                "value: they kept their current values"
             )
             out.append(Event("cells kept", ", ".join(f.response for f in self.model.factors), text, failed))
         return out

@@ -141,7 +141,7 @@ class Sampler:
             np.int64(k), group.child, i, table.arrays, table.cells, table.programs, self.state, work, group.missing,
             rows, C, b, mixture,
         )  # fmt: skip
-        draw_effects_summed(chain.rng, mixture, work.search, work.weight, b)
+        chain.failed += not draw_effects_summed(chain.rng, mixture, work.search, work.weight, b)
         B[i, at:stop] = b
         first, q = table.arrays.effect[l], len(factor.random)
         self.state.B[i, first : first + factor.effects] = (b.reshape(-1, q) @ C.T).ravel()
