@@ -194,6 +194,15 @@ def test_where_the_move_is_made(analysis, made):
         assert (G[s.table.row[groups[0].rows]] == 1).all() and len(groups[0].rows) == (G == 1).sum()
 
 
+def test_a_draw_without_a_finite_density_is_reported(monkeypatch):
+    """The effects keep their values, one draw in every sweep of the chain."""
+    monkeypatch.setattr(module, "draw_effects_summed", lambda *_: False)
+    model = bi.JointGLMM(bi.IncompleteData(holed(), "g", {"w": "bernoulli"}), "y ~ w + (1 + w | g)")
+    imp = model.impute(2, seed=1, chains=1, tune=3, draws=4, progress=False)
+    (event,) = imp.events.query("kind == 'cells kept'").to_dict("records")
+    assert event["count"] == 7 and "effects with missing cells summed out" in event["message"]
+
+
 # -- merged rows of a factor ---------------------------------------------------------------------------------------
 
 
