@@ -34,9 +34,8 @@ __all__ = ["enough_imputations", "jackknife", "monte_carlo_errors", "rubin_numbe
 Array = NDArray[np.float64]
 CV = 0.05  # coefficient of variation of the standard error; von Hippel 2020, sec. 5
 SHARE = 0.1  # Monte Carlo error of the estimate, in standard errors; White, Royston & Wood 2011, sec. 7.3
-INFINITE = (
-    1e8  # degrees of freedom with which t is normal to eight figures; SciPy's functions do not take infinity
-)
+# degrees of freedom with which t is normal to eight figures; SciPy's functions do not take infinity
+INFINITE = 1e8
 LEAST = 3  # fewest imputations for the jackknife
 
 

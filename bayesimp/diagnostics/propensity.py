@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from bayesimp.errors import SamplingError
+
 if TYPE_CHECKING:
     from bayesimp.imputation.result import Imputations
 
@@ -27,6 +29,8 @@ Array = NDArray[np.float64]
 SD = 2.5  # standard deviation of the prior of a coefficient of a standardised variable
 TABLES = 20  # probabilities are averaged over at most this many completed tables
 STEPS = 50
+DECREMENT = 1e-12  # convergence: twice the log posterior still to gain
+SHORTEST = 1e-8  # share of a step below which it is not halved
 
 
 def missing_propensity(imp: Imputations, name: str) -> Array:
@@ -53,6 +57,11 @@ def penalised_logistic(X: Array, y: Array) -> Array:
     """(n,) fitted probabilities at the posterior mode; X (n, p) has no intercept, y (n,) is 0 or 1.
 
     Newton's method on a concave log posterior; steps are halved while they do not increase it.
+
+    Raises
+    ------
+    SamplingError
+        The mode is not found in `STEPS` steps.
     """
     spread = X.std(axis=0)
     Z = (X - X.mean(axis=0))[:, spread > 0] / spread[spread > 0]
@@ -69,13 +78,16 @@ def penalised_logistic(X: Array, y: Array) -> Array:
         p = expit(Z @ b)
         gradient = Z.T @ (y - p) - penalty * b
         step = np.linalg.solve((Z.T * (p * (1 - p))) @ Z + np.diag(penalty), gradient)
+        if gradient @ step < DECREMENT:
+            return p
         size, now = 1.0, value(b)
-        while value(b + size * step) < now and size > 1e-8:
+        while value(b + size * step) < now and size > SHORTEST:
             size /= 2
         b = b + size * step
-        if np.abs(step).max() < 1e-8:
-            break
-    return expit(Z @ b)
+    raise SamplingError(
+        f"The model of which values are missing was not fitted in {STEPS} Newton steps. Look for extreme values of the "
+        "other variables."
+    )
 
 
 def completed_numbers(imp: Imputations, name: str, k: int) -> Array:

@@ -24,9 +24,8 @@ __all__ = ["FORMAT", "SiteRelease", "read_json", "read_release"]
 FORMAT = "bayesimp site release"
 VERSION = 1
 COUNTS = ("rows", "released", "empty", "dropped", "small groups")
-NEGATIVE = (
-    1e-9  # how far below 0 rounding takes the least eigenvalue of a cell's products, relative to the largest
-)
+# how far below 0 rounding takes the least eigenvalue of a cell's products, relative to the largest
+NEGATIVE = 1e-9
 
 
 @dataclass(frozen=True)

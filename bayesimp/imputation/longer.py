@@ -33,9 +33,8 @@ __all__ = ["Short", "Target", "extend_until"]
 EXTENDED, MISSED, DEPENDENT = "extended", "target not reached", "dependent imputations"
 STEP = 2.0  # largest factor by which a run grows in one step
 LEAST = 0.05  # smallest share of a run that a step adds
-DEPENDENCE = (
-    3.0  # a correlation between successive imputations is reported if it exceeds this many standard errors
-)
+# a correlation between successive imputations is reported if it exceeds this many standard errors
+DEPENDENCE = 3.0
 
 
 @dataclass(frozen=True)

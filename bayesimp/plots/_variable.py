@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Statistic", "PlottedVariable", "second_level", "statistics", "variable"]
 
-SKEWED = (
-    20  # positive values get a logarithmic axis if their 99 % quantile is so many times their 1 % quantile
-)
+# positive values get a logarithmic axis if their 99 % quantile is so many times their 1 % quantile
+SKEWED = 20
 
 
 @dataclass(frozen=True)

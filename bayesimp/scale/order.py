@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 __all__ = ["KEY_DIGITS", "cluster_order"]
 
-KEY_DIGITS = (
-    8  # digits in which covariates count when rows are put in order: beyond them there is only rounding error
-)
+# digits in which covariates count when rows are put in order: beyond them there is only rounding error
+KEY_DIGITS = 8
 
 
 def cluster_order(

@@ -22,9 +22,8 @@ Array = NDArray[np.float64]
 LEAST, MOST = 1e-70, 1e70  # limits for the largest number of a column, whose fourth powers are computed
 
 
-ROUND_OFF = (
-    1e-9  # of the largest number of a column: how far from the working scale and back is rounding only
-)
+# of the largest number of a column: how far from the working scale and back is rounding only
+ROUND_OFF = 1e-9
 
 
 def without_round_off(values: Array, lower: Array, upper: Array, name: str) -> Array:

@@ -152,9 +152,8 @@ class Exploration:
                 "level or by which values are missing; leave it out, or compare such shifts under [mnar]."
             )
         self.ready = ready
-        self._last: dict[
-            tuple[Any, ...], Imputations
-        ] = {}  # by prior: the planned one, (), and the latest other one
+        # by prior: the planned one, (), and the latest other one
+        self._last: dict[tuple[Any, ...], Imputations] = {}
         self._planned: dict[str, Fits] = {}  # by analysis
 
     # --- what can be changed ----------------------------------------------------------------------

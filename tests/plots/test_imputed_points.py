@@ -10,6 +10,7 @@ import pytest
 from scipy.optimize import minimize
 
 import bayesimp as bi
+from bayesimp.diagnostics import propensity
 from bayesimp.diagnostics.propensity import SD, completed_numbers, missing_propensity, penalised_logistic
 from bayesimp.errors import SpecificationError
 
@@ -64,6 +65,12 @@ def test_the_logistic_fit_is_the_posterior_mode(slope):
     assert np.allclose(
         penalised_logistic(np.column_stack([X, np.ones(80)]), y), found
     )  # a constant column says nothing
+
+
+def test_a_propensity_that_is_not_found_is_refused(monkeypatch):
+    monkeypatch.setattr(propensity, "STEPS", 1)
+    with pytest.raises(bi.SamplingError, match="not fitted in 1 Newton steps"):
+        penalised_logistic(np.arange(20.0)[:, None], (np.arange(20) > 12).astype(float))
 
 
 def test_the_propensity_is_that_of_the_other_variables(imp):

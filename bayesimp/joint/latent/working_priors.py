@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["working_priors"]
 
-SPREAD = (
-    0.5  # prior scale of the sd of log variances between clusters, as in methods.Gibbs(residual="cluster")
-)
+# prior scale of the sd of log variances between clusters, as in methods.Gibbs(residual="cluster")
+SPREAD = 0.5
 
 
 def working_priors(model: JointLatent) -> LatentPriors:

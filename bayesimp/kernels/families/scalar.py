@@ -49,9 +49,8 @@ __all__ = ["BETA", "GAMMA", "INVERSE_GAUSSIAN", "LARGEST_LOG_MEAN", "LOGIT", "LO
            "derivatives", "draw_response", "inverse_link", "is_log_concave", "log_likelihood", "log_normaliser",
            "split_log_likelihood"]  # fmt: skip
 
-LARGEST_LOG_MEAN = (
-    34.0  # above this, a count is no longer exact in float64: such means are refused, not clipped
-)
+# above this, a count is no longer exact in float64: such means are refused, not clipped
+LARGEST_LOG_MEAN = 34.0
 ROOT_2 = math.sqrt(2.0)
 LOG_2PI = math.log(2.0 * math.pi)
 

@@ -34,9 +34,8 @@ from bayesimp.notation import IntMatrix, IntVector, Matrix, Stack, Vector
 
 __all__ = ["cluster_products", "deviance", "orthonormalise", "project_out", "workspace"]
 
-DEPENDENT = (
-    1e-10  # a column is refused if the part of it outside the span of the others is smaller than this share
-)
+# a column is refused if the part of it outside the span of the others is smaller than this share
+DEPENDENT = 1e-10
 
 
 @inner

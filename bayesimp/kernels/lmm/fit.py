@@ -43,9 +43,8 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-NO_RESIDUAL = (
-    1e-11  # share of the residual mean square of X alone below which rounding shows in standard errors
-)
+# share of the residual mean square of X alone below which rounding shows in standard errors
+NO_RESIDUAL = 1e-11
 
 
 @dataclass(frozen=True)
