@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from numba import njit
 from scipy.special import log_expit, log_softmax
 from scipy.stats import norm
 
@@ -19,6 +20,7 @@ from bayesimp.kernels.families import scalar as f
 from bayesimp.kernels.families.codes import STUDENT, ZERO_INFLATED_POISSON
 from bayesimp.kernels.families.responses import CATEGORICAL, ORDINAL, aux_size, predictors, usual_aux
 from bayesimp.kernels.glm.regression import initial_regression_state, single_level_glm
+from bayesimp.kernels.glmm.blocks import BlockTarget, draw_block, workspace
 from bayesimp.kernels.glmm.gibbs import ALL_MOVES, MOVES, GlmmPrior, glmm_start, glmm_step, new_tallies
 from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.kernels.mlmi.draw import TALLIES, mlmi_step
@@ -176,23 +178,62 @@ def test_scales_of_a_categorical_response():
     assert 0.1 < both < 0.9 and abs(z_score((ours > 0.5).all(1), both)) < LIMIT
 
 
+def inverse_gaussian_target():
+    """An even grid of b, the log density on it of one small value with shape 0.31, and the share below -2."""
+    grid = np.linspace(-8, 8, 8001)
+    y, shape = np.array([0.02]), np.array([0.31])
+    log_p = np.array([log_likelihood(f.INVERSE_GAUSSIAN, y, 1, np.array([[g]]), shape)[0] for g in grid])
+    log_p += norm.logpdf(grid)
+    return grid, log_p, np.exp(log_p - np.logaddexp.reduce(log_p))[grid < -2].sum()
+
+
 def test_effects_of_two_modes():
     """An inverse Gaussian response is not log-concave: one small value pulls b against its normal prior."""
-    k = 0.31
     rows, prior = make_rows(f.INVERSE_GAUSSIAN, [0.02], [1]), make_prior(f.INVERSE_GAUSSIAN)
-    grid = np.linspace(-8, 8, 8001)
-    log_p = np.array(
-        [log_likelihood(rows.family, rows.y, 1, np.array([[g]]), np.array([k]))[0] for g in grid]
-    )
-    log_p += norm.logpdf(grid)
-    far = np.exp(log_p - np.logaddexp.reduce(log_p))[grid < -2].sum()
+    grid, log_p, far = inverse_gaussian_target()
     assert 0.1 < far < 0.9
     state = blank(rows)
-    state[1][:] = k
+    state[1][:] = 0.31
     ours = chain(rows, prior, state, lambda: state[3][0, 0, 0], 16_000, MOVES["effects"])
     assert abs(z_score(ours < -2, far)) < LIMIT
     assert (np.diff(ours < -2) != 0).sum() > 100
     assert abs(z_score(from_the_state(grid, log_p, 0.0, 10_000) < -2, far)) > 2 * LIMIT
+
+
+@njit
+def _proposals(rng, block, out):
+    w, tally, modes = workspace(block.t.size), np.zeros(2, np.int64), np.zeros(2, np.int64)
+    for k in range(out.size):
+        draw_block(rng, block, np.int64(0), block.y.size, w, tally, modes)
+        out[k] = w.theta[0]
+
+
+def test_a_proposal_does_not_know_the_state():
+    """The step of `test_effects_of_two_modes` without slices, which hide most of what a wrong centre does.
+
+    With a search that always starts at the state, the kernel has 0.99 of its draws below -2, where 0.43 are right; with
+    one slice after each proposal it has 0.45.
+    """
+    *_, far = inverse_gaussian_target()
+    one, zero = np.ones((1, 1)), np.zeros(1)
+    block = BlockTarget(
+        f.INVERSE_GAUSSIAN,
+        np.array([0.02]),
+        np.ones(1),
+        np.zeros((1, 1)),
+        one,
+        True,
+        one,
+        zero,
+        0.31,
+        zero,
+        zero,
+        np.int64(0),
+    )
+    ours = np.empty(40_000)
+    _proposals(np.random.default_rng(0), block, ours)
+    assert abs(z_score(ours < -2, far)) < LIMIT
+    assert (np.diff(ours < -2) != 0).sum() > 100
 
 
 @pytest.mark.parametrize("move", ["effects", "fixed"])
