@@ -7,7 +7,7 @@
     alpha ~ N(c_b, (10 s_b)^2),    lambda ~ N(0, (10 s_b / s_a)^2),    omega ~ half-normal(s_b)
     c, s: mean and sd of observed values
 
-alpha, lambda and omega are the same in all studies, and learnt from rows with both. If only a is missing, it is drawn
+alpha, lambda and omega are the same in all studies, and estimated from rows with both. If only a is missing, it is drawn
 given b; if only b, given a; if both, from the distribution in their study.
 """
 

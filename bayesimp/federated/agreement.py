@@ -53,23 +53,23 @@ class Agreement:
         if formula.stateful:
             raise SpecificationError(
                 f"Formula {formula.text!r}: functions whose columns depend on all rows (scale, center, poly, splines) "
-                "would give other columns at every site. Make these columns in the tables, with numbers agreed on."
+                "would give different columns at each site. Compute these columns in the tables, with agreed constants."
             )
         if formula.over_clusters:
             raise SpecificationError(
-                f"Formula {formula.text!r}: means, sums and sizes of clusters are over all rows of a cluster, also those "
-                "that are not released, so that their difference from what is released would tell of these. Leave them "
-                "out."
+                f"Formula {formula.text!r}: means, sums and sizes of clusters include rows that are not released, and "
+                "could be compared with the release to learn about those rows. Remove these terms."
             )
         levels = {name: tuple(str(level) for level in each) for name, each in self.levels.items()}
         for name, each in levels.items():
             if name not in formula.variables:
                 raise SpecificationError(
-                    f"levels: '{name}' is no covariate of {formula.text!r}. {listing(formula.variables, 20)} are."
+                    f"levels: '{name}' is not a covariate of {formula.text!r}; its covariates are "
+                    f"{listing(formula.variables, 20)}."
                 )
             if len(set(each)) < 2 or len(set(each)) < len(each):
                 raise SpecificationError(
-                    f"levels: '{name}' needs two different levels or more, got {list(each)!r}."
+                    f"levels: '{name}' needs at least two different levels, got {list(each)!r}."
                 )
         read = pr.default() if self.priors is None else pr.read(self.priors)
         object.__setattr__(self, "levels", levels)
@@ -80,13 +80,13 @@ class Agreement:
         """The parsed formula."""
         if not isinstance(self.formula, str):
             raise SpecificationError(
-                f"The formula of an agreement is text, such as 'y1 + y2 ~ x + (1 | study)'; got {self.formula!r}."
+                f"The formula of an agreement must be text, such as 'y1 + y2 ~ x + (1 | study)'; got {self.formula!r}."
             )
         formula = parse(self.formula)
         if not formula.responses or not formula.single_grouping or formula.independent:
             raise SpecificationError(
-                f"'{formula}': sites impute by one joint model of normal variables, 'y1 + y2 ~ x + (1 | study)', with "
-                "one random part of one column, and without ||."
+                f"'{formula}': sites impute by a joint normal model such as 'y1 + y2 ~ x + (1 | study)', with "
+                "random effects of one grouping column and without ||."
             )
         return formula
 

@@ -44,14 +44,14 @@ class CompletedSite(Imputations):
     def summary(self, var_names: list[str] | None = None) -> NoReturn:
         """Refused: the chains are at the coordinator."""
         raise SpecificationError(
-            "A site has completed tables and no chains: the coordinator's run has a summary()."
+            "A site has completed tables but no chains; call summary() on the coordinator's run."
         )
 
     def save(self, path: Any) -> NoReturn:
         """Refused: `export` writes the tables, and the shared parameters reproduce them."""
         raise SpecificationError(
-            "Tables of a site have no run to save; export('tables.parquet') keeps them, and complete_site gives them "
-            "again from the same parameters."
+            "A site has no run to save. export('tables.parquet') writes the completed tables, and complete_site "
+            "reproduces them from the same shared parameters."
         )
 
     def __repr__(self) -> str:
@@ -96,15 +96,13 @@ def complete_site(parameters: SharedParameters, frame: Any, site: str) -> Comple
     must_be(parameters, "SharedParameters", "complete_site")
     names = list(parameters.sites)
     if site not in names:
-        raise SpecificationError(
-            f"Site {site!r} is none of those whose releases were combined. {suggestion(str(site), names)}"
-        )
+        raise SpecificationError(f"No release of site {site!r} was combined. {suggestion(str(site), names)}")
     rows = SiteRows(frame, parameters.agreement)
     matrices = site_matrices(rows)
     if (matrices.fixed, matrices.random) != (parameters.fixed, parameters.random):
         raise SpecificationError(
-            f"The table of site '{site}' gives columns {list(matrices.fixed)} and {list(matrices.random)}, and the "
-            f"shared parameters are of {list(parameters.fixed)} and {list(parameters.random)}."
+            f"The table of site '{site}' has design columns {list(matrices.fixed)} and {list(matrices.random)}, but "
+            f"the shared parameters belong to {list(parameters.fixed)} and {list(parameters.random)}."
         )
     working = _working(rows, matrices, parameters.scale)
     values = _values(parameters, working, names.index(site))

@@ -65,7 +65,7 @@ def export_site(
     """
     must_be(agreement, "Agreement", "export_site")
     if not isinstance(site, str) or not site.strip():
-        raise SpecificationError(f"site is the name of the site, as text; got {site!r}.")
+        raise SpecificationError(f"site must be the name of the site, as text; got {site!r}.")
     minimum = _minimum(minimum)
     rows = SiteRows(frame, agreement)
     matrices = site_matrices(rows)
@@ -75,9 +75,9 @@ def export_site(
     if not kept.released:
         least = rows_needed(len(names) + 1, minimum)
         raise DataError(
-            f"Nothing can be released of the {len(rows):,} rows of {len(rows.clusters):,} clusters: with "
-            f"{len(names)} columns of covariates and one response a cell (a cluster, and which responses are observed) "
-            f"needs {least} rows or more, in groups of {minimum}. Agree on fewer covariates, or on larger clusters."
+            f"None of the {len(rows):,} rows in {len(rows.clusters):,} clusters can be released: with {len(names)} "
+            f"covariate columns and one response, a cell (a cluster and a set of observed responses) needs at least "
+            f"{least} rows, in groups of {minimum}. Agree on fewer covariates, or on larger clusters."
         )
     Y = np.where(kept.observed, matrices.Y, np.nan)
     given = None if centre is None else numbers(centre, "centre", (len(names) + Y.shape[1],))
@@ -98,8 +98,7 @@ def export_site(
 def _minimum(minimum: Any) -> int:
     if isinstance(minimum, int) and minimum < LEAST:
         raise SpecificationError(
-            f"minimum = {minimum}: a group of fewer than {LEAST} rows is not released, whatever is asked for. Give "
-            f"{LEAST} or more."
+            f"minimum = {minimum}: groups of fewer than {LEAST} rows are never released. Use at least {LEAST}."
         )
     return whole(minimum, "minimum", LEAST)
 
@@ -143,20 +142,20 @@ def _events(site: str, kept: Disclosed, responses: Sequence[str], minimum: int) 
     if count := int(kept.masked.sum()):
         parts = [f"{n:,} of {name}" for name, n in zip(responses, kept.masked, strict=True) if n]
         text = (
-            f"{count:,} observed values ({', '.join(parts)}) set missing, so that cells have enough rows. The parameters "
-            "are estimated without them"
+            f"{count:,} observed values ({', '.join(parts)}) were set to missing, so that cells have enough rows; the "
+            "parameters are estimated without them"
         )
         events.append(Event("masked", site, text, count))
     if kept.dropped:
         text = (
-            f"{kept.dropped:,} rows of cells that are too small and can be joined to no other: dropped. They are a "
-            "selection by what is missing, which is harmless only if that does not depend on values"
+            f"{kept.dropped:,} rows were dropped: their cells are too small and cannot be joined to another. Rows are "
+            "thus selected by their missing values, which is harmless only if missingness does not depend on values"
         )
         events.append(Event("dropped", site, text, kept.dropped))
     if kept.of_small_groups:
         text = (
-            f"{kept.of_small_groups:,} rows in groups of fewer than {minimum} rows of their cell, by covariates: left "
-            "out. They are a selection by covariates and by what is missing"
+            f"{kept.of_small_groups:,} rows were left out: fewer than {minimum} rows of their cell have the same "
+            "covariates. Rows are thus selected by covariates and by their missing values"
         )
         events.append(Event("small groups", site, text, kept.of_small_groups))
     return events

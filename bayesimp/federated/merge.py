@@ -51,12 +51,13 @@ def check_together(releases: Sequence[SiteRelease]) -> tuple[SiteRelease, ...]:
     """
     ordered = tuple(sorted(releases, key=lambda release: release.site))
     if not ordered:
-        raise SpecificationError("combine takes the releases of all sites; there are none.")
+        raise SpecificationError("combine needs the releases of all sites, but got none.")
     names = [release.site for release in ordered]
     twice = [name for k, name in enumerate(names) if name in names[:k]]
     if twice:
         raise SpecificationError(
-            f"Two releases are of site {twice[0]!r}: the rows of a site count once. Give each site its own name."
+            f"Two releases have the site name {twice[0]!r}, but the rows of a site must count once. Give each site "
+            "its own name."
         )
     first = ordered[0]
     for other in ordered[1:]:
@@ -67,13 +68,13 @@ def check_together(releases: Sequence[SiteRelease]) -> tuple[SiteRelease, ...]:
                 differs.append(f"columns '{name}' {list(theirs)} instead of {list(mine)}")
         if differs:
             raise SpecificationError(
-                f"The release of site '{other.site}' was made by another agreement than that of site '{first.site}': "
-                f"{'; '.join(differs)}. All sites export with the same plan."
+                f"The release of site '{other.site}' was made under a different agreement from that of site "
+                f"'{first.site}': {'; '.join(differs)}. All sites must export with the same plan."
             )
     if (clusters := sum(release.clusters for release in ordered)) < 2:
         raise SpecificationError(
-            f"The releases of {listing(names)} have {clusters} cluster together: nothing can be learnt about differences "
-            "between clusters."
+            f"The releases of {listing(names)} have only {clusters} cluster in all, so differences between clusters "
+            "cannot be estimated."
         )
     return ordered
 

@@ -82,7 +82,7 @@ class SharedParameters:
 
     def __repr__(self) -> str:
         return (
-            f"SharedParameters: {self.agreement.formula}\n  m = {self.m} draws, from the releases of "
+            f"SharedParameters: {self.agreement.formula}\n  m = {self.m} draws from the releases of "
             f"{', '.join(self.sites)}; seed {self.seed}"
         )
 
@@ -118,6 +118,4 @@ def read_parameters(path: str | os.PathLike[str]) -> SharedParameters:
             int(record["seed"]), events,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        raise DataError(
-            f"{path} lacks parts of shared parameters, or has parts that do not fit each other."
-        ) from None
+        raise DataError(f"{path} is incomplete, or its parts are inconsistent with each other.") from None

@@ -121,11 +121,11 @@ class SiteRelease:
         numbers = sum(len(cell["products"]) for cell in self.record()["cells"])
         return "\n".join([
             f"SiteRelease '{self.site}': {self.agreement.formula}",
-            f"  {n['released']:,} of {n['rows']:,} rows in {self.clusters:,} clusters and {cells:,} cells of {least:,} "
-            f"rows or more, as {numbers:,} numbers",
-            f"  left out: {n['empty']:,} rows without an observed response, {n['dropped']:,} of cells that are too "
-            f"small, {n['small groups']:,} of groups of fewer than {self.minimum} rows",
-            f"  values set missing so that cells are large enough: {masked}",
+            f"  {n['released']:,} of {n['rows']:,} rows in {self.clusters:,} clusters and {cells:,} cells of at least "
+            f"{least:,} rows, as {numbers:,} numbers",
+            f"  left out: {n['empty']:,} rows without an observed response, {n['dropped']:,} in cells that are too "
+            f"small, {n['small groups']:,} in groups of fewer than {self.minimum} rows",
+            f"  values set to missing so that cells are large enough: {masked}",
             *(f"  {event.kind}: {event.message}" for event in self.events),
         ])  # fmt: skip
 
@@ -154,16 +154,16 @@ def read_json(path: str | os.PathLike[str], form: str, version_: int) -> dict[st
     except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict) or record.get("format") != form:
-        raise DataError(f"{path} is no '{form}': it was written by something else, or is damaged.")
+        raise DataError(f"{path} is not a '{form}': it was written by another program, or is damaged.")
     if record.get("version") != version_:
         raise DataError(
-            f"{path} has version {record.get('version')!r} of its format, and this bayesimp reads version {version_}: "
-            "use the same bayesimp at all sites."
+            f"{path} has version {record.get('version')!r} of its format, but this bayesimp reads version {version_}. "
+            "Use the same bayesimp at all sites."
         )
     if record.get("sha256") != digest(record):
         raise DataError(
-            f"{path} does not have the SHA-256 that it says: it was damaged or altered after it was written. Take it "
-            "from the site again."
+            f"The SHA-256 of {path} differs from the one it states: it was damaged or altered after it was written. Ask "
+            "the site for it again."
         )
     return record
 
@@ -185,9 +185,7 @@ def read_release(path: str | os.PathLike[str]) -> SiteRelease:
     try:
         made = _from_record(record, agreement)
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):
-        raise DataError(
-            f"{path} lacks parts of a release, or has parts that do not fit each other."
-        ) from None
+        raise DataError(f"{path} is incomplete, or its parts are inconsistent with each other.") from None
     _check_cells(made, str(path))
     return made
 
@@ -227,7 +225,9 @@ def _texts(values: Sequence[Any]) -> tuple[str, ...]:
 def _check_cells(release: SiteRelease, path: str) -> None:
     """Refuse cells that no site with this version releases, and numbers that cannot be cross products of rows."""
     if release.minimum < LEAST or not len(release.products):
-        raise DataError(f"{path}: a release has groups of {LEAST} rows or more, and one cell at the least.")
+        raise DataError(
+            f"{path}: a release must have groups of at least {LEAST} rows, and at least one cell."
+        )
     if not np.isfinite(release.products).all() or not np.isfinite(release.centre).all():
         raise DataError(f"{path}: some of its numbers are not finite.")
     key = np.column_stack([release.cell_cluster, release.patterns])
@@ -239,7 +239,7 @@ def _check_cells(release: SiteRelease, path: str) -> None:
         where = f"{path}: the cell of cluster {i} with {int(pattern.sum())} responses"
         needed = rows_needed(len(release.covariates) + int(pattern.sum()), release.minimum)
         if n < needed:
-            raise DataError(f"{where} has {n} rows, and {needed} are needed for what it releases.")
+            raise DataError(f"{where} has {n} rows but needs {needed} for what it releases.")
         values = np.linalg.eigvalsh(G)
         if G[0, 0] != n or values[0] < -NEGATIVE * values[-1]:
-            raise DataError(f"{where} has numbers that are no cross products of rows.")
+            raise DataError(f"{where} has numbers that cannot be cross products of rows.")

@@ -45,7 +45,7 @@ class SiteRows(IncompleteData):
 
     def __init__(self, frame: Any, agreement: Agreement) -> None:
         if isinstance(frame, IncompleteData) or instead_of(frame):
-            raise DataError(f"A site gives its table, not {type(frame).__name__}.{instead_of(frame)}")
+            raise DataError(f"A site passes its table, not {type(frame).__name__}.{instead_of(frame)}")
         self.frame, self._backend = as_pandas(frame)
         self.agreement = agreement
         self.cluster, self.cluster_columns = agreement.cluster, (agreement.cluster,)
@@ -68,7 +68,7 @@ class SiteRows(IncompleteData):
         """Notes about responses without a column."""
         if not self.absent:
             return []
-        text = f"{listing(self.absent)}: no column of the table, taken as missing in all {len(self):,} rows"
+        text = f"{listing(self.absent)}: not in the table, treated as missing in all {len(self):,} rows"
         return [Event("absent", "columns", text, len(self.absent))]
 
     def _check_response(self, name: str) -> None:
@@ -76,35 +76,35 @@ class SiteRows(IncompleteData):
         values = np.unique(seen)
         if len(values) == 2 and len(seen) >= rows_needed(1, LEAST):  # fewer are never released
             raise DataError(
-                f"'{name}' has two values only, {values[0]:g} and {values[1]:g}, in {len(self):,} rows: it is no normal "
-                "variable, and its cross products would be sums over the rows that have one of them. Put it to the "
-                "right of ~ if it is complete, or leave it out."
+                f"'{name}' has only two values, {values[0]:g} and {values[1]:g}, in {len(self):,} rows. It is not "
+                "a normal variable, and its cross products would be sums over the rows with one of the values. Move it "
+                "to the right of ~ if it is complete, or leave it out."
             )
 
     def _check_covariate(self, name: str) -> None:
         if name not in self.frame.columns:
             raise SpecificationError(
-                f"The table has no column '{name}', a covariate. {suggestion(name, self.variables)}"
+                f"Covariate '{name}' is not a column of the table. {suggestion(name, self.variables)}"
             )
         column, levels = self.frame[name], self.agreement.levels.get(name)
         if column.isna().any():
             raise DataError(
-                f"Covariate '{name}' is missing {self.grouping.where(column.isna().to_numpy())}. Fill it in, leave these "
-                "rows out, or agree to impute it, to the left of ~."
+                f"Covariate '{name}' is missing {self.grouping.where(column.isna().to_numpy())}. Fill it in, remove "
+                "these rows, or agree to impute it: move it to the left of ~."
             )
         factor = "factor" in self.agreement.parsed.uses[name]
         if levels is None:
             if factor or not pd.api.types.is_numeric_dtype(column.infer_objects().dtype):
                 raise SpecificationError(
-                    f"Covariate '{name}' is used as a factor, and another site may have other levels. Agree on them: "
+                    f"Covariate '{name}' is a factor, and other sites may have other levels. Agree on the levels: "
                     f'levels={{"{name}": [...]}}; in a plan, {name} = ["...", "..."] under [data.types].'
                 )
             return
         unknown = ~column.astype(str).isin(levels).to_numpy()
         if unknown.any():
             raise DataError(
-                f"Covariate '{name}' has levels that are not agreed on, {listing(column[unknown].unique())}, "
-                f"{self.grouping.where(unknown)}. The levels are {listing(levels, 20)}."
+                f"Covariate '{name}' has levels outside the agreement, {listing(column[unknown].unique())}, "
+                f"{self.grouping.where(unknown)}. The agreed levels are {listing(levels, 20)}."
             )
 
     def covariate(self, name: str) -> pd.Series:

@@ -196,7 +196,7 @@ def combine(
             working, priors, states, tune=tune, draws=draws, thin=thin, workers=workers, report=report
         )
     if kept.draws < draws:
-        raise SamplingError("The run was interrupted: nothing is kept of it. Run it again.")
+        raise SamplingError("The run was interrupted and its draws were discarded. Run it again.")
     made = kept.on_data_scale(working)
     seconds = time.perf_counter() - began
     return FederatedRun(ordered, made, working, int(m), seed, thin, spacing, seconds, tuple(log))
@@ -211,8 +211,8 @@ def _working_priors(
     made = replace(priors, Sigma=pr.rescale(Sigma, scale.s), Psi=scale.working_Psi_prior(Psi))
     if not (is_conjugate(made.Sigma) and is_conjugate(made.Psi)):
         raise SpecificationError(
-            f"The priors '{priors.name}' are not conditionally conjugate, and releases are combined by Gibbs sampling: "
-            "agree on InverseWishart, HuangWand, Diagonal of HalfT or InverseWishart, or Fixed."
+            f"The priors '{priors.name}' are not conditionally conjugate, but releases are combined by Gibbs sampling. "
+            "Agree on InverseWishart, HuangWand, Diagonal of HalfT or InverseWishart, or Fixed."
         )
     no_rows = np.empty((0, len(random)))
     events = check_slopes(Psi, scale, scale.s, working.statistics.clusters, "Psi", random, no_rows)
@@ -233,8 +233,8 @@ def _information(st: SufficientStatistics, responses: tuple[str, ...], psi_is_kn
     for k, name in enumerate(() if psi_is_known else responses):
         if (seen[:, k] > 0).sum() == 1:
             raise DataError(
-                f"'{name}' is released of 1 of {st.clusters} clusters ({seen[:, k].max():,} rows): its variance between "
-                "clusters (Psi) cannot be learned. Agree to leave it out, or on a Psi that is fixed."
+                f"'{name}' was released by only 1 of {st.clusters} clusters ({seen[:, k].max():,} rows), so its variance "
+                "between clusters (Psi) cannot be estimated. Agree to leave it out, or to fix Psi."
             )
         events += few_clusters(name, seen[:, k], f"Psi[{name}]", "clusters")
     observed = st.patterns[st.cell_pattern]

@@ -65,7 +65,7 @@ class Clusters:
         if len(labels) < least:
             raise DataError(
                 f"'{column.name}' has only one cluster, {listing(labels)} ({len(column):,} rows). With "
-                "one cluster nothing can be learnt about differences between clusters. Is it the right column?"
+                "one cluster, differences between clusters cannot be estimated. Is it the right column?"
             )
         codes.flags.writeable = False
         return cls(labels.rename(column.name), codes, column.index)

@@ -209,7 +209,7 @@ class IncompleteData:
         if empty:
             raise DataError(
                 f"No value of {listing(empty)} is observed in any of {len(self.frame):,} rows and "
-                f"{len(self.clusters):,} clusters, so nothing can be learnt about it. Leave it out."
+                f"{len(self.clusters):,} clusters, so its distribution cannot be estimated. Leave it out."
             )
 
     @cached_property

@@ -13,17 +13,17 @@ __all__ = ["as_page"]
 
 SAYS = (
     "Each requirement was checked by the installed package itself, on this machine. Outcomes marked as wrong variants "
-    "compare with something that is wrong on purpose; they must miss the limit that the right one keeps, which shows "
-    "that the check can fail.",
-    "This supports installation and operational qualification: that the package computes here what it computes where it "
-    "is made. It is no certification of anything. Whether the package suits an intended use, and who may change what, "
-    "remains with whoever runs it.",
+    "are deliberately wrong; they must exceed the limit that the correct version keeps, which shows that the check can "
+    "fail.",
+    "This supports installation and operational qualification: the package computes here what it computes where it was "
+    "built. It does not certify anything. Fitness for an intended use, and control of changes, remain the user's "
+    "responsibility.",
 )
 UNCHECKED = (
-    "Engines and methods other than those named: the tests of the repository check them, and do not come with the "
+    "Engines and methods not named above: they are checked by the repository's tests, which are not part of the "
     "package.",
-    "That values are missing at random, or that a model fits a table: no check of software can say so.",
-    "Timing, and tables that do not fit into memory.",
+    "Whether values are missing at random, or whether a model fits a table: no software check can show this.",
+    "Speed, and tables that do not fit into memory.",
 )
 
 

@@ -101,7 +101,7 @@ def normal_posterior(full: bool) -> Sequence[Outcome]:
     return [
         Outcome(what, right, limit(len(found))),
         Outcome(
-            "wrong variant: the quadrature has another prior of psi", wrong, limit(len(found)), at_least=True
+            "wrong variant: the quadrature uses another prior of psi", wrong, limit(len(found)), at_least=True
         ),
     ]
 
@@ -220,5 +220,5 @@ def binary_posterior(full: bool) -> Sequence[Outcome]:
     everywhere = float((np.abs(found - table["y"].mean()) / error).max())
     return [
         Outcome(what, worst, limit(k)),
-        Outcome("wrong variant: the share of ones of all clusters", everywhere, limit(k), at_least=True),
+        Outcome("wrong variant: one share of ones for all clusters", everywhere, limit(k), at_least=True),
     ]

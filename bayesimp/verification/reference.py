@@ -101,7 +101,9 @@ def metafor_fits(full: bool) -> Sequence[Outcome]:
         worst, wrong = max(worst, *gaps), max(wrong, abs(tau2_dl(case["y"], case["v"]) - case["tau2"]))
     return [
         Outcome("6 numbers of each case, largest relative difference", worst, 1e-4),
-        Outcome("wrong variant: DerSimonian & Laird's estimate for REML's", wrong, 1e-3, at_least=True),
+        Outcome(
+            "wrong variant: DerSimonian & Laird's estimate instead of REML's", wrong, 1e-3, at_least=True
+        ),
     ]
 
 

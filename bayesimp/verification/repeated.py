@@ -127,9 +127,9 @@ def altered_files(full: bool) -> Sequence[Outcome]:
         log = read_log(folder)
         fitting = 0.0 if log is None or log.fault else float(len(log.lines))
     return [
-        Outcome("results with a turned bit that are read as other results", float(wrong), 0.0),
-        Outcome("logs with altered, removed or moved lines that are taken for whole", float(unnoticed), 0.0),
-        Outcome("lines of the log as it was, all of which fit", fitting, 4.0, at_least=True),
+        Outcome("results with a flipped bit that are read as different results", float(wrong), 0.0),
+        Outcome("logs with altered, removed or moved lines that are accepted", float(unnoticed), 0.0),
+        Outcome("lines of the unaltered log, all of which are valid", fitting, 4.0, at_least=True),
     ]
 
 
@@ -173,7 +173,7 @@ def refusals(full: bool) -> Sequence[Outcome]:
             continue
         accepted.append(name)
     JointNormal(IncompleteData(table, "g"), FORMULA)  # the correct model is accepted
-    what = f"of {len(cases)} that must be refused, taken{': ' + ', '.join(accepted) if accepted else ''}"
+    what = f"of {len(cases)} cases that must be refused, accepted{': ' + ', '.join(accepted) if accepted else ''}"
     return [Outcome(what, float(len(accepted)), 0.0)]
 
 
@@ -190,7 +190,7 @@ def federated(full: bool) -> Sequence[Outcome]:
     return [
         Outcome("draws of beta and Psi that differ",
                 float((one.draws.beta != three.draws.beta).sum() + (one.draws.Psi != three.draws.Psi).sum()), 0.0),
-        Outcome("wrong variant: a site is left out, draws of beta that differ",
+        Outcome("wrong variant: one site left out; draws of beta that differ",
                 float((one.draws.beta != less.draws.beta).sum()), 1.0, at_least=True),
         Outcome("values of rows in the release", float(found), 0.0),
     ]  # fmt: skip

@@ -22,7 +22,7 @@ REQUIREMENTS: tuple[Requirement, ...] = (
         "Schafer & Yucel 2002; docs/mathematics.md, sec. 1", normal_posterior,
     ),
     Requirement(
-        "V-02", "Values are imputed from their distribution given all observed values, up to the completed tables.",
+        "V-02", "Completed tables contain draws from the distribution of missing values given all observed values.",
         "docs/mathematics.md, sec. 1: conditional normal of the missing cells", completed_law,
     ),
     Requirement(
@@ -45,27 +45,27 @@ REQUIREMENTS: tuple[Requirement, ...] = (
         f"Viechtbauer 2005; Hartung & Knapp 2001; {_with('metafor')}", metafor_fits,
     ),
     Requirement(
-        "V-08", "The same seed gives the same completed tables, whatever the order of rows, the labels of clusters, the "
-        "number of workers.", "ARCHITECTURE.md, Randomness", same_seed,
+        "V-08", "The same seed gives the same completed tables, whatever the order of rows, the labels of clusters "
+        "and the number of workers.", "ARCHITECTURE.md, Randomness", same_seed,
     ),
     Requirement(
-        "V-09", "A run that is saved, read and continued is the run that was as long from the start.",
+        "V-09", "A run that is saved, loaded and continued equals one uninterrupted run of the same length.",
         "docs/howto/save.md", continued,
     ),
     Requirement(
-        "V-10", "Results and logs that were altered after they were written are not taken for whole.",
+        "V-10", "Results and logs that were altered after they were written are detected.",
         "docs/howto/audit_trail.md", altered_files,
     ),
     Requirement(
-        "V-11", "What cannot be estimated, or must not be run, is refused before anything is sampled.",
+        "V-11", "Models that cannot be estimated and files that must not be run are refused before sampling.",
         "docs/limits.md", refusals,
     ),
     Requirement(
-        "V-12", "Sites that release cross products get the draws of all rows at one place.",
+        "V-12", "Sites that release only cross products get the same draws as one site with all rows.",
         "docs/howto/federated.md", federated,
     ),
     Requirement(
-        "V-13", "Short runs give the numbers that they gave where the package was made, up to rounding.",
+        "V-13", "Short runs reproduce the numbers recorded where the package was built, up to rounding.",
         "tests/reference/make_verification.py", frozen_runs,
     ),
 )  # fmt: skip

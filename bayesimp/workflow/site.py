@@ -50,9 +50,9 @@ def agreement_of(plan: Plan) -> Agreement:
     model = plan.model
     why = ""
     if model.type != "JointNormal" or model.formula is None:
-        why = f"its model is {model.type}, which needs rows; sites impute by JointNormal"
+        why = f"its model is {model.type}, which needs rows; sites can only impute by JointNormal"
     elif model.shift is not None or model.reference is not None:
-        why = "its model has a shift or a reference arm, which sites cannot add yet"
+        why = "its model has a shift or a reference arm, which sites do not support yet"
     elif plan.data.further_clusters:
         why = "it has several cluster columns; sites impute with one"
     elif plan.impute.sampler == "nuts":
@@ -78,8 +78,8 @@ def site_table(plan: Plan, file: Path | None) -> pd.DataFrame:
     path = plan.data.file if file is None else file
     if path is None or not path.is_file():
         raise SpecificationError(
-            f"{'The plan names no file' if path is None else f'{path}: there is no such file'}; say where the table of "
-            "this site is: --data FILE."
+            f"{'The plan names no file' if path is None else f'{path}: there is no such file'}; give the table of "
+            "this site: --data FILE."
         )
     assert plan.model.formula is not None
     types, responses = dict(plan.data.types or {}), plan.model.formula.responses
@@ -126,13 +126,13 @@ def export_rows(
     ]  # fmt: skip
     if earlier and not (again or "").strip():
         raise SpecificationError(
-            f"{place / LOG}: site '{release.site}' has released other numbers at {earlier[-1]['time']} (plan SHA-256 "
+            f"{place / LOG}: site '{release.site}' released different numbers at {earlier[-1]['time']} (plan SHA-256 "
             f"{earlier[-1]['inputs'].get('plan', '?')[:12]}...). Two different releases of the same people can be "
-            "subtracted from each other, and the difference may be one row. Use the file of then, or say why it must be: "
-            '--again "reason", which the file will carry.'
+            "subtracted from each other, and the difference may be one row. Use the earlier file, or give a reason, "
+            'which is written to the file: --again "reason".'
         )
     if earlier:
-        text = f"released before, as other numbers, {len(earlier):,} times; released again for the reason: {again}"
+        text = f"different numbers were released {len(earlier):,} times before; reason for releasing again: {again}"
         release = replace(
             release, events=(*release.events, Event("released again", site, text, len(earlier)))
         )
@@ -143,8 +143,8 @@ def export_rows(
         )  # fmt: skip
     except OSError as error:
         raise SpecificationError(
-            f"{place} cannot be written ({error.strerror}), where the log of releases is kept: give a folder of this "
-            "site, always the same, --log DIR."
+            f"{place} cannot be written ({error.strerror}), but the log of releases is kept there. Give a folder of this "
+            "site, always the same one: --log DIR."
         ) from None
     release.save(out)
     return release
@@ -207,7 +207,7 @@ def complete_rows(
     plan = read_plan(root / PLAN, with_table=False)
     if checksum(root / PLAN) != parameters.agreement.plan:
         raise DataError(
-            f"{root / PLAN} is not the plan of {PARAMETERS}: take both from the coordinator again."
+            f"{root / PLAN} is not the plan of {PARAMETERS}; ask the coordinator for both files again."
         )
     source = plan.data.file if file is None else file
     done = complete_site(parameters, site_table(plan, file), site)
@@ -222,7 +222,7 @@ def complete_rows(
                 pooled = done.analyse(str(analysis.formula), **analysis.options(plan.data.cluster)).pool()
                 folder.table(f"pooled_{analysis.name}.csv", pooled.to_frame())
             except BayesimpError as error:
-                say(f"Note: analysis '{analysis.name}' is not possible with the rows of this site: {error}")
+                say(f"Note: analysis '{analysis.name}' is not possible with this site's rows: {error}")
         folder.record(
             {"bayesimp": "site complete", "command": "site complete", "status": "completed", **done.attrs}
         )

@@ -42,7 +42,7 @@ def combine(options: argparse.Namespace) -> int:
 
     made = combine_sites(options.plan, options.files, options.out, options.overwrite, _say)
     _say(f"{made!r}\n{made.summary()!r}")
-    print(f"Written to {options.out}; it holds no rows, and goes to the sites as it is.")
+    print(f"Written to {options.out}; it contains no rows. Send it to the sites unchanged.")
     return DONE
 
 
@@ -67,15 +67,17 @@ def add_site_commands(commands: Any) -> None:
     )
     own = site.add_subparsers(title="commands", required=True, metavar="{export,show,combine,complete}")
 
-    command = own.add_parser("export", help="at a site: write counts and cross products of its rows")
+    command = own.add_parser(
+        "export", help="at a site: write counts and cross products of its rows to a file"
+    )
     command.add_argument("plan", type=Path, help="plan file (.toml), the same at all sites")
     _add_site(command)
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="file to write (.json)")
-    text = f"least number of rows of a group that is released (default and least: {LEAST})"
+    text = f"smallest group of rows that is released (default and minimum: {LEAST})"
     command.add_argument("--minimum", type=int, default=LEAST, metavar="N", help=text)
-    text = "folder of the log of releases (default: that of the table)"
+    text = "folder of the log of releases (default: the table's folder)"
     command.add_argument("--log", type=Path, default=None, metavar="DIR", help=text)
-    text = "release other numbers than before; the file carries the reason"
+    text = "release numbers that differ from an earlier release; the reason is written to the file"
     command.add_argument("--again", default=None, metavar="REASON", help=text)
     command.set_defaults(command=export)
 
@@ -83,9 +85,7 @@ def add_site_commands(commands: Any) -> None:
     command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="files of sites")
     command.set_defaults(command=show)
 
-    command = own.add_parser(
-        "combine", help="at the coordinator: draw the parameters given the files of all sites"
-    )
+    command = own.add_parser("combine", help="at the coordinator: draw the parameters given all sites' files")
     command.add_argument("plan", type=Path, help="plan file (.toml), the same as at the sites")
     command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="files of all sites")
     _add_out(command)
@@ -100,7 +100,7 @@ def add_site_commands(commands: Any) -> None:
 
 def _add_site(command: argparse.ArgumentParser) -> None:
     command.add_argument("--site", required=True, metavar="NAME", help="name of the site")
-    text = "table of the site (default: the file that the plan names)"
+    text = "table of the site (default: the file named in the plan)"
     command.add_argument("--data", type=Path, default=None, metavar="FILE", help=text)
 
 

@@ -240,11 +240,11 @@ def test_ids_that_start_again_are_named_in_events():
 
 
 REFUSED = [
-    ("y ~ x + (1 | school) + (1 | row)", "every level of 'row' has one row, as the residual.*Take \\(1 \\| row\\) out"),
-    ("y ~ x + (1 | school/one)", "group the rows alike.*Take \\(1 \\| school\\) or \\(1 \\| school:one\\) out"),
-    ("y ~ x + (1 | school) + (1 | copy)", "group the rows alike.*Take"),
-    ("y ~ x + (1 | school) + (1 | school)", "two terms that say the same"),
-    ("y ~ x + C(school) + (1 | school/class)", "leave nothing of the random effects of 'Intercept' by 'school'"),
+    ("y ~ x + (1 | school) + (1 | row)", "level of 'row' has one row, so .* equal residuals.*Remove \\(1 \\| row\\)"),
+    ("y ~ x + (1 | school/one)", "identically.*Remove \\(1 \\| school\\) or \\(1 \\| school:one\\)"),
+    ("y ~ x + (1 | school) + (1 | copy)", "group the rows identically.*Remove"),
+    ("y ~ x + (1 | school) + (1 | school)", "two equivalent terms"),
+    ("y ~ x + C(school) + (1 | school/class)", "absorb the random effects of 'Intercept' by 'school'"),
     ("y ~ x + (1 | school:row)", "every level of 'school:row' has one row"),
     ("y ~ x + (1 + z | school) + (1 | class)", "column 'z' is constant"),
 ]  # fmt: skip

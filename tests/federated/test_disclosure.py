@@ -88,7 +88,7 @@ def test_cells_of_one_two_and_three_rows_are_not_released(rows):
     assert release.centre[0] == pytest.approx(own.mean(), rel=1e-14)
     assert abs(release.centre[0] - frame["y"].mean()) > 1e-3  # from which the sum of the others would follow
     with pytest.raises(
-        DataError, match=r"Nothing can be released of the .* needs 4 rows or more, in groups of 3"
+        DataError, match=r"None of the .* can be released.* needs at least 4 rows, in groups of 3"
     ):
         fed.export_site(frame[frame.g == 0], agreed, "A")
 
@@ -230,7 +230,7 @@ def test_a_column_that_is_zero_but_for_one_row_is_an_indicator_of_it():
 
 def test_binary_responses_are_refused():
     frame = site([40, 40]).assign(y=lambda f: (f.y > 50).astype(float))
-    with pytest.raises(DataError, match=r"'y' has two values only, 0 and 1, .* no normal variable"):
+    with pytest.raises(DataError, match=r"'y' has only two values, 0 and 1, .* not a normal variable"):
         fed.export_site(frame, fed.Agreement("y + z ~ x + (1 | g)"), "A")
 
 
@@ -322,6 +322,6 @@ def test_every_released_cell_keeps_the_rule_whatever_is_missing():
 def test_a_table_of_which_nothing_can_be_released_is_told_how_many_rows_it_needs():
     frame = pooled(rows=8)
     with pytest.raises(
-        DataError, match=r"released of the 32 rows of 4 clusters: with 3 columns .* 16 rows or more"
+        DataError, match=r"the 32 rows in 4 clusters can be released: with 3 covariate .* at least 16 rows"
     ):
         fed.export_site(frame[frame.site == "A"].drop(columns="site"), AGREED, "A")

@@ -72,16 +72,16 @@ def test_parameters_are_read_back_exactly(run, tmp_path):
         (lambda r: r["cells"][0]["products"].__setitem__(1, 1e9), "no cross products"),
         (lambda r: r["cells"][0]["products"].__setitem__(0, 12.0), "has 12 rows, and 22 are needed"),
         (lambda r: r["cells"][0]["products"].__setitem__(0, 200.5), "no cross products"),
-        (lambda r: r["cells"][0]["products"].pop(), "lacks parts"),
+        (lambda r: r["cells"][0]["products"].pop(), "is incomplete"),
         (lambda r: r["cells"].append(r["cells"][0]), "a cell occurs twice"),
-        (lambda r: r["cells"][0].update(observed=[]), "lacks parts"),
-        (lambda r: r["cells"][0].update(observed=[7]), "lacks parts"),
-        (lambda r: r["cells"][0].update(cluster="__import__('os')"), "lacks parts"),
+        (lambda r: r["cells"][0].update(observed=[]), "is incomplete"),
+        (lambda r: r["cells"][0].update(observed=[7]), "is incomplete"),
+        (lambda r: r["cells"][0].update(cluster="__import__('os')"), "is incomplete"),
         (lambda r: r.update(minimum=1), "groups of 3 rows or more"),
         (lambda r: r.update(cells=[]), "one cell at the least"),
-        (lambda r: r.update(centre=[0.0]), "lacks parts"),
-        (lambda r: r.update(covariates=[1, 2, 3]), "lacks parts"),
-        (lambda r: r.pop("counts"), "lacks parts"),
+        (lambda r: r.update(centre=[0.0]), "is incomplete"),
+        (lambda r: r.update(covariates=[1, 2, 3]), "is incomplete"),
+        (lambda r: r.pop("counts"), "is incomplete"),
         (
             lambda r: r["agreement"].update(formula="y ~ __import__('os') + (1 | g)"),
             "agreement cannot be read",
@@ -92,7 +92,7 @@ def test_parameters_are_read_back_exactly(run, tmp_path):
         ),
         (lambda r: r.update(agreement=None), "agreement cannot be read"),
         (lambda r: r.update(version=2), "version 2 of its format"),
-        (lambda r: r.update(format="bayesimp result"), "is no 'bayesimp site release'"),
+        (lambda r: r.update(format="bayesimp result"), "is not a 'bayesimp site release'"),
     ],
 )
 def test_forged_releases_are_refused(release, tmp_path, change, words):
@@ -107,12 +107,12 @@ def test_forged_releases_are_refused(release, tmp_path, change, words):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "is no 'bayesimp site release'"),
-        (b"\x80\x04\x95pickle", "is no"),
-        (b"[" * 100_000, "is no"),
-        (b'{"format": "bayesimp site release", "version": 1, "cells": [NaN]}', "is no"),
+        (b"", "is not a 'bayesimp site release'"),
+        (b"\x80\x04\x95pickle", "is not a"),
+        (b"[" * 100_000, "is not a"),
+        (b'{"format": "bayesimp site release", "version": 1, "cells": [NaN]}', "is not a"),
         (b'{"format": "bayesimp site release", "version": 1, "sha256": ""}', "SHA-256"),
-        (b'{"format": "bayesimp federated parameters", "version": 1}', "is no"),
+        (b'{"format": "bayesimp federated parameters", "version": 1}', "is not a"),
     ],
 )
 def test_other_files_are_refused(tmp_path, data, words):
@@ -144,7 +144,7 @@ def test_an_altered_file_is_noticed(release, run, tmp_path):
 def test_forged_parameters_are_refused(run, tmp_path, change):
     run.parameters.save(tmp_path / "p.json")
     forged(tmp_path / "p.json", change)
-    with pytest.raises(DataError, match="lacks parts of shared parameters"):
+    with pytest.raises(DataError, match="is incomplete, or its parts"):
         fed.read_parameters(tmp_path / "p.json")
 
 
@@ -157,7 +157,7 @@ def test_wrong_objects(release, run, tmp_path):
         (lambda: fed.complete_site(run, pooled(), "A"), "takes SharedParameters, got FederatedRun"),
         (lambda: fed.read_release(3), "path of a file"),
         (lambda: fed.read_release(tmp_path / "nowhere.json"), "cannot be read: No such file"),
-        (lambda: replace(release.agreement, formula=None), "is text"),
+        (lambda: replace(release.agreement, formula=None), "must be text"),
     ]:
         with pytest.raises((DataError, SpecificationError), match=words):
             call()

@@ -217,7 +217,7 @@ def test_completed_tables_keep_what_is_observed_and_follow_their_draws(frame, ru
     for call in (done.summary, lambda: done.save("x.nc")):
         with pytest.raises(SpecificationError, match=r"chains|no run"):
             call()
-    with pytest.raises(SpecificationError, match="Site 'E' is none of those"):
+    with pytest.raises(SpecificationError, match="No release of site 'E' was combined"):
         fed.complete_site(run.parameters, own, "E")
 
 
@@ -245,12 +245,12 @@ def test_releases_that_do_not_belong_together_are_refused_by_name(frame):
         (fed.Agreement("z + y ~ x + arm + (1 + x | g)", LEVELS), "formula"),
     ]:
         with pytest.raises(
-            SpecificationError, match=f"site 'B' was made by another agreement .*'A': {words}"
+            SpecificationError, match=f"site 'B' was made under a different agreement .*'A': {words}"
         ):
             fed.combine([a, replace(b, agreement=agreed)], m=2, seed=1)
-    with pytest.raises(SpecificationError, match="Two releases are of site 'A'"):
+    with pytest.raises(SpecificationError, match="Two releases have the site name 'A'"):
         fed.combine([a, a], m=2, seed=1)
-    with pytest.raises(SpecificationError, match="there are none"):
+    with pytest.raises(SpecificationError, match="got none"):
         fed.combine([], m=2, seed=1)
     with pytest.raises(DataError, match="'z' has 0 observed values in all tables together"):
         fed.combine(
@@ -258,7 +258,7 @@ def test_releases_that_do_not_belong_together_are_refused_by_name(frame):
         )
     only = [fed.export_site(part.assign(z=part["z"].where(part["g"] == 0)), AGREED, name)
             for name, part in parts(frame).items()]  # fmt: skip
-    with pytest.raises(DataError, match="'z' is released of 1 of 16 clusters"):
+    with pytest.raises(DataError, match="'z' was released by only 1 of 16 clusters"):
         fed.combine(only)
     lkj = fed.Agreement(FORMULA, LEVELS, bi.priors.Priors(Psi=bi.priors.LKJ(2.0)))
     with pytest.raises(SpecificationError, match="not conditionally conjugate"):
@@ -269,13 +269,13 @@ def test_releases_that_do_not_belong_together_are_refused_by_name(frame):
     ("formula", "levels", "words"),
     [
         ("y ~ scale(x) + (1 | g)", {}, "depend on all rows"),
-        ("y ~ x + cluster_mean(x) + (1 | g)", {}, "would tell of these"),
-        ("y ~ x + cluster_size() + (1 | g)", {}, "would tell of these"),
-        ("y ~ x", {}, "one random part"),
-        ("y ~ x + (1 | g) + (1 | h)", {}, "one random part"),
-        ("y ~ x + (1 | g)", {"arm": ("a", "b")}, "'arm' is no covariate"),
+        ("y ~ x + cluster_mean(x) + (1 | g)", {}, "learn about those rows"),
+        ("y ~ x + cluster_size() + (1 | g)", {}, "learn about those rows"),
+        ("y ~ x", {}, "one grouping column"),
+        ("y ~ x + (1 | g) + (1 | h)", {}, "one grouping column"),
+        ("y ~ x + (1 | g)", {"arm": ("a", "b")}, "'arm' is not a covariate"),
         ("y ~ arm + (1 | g)", {"arm": ("a",)}, "two different levels"),
-        (3, {}, "is text"),
+        (3, {}, "must be text"),
     ],
 )
 def test_agreements_that_cannot_be_kept_are_refused(formula, levels, words):
@@ -285,15 +285,15 @@ def test_agreements_that_cannot_be_kept_are_refused(formula, levels, words):
 
 def test_tables_that_do_not_keep_the_agreement_are_refused(frame):
     own = parts(frame)["A"]
-    with pytest.raises(SpecificationError, match=r"'arm' is used as a factor.*levels=\{\"arm\""):
+    with pytest.raises(SpecificationError, match=r"'arm' is a factor.*levels=\{\"arm\""):
         fed.export_site(own, fed.Agreement(FORMULA), "A")
-    with pytest.raises(DataError, match="levels that are not agreed on, 'huge', in 1 of 800 rows"):
+    with pytest.raises(DataError, match="levels outside the agreement, 'huge', in 1 of 800 rows"):
         fed.export_site(own.assign(arm=["huge", *own["arm"][1:]]), AGREED, "A")
     with pytest.raises(DataError, match="Covariate 'x' is missing in 1 of 800 rows"):
         fed.export_site(own.assign(x=[np.nan, *own["x"][1:]]), AGREED, "A")
-    with pytest.raises(SpecificationError, match="no column 'x', a covariate"):
+    with pytest.raises(SpecificationError, match="Covariate 'x' is not a column"):
         fed.export_site(own.drop(columns="x"), AGREED, "A")
-    with pytest.raises(SpecificationError, match="site is the name"):
+    with pytest.raises(SpecificationError, match="site must be the name"):
         fed.export_site(own, AGREED, "")
     assert SITES[0] in repr(fed.export_site(own, AGREED, "A"))
 

@@ -78,7 +78,7 @@ def _variances(s: Evidence) -> list[Event]:
         only = listing([s.data.clusters[s.clusters[0]]])
         raise DataError(
             f"'{s.name}' is observed in 1 of {len(s.data.clusters)} clusters ({only}, {int(s.rows.sum())} rows): its "
-            "variance between clusters (Psi) cannot be learned. Use method 'norm', 'glm' or 'pmm', which ignore the "
+            "variance between clusters (Psi) cannot be estimated. Use method 'norm', 'glm' or 'pmm', which ignore the "
             "clusters, or fix Psi: methods.Bayes(priors.Priors(Psi=priors.Fixed(...)))."
         )
     if m < q + 1:
@@ -110,6 +110,6 @@ def _slope_clusters(s: Evidence, column: Column) -> int:
     if clusters < 2:
         raise SpecificationError(
             f"'{s.name}': '{column.name}' varies, where '{s.name}' is observed, within {clusters} of {len(s.clusters)} "
-            f"clusters, so the variance of its slopes cannot be learned; remove it from (... | {s.data.cluster})."
+            f"clusters, so the variance of its slopes cannot be estimated; remove it from (... | {s.data.cluster})."
         )
     return clusters

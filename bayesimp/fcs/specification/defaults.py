@@ -2,7 +2,7 @@
 
     a single value in each cluster             ClusterLevel    imputed once per cluster, from cluster means
     text or category of more than 20 levels    none            refused: often free text
-    observed in one cluster only               Norm, SingleLevel   differences between clusters cannot be learned
+    observed in one cluster only               Norm, SingleLevel   differences between clusters cannot be estimated
     a single value in each group of a factor   Bayes(group)    imputed once per group, with cluster effects
     otherwise                                  Bayes           the model of its family, with cluster effects
 

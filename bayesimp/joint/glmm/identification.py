@@ -43,8 +43,8 @@ def check_variation(factors: Sequence[Factor], data: IncompleteData) -> None:
         seen = values[~np.isnan(values)]
         if len(np.unique(seen)) < 2:
             raise DataError(
-                f"'{factor.response}' has one value, {seen[0]:g}, in all {len(seen):,} rows in which it is observed: "
-                "nothing can be learnt about its distribution. Leave it out of the table, or fill it in."
+                f"'{factor.response}' has one value, {seen[0]:g}, in all {len(seen):,} rows in which it is observed, "
+                "so its distribution cannot be estimated. Leave it out of the table, or fill it in."
             )
 
 

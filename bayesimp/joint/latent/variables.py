@@ -124,8 +124,8 @@ def check_levels(data: IncompleteData, variables: Sequence[LatentVariable]) -> N
         if variable.kind != NUMBER and len(np.unique(seen)) < 2:
             raise DataError(
                 f"'{variable.name}' has one value, {variable.levels[int(seen[0])]!r}, in all {len(seen):,} rows in "
-                f"which it is "
-                "observed: nothing can be learnt about its distribution. Remove it from the left side of the formula."
+                "which it is observed, so its distribution cannot be estimated. Remove it from the left side of the "
+                "formula."
             )
 
 

@@ -96,9 +96,9 @@ def check_terms_identified(
         refuse_absorbed(directions, structure.levels[t], block, label, where)
     named = [_written(label, c) for label, c in zip(labels, correlated, strict=True)]
     out = [named[t] for t in every if terms_identified(products, correlated, [s for s in every if s != t])]
-    cure = f"Take {' or '.join(out)} out" if out else "Take random terms out, or columns out of them"
+    cure = f"Remove {' or '.join(out)}" if out else "Remove random terms, or columns from them"
     raise SpecificationError(
-        f"{where}the variances of {', '.join(named)} cannot be told from each other and from the residual"
+        f"{where}the variances of {', '.join(named)} cannot be distinguished from each other and from the residual"
         f"{_reason(products, labels)}. {cure}."
     )
 
@@ -108,13 +108,13 @@ def _reason(products: Products, labels: Sequence[Labels]) -> str:
     structure, n = products.structure, products.n
     for label, m in zip(labels, structure.levels, strict=True):
         if m == n:
-            return f": every level of '{label.group}' has one row, as the residual has"
+            return f": every level of '{label.group}' has one row, so that its effects equal residuals"
     for pair in structure.pairs:
         one, other = labels[pair.t].group, labels[pair.s].group
         if pair.t != pair.s and one == other:
-            return f": '{one}' has two terms that say the same"
+            return f": '{one}' has two equivalent terms"
         if pair.t != pair.s and len(pair.first) == structure.levels[pair.t] == structure.levels[pair.s]:
-            return f": '{other}' and '{one}' group the rows alike ({len(pair.first):,} levels each)"
+            return f": '{other}' and '{one}' group the rows identically ({len(pair.first):,} levels each)"
     return ": the levels have too few rows, or differ too little"
 
 

@@ -119,7 +119,9 @@ def fit_laplace(rows: GlmmRows, shape: float = 1.0, *, penalty: Penalty | None =
         and no penalty; 1: Laplace.
     """
     if nodes > 1 and (rows.Z.shape[1] != 1 or penalty is not None or shape != 1.0):
-        raise ValueError("quadrature is for one effect a cluster, no penalty, no shape")
+        raise ValueError(
+            "quadrature supports one random effect per cluster, without penalty or shape parameter"
+        )
     p, q, m = rows.X.shape[1], rows.Z.shape[1], len(rows.first) - 1
     free = free_elements(q, blocks)
     block = np.zeros(q, int) if blocks is None else np.asarray(blocks)

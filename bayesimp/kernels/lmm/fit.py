@@ -268,13 +268,13 @@ def _check(y: Array, X: Array, Z: Array, codes: IntVector, starts: IntVector) ->
             f"starts from {starts[0]} to {starts[-1]}"
         )
     if N and codes.min() < 0:
-        raise DataError(f"{int((codes < 0).sum())} rows have no cluster; leave them out or give them one.")
+        raise DataError(f"{int((codes < 0).sum())} rows have no cluster; remove them or assign them to one.")
     for name, a in (("response", y), ("fixed effects", X), ("random effects", Z)):
         if not np.isfinite(a).all():
             raise DataError(f"{name}: {int((~np.isfinite(a)).sum())} values are missing or infinite.")
     if np.diff(starts).min(initial=N) <= X.shape[1]:
         raise SpecificationError(
-            f"{int(np.diff(starts).min())} rows cannot carry {X.shape[1]} fixed effects; take fewer columns."
+            f"{int(np.diff(starts).min())} rows are too few for {X.shape[1]} fixed effects; use fewer columns."
         )
 
 
@@ -303,8 +303,8 @@ def refuse_exact(share: Array, group: str, M: int) -> None:
     if len(exact):
         raise DataError(
             f"{_table(int(exact[0]), M)}the fixed effects and the random effects of {group} reproduce the response "
-            "exactly, and nothing is left for a residual variance. Is the response one value in every cluster? Then "
-            "analyse a table of clusters."
+            "exactly, and nothing is left for a residual variance. If the response is constant within clusters, "
+            "analyse a table with one row per cluster."
         )
 
 

@@ -190,12 +190,10 @@ def check_identified(
     random = ", ".join(map(repr, labels.random))
     others = ", and the residual" if single is None else ""
     if single is not None and len(single):
-        others = (
-            ", of single yes / no answers, which are informative only together with others in their cluster"
-        )
+        others = ", and clusters with one binary value each, which are informative only together with others"
     raise SpecificationError(
-        f"{where}{n} rows in {clusters} clusters of '{labels.group}' cannot tell the variances apart (random "
-        f"effects of {random}{others}): clusters have too few rows, or these differ too little. "
+        f"{where}{n} rows in {clusters} clusters of '{labels.group}' cannot distinguish the variances (random "
+        f"effects of {random}{others}): clusters have too few rows, or their rows differ too little. "
         f"{_remedy(A, B, n, len(free) > q, T, labels, single)}."
     )
 
@@ -208,14 +206,13 @@ def refuse_absorbed(directions: Array, clusters: int, T: Array, labels: Labels, 
         T, axis=0
     )  # columns of norm 1
     gone = [name for name, x in zip(labels.random, share, strict=True) if x > 1e-6 * share.max()]
-    listed, only = ", ".join(map(repr, gone)), " (all rows are of one cluster)" if clusters == 1 else ""
-    out = f"{listed} out of (... | {labels.group})"
+    listed, only = ", ".join(map(repr, gone)), " (all rows are in one cluster)" if clusters == 1 else ""
+    out = f"{listed} from (... | {labels.group})"
     if len(gone) == len(labels.random):
-        out = f"the random term of '{labels.group}' out"
+        out = f"the random term of '{labels.group}'"
     raise SpecificationError(
-        f"{where}the fixed effects leave nothing of the random effects of {listed} by '{labels.group}'{only}: their "
-        f"variances cannot be estimated. Take {out}, or take the columns that tell the clusters apart out of the fixed "
-        "part."
+        f"{where}the fixed effects absorb the random effects of {listed} by '{labels.group}'{only}: their variances "
+        f"cannot be estimated. Remove {out}, or remove the fixed effects that distinguish the clusters."
     )
 
 
@@ -234,8 +231,8 @@ def _remedy(
         if len(kept) == len(T):
             return f"Write (... || {labels.group}), without correlations"
         out = ", ".join(repr(name) for j, name in enumerate(labels.random) if j not in kept)
-        return f"Take {out} out of (... | {labels.group})"
-    return f"Take the random term of '{labels.group}' out"
+        return f"Remove {out} from (... | {labels.group})"
+    return f"Remove the random term of '{labels.group}'"
 
 
 def _smaller(q: int, correlated: bool) -> Iterator[tuple[list[int], bool]]:

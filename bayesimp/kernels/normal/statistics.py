@@ -55,7 +55,7 @@ class SufficientStatistics:
         """Statistics of two stacked tables (cluster codes must mean the same in both)."""
         if (self.p, self.q, self.r) != (other.p, other.q, other.r):
             raise ValueError(
-                f"columns differ: (p, q, r) = {self.p, self.q, self.r} and {other.p, other.q, other.r}"
+                f"numbers of columns differ: (p, q, r) = {self.p, self.q, self.r} and {other.p, other.q, other.r}"
             )
         patterns, index = np.unique(np.vstack([self.patterns, other.patterns]), axis=0, return_inverse=True)
         patterns, index = patterns[::-1], len(patterns) - 1 - index.ravel()
