@@ -124,6 +124,12 @@ def test_one_value_that_was_altered(saved, tmp_path, suffix):
             )
     assert altered > 8
     assert contents_digest(attrs["bayesimp"] + " ", groups) != attrs["sha256"]
+    noted = {**groups, "state": groups["state"].assign_attrs(cycle=3, name="a")}
+    for change in ({"cycle": 4}, {"name": "b"}, {"cycle": 3.5}):
+        other = {**noted, "state": noted["state"].assign_attrs(change)}
+        assert contents_digest("", other) != contents_digest("", noted)
+    same = {**noted, "state": noted["state"].assign_attrs(cycle=np.array([3.0]))}
+    assert contents_digest("", same) == contents_digest("", noted)
     tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
     tree["posterior/beta_y"] = tree["posterior/beta_y"] * (1 + 1e-12)
     tree.attrs = attrs

@@ -48,8 +48,12 @@ def read_contents(path: Path) -> tuple[dict[str, Any], dict[str, xr.Dataset]]:
         raise DataError(f"{path} cannot be read; it is damaged, or not netCDF or zarr: {text}") from None
     if not isinstance(attrs.get("bayesimp"), str):
         raise DataError(f"{path} is not a result saved by this version of bayesimp.")
-    expected = attrs.get("sha256")  # results of earlier versions have none
-    if expected is not None and expected != contents_digest(attrs["bayesimp"], groups):
+    expected = attrs.get(
+        "sha256"
+    )  # results of earlier versions have none, or one without the numeric attributes
+    if expected is not None and all(
+        expected != contents_digest(attrs["bayesimp"], groups, numeric) for numeric in (True, False)
+    ):
         raise DataError(
             f"{path} is not what was saved: its contents do not match the SHA-256 that was saved with them. It is "
             "damaged or was altered; restore it from a copy."
@@ -57,20 +61,29 @@ def read_contents(path: Path) -> tuple[dict[str, Any], dict[str, xr.Dataset]]:
     return _record(path, attrs["bayesimp"], groups), groups
 
 
-def contents_digest(record: str, groups: Mapping[str, xr.Dataset]) -> str:
-    """SHA-256 of the record and of all variables: names, shapes, values and text attributes.
+def contents_digest(record: str, groups: Mapping[str, xr.Dataset], numeric: bool = True) -> str:
+    """SHA-256 of the record and of all variables: names, shapes, values and attributes.
 
-    Files may store a whole number or truth value in another type, so numbers are hashed as 64 bits.
+    Files may store a whole number or truth value in another type, so numbers are hashed as 64 bits, and numeric
+    attributes by their value.
+
+    Parameters
+    ----------
+    record
+        The JSON record of the result.
+    groups
+        The groups of its tree.
+    numeric
+        Whether to include numeric attributes, which earlier versions did not.
     """
     digest = hashlib.sha256(record.encode())
     for name in sorted(groups):
         group = groups[name]
-        digest.update(_json([name, _texts(group.attrs)]))
+        digest.update(_json([name, _attributes(group.attrs, numeric)]))
         for variable in sorted(map(str, group.variables)):
             array = group.variables[variable]
-            digest.update(
-                _json([variable, list(map(str, array.dims)), list(array.shape), _texts(array.attrs)])
-            )
+            attributes = _attributes(array.attrs, numeric)
+            digest.update(_json([variable, list(map(str, array.dims)), list(array.shape), attributes]))
             digest.update(_values(array.values))
     return digest.hexdigest()
 
@@ -86,8 +99,19 @@ def _values(values: np.ndarray) -> bytes | memoryview:
     return _json([str(value) for value in values.ravel()])
 
 
-def _texts(attrs: Mapping[Any, Any]) -> dict[str, str]:
-    return {str(name): value for name, value in sorted(attrs.items()) if isinstance(value, str)}
+def _attributes(attrs: Mapping[Any, Any], numeric: bool) -> dict[str, Any]:
+    """Texts as they are, and numbers by their value: files of one kind return a whole number in another type."""
+    named = {str(name): value for name, value in attrs.items() if isinstance(value, str) or numeric}
+    return {
+        name: value if isinstance(value, str) else [_number(x) for x in np.ravel(value)]
+        for name, value in sorted(named.items())
+    }
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    return int(value) if float(value).is_integer() else float(value)
 
 
 def _json(value: Any) -> bytes:
