@@ -139,7 +139,10 @@ class ConditionalData:
         }
         return replace(
             self,
-            **{k: pytensor.shared(x, name=f"data.{k}", shape=columns[k]) for k, x in self.arrays().items()},
+            **{
+                k: pytensor.shared(x, name=f"data.{k}", shape=columns.get(k, (None,)))
+                for k, x in self.arrays().items()
+            },
         )
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -147,7 +147,7 @@ def test_bounds(name):
         else:
             with pytest.raises(
                 bi.SpecificationError,
-                match=r"bounds\['y'\]: (bounds are for normal variables|'y' is drawn by your own PyMC model)",
+                match=r"bounds\['y'\]: (bounds are for normal|'y' is drawn by your own PyMC model|method 'heckman')",
             ):
                 fcs(frame, family, method, bounds={"y": bounds})
 

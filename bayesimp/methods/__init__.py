@@ -14,6 +14,7 @@ from __future__ import annotations
 from bayesimp.methods.base import Method
 from bayesimp.methods.cluster_level import ClusterLevel
 from bayesimp.methods.gibbs import IW, Bayes, Gibbs
+from bayesimp.methods.heckman import Heckman
 from bayesimp.methods.mice import from_mice
 from bayesimp.methods.ml import ML
 from bayesimp.methods.mlmi import MLMI
@@ -27,6 +28,7 @@ __all__ = [
     "Bayes",
     "ClusterLevel",
     "Gibbs",
+    "Heckman",
     "IW",
     "ML",
     "MLMI",

@@ -10,6 +10,7 @@ from bayesimp.messages import closest
 from bayesimp.methods.base import OPTIONS, Method, all_families, censored_families
 from bayesimp.methods.cluster_level import ClusterLevel
 from bayesimp.methods.gibbs import IW, Bayes, Gibbs
+from bayesimp.methods.heckman import Heckman
 from bayesimp.methods.ml import ML
 from bayesimp.methods.mlmi import MLMI
 from bayesimp.methods.pymc import PyMC
@@ -21,10 +22,10 @@ from bayesimp.priors import Priors, jomo, presets
 __all__ = ["LATER", "METHODS", "NAMES", "ignores_clusters", "markdown", "read", "table", "with_priors"]
 
 METHODS: tuple[type[Method], ...] = (
-    Gibbs, ML, PyMC, MLMI, TwoStage, Stratified, ClusterLevel, Norm, SingleLevel, PMM,
+    Gibbs, ML, PyMC, Heckman, MLMI, TwoStage, Stratified, ClusterLevel, Norm, SingleLevel, PMM,
 )  # fmt: skip
 NAMES: dict[str, Callable[[], Method]] = {
-    "bayes": Bayes, "iw": IW, "ml": ML, "pymc": PyMC, "norm": Norm, "pmm": PMM,
+    "bayes": Bayes, "iw": IW, "ml": ML, "pymc": PyMC, "heckman": Heckman, "norm": Norm, "pmm": PMM,
     "bayes-c": lambda: Bayes(compatible=True), "iw-c": lambda: IW(compatible=True),
     "ml-c": lambda: ML(compatible=True), "pymc-c": lambda: PyMC(compatible=True),
     "mlmi": MLMI, "mlmi-published": lambda: MLMI(published=True), "2stage": TwoStage, "twostage": TwoStage,
@@ -34,7 +35,7 @@ NAMES: dict[str, Callable[[], Method]] = {
     "2l.lmer": ML, "2l.continuous": ML, "2l.glm.norm": ML,
     "logreg": SingleLevel, "polyreg": SingleLevel, "polr": SingleLevel,
     "2l.bin": MLMI, "2l.binary": MLMI, "2l.glm.bin": MLMI, "2l.glm.pois": MLMI, "2l.latentgroup.ord": Bayes,
-    "2l.2stage.norm": TwoStage, "2l.2stage.bin": TwoStage, "2l.2stage.pois": TwoStage,
+    "2l.heckman": Heckman, "2l.2stage.norm": TwoStage, "2l.2stage.bin": TwoStage, "2l.2stage.pois": TwoStage,
     "2l.2stage.pmm": lambda: TwoStage(donors=5),
     "2lonly.norm": ClusterLevel, "2lonly.pmm": lambda: ClusterLevel(donors=5),
     "2lonly.mean": ClusterLevel,  # values known from other rows of the cluster are filled in first

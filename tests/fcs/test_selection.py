@@ -1,0 +1,188 @@
+"""`methods.Heckman`: from the parameters to the completed table, what it refuses, and a simulated selection."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import log_ndtr
+from scipy.stats import chi2, norm
+
+import bayesimp as bi
+from bayesimp import methods as me
+from bayesimp.fcs.blocks import selection
+from bayesimp.methods.base import from_dict
+from bayesimp.sampling.hmc_block import HmcState
+from bayesimp.shift import Shift
+
+M, N = 8, 30
+EMPTY = 3  # a cluster without values
+PARAMETERS = {"gamma": np.array([0.3, 0.4, -0.9]), "Sigma": np.array([[0.36]]), "rho": np.array(0.7)}
+BETA = np.array([[0.2], [-0.5]])
+
+
+def table(seed=1, rho=0.7, clusters=M, rows=N) -> pd.DataFrame:
+    """y is observed where a latent variable that depends on x, w and the error of y is positive; nowhere in EMPTY."""
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(clusters), rows)
+    n = len(g)
+    x, w = 3.0 + 2.0 * rng.normal(size=n), rng.normal(size=n)
+    b, v = rng.normal(0, 0.8, clusters), rng.normal(0, 0.3, clusters)
+    e, d = rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], n).T
+    y = 10.0 + 1.0 * x + 2.0 * (b[g] + e)
+    s = 0.4 + 0.2 * (x - 3) + 1.0 * w + 0.4 * b[g] + v[g] + d
+    return pd.DataFrame({"g": g, "x": x, "w": w, "full": y, "y": np.where((s > 0) & (g != EMPTY), y, np.nan)})
+
+
+def model(frame, method, **options) -> bi.FCS:
+    data = bi.IncompleteData(frame.drop(columns="full"), cluster="g")
+    return bi.FCS(data, {"y": method}, {"y": "~ x + w + (1 | g)"}, compatible=False, **options)
+
+
+class Known:
+    """Instead of the compiled model: records the rows, and returns known parameters."""
+
+    made: "list[Known]" = []
+    structure = None
+
+    def __init__(self, data, priors, outcome, rho, transitions):
+        self.data, self.outcome, self.transitions = data, outcome, transitions
+        rng = np.random.default_rng(5)
+        self.b, self.c = rng.normal(0, 0.5, (data.clusters, 1)), rng.normal(0, 0.5, data.clusters)
+        Known.made.append(self)
+
+    def adapt(self, rng, data): ...
+
+    def arrays(self, data):
+        return ()
+
+    def start_near_mean(self, rng, arrays):
+        return HmcState(np.zeros(1))
+
+    def transition(self, rng, state, arrays, count): ...
+
+    def natural(self, state, data):
+        return PARAMETERS | {"beta": BETA, "Psi": np.array([[0.25]]), "b": self.b, "c": self.c}
+
+
+def test_imputed_values_are_those_of_the_parameters(monkeypatch):
+    """Means of 600 draws in every row against E y = mu + sigma rho E(d | d < -eta), in standard errors.
+
+    The sum of squared z has a chi-squared distribution; level 1e-4. Wrong variants are below 1e-12.
+    """
+    monkeypatch.setattr(selection, "SelectionConditional", Known)
+    frame, m = table(), 600
+    imp = model(frame, me.Heckman(excluded=("w",))).impute(m, cycles=1, seed=2, progress=False)
+    known, holes = Known.made[-1], frame["y"].isna().to_numpy()
+    data = known.data
+
+    # the rows of the model: observed ones, then missing ones of clusters with values
+    n, inside = int((~holes).sum()), holes & (frame["g"] != EMPTY).to_numpy()
+    assert known.outcome == [0, 1] and data.fixed == ("Intercept", "x", "w")
+    assert data.observed.sum() == n and len(data.y) == n + inside.sum()
+    order = np.argsort(frame["y"].to_numpy()[~holes])
+    mine = np.argsort(data.y[:n])
+    to_working = {}
+    for name, values in (("y", data.y[:n]), ("x", data.X[:n, 1]), ("w", data.X[:n, 2])):
+        there = frame[name].to_numpy()[~holes][order]
+        to_working[name] = np.polyfit(there, values[mine], 1)
+        assert np.allclose(np.polyval(to_working[name], there), values[mine])
+    codes = pd.Series(data.cluster[:n][mine]).groupby(frame["g"].to_numpy()[~holes][order]).unique()
+    assert codes.map(len).eq(1).all()  # clusters are renumbered
+    code = np.full(M, (set(range(M)) - set(codes.map(min))).pop())
+    code[codes.index] = codes.map(min)
+    assert sorted(data.X[n:, 2]) == pytest.approx(sorted(np.polyval(to_working["w"], frame["w"][inside])))
+
+    # the law of the values
+    x, w = (np.polyval(to_working[name], frame[name][holes]) for name in ("x", "w"))
+    g, sigma, rho = frame["g"].to_numpy()[holes], 0.6, 0.7
+    mu = BETA[0, 0] + BETA[1, 0] * x + known.b[code[g], 0]
+    eta = np.column_stack([np.ones(len(x)), x, w]) @ PARAMETERS["gamma"] + known.c[code[g]]
+    drawn = np.array([imp.frame(k)["y"].to_numpy()[holes] for k in range(m)])
+    mean, error = (
+        np.polyval(to_working["y"], drawn.mean(axis=0)),
+        drawn.std(axis=0) / np.sqrt(m) * to_working["y"][0],
+    )
+
+    def p_value(mu, eta, rho, selected):
+        of_d = np.where(selected, -np.exp(norm.logpdf(eta) - log_ndtr(-eta)), 0.0)
+        return chi2(len(mu)).sf((((mean - mu - sigma * rho * of_d) / error) ** 2).sum())
+
+    right = g != EMPTY
+    assert p_value(mu, eta, rho, right) > 1e-4
+    assert p_value(mu, eta, -rho, right) < 1e-12
+    assert p_value(mu, eta, rho, True) < 1e-12  # the empty cluster as if selected
+    assert p_value(mu, eta - known.c[code[g]], rho, right) < 1e-12
+    assert p_value(mu - known.b[code[g], 0], eta, rho, right) < 1e-12
+    assert p_value(mu, eta - PARAMETERS["gamma"][2] * w, rho, right) < 1e-12
+    assert set(imp.tree["posterior"].data_vars) >= {"rho_y", "beta_y", "sigma2_y", "Psi_y"}
+    beta = imp.tree["posterior"]["beta_y"]
+    assert float(abs(beta.sel(predictor_y="w") if "predictor_y" in beta.dims else beta[..., -1]).max()) == 0.0
+
+
+def test_ignored_rows_are_imputed_but_not_in_the_model(monkeypatch):
+    monkeypatch.setattr(selection, "SelectionConditional", Known)
+    frame, ignored = table(), np.arange(M * N) % 4 == 0
+    imp = model(frame, me.Heckman(excluded="w"), ignore=ignored).impute(1, cycles=1, seed=2, progress=False)
+    data, missing = Known.made[-1].data, frame["y"].isna()
+    fitted = ~ignored & (frame["g"] != EMPTY)
+    assert data.observed.sum() == (fitted & ~missing).sum() and len(data.y) == fitted.sum()
+    assert imp.frame(0)["y"].notna().all()
+
+
+def test_shift_moves_imputed_values_only(monkeypatch):
+    monkeypatch.setattr(selection, "SelectionConditional", Known)
+    frame = table()
+    fcs = model(frame, me.Heckman(excluded="w"))
+    plain, moved = (
+        each.impute(2, cycles=1, seed=2, progress=False).frame(1)["y"]
+        for each in (fcs, fcs.with_shift(Shift({"y": -2.0})))
+    )
+    assert np.allclose(moved - plain, np.where(frame["y"].isna(), -2.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda: me.Heckman(rho=1.0), "between -1 and 1"),
+        (lambda: me.Heckman(excluded=(3,)), "names of variables"),
+        (lambda: model(table(), me.Heckman(excluded=("v",))), "excluded variable 'v' has no column"),
+        (lambda: model(table(), me.Heckman(), bounds={"y": (0, 50)}), "does not support bounds"),
+        (
+            lambda: model(table().assign(y=lambda f: f["full"].where(f["g"] > 2)), me.Heckman()),
+            "no selection of rows",
+        ),
+    ],
+)
+def test_refused(change, words):
+    with pytest.raises(bi.SpecificationError, match=words):
+        change()
+
+
+def test_without_an_excluded_variable_an_event_says_so():
+    def kinds(method):
+        return [event.kind for event in model(table(), method).events]
+
+    assert "selection" in kinds(me.Heckman())
+    assert "selection" not in kinds(me.Heckman(excluded="w")) + kinds(me.Heckman(rho=0.5))
+    assert from_dict(me.Heckman(excluded="w", rho=0.2).to_dict(), "y") == me.Heckman(excluded=("w",), rho=0.2)
+
+
+@pytest.mark.slow
+def test_selection_is_found_and_mended():
+    """400 rows of 10 clusters with rho = .7: rho is found, and the mean that `bayes` overestimates is not.
+
+    rho within 4 posterior sd of .7 and above 0 with probability .99; the mean of y within 4 pooled standard errors of
+    that of the complete table, where `bayes` is more than 4 away.
+    """
+    frame = table(seed=4, clusters=10, rows=100)
+    told = {}
+    for method in (me.Heckman(excluded="w"), me.Bayes()):
+        imp = model(frame, method).impute(20, cycles=40, seed=3, progress=False)
+        rows = frame["g"] != EMPTY
+        means = np.array([imp.frame(k)["y"][rows].mean() for k in range(imp.m)])
+        told[method.name] = (means.mean() - frame["full"][rows].mean()) / (
+            means.std() * np.sqrt(1 + 1 / imp.m)
+        )
+        if method.name == "heckman":
+            rho = imp.tree["posterior"]["rho_y"].values[:, 10:]
+            assert abs(rho.mean() - 0.7) < 4 * rho.std() and (rho > 0).mean() > 0.99
+    assert abs(told["heckman"]) < 4 < told["bayes"]
