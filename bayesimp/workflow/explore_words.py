@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -156,4 +157,15 @@ def serve(plan: Path, port: int | None, browser: bool) -> int:
     command = [sys.executable, "-m", "marimo", "run", str(PAGE), "--token"]
     command += [] if port is None else ["--port", str(port)]
     command += [] if browser else ["--headless"]
-    return subprocess.run([*command, "--", "--plan", str(plan.absolute())], check=False).returncode
+    return run_server([*command, "--", "--plan", str(plan.absolute())])
+
+
+def run_server(command: list[str]) -> int:
+    """Run a server until it ends, or end it when this process is asked to end (SIGTERM); returns its exit status."""
+    with subprocess.Popen(command) as server:
+        before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+        try:
+            return server.wait()
+        finally:
+            server.terminate()
+            signal.signal(signal.SIGTERM, before)

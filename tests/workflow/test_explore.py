@@ -228,11 +228,21 @@ def test_without_marimo_the_extra_is_named(tmp_path, monkeypatch, capsys):
 
 
 def test_a_plan_with_mistakes_is_refused_before_a_server_starts(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(words.subprocess, "run", lambda *a, **k: pytest.fail("a server was started"))
+    monkeypatch.setattr(words, "run_server", lambda *a, **k: pytest.fail("a server was started"))
     monkeypatch.setattr(words, "find_spec", lambda name: True)
     (tmp_path / "plan.toml").write_text("[model]\n")
     assert main(["explore", str(tmp_path / "plan.toml")]) == 1
     assert "data" in capsys.readouterr().err
+
+
+def test_a_server_ends_with_the_command(tmp_path):
+    """The command is ended by SIGTERM; the server that it started ends too, and so closes the pipe."""
+    server = [sys.executable, "-c", "import time; print('serving', flush=True); time.sleep(600)"]
+    text = f"from bayesimp.workflow.explore_words import run_server\nrun_server({server!r})"
+    with subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, cwd=ROOT) as command:
+        assert command.stdout.readline() == b"serving\n"
+        command.terminate()
+        assert command.communicate(timeout=60) == (b"", None)  # waits until both have closed it
 
 
 # --- in a browser ---------------------------------------------------------------------------------
