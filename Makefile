@@ -2,16 +2,23 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint notebooks docs bench wheel clean
+PYTEST := $(BIN)/python -m pytest
+SPREAD := -n auto --dist loadfile --no-loadscope-reorder --durations=20
+
+.PHONY: demo test test-all slow lint notebooks docs bench wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bayesimp demo --out demo_output
 
+# The quick tests; then those, and the deep ones (tests/deep.txt), in one session.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=20 $(ARGS)
+	$(PYTEST) $(SPREAD) -m "not slow and not deep" $(ARGS)
+
+test-all: $(VENV)/.installed
+	$(PYTEST) $(SPREAD) $(ARGS)
 
 slow: $(VENV)/.installed
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
