@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from numba.core import event
 
-LIMIT = 0.5  # CPU seconds
+LIMIT = 0.4  # CPU seconds
 
 
 class Compilation(event.Listener):
@@ -74,8 +74,14 @@ FILES: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0, 0.0])
 KERNELS: dict[str, dict[str, float]] = defaultdict(dict)  # function and types -> worker -> seconds
 FIXTURES: dict[Any, float] = {}  # a fixture of several tests -> seconds to make its present value
 MADE: list[float] = []  # seconds of those made for the present test
+COLLECTION: list[float] = []  # seconds of imports and collection, until they are sent
 COSTS: dict[str, float] = defaultdict(float)  # test -> its cost
 DEEP: set[str] = set()
+
+
+def pytest_collection_finish() -> None:
+    """Imports of the test files are no cost of the first test."""
+    COLLECTION[:] = CLOCK.read()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -107,8 +113,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     report.user_properties = [
         *report.user_properties, ("seconds", seconds), ("compiled", (os.getpid(), dict(COMPILATION.of))),
         ("cost", cost if report.when != "teardown" else 0.0), ("deep", "deep" in item.keywords),
+        ("collection", COLLECTION.copy()),
     ]  # fmt: skip
     COMPILATION.of.clear()
+    COLLECTION.clear()
     return report
 
 
@@ -117,6 +125,8 @@ def pytest_runtest_logreport(report: Any) -> None:
     of_file, told = FILES[report.nodeid.partition("::")[0]], dict(report.user_properties)
     for k, value in enumerate([*told["seconds"], float(report.when == "call")]):
         of_file[k] += value
+    for k, value in enumerate(told["collection"]):
+        FILES["imports and collection, by each worker"][k] += value
     COSTS[report.nodeid] += told["cost"]
     if told["deep"]:
         DEEP.add(report.nodeid)
