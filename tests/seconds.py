@@ -138,7 +138,7 @@ def pytest_runtest_logreport(report: Any) -> None:
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """The tables."""
     terminalreporter.section("CPU seconds: all, of them in children, in compilation; tests")
-    total = [sum(column) for column in zip(*FILES.values(), strict=True)]
+    total = [sum(row[k] for row in FILES.values()) for k in range(4)]
     rows = sorted(FILES.items(), key=lambda row: -row[1][0] - row[1][1])
     for name, (own, children, compiling, tests) in [("all", total), *rows]:
         terminalreporter.write_line(
@@ -149,4 +149,4 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.section(f"tests that cost more than {LIMIT} s and are not in tests/deep.txt")
     for name, cost in sorted(COSTS.items()):
         if cost > LIMIT and name not in DEEP:
-            terminalreporter.write_line(f"{cost:8.1f}  {name}")
+            terminalreporter.write_line(f"{cost:8.2f}  {name}")
