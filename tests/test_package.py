@@ -137,10 +137,28 @@ def test_every_public_name_loads_and_is_documented():
         bi.nonsense  # noqa: B018
 
 
-def test_import_is_light():
-    code = "import sys, bayesimp\nprint([m for m in ('pymc', 'matplotlib', 'pandas', 'numba') if m in sys.modules])"
+def test_imports_are_light():
+    """Step by step: a name is there before what it needs is loaded, which happens when it is used."""
+    code = """
+import sys
+def loaded(*names): print([name for name in names if name in sys.modules])
+import bayesimp as bi
+loaded("pymc", "matplotlib", "pandas", "numba")
+bi.FromPyMC
+loaded("pymc")
+import bayesimp.plots as plots
+[getattr(plots, name) for name in plots.__all__]
+loaded("matplotlib", "arviz_stats")
+import pandas as pd
+from bayesimp.formulas.design import design
+from bayesimp.formulas.formula import parse
+design(parse("y ~ x + (1 | g)"), pd.DataFrame({"x": [1.0, 2.0, 4.0]}))
+loaded("formulae")
+import json
+loaded("json")
+"""
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[]"
+    assert out.stdout.splitlines() == ["[]"] * 4 + ["['json']"]
 
 
 def test_default_path_does_without_pymc():

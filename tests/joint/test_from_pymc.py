@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -226,8 +224,3 @@ def test_other_refusals(uncompiled):
     ):  # fmt: skip
         with pytest.raises(bi.SpecificationError, match=message):
             model.impute(**SHORT | options)
-
-
-def test_the_name_is_there_without_pymc():
-    code = "import sys, bayesimp as bi; bi.FromPyMC; sys.exit('pymc' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -11,6 +11,8 @@ cluster share k.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -174,13 +176,28 @@ def thresholds(family, law: Law, cells, candidates) -> list[tuple[int, float]]:
         return [(c, t) for c in range(len(cells)) for t in candidates[:-1]]
     few, out = slice(None, None, max(len(law.weight) // 64, 1)), []
     weight = law.weight[few] / law.weight[few].sum()
-    for c, cell in enumerate(cells):
+
+    def chance_of(c):
         eta, aux, chance = law.eta[c][few], law.aux[few][:, None], law.chance[c][few]
-        of_draws = [(chance * cumulative(family, t, cell.trials, eta, aux)).sum(-1) for t in candidates]
-        F = np.array(of_draws) @ weight
-        near = sorted({int(np.abs(F - share).argmin()) for share in (0.25, 0.75)})
-        out += [(c, candidates[k]) for k in near if 0.02 < F[k] < 0.98]  # a probability near one says nothing
+
+        @cache
+        def F(k):
+            """P(y <= candidates[k]), which increases with k."""
+            return (chance * cumulative(family, candidates[k], cells[c].trials, eta, aux)).sum(-1) @ weight
+
+        return F
+
+    for c in range(len(cells)):
+        F = chance_of(c)
+        near = sorted({_nearest(F, len(candidates), share) for share in (0.25, 0.75)})
+        out += [(c, candidates[k]) for k in near if 0.02 < F(k) < 0.98]  # a probability near one says nothing
     return out
+
+
+def _nearest(F, n, share) -> int:
+    """The k < n at which F, which increases, is nearest to the share."""
+    above = bisect_left(range(n), share, key=F)
+    return min(range(max(above - 1, 0), min(above + 1, n)), key=lambda k: abs(F(k) - share))
 
 
 def compare(family, law: Law, cells, values, candidates, level=1e-3) -> tuple[float, float]:

@@ -20,6 +20,9 @@ from tests.longhand.cells import Cell, Law, log_density
 __all__ = ["Rows", "about_mode", "about_the_mode", "hessian", "hierarchical", "no_effects", "of_clusters"]
 
 
+BLOCK = 50_000  # numbers in an array of temporary results
+
+
 class Rows(NamedTuple):
     """Observed rows: y (n,), trials (n,), X (n, p), Z (n, q), cluster (n,)."""
 
@@ -167,18 +170,19 @@ def hierarchical(family, rows: Rows, cells: list[Cell], X, Z, *, mean, sd, level
         return beta, aux, L, log + log_aux + jacobian + Psi(L)
 
     def eta(x, z, beta, L):
-        """(S, K, r) of one row."""
+        """(S, K, J, r) of rows with predictors x (J, p), z (J, q)."""
         b = np.einsum("sde,ke->skd", L, v).reshape(len(L), len(v), r, q)
-        return (beta @ x)[:, None] + b @ z
+        return np.swapaxes((beta @ x.T)[:, None] + b @ z.T, 2, 3)
 
     def in_cluster(i, beta, aux, L):
-        """(S, K) log p(y_i, v)."""
+        """(S, K) log p(y_i, v); as many rows at once as the cache of a processor holds."""
         log = np.broadcast_to(log_v, (len(beta), len(v))).copy()
         if i in parts:
             own, times = parts[i]
-            for j in range(len(times)):
+            step = max(BLOCK // log.size, 1)
+            for j in (slice(first, first + step) for first in range(0, len(times), step)):
                 e = eta(own.X[j], own.Z[j], beta, L)
-                log += times[j] * log_density(family, own.y[j], own.trials[j], e, aux[:, None])
+                log += log_density(family, own.y[j], own.trials[j], e, aux[:, None, None]) @ times[j]
         return log
 
     def log_target(theta):
@@ -196,7 +200,7 @@ def hierarchical(family, rows: Rows, cells: list[Cell], X, Z, *, mean, sd, level
     for i in {cell.cluster for cell in cells}:
         log = in_cluster(i, beta, aux, L)
         chance[i] = np.exp(log - np.logaddexp.reduce(log, axis=1, keepdims=True))
-    etas = [eta(x, z, beta, L) for x, z in zip(X, Z, strict=True)]
+    etas = [eta(x[None], z[None], beta, L)[:, :, 0] for x, z in zip(X, Z, strict=True)]
     return Law(weight, etas, [chance[cell.cluster] for cell in cells], aux, 1 / (weight**2).sum())
 
 

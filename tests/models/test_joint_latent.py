@@ -78,9 +78,8 @@ def probability(made: bi.JointLatent, j: int, mu: np.ndarray, Sigma: np.ndarray)
         mean, cov = mean + K * (record.Y[j, 0] - mu[0]), cov - np.outer(K, K) * Sigma[0, 0]
     if len(A):
         low, high = np.clip(low - mean, -12, 12), np.clip(high - mean, -12, 12)
-        p *= mvn(np.zeros(len(A)), cov, abseps=1e-10, releps=1e-9, maxpts=2_000_000).cdf(
-            high, lower_limit=low
-        )
+        law = mvn(np.zeros(len(A)), cov, abseps=1e-10, releps=1e-9, maxpts=100_000)  # errors near 1e-6
+        p *= law.cdf(high, lower_limit=low)
     return p
 
 
