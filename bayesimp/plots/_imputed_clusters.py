@@ -35,7 +35,7 @@ COLUMNS = 4  # panels in a row
 PANEL = 2.6  # width in inches, without the names of clusters
 LEVELS = 6  # most levels shown of one variable
 OUTER, INNER = (0.05, 0.95), (0.25, 0.75)
-VALUES = "Median, quartiles, 5 and 95 % quantiles"
+VALUES = "Median, quartiles, 5 and 95 % quantiles of the values"
 SUMMARY = {
     "share": "Observed shares; imputed shares: median, quartiles,\n5 and 95 % quantiles over the imputations",
     "mean": "Observed means; imputed means: median, quartiles,\n5 and 95 % quantiles over the imputations",
@@ -77,7 +77,7 @@ def by_clusters(
         ax.set_xlabel(title)
         ax.set_ylim(tallest - 0.4, -0.6)
     for ax in axes[:, 0]:
-        ax.set_ylabel(imp.data.cluster)
+        ax.set_ylabel(wrapped(shortened([imp.data.cluster], 60)[0], 0.5 + 0.2 * tallest, "medium"))
     _legend(figure, systematic)
     some = any(len(places) < possible for places, possible in picks.values())
     titled(figure, _title(panels, shown, some))

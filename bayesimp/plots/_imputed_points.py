@@ -27,6 +27,13 @@ POINTS = 2000  # of each colour in a panel, spread evenly over the rows
 PROPENSITY = "probability of being missing, given the others"
 
 
+READ = {
+    "strip": "Observed values, and those of the first imputations: every point is a value",
+    "scatter": "The first completed table: imputed values should continue the pattern of the observed ones",
+    "propensity": "Missing at random, observed and imputed values are alike where the probability of being missing is",
+}
+
+
 def imputed_points(
     imp: Imputations, names: Sequence[str], kind: str, against: str | None, clusters: Sequence[int] | None,
     labels: Mapping[str, str] | None,
@@ -61,8 +68,8 @@ def imputed_points(
         if place is not None:
             ax.set_title(wrapped(f"{imp.data.cluster} {called[place]}", 3.0), fontsize=SMALL)
     _legend(figure, kind, imp.m)
-    if len(shown) < len(panels):
-        titled(figure, f"The first {len(shown)} of {len(panels)} panels")
+    few = f"; the first {len(shown)} of {len(panels)} panels" if len(shown) < len(panels) else ""
+    titled(figure, READ[kind] + few)
     return figure
 
 

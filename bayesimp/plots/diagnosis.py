@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bayesimp.arguments import whole
 from bayesimp.errors import must_be
-from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, spaced, subplots, titled
+from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, legend_below, spaced, subplots, titled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,13 +57,7 @@ def plot_diagnosis(diagnosis: Diagnosis, *, at_most: int = 9) -> Figure:
     titled(figure, title)
     for ax in axes.flat[max(len(shown) - columns, 0) : len(shown)]:  # the lowest panel of each column
         ax.set_xlabel(f"rows of the {diagnosis.cluster}", fontsize=SMALL)
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-        fontsize=SMALL,
-    )
+    legend_below(figure, *axes[0, 0].get_legend_handles_labels())
     return figure
 
 

@@ -20,8 +20,10 @@ from bayesimp.plots._style import (
     chosen,
     density,
     label,
+    legend_below,
     spaced,
     subplots,
+    titled,
     wrapped,
 )
 from bayesimp.plots._variable import PlottedVariable, variable
@@ -134,7 +136,11 @@ def _densities(imp: Imputations, names: list[str], labels: Mapping[str, str] | N
         Line2D([], [], color=OBSERVED, linewidth=2, label="observed"),
         Line2D([], [], color=IMPUTED, linewidth=0.8, label=f"imputed: {len(shown)} of {imp.m} imputations"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL)
+    legend_below(figure, handles)
+    titled(
+        figure, "Observed and imputed values, one line or dash for each imputation",
+        "they may differ where missingness depends on other variables; a shape that no value could have should not occur",
+    )  # fmt: skip
     return figure
 
 

@@ -15,6 +15,7 @@ from bayesimp.plots._style import (
     SMALL,
     VERMILLION,
     chosen,
+    headings,
     spaced,
     subplots,
     titled,
@@ -91,7 +92,7 @@ def plot_mnar(
     panels = [(term, line) for term in shown for line in drawn]
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
-    titles = dict(zip(shown, shortened(shown), strict=True))
+    titles = dict(zip(shown, headings(shown, figure.get_figwidth() / columns - 0.7), strict=True))
     labels = shortened([line.label for line in drawn])
     for ax, (term, line) in zip(axes.flat, panels, strict=False):
         _panel(ax, result, line, analysis, term, threshold)

@@ -1,0 +1,208 @@
+"""Every figure, with 3 and with 60 studies, names of 40 characters and 12 levels: legible, no larger than a page.
+
+Figures are found, not listed: a function of `bayesimp.plots`, or a method that returns a figure, without a line in
+`drawn` fails the first test. `python -m tests.plots.test_every_figure FOLDER` writes all of them as PNG, to be looked at.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import warnings
+from collections.abc import Callable
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesimp as bi
+from bayesimp import compatibility as co
+from bayesimp import plots
+from bayesimp.studies.calibration import Calibration
+from tests.plots.test_figures import check
+from tests.plots.test_performance import summary
+from tests.test_width import ANALYSIS, ARM, FORMULA, LEVELS, SHORT, G, X, Y, Z, classes, long
+
+pytestmark = pytest.mark.filterwarnings("ignore::bayesimp.errors.StatisticalWarning")
+KIND = long("highest qualification obtained")
+LARGEST = 20.0  # inches
+SIZES = (3, 60)
+
+
+def table(studies: int, rows: int = 480) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    g, arm = np.arange(rows) % studies, rng.integers(0, 12, rows)
+    x = rng.normal(size=rows)
+    y = x + rng.normal(size=studies)[g] + rng.normal(size=rows)
+    z = y + rng.normal(size=rows)
+    y[rng.random(rows) < 0.15], z[(g == 0) | (rng.random(rows) < 0.1)] = np.nan, np.nan
+    names = [long(f"study {k:02}") for k in g]
+    return pd.DataFrame({Y: y, Z: z, X: x, G: names, ARM: pd.Categorical([LEVELS[k] for k in arm], LEVELS)})
+
+
+def discrete(studies: int) -> bi.Imputations:
+    """Imputations of a variable with 12 levels and of a count, made elsewhere."""
+    rng = np.random.default_rng(1)
+    frame = table(studies)[[G, X]]
+    kind = pd.Categorical([LEVELS[k] for k in rng.integers(0, 12, len(frame))], LEVELS)
+    full = frame.assign(**{KIND: kind, "falls": rng.poisson(3.0, len(frame)).astype(float)})
+    holes, falls = rng.random((2, len(frame))) < 0.2
+    original = full.assign(**{KIND: full[KIND].mask(holes), "falls": full["falls"].mask(falls)})
+    made = []
+    for _ in range(3):
+        again = pd.Categorical([LEVELS[k] for k in rng.integers(0, 12, len(frame))], LEVELS)
+        fill = pd.Series(again, index=full.index)
+        counts = rng.poisson(3.0, len(frame)).astype(float)
+        made.append(
+            full.assign(**{KIND: full[KIND].where(~holes, fill), "falls": full["falls"].mask(falls, counts)})
+        )
+    families = {KIND: "categorical", "falls": "poisson"}
+    return bi.read_imputations(made, G, families, original=original)
+
+
+def drawn(studies: int) -> dict[str, Callable[[], object]]:
+    """Every figure as users draw it: name, or name and remark -> a function without arguments."""
+    frame = table(studies)
+    data = bi.IncompleteData(frame, G)
+    joint = bi.JointNormal(data, FORMULA)
+    imp, other = joint.impute(m=5, seed=1, chains=2, **SHORT), discrete(studies)
+    quick = {"m": 2, "seed": 1, "chains": 2, **SHORT}
+    priors = {long(f"prior {k}"): prior for k, prior in enumerate((bi.priors.default(), bi.priors.pan()))}
+    sensitivity = bi.sensitivity(joint, priors, analysis=ANALYSIS, **quick)
+    every = bi.mnar(
+        joint,
+        {Y: {name: [0, -1] for name in sorted(set(frame[G][frame[Y].isna()]))[:12]}},
+        by=G,
+        analysis=ANALYSIS,
+        combine="one at a time",
+        **quick,
+    )
+    both = bi.mnar(joint, {Y: [0, -1, 1], Z: [0, -1, 1]}, analysis=ANALYSIS, combine="product", **quick)
+    fits = imp.analyse(ANALYSIS)
+    compared = {long("imputed"): fits.pool(), long("the same again"): fits.pool()}
+    ranks = pd.DataFrame({f"{name} {k}": np.arange(40) % 20 for name in (X, Y) for k in range(studies // 3)})
+    calibration = Calibration(ranks, pd.DataFrame({"quantity": list(ranks), "p": 1.0, "p.adjusted": 1.0}))
+    forest = bi.pool_by_study(imp, f"`{Y}` ~ `{X}`", G)
+    S = np.array([[2.0, 0.5], [0.5, 1.0]])
+    scaled = bi.power_scaling(imp, analysis=ANALYSIS)
+    lines = {"term": "x", "measure": "bias", "across": "n_studies", "panels": "kind"}
+    methods = summary().assign(method=lambda t: [long(str(name)) for name in t["method"]])
+    few = {"draws": 40, "seed": 1}
+    return {
+        "plot_missing": lambda: plots.plot_missing(data),
+        "plot_imputed": lambda: plots.plot_imputed(imp), "plot_imputed, levels": lambda: plots.plot_imputed(other),
+        "plot_imputed, clusters": lambda: plots.plot_imputed(imp, by_cluster=True),
+        "plot_imputed, levels and clusters": lambda: plots.plot_imputed(other, by_cluster=True),
+        "plot_imputed, strip": lambda: plots.plot_imputed(imp, kind="strip"),
+        "plot_imputed, scatter": lambda: plots.plot_imputed(imp, Y, kind="scatter", against=X),
+        "plot_imputed, clusters, scatter": lambda: plots.plot_imputed(
+            imp, Y, kind="scatter", against=X, by_cluster=True
+        ),
+        "plot_imputed, propensity": lambda: plots.plot_imputed(imp, kind="propensity"),
+        "plot_imputed_trace": lambda: plots.plot_imputed_trace(imp), "plot_trace": lambda: plots.plot_trace(imp),
+        "plot_prior_posterior": lambda: plots.plot_prior_posterior(imp),
+        "plot_pooled": lambda: plots.plot_pooled(compared),
+        "plot_pooled, components": lambda: plots.plot_pooled(fits.pool_components()),
+        "plot_forest": lambda: plots.plot_forest(forest), "Sensitivity.plot": sensitivity.plot,
+        "plot_sensitivity": lambda: plots.plot_sensitivity(sensitivity),
+        "plot_sensitivity_components": lambda: plots.plot_sensitivity_components(sensitivity),
+        "Sensitivity.plot_components": sensitivity.plot_components,
+        "plot_mnar": lambda: plots.plot_mnar(both), "NotAtRandom.plot": every.plot,
+        "plot_mnar_map": lambda: plots.plot_mnar_map(both, X), "NotAtRandom.plot_map": lambda: both.plot_map(X),
+        "plot_power_scaling": lambda: plots.plot_power_scaling(scaled), "PowerScaling.plot": scaled.plot,
+        "plot_diagnosis": lambda: plots.plot_diagnosis(co.diagnose(imp)), "Diagnosis.plot": co.diagnose(imp).plot,
+        "plot_implied_conditionals": lambda: plots.plot_implied_conditionals(S, names=(Y, Z)),
+        "plot_implied_prior": lambda: plots.plot_implied_prior(co.implied_prior(n=5, r=2, k=1, sds=1.0, **few)),
+        "ImpliedPrior.plot": co.implied_prior(n=5, r=2, k=1, sds=1.0, **few).plot,
+        "plot_predictive_qq": lambda: plots.plot_predictive_qq([(studies, 5)], persons=2, **few),
+        "plot_performance": lambda: plots.plot_performance(methods, **lines),
+        "plot_variance_priors": lambda: plots.plot_variance_priors(
+            {long("a"): bi.priors.InverseWishart(1.0, 1.0), long("b"): bi.priors.InverseWishart(5.0, 1.0)}, limit=4.0
+        ),
+        "Calibration.plot": calibration.plot,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=SIZES)
+def figures(request) -> dict[str, plt.Figure]:
+    """All figures of a setting; each function opens one."""
+    out = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, draw in drawn(request.param).items():
+            before = set(plt.get_fignums())
+            figure = draw()
+            figure = getattr(figure, "figure", figure)
+            assert set(plt.get_fignums()) - before == {figure.number}, f"{name} opens other figures"
+            out[name] = figure
+    yield out
+    plt.close("all")
+
+
+def test_every_figure_is_here(figures):
+    found = set(plots.__all__)
+    for one in classes().values():
+        methods = [(name, value) for name, value in vars(one).items() if inspect.isfunction(value)]
+        found |= {
+            f"{one.__name__}.{name}"
+            for name, value in methods
+            if "Figure" in str(value.__annotations__.get("return"))
+        }
+    found = {name for name in found if "._" not in name}
+    assert len(found) > 24
+    assert found == {name.partition(",")[0] for name in figures}
+
+
+def test_texts_lie_inside_and_apart(figures):
+    wrong = {}
+    for name, figure in figures.items():
+        try:
+            check(figure)
+        except AssertionError as problem:
+            wrong[name] = str(problem).split("\n")[0][:200]
+    assert not wrong
+
+
+def test_no_figure_is_larger_than_a_page(figures):
+    sizes = {name: tuple(figure.get_size_inches()) for name, figure in figures.items()}
+    assert not {name: size for name, size in sizes.items() if max(size) > LARGEST}
+
+
+def test_a_notebook_shows_each_once(figures):
+    assert all(hasattr(figure, "_ipython_display_") for figure in figures.values())
+
+
+def test_each_says_how_it_is_read(figures):
+    """A title of more than a name: what is drawn, and what its marks mean; or a legend."""
+    silent = []
+    for name, figure in figures.items():
+        title = "" if figure._suptitle is None else figure._suptitle.get_text()
+        if len(title.split()) < 8:
+            silent.append((name, title))
+    assert not silent
+
+
+if __name__ == "__main__":
+    from pathlib import Path
+
+    folder = Path(sys.argv[1])
+    folder.mkdir(exist_ok=True)
+    warnings.simplefilter("ignore")
+    for studies_ in SIZES:
+        for name_, draw_ in drawn(studies_).items():
+            if len(sys.argv) > 2 and sys.argv[2] not in name_:
+                continue
+            figure_ = draw_()
+            figure_ = getattr(figure_, "figure", figure_)
+            try:
+                check(figure_)
+                print("ok  ", studies_, name_, figure_.get_size_inches())
+            except AssertionError as problem_:
+                print("FAIL", studies_, name_, figure_.get_size_inches(), str(problem_).split("\n")[0][:300])
+            figure_.savefig(folder / f"{name_.replace(', ', '_').replace(' ', '_')}_{studies_}.png", dpi=60)
+            plt.close(figure_)
