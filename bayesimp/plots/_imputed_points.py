@@ -21,7 +21,7 @@ __all__ = ["imputed_points"]
 
 PANEL = 3.4  # inches
 COLUMNS = 3
-PANELS = 24  # at most
+PANELS = 18  # panels of a figure, which is then no taller than 20 inches
 STRIPS = 5  # imputations next to the observed values
 POINTS = 2000  # of each colour in a panel, spread evenly over the rows
 PROPENSITY = "probability of being missing, given the others"

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_imputed"]
 
+TURNED = 0.9  # height of names of levels that are turned, in inches
+
 KINDS = ("density", "strip", "scatter", "propensity")
 LINES = 20  # imputations drawn separately
 LEAST = 20  # imputed cells from which each imputation has a density
@@ -120,10 +122,11 @@ def _densities(imp: Imputations, names: list[str], labels: Mapping[str, str] | N
     columns = min(len(names), 3)
     width = 3.4
     lines = -(-len(names) // columns)
+    below = TURNED if any(len(imp.data.levels(name)) > 2 for name in names) else 0.0
     figure, axes = subplots(
         lines,
         columns,
-        figsize=(max(width * columns, 5), 0.9 + 2.3 * lines),
+        figsize=(max(width * columns, 5), 1.5 + (2.3 + below) * lines),
         layout="constrained",
         squeeze=False,
     )
@@ -138,8 +141,8 @@ def _densities(imp: Imputations, names: list[str], labels: Mapping[str, str] | N
     ]
     legend_below(figure, handles)
     titled(
-        figure, "Observed and imputed values, one line or dash for each imputation",
-        "they may differ where missingness depends on other variables; a shape that no value could have should not occur",
+        figure, "Observed and imputed values, a line or dash for each imputation",
+        "they may differ if it depends on other variables what is missing",
     )  # fmt: skip
     return figure
 

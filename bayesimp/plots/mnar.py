@@ -93,7 +93,7 @@ def plot_mnar(
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     titles = dict(zip(shown, headings(shown, figure.get_figwidth() / columns - 0.7), strict=True))
-    labels = shortened([line.label for line in drawn])
+    labels = shortened([line.label for line in drawn], 72)
     for ax, (term, line) in zip(axes.flat, panels, strict=False):
         _panel(ax, result, line, analysis, term, threshold)
         ax.set_title(titles[term], loc="left", fontsize=SMALL, fontweight="bold")
