@@ -62,7 +62,7 @@ def subplots(*args: Any, **options: Any) -> tuple[Any, Any]:
     return plt.subplots(*args, FigureClass=_figure_class(), **options)
 
 
-def titled(figure: Figure, text: str, read: str = "") -> None:
+def titled(figure: Any, text: str, read: str = "") -> None:
     """Put a title above the figure, in as many lines as its width needs; `read`: how to read it, in a line of its own."""
     lines = f"{text}\n{read}" if read else text
     figure.suptitle(wrapped(lines, figure.get_figwidth() - 0.3, "medium"), fontsize="medium")
