@@ -456,7 +456,7 @@ def test_the_verdict_says_what_depends_on_the_prior(small):
         "y2",
     }
     for line in small.verdict:
-        assert line in unfolded(str(small)) and line in small.report()
+        assert line in unfolded(str(small)) and line in unfolded(small.report())
     assert (
         "Imputation model (share" in small.report()
         and "Whether an interval includes 0" in small._repr_html_()
