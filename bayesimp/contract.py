@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from bayesimp.errors import SpecificationError, must_be
 from bayesimp.events import Event
 from bayesimp.kinds import checks_arguments
-from bayesimp.markup import Printed
+from bayesimp.layout import Printed
 from bayesimp.shift import Shift
 
 if TYPE_CHECKING:

@@ -15,6 +15,8 @@ __all__ = [
 
 PACKAGE = (os.path.dirname(__file__) + os.sep,)  # warnings are shown at the line outside it, that of the user
 
+SHORT = 40  # characters of a warning that still fits behind the place where it was raised
+
 # how to make the objects of this package, for messages about a wrong argument
 MADE_BY = {
     "IncompleteData": "data = bi.IncompleteData(table, cluster='...')",
@@ -56,7 +58,16 @@ class SamplingError(BayesimpError, RuntimeError):
 
 
 class StatisticalWarning(UserWarning):
-    """The result is valid, but should be read with the stated caution."""
+    """The result is valid, but should be read with the stated caution.
+
+    Python shows a warning by formatting it, so that it appears in lines that fit; its text, `str`, is one line.
+    """
+
+    def __format__(self, spec: str) -> str:
+        from bayesimp.layout import wrapped
+
+        text = str(self)
+        return format(text, spec) if spec or len(text) <= SHORT else wrapped(f"\n{text}")
 
 
 def must_be(value: Any, kind: str, function: str) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from textwrap import fill
 
 import pandas as pd
 
+from bayesimp.layout import Record, wrapped
 from bayesimp.markup import paragraph, table
 
 __all__ = ["Event", "EventTable", "listed"]
 
 
 @dataclass(frozen=True)
-class Event:
+class Event(Record):
     """One event.
 
     Attributes
@@ -36,9 +36,6 @@ class Event:
     def as_dict(self) -> dict:
         """The event as a dictionary with the names of its attributes as keys."""
         return asdict(self)
-
-
-WIDTH = 100  # of printed lines, in characters
 
 
 class EventTable(pd.DataFrame):
@@ -64,7 +61,5 @@ def listed(events: pd.DataFrame) -> str:
     for event in events.to_dict("records"):
         count = "" if event["count"] == 1 else f" ({event['count']:,})"
         text = f"{': '.join(str(event[name]) for name in heads)}{count}: {event['message']}"
-        lines.append(
-            fill(text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-        )
+        lines.append(wrapped(" ".join(text.split())))
     return "\n".join(lines) or "no events"

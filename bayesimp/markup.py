@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Printed", "block", "folded", "framed", "paragraph", "printed", "shown", "table"]
+__all__ = ["block", "folded", "framed", "paragraph", "printed", "shown", "table"]
 
 LINE = "border-bottom: 1px solid rgba(128, 128, 128, 0.35);"
 CELL = "padding: 0.2em 0.7em; text-align: {align}; vertical-align: top; background: transparent; white-space: {space};"
@@ -23,13 +23,6 @@ PRE = (
     "white-space: pre-wrap; overflow-wrap: anywhere; margin: 0.3em 0; background: transparent; color: inherit; "
     "font-size: 0.9em;"
 )
-
-
-class Printed:
-    """An object whose HTML is its printed text, with the first line as the title."""
-
-    def _repr_html_(self) -> str:
-        return printed(repr(self))
 
 
 def shown(value: Any) -> str:

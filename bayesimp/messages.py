@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from os.path import commonprefix  # character by character
@@ -85,14 +86,27 @@ def closest(name: Any, known: Iterable[str], most: int = 3) -> list[str]:
 
 
 def shortened(names: Sequence[str], most: int = LONGEST) -> list[str]:
-    """Labels of at most `most` characters, without the middle or the part that all share; always distinct."""
-    short = [_without_middle(name, most) for name in names]
-    if len(set(short)) < len(set(names)):
-        start, end = (commonprefix(each) for each in ([*names], [name[::-1] for name in names]))  # noqa: RUF071
-        own = [name[len(start) : len(name) - len(end)] for name in names]
-        head = start[: max(most - max(map(len, own)) - 2, 0)].rstrip()
-        short = [_without_middle(f"{head}{ELLIPSIS}{part}{ELLIPSIS if end else ''}", most) for part in own]
-    return short if len(set(short)) == len(set(names)) else list(names)
+    """Labels of at most `most` characters, without the middle or what alike names share; always distinct."""
+    short = {name: _without_middle(name, most) for name in names}
+    alike: dict[str, list[str]] = {}
+    for name, label in short.items():
+        alike.setdefault(label, []).append(name)
+    for group in alike.values():
+        if len(group) > 1:
+            short |= dict(zip(group, _without_shared(group, most), strict=True))
+    return [short[name] for name in names] if len(set(short.values())) == len(short) else list(names)
+
+
+def _without_shared(names: Sequence[str], most: int) -> list[str]:
+    """Names without the beginning and the end that they share, apart from the first characters and the last word."""
+    start, end = (commonprefix(each) for each in ([*names], [name[::-1] for name in names]))  # noqa: RUF071
+    own = [name[len(start) : len(name) - len(end)] for name in names]
+    word = re.search(r"\w*\W*$", start)
+    if word and len(word[0]) + max(map(len, own)) + 2 <= most // 2:
+        own = [word[0] + part for part in own]
+        start = start[: word.start()]
+    head = start[: max(most - max(map(len, own)) - 2, 0)].rstrip()
+    return [_without_middle(f"{head}{ELLIPSIS}{part}{ELLIPSIS if end else ''}", most) for part in own]
 
 
 def _without_middle(name: str, most: int) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bayesimp.errors import SpecificationError
+from bayesimp.layout import Record
 from bayesimp.messages import listing, suggestion
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ WHERE = ("missing", "systematic", "sporadic")
 
 
 @dataclass(frozen=True)
-class Shift:
+class Shift(Record):
     """Numbers added to predictors after the parameters are drawn and before missing values are filled in.
 
     Imputed values of a normal variable move by ``by[name]``, in the units of the data; for any other variable the

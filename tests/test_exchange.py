@@ -16,6 +16,7 @@ import pytest
 import bayesimp as bi
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.imputation.imported import ImportedImputations
+from tests.unfolding import unfolded
 
 REFERENCE = Path(__file__).parent / "reference" / "exchange"
 ROOT = Path(__file__).parents[1]
@@ -215,7 +216,7 @@ def test_a_mixed_model_and_a_figure_of_imported_tables():
     assert {"y", "z"} <= {axis.get_title().split(" ")[0] for axis in figure.axes} or figure.axes
     assert set(imp.tree["imputed"].data_vars) == {"y", "z", "grade", "kind"}
     assert (
-        "read from mice_long.csv, without model and chains" in repr(imp)
+        "read from mice_long.csv, without model and chains" in unfolded(repr(imp))
         and "mice_long.csv" in imp._repr_html_()
     )
     for refused in (imp.summary, lambda: imp.save("x.nc"), lambda: imp.extend(2), imp.with_prior_draws):

@@ -13,6 +13,7 @@ import bayesimp as bi
 from bayesimp.errors import DataError, SamplingError, SpecificationError
 from bayesimp.fcs.loop import start_chain
 from bayesimp.kernels.glmm.gibbs import new_tallies
+from tests.unfolding import unfolded
 
 M, N = 8, 25
 
@@ -603,9 +604,8 @@ def test_variables_of_clusters_have_one_value_a_cluster():
     data = bi.IncompleteData(frame, cluster="school")
     model = bi.FCS(data)
     assert [b.method.name for b in model.spec.blocks] == ["bayes", "2lonly", "2lonly"]
-    assert "size ~ 1 + cluster_mean(x) + kind[public]" in str(
-        model
-    ) and "a single value in each cluster" in str(model)
+    text = unfolded(str(model))
+    assert "size ~ 1 + cluster_mean(x) + kind[public]" in text and "a single value in each cluster" in text
     imp = model.impute(4, cycles=20, seed=1, progress=False)
     for k in range(4):
         after = imp.frame(k)

@@ -12,6 +12,7 @@ from bayesimp.messages import closest, suggestion
 from bayesimp.sections import possible
 from bayesimp.workflow.cli import main
 from bayesimp.workflow.words import in_plan_words
+from tests.unfolding import unfolded
 
 N = 120
 G = np.repeat(np.arange(12), 10)
@@ -206,7 +207,7 @@ def test_a_printed_model_shows_priors_and_bounds():
     kind = pd.Series(list("abc") * (N // 3)).where(np.arange(N) % 5 > 0)
     two = pd.Series(RNG.normal(50, 9, N)).where(np.arange(N) % 4 > 0)
     model = bi.FCS(data(kind=kind, two=two), {"two": bi.methods.IW(nu=1.6)}, bounds={"y": (-4, None)})
-    said = repr(model)
+    said = unfolded(repr(model))
     sd = np.nanstd(FRAME["y"], ddof=1)
     assert (
         "priors of y ('default'): beta flat, contextual effects normal, mean 0, sd of 'cluster_mean(x) "
@@ -216,7 +217,7 @@ def test_a_printed_model_shows_priors_and_bounds():
     assert "priors of two ('IW(1.6, 1)')" in said and "nu = 1.6" in said
     assert "priors of kind ('default'): beta normal, sd 2.5 for a predictor with sd 1" in said
     assert "bounds of y: lower -4, upper none" in said
-    blocks = repr(bi.FCS(data(two=two), blocks={"both": ["y", "two"]}))
+    blocks = unfolded(repr(bi.FCS(data(two=two), blocks={"both": ["y", "two"]})))
     assert "priors of both ('default'): beta flat, contextual effects" in blocks
 
 

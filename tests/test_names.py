@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 import bayesimp as bi
 from bayesimp.analysis.fit import fit_each
 from bayesimp.analysis.side_by_side import complete_cases, side_by_side
-from bayesimp.formulas.syntax import Level, Name, label, write
+from bayesimp.formulas.syntax import Level, Name, label, read_sides, write
+from bayesimp.layout import wrapped
 from bayesimp.workflow.cli import main
+from tests.unfolding import unfolded
 
 pytestmark = pytest.mark.filterwarnings("ignore::bayesimp.errors.StatisticalWarning")
 PLAIN = ("study", "age", "arm", "y", "sex", "grade")
@@ -53,8 +55,10 @@ def same_again(data: bi.IncompleteData, **options) -> bi.FCS:
     model = bi.FCS(data, **options)
     again = bi.FCS(data, **(options | {"predictors": model.formulas}))
     assert again.formulas == model.formulas and models(again) == models(model)
+    printed = "".join(repr(model).split())  # long formulas continue in the next line
     for formula in model.formulas:
-        assert formula in repr(model)
+        assert "".join(formula.split()) in printed
+        assert read_sides(wrapped(f"  bayes  {formula}").removeprefix("  bayes  ")) == read_sides(formula)
     return model
 
 
@@ -124,7 +128,7 @@ def test_odd_names_in_every_analysis():
     study, age, arm, y = (write(Name(name)) for name in ODD[:4])
     level = write(Level(Name(ODD[2]), ODD_LEVELS[1]))
     joint = bi.JointNormal(odd, f"{y} ~ {age} + {level} + cluster_mean({age}) + (1 | {study})")
-    assert f"{y} ~ {age}" in repr(joint)
+    assert f"{y} ~ {age}" in unfolded(repr(joint))
     imp = joint.impute(2, seed=1, tune=30, draws=30, progress=False)
     theirs = bi.JointNormal(plain, "y ~ age + arm[b] + cluster_mean(age) + (1 | study)")
     theirs = theirs.impute(2, seed=1, tune=30, draws=30, progress=False)
@@ -167,7 +171,7 @@ def test_derived_columns_with_odd_names():
     age, y = write(Name(ODD[1])), write(Name(ODD[3]))
     derived = {"d 1": f"{y} - cluster_mean({y})", "d|2": f"`d 1` * {age} + log(cluster_size())"}
     model = same_again(odd, derived=derived, predictors={ODD[4]: "~ . - `d|2`"})
-    assert "= (`d 1` * `blood pressure (mm)`) + log(cluster_size())" in repr(model)
+    assert "= (`d 1` * `blood pressure (mm)`) + log(cluster_size())" in unfolded(repr(model))
     frame = model.impute(2, cycles=2, seed=1, progress=False).frame(1)
     values = frame[ODD[3]] - frame.groupby(ODD[0])[ODD[3]].transform("mean")
     np.testing.assert_allclose(frame["d 1"], values, atol=1e-10)
@@ -246,7 +250,7 @@ def test_variables_of_clusters_are_printed_as_they_are_read():
     frame["kind"] = frame["kind"].where(~np.isin(of_cluster, [2, 9]))
     frame["size"] = frame["size"].where(~np.isin(of_cluster, [4, 5]))
     model = same_again(bi.IncompleteData(frame[["study", "age", "y", "size", "kind"]], "study"))
-    assert "size ~ 1 + cluster_mean(age) + cluster_mean(y) + kind[b]" in repr(model)
+    assert "size ~ 1 + cluster_mean(age) + cluster_mean(y) + kind[b]" in unfolded(repr(model))
 
 
 def factors() -> pd.DataFrame:

@@ -13,6 +13,7 @@ from bayesimp import priors as pr
 from bayesimp.fcs import scale as chained_block
 from bayesimp.joint import scale as working
 from tests.test_origin import base, joint, origin, shifted
+from tests.unfolding import unfolded
 
 YEARS = "y ~ year + (1 + year | c)"
 
@@ -125,11 +126,11 @@ def test_an_inverse_wishart_prior_at_a_far_origin_is_said():
 
 
 def test_the_printed_prior_says_where_it_is():
-    text = repr(bi.JointNormal(growth(2015.0), YEARS))
+    text = unfolded(repr(bi.JointNormal(growth(2015.0), YEARS)))
     assert "of the effects at year = 2019.5" in text
     assert "of the effects at" not in repr(bi.JointNormal(growth(2015.0), "y ~ year + (1 | c)"))
     assert "of the effects at" not in repr(bi.JointNormal(growth(2015.0), "y ~ year + (0 + year | c)"))
-    assert repr(joint(base())).count(" at x = 0.5") == 1  # two responses, one predictor
+    assert unfolded(repr(joint(base()))).count(" at x = 0.5") == 1  # two responses, one predictor
 
 
 def test_without_an_intercept_the_origin_is_part_of_the_model():

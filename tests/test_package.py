@@ -24,6 +24,7 @@ BASE = {
     "progress",
     "runlog",
     "kinds",
+    "layout",
     "messages",
     "markup",
     "sections",
@@ -74,6 +75,7 @@ BELOW = {  # what each room may import, besides BASE and itself
     "diagnostics": {"kernels", "families", "table", "priors", "methods", "imputation"},
     "compatibility": {
         "table",
+        "formulas",
         "priors",
         "diagnostics",
         "imputation",

@@ -7,6 +7,7 @@ import bayesimp as bi
 from bayesimp import methods
 from bayesimp.contract import Shift
 from tests.frozen import table
+from tests.unfolding import unfolded
 
 C = 2.5
 NORMAL = {
@@ -104,7 +105,7 @@ def test_a_shift_is_saved(tmp_path):
 def test_printed_models_show_a_shift():
     """Draws depend on it as on a prior."""
     data = bi.IncompleteData(table("bernoulli"), cluster="g", families={"y": "bernoulli"})
-    shown = repr(bi.FCS(data, shift=Shift({"y": -0.5, "w": 2})))
+    shown = unfolded(repr(bi.FCS(data, shift=Shift({"y": -0.5, "w": 2}))))
     assert (
         "\n  shift of y: -0.5 on its linear predictor\n" in f"{shown}\n"
         and "\n  shift of w: +2\n" in f"{shown}\n"
@@ -306,7 +307,7 @@ def test_a_shift_by_group_is_saved(engine, tmp_path):
             np.testing.assert_array_equal(back.values(name), imp.values(name))
         if engine != "FCS":
             np.testing.assert_allclose(back.extend(3).values("y"), imp.extend(3).values("y"), rtol=1e-9)
-    assert "shift of y: +1.5 where g is 0" in repr(model)
+    assert "shift of y: +1.5 where g is 0" in unfolded(repr(model))
 
 
 @pytest.mark.parametrize("engine", ["JointNormal", "JointGLMM"])

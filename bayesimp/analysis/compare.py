@@ -30,6 +30,7 @@ from scipy import stats
 
 from bayesimp.errors import PACKAGE, SpecificationError, StatisticalWarning
 from bayesimp.kinds import checks_arguments
+from bayesimp.layout import Record
 from bayesimp.notation import Array
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ __all__ = ["MultiTest", "compare", "d1", "d2", "d3"]
 
 @checks_arguments
 @dataclass(frozen=True)
-class MultiTest:
+class MultiTest(Record):
     """An F test of k parameters: statistic, degrees of freedom and p-value; ``riv`` is the relative increase r."""
 
     method: str

@@ -30,6 +30,9 @@ from bayesimp.analysis.pooled_text import as_text
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.kinds import checks_arguments
+from bayesimp.layout import Printed
+from bayesimp.markup import framed, paragraph
+from bayesimp.markup import table as as_html
 from bayesimp.notation import Array, Matrix, Vector
 
 __all__ = ["COMPARISONS", "Estimates"]
@@ -40,7 +43,7 @@ WITH_COVARIANCE = 400  # estimates up to which covariances between them are kept
 
 @checks_arguments
 @dataclass(frozen=True)
-class Estimates:
+class Estimates(Printed):
     """Estimates from every completed table, and their pooled values.
 
     Attributes
@@ -299,8 +302,14 @@ class Estimates:
             one_of(adjust, ADJUSTMENTS, "adjust")
         return replace(self, adjust=adjust)
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
         table = self.to_frame().drop(columns=list(self._at_beside_term()))
+        return "\n".join(
+            [*self._heads(), as_text(table), *(f"{term}: {why}" for term, why in self.notes.items())]
+        )
+
+    def _heads(self) -> list[str]:
+        """What is estimated, and for how many comparisons p-values are adjusted."""
         lines = [f"{self.what}, pooled over {len(self.values)} imputations" + (
             "" if self.scale == "identity" else f" as {self.scale}s" if self.scale != "log" else " as logarithms"
         )]  # fmt: skip
@@ -308,10 +317,12 @@ class Estimates:
             lines.append(f"p-values and limits adjusted for {len(self)} comparisons ({self.adjust})")
         elif self.null is not None and len(self) > 1:
             lines.append(f"not adjusted for {len(self)} comparisons")
-        return "\n".join([*lines, as_text(table), *(f"{term}: {why}" for term, why in self.notes.items())])
+        return lines
 
     def _repr_html_(self) -> str:
-        return self.to_frame().to_html(index=False, float_format="{:.4g}".format)
+        title, *lines = self._heads()
+        notes = [paragraph(f"{term}: {why}") for term, why in self.notes.items()]
+        return framed(title, [*map(paragraph, lines), as_html(self.to_frame()), *notes])
 
 
 def _in_parts(Q: Matrix, U: Matrix, dfcom: Vector, terms: Sequence[str]) -> Pooled:

@@ -25,7 +25,7 @@ from bayesimp.analysis.row_model import RowModel
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, EventTable
 from bayesimp.kinds import checks_arguments
-from bayesimp.markup import Printed
+from bayesimp.layout import Printed
 
 __all__ = ["Fit", "Fits"]
 
@@ -302,7 +302,7 @@ class Fits(Printed, Estimands):
             }
         )
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
         groups = "".join(f"\n{grouping}" for grouping in self.groupings)
         if len(self) == 1:
             return f"{self._heading()}\n{as_text(self[0].to_frame())}{self._components_text()}{groups}"

@@ -34,7 +34,8 @@ from bayesimp.analysis.pool import Pooled, pool
 from bayesimp.errors import PACKAGE, BayesimpError, DataError, SpecificationError, StatisticalWarning
 from bayesimp.kernels.laplace.fit import EVENTS, SEPARATED
 from bayesimp.kinds import checks_arguments
-from bayesimp.markup import Printed
+from bayesimp.layout import Printed, tabulated
+from bayesimp.markup import framed, table
 from bayesimp.messages import listing
 
 __all__ = ["MetaAnalysis", "StudyPooling", "meta_analyse", "pool_by_study", "pool_studies", "tau2_dl", "tau2_limits",
@@ -101,8 +102,11 @@ class StudyPooling(Printed):
         table = pd.concat(rows, ignore_index=True)[[*kept, "weight", "pred.low", "pred.high"]]
         return table.rename(columns=lambda name: name.replace(".", "_"))
 
-    def __repr__(self) -> str:
-        return self.overall.to_string(index=False, float_format="%.4g")
+    def _said(self) -> str:
+        return tabulated(self.overall)
+
+    def _repr_html_(self) -> str:
+        return framed(f"Meta-analysis of {self.overall['studies'].max():,} studies", [table(self.overall)])
 
 
 def pool_by_study(
@@ -238,7 +242,7 @@ def _fits_of_study(
     if separated:
         raise DataError(f"in {separated} of {len(fits)} tables {EVENTS[SEPARATED][1]}.")
     for warning in caught:
-        warnings.warn(f"study {study!r}: {warning.message}", warning.category, skip_file_prefixes=PACKAGE)
+        warnings.warn(f"study {study!r}: {warning.message!s}", warning.category, skip_file_prefixes=PACKAGE)
     return fits
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -28,8 +27,9 @@ from scipy import stats
 from bayesimp.analysis.gaps import NOT_CONGENIAL
 from bayesimp.analysis.pooled_text import as_text, shown_columns
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.events import WIDTH, Event, EventTable
+from bayesimp.events import Event, EventTable
 from bayesimp.kinds import checks_arguments
+from bayesimp.layout import Printed
 from bayesimp.markup import framed, paragraph
 from bayesimp.markup import table as as_html
 
@@ -40,7 +40,7 @@ Array = NDArray[np.float64]
 
 @checks_arguments
 @dataclass(frozen=True)
-class Pooled:
+class Pooled(Printed):
     """Pooled estimates, with the symbols of the module docstring, (k,) each.
 
     Attributes
@@ -199,12 +199,9 @@ class Pooled:
         order = [name for name in first if name in table] + [name for name in table if name not in first]
         return table[order].rename(columns=lambda name: name.replace(".", "_"))
 
-    def __repr__(self) -> str:
-        """The main columns, as fit a terminal; `to_frame` has all of them."""
-        remarks = [
-            fill(text, WIDTH, subsequent_indent="    ", break_long_words=False) for text in self._remarks()
-        ]
-        return "\n".join([f"Pooled over {self.m} imputations", as_text(self.to_frame()), *remarks])
+    def _said(self) -> str:
+        """The main columns; `to_frame` has all of them."""
+        return "\n".join([f"Pooled over {self.m} imputations", as_text(self.to_frame()), *self._remarks()])
 
     def _repr_html_(self) -> str:
         table = shown_columns(self.to_frame())

@@ -28,6 +28,8 @@ import pandas as pd
 import xarray as xr
 
 from bayesimp.errors import PACKAGE, DataError, SpecificationError, StatisticalWarning
+from bayesimp.layout import Printed, tabulated
+from bayesimp.markup import framed, table
 from bayesimp.notation import CHAIN, DRAW, IMPUTATION
 
 __all__ = ["Posteriors", "is_tree", "stack_posteriors"]
@@ -41,7 +43,7 @@ def is_tree(result: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Posteriors:
+class Posteriors(Printed):
     """Posteriors of one analysis, one for each of M completed tables.
 
     Attributes
@@ -136,16 +138,18 @@ class Posteriors:
         """`to_frame` with underscores in the column names: std_error, conf_low, conf_high."""
         return self.to_frame(level).rename(columns=lambda name: name.replace(".", "_"))
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
+        return f"{self._head()}\n{tabulated(self.to_frame())}"
+
+    def _head(self) -> str:
         sizes = self.posterior.sizes
-        head = (
+        return (
             f"Posteriors({self.analysis!r}, m={len(self)}, {sizes[CHAIN]} chains of {sizes[DRAW]} draws each), mixed; "
             "R-hat within imputations"
         )
-        return f"{head}\n{self.to_frame().to_string(index=False, float_format='{:.4g}'.format)}"
 
     def _repr_html_(self) -> str:
-        return self.to_frame().to_html(index=False, float_format="{:.4g}".format)
+        return framed(self._head(), [table(self.to_frame())])
 
 
 def stack_posteriors(

@@ -29,6 +29,7 @@ from bayesimp.contract import ImputationModel
 from bayesimp.errors import SpecificationError
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.one_factor import OneFactor
+from bayesimp.layout import Printed
 from bayesimp.messages import listing
 from bayesimp.table.incomplete import IncompleteData
 
@@ -45,7 +46,7 @@ SMALL, LARGE = 0.25, 1.0  # posterior sds
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Printed):
     """Result of `diagnose`, printed as sentences; ``.plot()`` draws it.
 
     Attributes
@@ -77,7 +78,7 @@ class Diagnosis:
 
         return plot_diagnosis(self, at_most=at_most)
 
-    def __str__(self) -> str:
+    def _said(self) -> str:
         rows = self.clusters["rows"]
         m = self.clusters["cluster"].nunique()
         lines = [f"{m} clusters ({self.cluster}) with {rows.min()} to {rows.max()} rows."]
@@ -109,8 +110,6 @@ class Diagnosis:
                 + "noticeable, but less than the uncertainty in the data. Prefer the joint model, or compare the two."
             )
         return by + "more than the uncertainty in the data. Use the joint model."
-
-    __repr__ = __str__
 
 
 def diagnose(

@@ -39,6 +39,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.arguments import broadcast, numbers, whole
 from bayesimp.errors import SpecificationError
+from bayesimp.layout import Record
 
 __all__ = ["Conditional", "contextual_bound", "implied_conditional"]
 
@@ -46,7 +47,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Conditional:
+class Conditional(Record):
     """A conditional model of variable k given the others, in the order of the joint model.
 
     Leading dimensions (...) are draws and clusters, broadcast.

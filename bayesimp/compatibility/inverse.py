@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from bayesimp.arguments import number
 from bayesimp.compatibility.implied import Conditional
 from bayesimp.errors import SpecificationError
+from bayesimp.layout import Printed
 
 __all__ = ["JointFromConditionals", "joint_from_conditionals"]
 
@@ -30,7 +31,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class JointFromConditionals:
+class JointFromConditionals(Printed):
     """The joint model with given conditionals, or the reasons why there is none.
 
     Attributes
@@ -53,7 +54,7 @@ class JointFromConditionals:
         """Whether some joint model implies these conditional models."""
         return not self.violations
 
-    def __str__(self) -> str:
+    def _said(self) -> str:
         if self.exists:
             return "The conditional models are those of one joint model."
         return "No joint model has these conditionals: " + "; ".join(

@@ -25,7 +25,9 @@ from bayesimp import priors as pr
 from bayesimp.arguments import generator, numbers, whole
 from bayesimp.compatibility.implied import implied_conditional
 from bayesimp.errors import SpecificationError, instead_of
+from bayesimp.formulas.syntax import Name, write
 from bayesimp.joint.normal import JointNormal
+from bayesimp.layout import Record
 from bayesimp.messages import listing
 from bayesimp.table.incomplete import IncompleteData
 
@@ -36,7 +38,7 @@ MEAN = "cluster_mean_of_given"
 
 
 @dataclass(frozen=True)
-class PredictiveDraws:
+class PredictiveDraws(Record):
     """Draws of new values of y_1 given y_2, in the units of the data.
 
     Attributes
@@ -116,7 +118,7 @@ def predictive_draws(
     y2 = frame[given].to_numpy(float)[place]
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(3)]
     # arrays are (rows, draws)
-    p = _posterior(frame, f"{response} + {given} ~ 1 + (1 | {cluster})", cluster, joint, draws, seeds[0])
+    p = _posterior(frame, [response, given], [], cluster, joint, draws, seeds[0])
     c = implied_conditional(p["Sigma"], p["Psi"], 0, n=sizes[:, None])
     beta_1, beta_2 = p["beta"][:, 0].T
     mean = beta_1 + c.within[:, 0] * (y2[:, None] - beta_2)
@@ -124,7 +126,7 @@ def predictive_draws(
     variance = c.residual_variance + c.effect_covariance[..., 0, 0]
 
     table = frame.assign(**{MEAN: by_cluster.transform("mean")})
-    p = _posterior(table, f"{response} ~ {given} + {MEAN} + (1 | {cluster})", cluster, fcs, draws, seeds[1])
+    p = _posterior(table, [response], [given, MEAN], cluster, fcs, draws, seeds[1])
     columns = np.column_stack([np.ones(len(place)), y2, means])
     rng = np.random.default_rng(seeds[2])
     return PredictiveDraws(
@@ -155,10 +157,18 @@ def _check_table(frame: pd.DataFrame, response: str, given: str, cluster: str) -
 
 
 def _posterior(
-    frame: pd.DataFrame, formula: str, cluster: str, priors: pr.Priors, draws: int, seed: int
+    frame: pd.DataFrame,
+    left: list[str],
+    right: list[str],
+    cluster: str,
+    priors: pr.Priors,
+    draws: int,
+    seed: int,
 ) -> dict[str, Array]:
     """beta (draws, p, r), Sigma (draws, r, r) and Psi (draws, r, r), with the chains concatenated."""
-    columns = [name for name in frame.columns if name == cluster or name in formula.replace("+", " ").split()]
+    columns = [name for name in frame.columns if name in (cluster, *left, *right)]
+    sides = [" + ".join(write(Name(name)) for name in names) for names in (left, right)]
+    formula = f"{sides[0]} ~ {sides[1] or '1'} + (1 | {write(Name(cluster))})"
     model = JointNormal(IncompleteData(frame[columns], cluster), formula, priors)
     imp = model.impute(m=1, seed=seed, chains=4, draws=-(-draws // 4), thin=2, progress=False)
     posterior = imp.tree["posterior"].to_dataset()

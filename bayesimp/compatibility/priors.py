@@ -20,6 +20,7 @@ from bayesimp import priors as pr
 from bayesimp.arguments import generator, numbers, whole
 from bayesimp.compatibility.implied import implied_conditional
 from bayesimp.errors import SpecificationError
+from bayesimp.layout import Record
 from bayesimp.priors.draws import draw_covariance
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ RESIDUAL, EFFECT = "residual variance", "intercept variance"
 
 
 @dataclass(frozen=True)
-class ImpliedPrior:
+class ImpliedPrior(Record):
     """Draws of the parameters of a conditional model under two priors.
 
     Attributes

@@ -13,7 +13,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,8 +22,9 @@ import xarray as xr
 from bayesimp import notation as nt
 from bayesimp.diagnostics.mixing import R_HAT_LIMIT, r_hat_limit
 from bayesimp.errors import PACKAGE, SpecificationError, StatisticalWarning
-from bayesimp.events import WIDTH, listed
+from bayesimp.events import listed
 from bayesimp.kinds import checks_arguments
+from bayesimp.layout import Printed, tabulated
 from bayesimp.markup import folded, framed, paragraph, table
 from bayesimp.messages import suggestion
 
@@ -45,7 +45,7 @@ GLANCED = 400  # `glance` checks at most this many quantities by cluster one by 
 
 @checks_arguments
 @dataclass(frozen=True)
-class Summary:
+class Summary(Printed):
     """Diagnostics to check before imputations are used.
 
     Attributes
@@ -153,10 +153,9 @@ class Summary:
         more = f"Continue, `iterate({2 * self.draws})`," if self.chained else "Ask for more draws (draws=)"
         return f"{more} and inspect the traces (plot_trace, plot_imputed_trace)."
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
         worst = self.imputed.sort_values("r_hat", ascending=False).head(8)
-        verdict = fill(self.verdict, WIDTH, break_long_words=False, break_on_hyphens=False)
-        parts = [verdict, "", "Parameters", _text(self.parameters)]
+        parts = [self.verdict, "", "Parameters", _text(self.parameters)]
         if len(self.imputed):
             shown = (
                 f"Imputed means and sds by cluster ({len(worst)} of {len(self.imputed)}, largest R-hat first)"
@@ -191,7 +190,7 @@ def _text(frame: pd.DataFrame) -> str:
     three = dict.fromkeys(("r_hat", "r_hat_limit"), "{:.3f}".format)
     formats = {**three, "ess_bulk": "{:.0f}".format, "ess_tail": "{:.0f}".format}
     frame = frame.drop(columns="mcse_mean")  # to fit a terminal
-    return frame.to_string(formatters=formats, float_format=lambda x: f"{x:.4g}")
+    return tabulated(frame, index=True, formats=formats)
 
 
 def summarise(imputations: Imputations, var_names: list[str] | None = None) -> Summary:

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from bayesimp import notation as nt
 from bayesimp.errors import SpecificationError
 from bayesimp.kinds import checks_arguments
-from bayesimp.markup import Printed
+from bayesimp.layout import Printed, tabulated
+from bayesimp.markup import framed, paragraph, table
 
 if TYPE_CHECKING:
     from bayesimp.families.record import Family
@@ -75,11 +76,19 @@ class Replicates(Printed):
         out.columns = pd.Index(["variable", "statistic", "clusters", "extreme"])
         return out.assign(expected=2 * EXTREME * out["clusters"])
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
+        return "\n".join([*self._heads(), tabulated(self.by_variable(), number="{:.3g}".format)])
+
+    def _repr_html_(self) -> str:
+        title, head = self._heads()
+        return framed(title, [paragraph(head), table(self.by_variable())])
+
+    def _heads(self) -> tuple[str, str]:
         kind = "new clusters" if self.new_clusters else "the clusters of the data"
-        head = f"Replicates of observed values: {self.draws:,} draws, {kind}"
-        table = self.by_variable().to_string(index=False, float_format=lambda x: f"{x:.3g}")
-        return f"{head}\nClusters whose statistic is in the outer 5 % of the replicated ones\n{table}"
+        return (
+            f"Replicates of observed values: {self.draws:,} draws, {kind}",
+            "Clusters whose statistic is in the outer 5 % of the replicated ones",
+        )
 
 
 def replicates(

@@ -367,7 +367,7 @@ class FCS(ImputationModel):
         """Blocks for variables that are missing in the same rows, if one of them mixes badly."""
         return missing_together(self, labels)
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
         return described_model(self)
 
     def impute(

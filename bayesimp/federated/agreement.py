@@ -13,6 +13,7 @@ from bayesimp import priors as pr
 from bayesimp.contract import plain
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.formulas.formula import Formula, parse
+from bayesimp.layout import Record
 from bayesimp.messages import listing
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 
@@ -20,7 +21,7 @@ __all__ = ["Agreement", "digest"]
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Agreement(Record):
     """The model of all sites.
 
     Attributes

@@ -54,7 +54,7 @@ class CompletedSite(Imputations):
             "reproduces them from the same shared parameters."
         )
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
         cells = sum(len(self.rows(name)) for name in self.imputed_columns)
         return "\n".join([
             f"CompletedSite '{self.attrs['site']}': m = {self.m}, {cells:,} cells of "

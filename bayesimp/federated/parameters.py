@@ -17,6 +17,7 @@ from bayesimp.events import Event
 from bayesimp.federated.agreement import Agreement, digest
 from bayesimp.federated.release import read_json
 from bayesimp.joint.scale import Scale
+from bayesimp.layout import Printed
 from bayesimp.notation import Array
 
 __all__ = ["PARAMETERS", "SharedParameters", "read_parameters"]
@@ -26,7 +27,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class SharedParameters:
+class SharedParameters(Printed):
     """The draws of the parameters from which m completed tables are made.
 
     Attributes
@@ -80,7 +81,7 @@ class SharedParameters:
         text = json.dumps(record | {"sha256": digest(record)}, ensure_ascii=False, allow_nan=False)
         write_text(Path(path), text + "\n")
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
         return (
             f"SharedParameters: {self.agreement.formula}\n  m = {self.m} draws from the releases of "
             f"{', '.join(self.sites)}; seed {self.seed}"

@@ -18,6 +18,7 @@ from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.federated.agreement import Agreement, digest
 from bayesimp.federated.disclosure import LEAST, rows_needed
+from bayesimp.layout import Printed
 
 __all__ = ["FORMAT", "SiteRelease", "read_json", "read_release"]
 
@@ -29,7 +30,7 @@ NEGATIVE = 1e-9
 
 
 @dataclass(frozen=True)
-class SiteRelease:
+class SiteRelease(Printed):
     """Counts and cross products of the cells of a site.
 
     Attributes
@@ -114,7 +115,7 @@ class SiteRelease:
         text = json.dumps(record | {"sha256": digest(record)}, indent=1, ensure_ascii=False, allow_nan=False)
         write_text(Path(path), text + "\n")
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
         n, cells = self.counts, len(self.cell_cluster)
         masked = ", ".join(f"{count:,} of {name}" for name, count in self.masked.items() if count) or "none"
         least = int(self.rows.min())

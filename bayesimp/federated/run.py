@@ -27,6 +27,7 @@ from bayesimp.joint.information import few_clusters, never_together
 from bayesimp.joint.options import draws_per_imputation
 from bayesimp.joint.scale import Working
 from bayesimp.kernels.normal.statistics import SufficientStatistics
+from bayesimp.layout import Printed
 from bayesimp.notation import effect_names
 from bayesimp.priors.gibbs import is_conjugate
 from bayesimp.progress import progress_bar
@@ -36,7 +37,7 @@ __all__ = ["FederatedRun", "combine"]
 
 
 @dataclass(frozen=True)
-class FederatedRun:
+class FederatedRun(Printed):
     """The posterior given the releases of all sites.
 
     Attributes
@@ -120,7 +121,7 @@ class FederatedRun:
             d.beta[at], d.Sigma[at], d.Psi[at], self.working.scale, self.seed, self.log,
         )  # fmt: skip
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
         rows = sum(each.counts["released"] for each in self.releases)
         return "\n".join([
             f"FederatedRun: {self.releases[0].agreement.formula}",

@@ -36,12 +36,13 @@ from bayesimp.formulas.syntax import (
     write,
 )
 from bayesimp.formulas.terms import CLUSTER, FACTOR, STATEFUL, check_names, check_term
+from bayesimp.layout import Record
 
 __all__ = ["Formula", "RandomTerm", "has_intercept", "parse", "plain_terms", "product_text", "signed"]
 
 
 @dataclass(frozen=True)
-class RandomTerm:
+class RandomTerm(Record):
     """One ``(columns | group)``.
 
     Attributes
@@ -71,7 +72,7 @@ class RandomTerm:
 
 
 @dataclass(frozen=True)
-class Formula:
+class Formula(Record):
     """The parts of a formula, made by `parse`.
 
     Attributes

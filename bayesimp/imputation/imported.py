@@ -58,7 +58,7 @@ class ImportedImputations(Imputations):
             "These imputations have no run to save; imp.export('tables.parquet') writes the tables."
         )
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
         cells = sum(len(self.rows(name)) for name in self.imputed_columns)
         events = f"\n  {len(self._events)} events: see .events" if self._events else ""
         return (
@@ -69,7 +69,7 @@ class ImportedImputations(Imputations):
     def _repr_html_(self) -> str:
         from bayesimp.markup import framed, paragraph
 
-        first, *rest = repr(self).split("\n")
+        first, *rest = self._said().split("\n")
         return framed(first, [paragraph(line.strip()) for line in rest])
 
 

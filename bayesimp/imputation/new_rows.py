@@ -88,7 +88,7 @@ class ImputedNewRows(Imputations):
             "New rows are completed from the draws of a run; extend the run, imp.extend(n), and transform them again."
         )
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
         cells = sum(len(self.rows(name)) for name in self.imputed_columns)
         data: Any = self.data
         known, new = int((~data.is_new).sum()), int(data.is_new.sum())

@@ -18,6 +18,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, EventTable
 from bayesimp.imputation.completed import CompletedTables
 from bayesimp.kinds import checks_arguments
+from bayesimp.layout import Printed
 from bayesimp.markup import block, folded, framed, table
 from bayesimp.table.incomplete import IncompleteData
 
@@ -32,7 +33,7 @@ __all__ = ["Imputations"]
 
 
 @checks_arguments
-class Imputations(CompletedTables):
+class Imputations(Printed, CompletedTables):
     """Completed tables and the posterior from which they were drawn, created by ``model.impute``.
 
     Attributes
@@ -435,7 +436,7 @@ class Imputations(CompletedTables):
         save(self, path)
 
     def _repr_html_(self) -> str:
-        title, *lines = repr(self).split("\n")
+        title, *lines = self._said().split("\n")
         data, rows = self.data, []
         for name in self.imputed_columns:
             at = self.rows(name)
@@ -446,7 +447,7 @@ class Imputations(CompletedTables):
         parts += [folded(f"Events ({len(self._events)})", table(self.events))] if self._events else []
         return framed(title, parts)
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
         attrs = self.attrs
         cells = sum(len(self.rows(name)) for name in self.imputed_columns)
         lines = [

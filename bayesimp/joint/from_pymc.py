@@ -91,6 +91,15 @@ class FromPyMC(ImputationModel):
         text = f"no variable of the PyMC model contains the missing cells of {shown}, which remain incomplete"
         return [Event("not imputed", ", ".join(left), text, len(left))]
 
+    def _said(self) -> str:
+        n, m = len(self.data.frame), len(self.data.clusters)
+        columns = ", ".join(
+            f"{each.column} (variable {each.variable})" if each.variable != each.column else each.column
+            for each in self.cells
+        )
+        notes = [f"  note: {event.message}" for event in self.events]
+        return "\n".join([f"FromPyMC: {n:,} rows in {m:,} clusters; imputes {columns}", *notes])
+
     @property
     def responses(self) -> tuple[str, ...]:
         """The columns that the model imputes."""

@@ -153,12 +153,12 @@ class JointNormal(FormulaModel):
         """Whether the Gibbs sampler takes the priors."""
         return self.grouping.is_conjugate
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
         lines = [
             f"JointNormal: {self.formula}",
             *self.grouping.describe(),
             *(f"  {line}" for line in self.shift.describe()),
-            *([] if self.reference is None else [f"  {self.reference}"]),
+            *([] if self.reference is None else [f"  {self.reference.words}"]),
             f"  sampler: {self.grouping.samplers}",
             *(f"  note: {event.message}" for event in self.events),
         ]

@@ -28,6 +28,7 @@ from bayesimp.events import Event
 from bayesimp.formulas.design import DesignMatrices
 from bayesimp.formulas.formula import Formula
 from bayesimp.formulas.new_rows import new_design
+from bayesimp.layout import Record, wrapped
 from bayesimp.messages import listing, suggestion
 from bayesimp.notation import Array
 from bayesimp.table.incomplete import IncompleteData
@@ -42,7 +43,7 @@ HOW = ("jump to reference", "copy increments in reference", "copy reference")
 
 
 @dataclass(frozen=True)
-class ReferenceBased:
+class ReferenceBased(Record):
     """How values after drop-out are imputed; passed to `JointNormal` as ``reference=``.
 
     Attributes
@@ -71,8 +72,13 @@ class ReferenceBased:
         value = getattr(self.reference, "item", lambda: self.reference)()
         return asdict(self) | {"visits": list(self.visits), "reference": value}
 
-    def __str__(self) -> str:
+    @property
+    def words(self) -> str:
+        """What is done, in one sentence."""
         return f"{self.how}: after drop-out as where {self.arm} is {self.reference}; visits {', '.join(self.visits)}"
+
+    def __str__(self) -> str:
+        return wrapped(self.words)
 
 
 def check_reference(

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
 from bayesimp.families.registry import FAMILIES
+from bayesimp.layout import Record
 from bayesimp.methods.options import Link
 from bayesimp.priors import Priors
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
@@ -78,7 +79,7 @@ def matched_families() -> tuple[str, ...]:
     return tuple(name for name in compiled_families() if not FAMILIES[name].predictor_per_level)
 
 
-class Method:
+class Method(Record):
     """A conditional model of one variable (or block) given all others, by which FCS imputes it.
 
     Subclasses are frozen dataclasses whose fields are the user's options. They override the attributes below, by class

@@ -33,9 +33,10 @@ __all__ = ["by_clusters", "picked"]
 
 COLUMNS = 4  # panels in a row
 PANEL = 2.6  # width in inches, without the names of clusters
+LINE, ABOVE, TALLEST = 0.27, 1.4, 20.0  # of a cluster, of title and legend, and of the figure, in inches
 LEVELS = 6  # most levels shown of one variable
 OUTER, INNER = (0.05, 0.95), (0.25, 0.75)
-VALUES = "Median, quartiles, 5 and 95 % quantiles"
+VALUES = "Median, quartiles, 5 and 95 % quantiles of the values"
 SUMMARY = {
     "share": "Observed shares; imputed shares: median, quartiles,\n5 and 95 % quantiles over the imputations",
     "mean": "Observed means; imputed means: median, quartiles,\n5 and 95 % quantiles over the imputations",
@@ -54,18 +55,19 @@ def by_clusters(
     every = [str(c) for c in imp.data.clusters]
     asked = set(chosen(None if clusters is None else [str(c) for c in clusters], every, "a cluster"))
     there = [c in asked for c in every]
-    picks = {name: _pick(imp, name, there, at_most, clusters is not None) for name in names}
-    tallest = max(len(places) for places, _ in picks.values())
-    chosen(None, every[:tallest], "a cluster with imputed values")
     shown = {name: variable(imp, name) for name in names}
     panels = [(name, each) for name in names for each in statistics(shown[name], label(name, labels), LEVELS)]
     called = shortened(every)
-    width = PANEL + 0.075 * max(len(called[k]) for places, _ in picks.values() for k in places)
+    width = PANEL + 0.075 * max(map(len, called))
     columns = min(len(panels), COLUMNS, max(int(WIDEST / width), 1))
     lines = -(-len(panels) // columns)
     titles = [wrapped(each.title, PANEL, "medium") for _, each in panels]
-    below = 0.17 * max(title.count("\n") for title in titles)
-    size = (max(width * columns, 6.4), 1.4 + (0.7 + below + 0.27 * tallest) * lines)
+    frame = 0.7 + 0.17 * max(title.count("\n") for title in titles)
+    at_most = max(min(at_most, int(((TALLEST - ABOVE) / lines - frame) / LINE)), 1)
+    picks = {name: _pick(imp, name, there, at_most, clusters is not None) for name in names}
+    tallest = max(len(places) for places, _ in picks.values())
+    chosen(None, every[:tallest], "a cluster with imputed values")
+    size = (max(width * columns, 6.4), ABOVE + (frame + LINE * tallest) * lines)
     figure, axes = subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
     systematic = False
     for ax in axes.flat[len(panels) :]:
@@ -77,7 +79,7 @@ def by_clusters(
         ax.set_xlabel(title)
         ax.set_ylim(tallest - 0.4, -0.6)
     for ax in axes[:, 0]:
-        ax.set_ylabel(imp.data.cluster)
+        ax.set_ylabel(wrapped(shortened([imp.data.cluster], 60)[0], 0.5 + 0.2 * tallest, "medium"))
     _legend(figure, systematic)
     some = any(len(places) < possible for places, possible in picks.values())
     titled(figure, _title(panels, shown, some))

@@ -21,10 +21,17 @@ __all__ = ["imputed_points"]
 
 PANEL = 3.4  # inches
 COLUMNS = 3
-PANELS = 24  # at most
+PANELS = 18  # panels of a figure, which is then no taller than 20 inches
 STRIPS = 5  # imputations next to the observed values
 POINTS = 2000  # of each colour in a panel, spread evenly over the rows
 PROPENSITY = "probability of being missing, given the others"
+
+
+READ = {
+    "strip": "Observed values, and those of the first imputations: every point is a value",
+    "scatter": "The first completed table: imputed values should continue the pattern of the observed ones",
+    "propensity": "Missing at random, observed and imputed values are alike where the probability of being missing is",
+}
 
 
 def imputed_points(
@@ -61,8 +68,8 @@ def imputed_points(
         if place is not None:
             ax.set_title(wrapped(f"{imp.data.cluster} {called[place]}", 3.0), fontsize=SMALL)
     _legend(figure, kind, imp.m)
-    if len(shown) < len(panels):
-        titled(figure, f"The first {len(shown)} of {len(panels)} panels")
+    few = f"; the first {len(shown)} of {len(panels)} panels" if len(shown) < len(panels) else ""
+    titled(figure, READ[kind] + few)
     return figure
 
 

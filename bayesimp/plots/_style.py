@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
+from bayesimp.messages import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +29,11 @@ GREY = "#8c8c8c"
 SMALL = "small"
 PER_INCH = {"small": 13.5, "medium": 11.5}  # characters per inch, a conservative estimate
 WIDEST = 15.0  # greatest width of a figure, in inches
+BOLD, LONGEST_HEADING = (
+    0.85,
+    72,
+)  # width of bold type relative to `PER_INCH`; characters of the title of a panel
+KEY = 0.6  # inches beside a label of a legend
 
 
 @cache
@@ -56,9 +62,24 @@ def subplots(*args: Any, **options: Any) -> tuple[Any, Any]:
     return plt.subplots(*args, FigureClass=_figure_class(), **options)
 
 
-def titled(figure: Figure, text: str) -> None:
-    """Put a title above the figure, in as many lines as its width needs."""
-    figure.suptitle(wrapped(text, figure.get_figwidth() - 0.3, "medium"), fontsize="medium")
+def titled(figure: Any, text: str, read: str = "") -> None:
+    """Put a title above the figure, in as many lines as its width needs; `read`: how to read it, in a line of its own."""
+    lines = f"{text}\n{read}" if read else text
+    figure.suptitle(wrapped(lines, figure.get_figwidth() - 0.3, "medium"), fontsize="medium")
+
+
+def headings(names: Sequence[str], inches: float) -> list[str]:
+    """Titles of panels of this width, in bold type: long names in several lines, very long ones without their middle."""
+    return [wrapped(name, inches * BOLD) for name in shortened(names, LONGEST_HEADING)]
+
+
+def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str] | None = None) -> None:
+    """Add a legend below the panels, in as many columns as its labels leave room for."""
+    texts = [handle.get_label() for handle in handles] if labels is None else list(labels)
+    each = max(map(len, texts)) / PER_INCH[SMALL] + KEY
+    columns = max(min(int(figure.get_figwidth() / each), len(texts)), 1)
+    lines = [wrapped(text, figure.get_figwidth() - KEY) for text in texts]
+    figure.legend(handles, lines, loc="outside lower center", ncols=columns, frameon=False, fontsize=SMALL)
 
 
 def wrapped(text: str, inches: float, size: str = SMALL) -> str:

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from bayesimp.arguments import whole
 from bayesimp.errors import must_be
-from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, spaced, subplots, titled
+from bayesimp.plots._style import (
+    BLUE,
+    GREY,
+    SMALL,
+    VERMILLION,
+    legend_below,
+    spaced,
+    subplots,
+    titled,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,14 +66,8 @@ def plot_diagnosis(diagnosis: Diagnosis, *, at_most: int = 9) -> Figure:
         title += f":\nthe {len(shown)} of {len(table)} parameters that are missed most"
     titled(figure, title)
     for ax in axes.flat[max(len(shown) - columns, 0) : len(shown)]:  # the lowest panel of each column
-        ax.set_xlabel(f"rows of the {diagnosis.cluster}", fontsize=SMALL)
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-        fontsize=SMALL,
-    )
+        ax.set_xlabel(wrapped(f"rows of the {diagnosis.cluster}", 2.6), fontsize=SMALL)
+    legend_below(figure, *axes[0, 0].get_legend_handles_labels())
     return figure
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from bayesimp.analysis.meta import StudyPooling
 from bayesimp.errors import SpecificationError
 from bayesimp.messages import shortened
-from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, chosen, subplots, titled
+from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, chosen, subplots, titled, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,9 +74,13 @@ def plot_forest(
     _studies(ax, studies)
     _summary(ax, overall, S)
     _axis(ax, studies, overall, exponentiate)
-    ax.set_xlabel(label or (f"exp({name})" if exponentiate else name))
+    ax.set_xlabel(wrapped(label or (f"exp({name})" if exponentiate else name), 3.4, "medium"))
     _numbers(text, studies, overall, exponentiate, result.level)
-    titled(figure, _heterogeneity(overall, len(result.left_out)))
+    titled(
+        figure,
+        _heterogeneity(overall, len(result.left_out)),
+        "squares: weights; diamond: interval of the mean",
+    )
     return figure
 
 

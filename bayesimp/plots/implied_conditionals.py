@@ -12,7 +12,7 @@ from bayesimp.arguments import numbers, pair, whole
 from bayesimp.compatibility.implied import implied_conditional
 from bayesimp.compatibility.published import kunkel_kaizar
 from bayesimp.errors import SpecificationError
-from bayesimp.plots._style import SMALL, spaced, subplots
+from bayesimp.plots._style import SMALL, spaced, subplots, titled, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,7 +71,7 @@ def plot_implied_conditionals(
     within = S[0, 1] / np.sqrt(S[0, 0] * S[1, 1])
     nearest = min(correlations, key=lambda rho: abs(rho - within))
     n = np.arange(least, most + 1)
-    figure, axes = subplots(1, 3, figsize=(10, 3.4), layout="constrained")
+    figure, axes = subplots(1, 3, figsize=(10, 3.9), layout="constrained")
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.92, len(correlations)))
     for rho, colour in sorted(zip(correlations, map(tuple, colours), strict=True), reverse=True):
         c = implied_conditional(S, np.outer(sd, sd) * np.array([[1, rho], [rho, 1]]), 0, n=n)
@@ -86,15 +86,13 @@ def plot_implied_conditionals(
     )
     for ax, title in zip(axes, titles, strict=True):
         spaced(ax)
-        ax.set_title(title, fontsize=SMALL)
+        ax.set_title(wrapped(title, 2.4), fontsize=SMALL)
         ax.set_xlabel("rows in the cluster", fontsize=SMALL)
         ax.set_xlim(0, most)
     for ax in axes[:2]:
         ax.axhline(0, color="black", linewidth=0.6, zorder=0)
     axes[2].set_ylim(bottom=0)
-    figure.suptitle(
-        f"The model of {names[0]} given {names[1]} that the joint model implies", fontsize="medium"
-    )
+    titled(figure, f"The model of {names[0]} given {names[1]} that the joint model implies")
     legend = figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=SMALL,
         title=f"correlation\nbetween clusters\n(within: {within:.2f})", title_fontsize=SMALL,

@@ -8,7 +8,7 @@ import numpy as np
 
 from bayesimp.compatibility.priors import ImpliedPrior
 from bayesimp.errors import must_be
-from bayesimp.plots._style import BLUE, ORANGE, SMALL, Array, density, spaced, subplots
+from bayesimp.plots._style import BLUE, ORANGE, SMALL, Array, density, spaced, subplots, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,9 +39,7 @@ def plot_implied_prior(prior: ImpliedPrior) -> Figure:
         ax.set_axis_off()
     for ax, name in zip(axes.flat, names, strict=False):
         _panel(ax, name, prior)
-    figure.suptitle(
-        f"Priors of the conditional model of y{prior.k + 1}, clusters of {prior.n} rows", fontsize="medium"
-    )
+    titled(figure, f"Priors of the conditional model of y{prior.k + 1}, clusters of {prior.n} rows")
     figure.legend(
         *axes.flat[len(names) - 1].get_legend_handles_labels(),
         loc="outside lower center",

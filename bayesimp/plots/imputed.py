@@ -20,8 +20,10 @@ from bayesimp.plots._style import (
     chosen,
     density,
     label,
+    legend_below,
     spaced,
     subplots,
+    titled,
     wrapped,
 )
 from bayesimp.plots._variable import PlottedVariable, variable
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from bayesimp.imputation.result import Imputations
 
 __all__ = ["plot_imputed"]
+
+TURNED = 0.9  # height of names of levels that are turned, in inches
 
 KINDS = ("density", "strip", "scatter", "propensity")
 LINES = 20  # imputations drawn separately
@@ -118,10 +122,11 @@ def _densities(imp: Imputations, names: list[str], labels: Mapping[str, str] | N
     columns = min(len(names), 3)
     width = 3.4
     lines = -(-len(names) // columns)
+    below = TURNED if any(len(imp.data.levels(name)) > 2 for name in names) else 0.0
     figure, axes = subplots(
         lines,
         columns,
-        figsize=(max(width * columns, 5), 0.9 + 2.3 * lines),
+        figsize=(max(width * columns, 5), 1.5 + (2.3 + below) * lines),
         layout="constrained",
         squeeze=False,
     )
@@ -134,7 +139,11 @@ def _densities(imp: Imputations, names: list[str], labels: Mapping[str, str] | N
         Line2D([], [], color=OBSERVED, linewidth=2, label="observed"),
         Line2D([], [], color=IMPUTED, linewidth=0.8, label=f"imputed: {len(shown)} of {imp.m} imputations"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL)
+    legend_below(figure, handles)
+    titled(
+        figure, "Observed and imputed values, a line or dash for each imputation",
+        "they may differ if it depends on other variables what is missing",
+    )  # fmt: skip
     return figure
 
 

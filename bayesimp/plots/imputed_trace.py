@@ -90,7 +90,7 @@ def plot_imputed_trace(
             f"Imputed values along the chains: {len(shown)} of {len(table)} pairs of variable and cluster,\n"
             "those with the largest R-hat"
         )
-    titled(figure, title)
+    titled(figure, title, "chains that mix overlap and do not drift")
     chain_legend(figure, stats.sizes["chain"])
     return figure
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from bayesimp.errors import SpecificationError, must_be
 from bayesimp.messages import shortened
-from bayesimp.plots._style import WIDEST, subplots
+from bayesimp.plots._style import WIDEST, subplots, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,6 +71,11 @@ def plot_missing(
     ax.spines[:].set_visible(False)
     _sizes(ax, data.sizes)
     _legend(ax, own)
+    if own:
+        titled(
+            ax.figure, f"What is missing, by variable and {data.cluster}",
+            "bars: rows; the darker the blue, the more of them lack the variable; hatched: all",
+        )  # fmt: skip
     return ax
 
 

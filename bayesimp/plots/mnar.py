@@ -15,6 +15,7 @@ from bayesimp.plots._style import (
     SMALL,
     VERMILLION,
     chosen,
+    headings,
     spaced,
     subplots,
     titled,
@@ -91,8 +92,8 @@ def plot_mnar(
     panels = [(term, line) for term in shown for line in drawn]
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
-    titles = dict(zip(shown, shortened(shown), strict=True))
-    labels = shortened([line.label for line in drawn])
+    titles = dict(zip(shown, headings(shown, figure.get_figwidth() / columns - 0.7), strict=True))
+    labels = shortened([line.label for line in drawn], 72)
     for ax, (term, line) in zip(axes.flat, panels, strict=False):
         _panel(ax, result, line, analysis, term, threshold)
         ax.set_title(titles[term], loc="left", fontsize=SMALL, fontweight="bold")

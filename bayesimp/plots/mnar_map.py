@@ -63,7 +63,9 @@ def plot_mnar_map(
     estimate, covers, xs, ys = _cells(
         result, table[table["term"] == term].set_index("scenario"), across, up, threshold
     )
-    figure, ax = subplots(figsize=(2.2 + 0.75 * len(xs), 2.0 + 0.45 * len(ys)), layout="constrained")
+    figure, ax = subplots(
+        figsize=(max(2.2 + 0.75 * len(xs), 5.4), 2.4 + 0.45 * len(ys)), layout="constrained"
+    )
     for i, j in np.ndindex(estimate.shape):
         fill = ORANGE if covers[i, j] else BLUE
         ax.fill_between([i - 0.5, i + 0.5], j - 0.5, j + 0.5, color=fill, alpha=0.45, linewidth=0)

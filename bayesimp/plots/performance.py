@@ -9,7 +9,7 @@ import pandas as pd
 
 from bayesimp.errors import SpecificationError
 from bayesimp.messages import suggestion
-from bayesimp.plots._style import BLACK, CYCLE, GREY, SMALL, subplots, titled
+from bayesimp.plots._style import BLACK, CYCLE, GREY, SMALL, legend_below, subplots, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,10 +102,7 @@ def _legend(figure: Figure, axes: np.ndarray, methods: list[str]) -> None:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
     labels = [*methods, *(["truth"] if "truth" in shown else [])]
-    figure.legend(
-        [shown[label] for label in labels], labels, loc="outside lower center", ncols=min(len(labels), 8),
-        fontsize=SMALL, frameon=False,
-    )  # fmt: skip
+    legend_below(figure, [shown[label] for label in labels], labels)
 
 
 def _panel(

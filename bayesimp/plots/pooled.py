@@ -11,7 +11,7 @@ from scipy import stats
 
 from bayesimp.errors import SpecificationError
 from bayesimp.messages import shortened
-from bayesimp.plots._style import CYCLE, GREY, SMALL, chosen, spaced, subplots, titled, wrapped
+from bayesimp.plots._style import CYCLE, GREY, SMALL, chosen, headings, spaced, subplots, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +21,7 @@ __all__ = ["plot_pooled"]
 
 MARKERS = "osD^vP*"
 HEADING = "information\nmissing"
+WIDTH, BESIDE = 6.4, 1.0  # of the figure, and of the column of missing information, in inches
 
 
 def plot_pooled(
@@ -54,19 +55,22 @@ def plot_pooled(
     known = list(dict.fromkeys(term for table in tables.values() for term in table.index))
     names = chosen(terms, known, "a term")
     shown = names[:at_most]
-    height = 0.22 * len(tables) + 0.52
+    margin = 0.08 * max(map(len, shortened(list(tables))))
+    titles = headings(shown, WIDTH - margin - BESIDE)
+    height = 0.22 * len(tables) + 0.38 + 0.15 * (1 + max(title.count("\n") for title in titles))
     figure, axes = subplots(
-        len(shown), 1, figsize=(6.4, 0.8 + height * len(shown)), layout="constrained", squeeze=False
+        len(shown), 1, figsize=(WIDTH, 1.0 + height * len(shown)), layout="constrained", squeeze=False
     )
-    for ax, term in zip(axes[:, 0], shown, strict=True):
+    for ax, term, title in zip(axes[:, 0], shown, titles, strict=True):
         _panel(ax, term, tables)
+        ax.set_title(title, loc="left", fontsize=SMALL, fontweight="bold")
     if any(np.isfinite(table["fmi"]).any() for table in tables.values()):
         corner = axes[0, 0]
         corner.text(1.02, 1.02, HEADING, transform=corner.transAxes, ha="left", va="bottom", fontsize=SMALL)
     title = f"Estimates and {level:.0%} intervals"
     if len(shown) < len(names):
         title += f": the first {len(shown)} of {len(names)} terms"
-    titled(figure, title)
+    titled(figure, title, "on the right, the fraction of missing information")
     return figure
 
 
@@ -96,7 +100,6 @@ def _panel(ax: Axes, term: str, tables: Mapping[str, pd.DataFrame]) -> None:
     ax.set_yticks(range(len(tables)), shortened(list(tables)))
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
-    ax.set_title(wrapped(term, 5.5), loc="left", fontsize=SMALL, fontweight="bold")
 
 
 def _say(ax: Axes, line: int, text: str) -> None:

@@ -13,7 +13,7 @@ from bayesimp.arguments import generator, numbers, pair, whole
 from bayesimp.compatibility.predictive import predictive_draws, simulate_pair
 from bayesimp.compatibility.published import kunkel_kaizar
 from bayesimp.errors import SpecificationError
-from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, subplots, titled
+from bayesimp.plots._style import BLUE, GREY, SMALL, VERMILLION, subplots, titled, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,9 +94,16 @@ def plot_predictive_qq(
             va="center",
             fontsize=SMALL,
         )
-    figure.supxlabel(f"quantiles of y1 under the joint model, prior '{both.names[0]}'", fontsize=SMALL)
-    figure.supylabel(f"quantiles of y1 under the conditional model, prior '{both.names[1]}'", fontsize=SMALL)
-    titled(figure, "Predictions of y1 given y2, with the same complete data")
+    width, height = figure.get_size_inches()
+    across = f"quantiles of y1 under the joint model, prior '{both.names[0]}'"
+    up = f"quantiles of y1 under the conditional model, prior '{both.names[1]}'"
+    figure.supxlabel(wrapped(across, width - 0.6), fontsize=SMALL)
+    figure.supylabel(wrapped(up, height - 0.9), fontsize=SMALL)
+    titled(
+        figure,
+        "Predictions of y1 given y2, with the same complete data",
+        "orange: further apart than chance explains",
+    )
     return figure
 
 

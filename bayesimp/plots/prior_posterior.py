@@ -75,7 +75,7 @@ def plot_prior_posterior(
     title = f"Prior '{imp.tree.attrs['priors_name']}' and the posterior"
     if len(shown) < len(quantities):
         title += f": {len(shown)} of {len(quantities)} quantities, those that the data moved least"
-    titled(figure, title)
+    titled(figure, title, "where the two are alike, the data say little")
     handles, texts = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL)
     return figure

@@ -50,5 +50,6 @@ def plot_ranks(ranks: pd.DataFrame, band: NDArray[np.float64], title: str) -> Fi
         axis.set_visible(False)
     figure.supxlabel("rank of the truth, as a share", fontsize=SMALL)
     figure.supylabel("share below, less expected", fontsize=SMALL)
-    titled(figure, title)
+    few = f"\nthe first {len(names)} of {ranks.shape[1]} quantities" if len(names) < ranks.shape[1] else ""
+    titled(figure, title + few, "a line that leaves the grey area departs from uniform ranks")
     return figure

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp.errors import must_be
-from bayesimp.plots._style import BLUE, GREY, SMALL, chosen, spaced, subplots, titled
+from bayesimp.messages import shortened
+from bayesimp.plots._style import BLUE, GREY, SMALL, chosen, headings, spaced, subplots, titled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_sensitivity"]
 
 COLUMNS = 3
+PANEL, FMI = 2.7, 0.5  # width of a panel, and of the heading of its right column, in inches
 
 
 def plot_sensitivity(
@@ -52,19 +54,24 @@ def plot_sensitivity(
     shown, priors = names[:at_most], result.priors
     columns = min(len(shown), COLUMNS)
     lines = -(-len(shown) // columns)
-    margin = 0.085 * max(len(name) for name in priors)
+    called = shortened(priors)
+    margin = 0.085 * max(map(len, called))
+    titles = headings(shown, PANEL - FMI)
+    above = 0.15 * max(title.count("\n") for title in titles)
     figure, axes = subplots(
         lines,
         columns,
-        figsize=(margin + max(2.7 * columns, 4.2), 0.9 + lines * (0.75 + 0.23 * len(priors))),
+        figsize=(margin + max(PANEL * columns, 4.2), 0.9 + lines * (0.75 + above + 0.23 * len(priors))),
         layout="constrained",
         squeeze=False,
         sharey=True,
     )
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
-    for ax, term in zip(axes.flat, shown, strict=False):
-        _panel(ax, table[table["term"] == term].set_index("prior"), priors, result.reference, term)
+    for ax, term, title in zip(axes.flat, shown, titles, strict=False):
+        _panel(ax, table[table["term"] == term].set_index("prior"), priors, result.reference)
+        ax.set_yticks(range(len(priors)), called)
+        ax.set_title(title, loc="left", fontsize=SMALL, fontweight="bold")
     title = f"{result.analysis}\nestimates and intervals by prior; band: one standard error under '{result.reference}'"
     if len(shown) < len(names):
         title += f"; the first {len(shown)} of {len(names)} terms"
@@ -72,7 +79,7 @@ def plot_sensitivity(
     return figure
 
 
-def _panel(ax: Axes, rows: pd.DataFrame, priors: Sequence[str], reference: str, term: str) -> None:
+def _panel(ax: Axes, rows: pd.DataFrame, priors: Sequence[str], reference: str) -> None:
     base = rows.loc[reference]
     if np.isfinite(base["std.error"]):
         low, high = (base["estimate"] + sign * base["std.error"] for sign in (-1, 1))
@@ -93,7 +100,5 @@ def _panel(ax: Axes, rows: pd.DataFrame, priors: Sequence[str], reference: str, 
     spaced(ax)
     ax.margins(x=0.06)
     ax.set_ylim(len(priors) - 0.5, -0.5)
-    ax.set_yticks(range(len(priors)), priors)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
-    ax.set_title(term, loc="left", fontsize=SMALL, fontweight="bold")

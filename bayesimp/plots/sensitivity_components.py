@@ -9,6 +9,7 @@ import numpy as np
 
 from bayesimp.diagnostics.components import Component, components
 from bayesimp.errors import must_be
+from bayesimp.messages import shortened
 from bayesimp.plots._style import BLUE, GREY, ORANGE, SMALL, chosen, density, spaced, subplots, titled
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def plot_sensitivity_components(
     columns = 2 if len(shown) == 4 else min(len(shown), COLUMNS)
     lines = -(-len(shown) // columns)
     priors = result.priors
-    margin = 0.085 * max(len(name) for name in priors)
+    called = dict(zip(priors, shortened(priors), strict=True))
+    margin = 0.085 * max(map(len, called.values()))
     width = max(2.9, 0.1 * max(len(line) for name in shown for line in titles[name].splitlines()))
     figure, axes = subplots(
         lines,
@@ -85,11 +87,13 @@ def plot_sensitivity_components(
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
     for ax, name in zip(axes.flat, shown, strict=False):
-        _panel(ax, {prior: found.get(titles[name]) for prior, found in by_prior.items()}, titles[name])
+        _panel(
+            ax, {called[prior]: found.get(titles[name]) for prior, found in by_prior.items()}, titles[name]
+        )
     title = "Prior and posterior, by prior"
     if len(shown) < len(names):
         title += f": {len(shown)} of {len(names)} quantities, those that move most"
-    titled(figure, title)
+    titled(figure, title, "a posterior that follows its prior shows the prior, not the data")
     handles = [
         plt.Line2D([], [], color=ORANGE, linestyle="--", label="prior"),
         plt.Line2D([], [], color=BLUE, label="posterior"),

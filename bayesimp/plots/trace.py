@@ -56,6 +56,7 @@ def plot_trace(imp: Imputations, var_names: Sequence[str] | str | None = None, *
     title = "Parameters along the chains"
     if len(shown) < len(names):
         title = f"{len(shown)} of {len(names)} parameters along the chains: those with the largest R-hat"
+    title += "; chains that mix overlap and do not drift"
     return trace_figure([Chains(n, values[n], table.at[n, "r_hat"]) for n in shown], title)
 
 

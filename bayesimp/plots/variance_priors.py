@@ -11,7 +11,7 @@ from bayesimp import priors as pr
 from bayesimp.arguments import number
 from bayesimp.compatibility.priors import EFFECT, ImpliedPrior
 from bayesimp.errors import SpecificationError, must_be
-from bayesimp.plots._style import BLACK, CYCLE, SMALL, spaced, subplots, titled
+from bayesimp.plots._style import BLACK, CYCLE, SMALL, legend_below, spaced, subplots, titled
 from bayesimp.plots.implied_prior import variance_density
 from bayesimp.priors.draws import draw_covariance
 
@@ -83,11 +83,9 @@ def plot_variance_priors(
     right.set(xlim=(far[0], far[-1]), ylim=(0, 1))
     right.set_title("share of the prior beyond the variance", fontsize=SMALL)
     right.axvline(limit, color=BLACK, linewidth=0.6, linestyle=":")
-    titled(figure, "Priors of a variance between clusters")
+    titled(figure, "Priors of a variance between clusters: density, and how much lies beyond each value")
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=SMALL
-    )
+    legend_below(figure, handles, labels)
     return figure
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
+from bayesimp.layout import Record
 
 if TYPE_CHECKING:
     from bayesimp.kernels.covariance.update import CovarianceUpdate
@@ -39,7 +40,7 @@ REGISTRY: dict[str, type[Prior]] = {}
 
 
 @dataclass(frozen=True)
-class Prior(ABC):  # noqa: B024  # each kind has its own abstract methods
+class Prior(Record, ABC):  # each kind has its own abstract methods
     """Base class of all priors: a name in files, and parameters as plain records.
 
     Attributes

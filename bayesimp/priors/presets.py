@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesimp.arguments import number
 from bayesimp.errors import SpecificationError
+from bayesimp.layout import Record
 from bayesimp.markup import framed, table
 from bayesimp.messages import closest
 from bayesimp.priors.base import CovariancePrior, names_of
@@ -25,7 +26,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Priors:
+class Priors(Record):
     """The priors of a model.
 
     Parameters

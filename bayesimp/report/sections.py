@@ -61,9 +61,9 @@ def missingness(facts: ReportFacts) -> ReportSection:
     data = facts.imputations.data
     summary = data.summary().reset_index()
     summary["% missing"] = 100 * summary.pop("share")
-    headline = repr(data).partition("\n")[0].removeprefix("IncompleteData: ")
+    rows = " ".join(repr(data).partition("\n\n")[0].split()).removeprefix("IncompleteData: ")
     blocks: list[Block] = [
-        Paragraph(f"The table has {headline}."),
+        Paragraph(f"The table has {rows}."),
         Tabulated(summary, "By variable: clusters in which it is complete, missing in some rows (sporadic) or missing in "
                       "all rows (systematic); missing cells and their share of the rows"),
     ]  # fmt: skip

@@ -20,6 +20,7 @@ import numpy as np
 from bayesimp.arguments import chosen, number
 from bayesimp.contract import ImputationModel
 from bayesimp.errors import SpecificationError
+from bayesimp.layout import Record
 from bayesimp.shift import Shift
 from bayesimp.table.incomplete import IncompleteData
 
@@ -33,7 +34,7 @@ RATIOS = {"logit": "odds", "log": "mean"}  # what exp(delta) multiplies
 
 
 @dataclass(frozen=True)
-class Axis:
+class Axis(Record):
     """One delta that is varied.
 
     Attributes
@@ -96,7 +97,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class DeltaScenario:
+class DeltaScenario(Record):
     """One assumption: a value of every axis, in its unit. The name says which are not neutral."""
 
     name: str

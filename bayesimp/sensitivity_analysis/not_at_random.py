@@ -15,6 +15,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, EventTable
 from bayesimp.imputation.result import Imputations
 from bayesimp.kinds import checks_arguments
+from bayesimp.layout import tabulated, wrapped
 from bayesimp.markup import folded, framed, paragraph, table
 from bayesimp.messages import suggestion
 from bayesimp.sensitivity_analysis.deltas import AT_RANDOM, Axis, DeltaScenario, scenario_name
@@ -253,7 +254,7 @@ class NotAtRandom:
         a, b = of.loc[names, "imputed"]
         return f"mean {a + found.weight * (b - a):.4g} (observed values {of['observed'].iloc[0]:.4g})"
 
-    def __str__(self) -> str:
+    def _words(self) -> list[str]:
         out = [_most(self, analysis) for analysis in self.analyses]
         for axis in self.axes:
             shifts = [axis.shift(value) for value in axis.values]
@@ -263,17 +264,20 @@ class NotAtRandom:
         out += [f"Left out: '{name}'; the run was interrupted before this scenario" for name in left]
         if count := len(self.events):
             out.append(f"{count} event{'' if count == 1 else 's'}: see .events")
-        return "\n".join(out)
+        return out
+
+    def __str__(self) -> str:
+        return wrapped("\n".join(self._words()))
 
     def __repr__(self) -> str:
         wide = self.table.pivot_table("estimate", ["analysis", "term"], "scenario", sort=False)
         wide = wide.droplevel(0) if len(self.analyses) == 1 else wide
-        return f"{self}\n\n{wide.T.to_string(float_format='%.4g')}"
+        return f"{self}\n\n{tabulated(wide.T, index=True)}"
 
     def _repr_html_(self) -> str:
         columns = ["estimate", "std.error", "conf.low", "conf.high", "change", "mc.error"]
         names = [name for name in ("analysis", "scenario", "term", *columns) if name in self.table]
-        words = [paragraph(line) for line in str(self).split("\n")]
+        words = [paragraph(line) for line in self._words()]
         return framed(
             "Values missing not at random",
             [*words, folded("Pooled estimates by scenario", table(self.table[names]))],

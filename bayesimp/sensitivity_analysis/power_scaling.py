@@ -18,6 +18,7 @@ from bayesimp.errors import SpecificationError, must_be
 from bayesimp.events import Event, EventTable
 from bayesimp.imputation.result import Imputations
 from bayesimp.kinds import checks_arguments
+from bayesimp.layout import tabulated, wrapped
 from bayesimp.markup import folded, framed, paragraph, table
 from bayesimp.sensitivity_analysis.power import FEWEST, pareto_limit
 from bayesimp.sensitivity_analysis.power_tables import (
@@ -104,11 +105,11 @@ class PowerScaling:
         return tuple(line for line in said if line) + tuple(event.message for event in self.log)
 
     def __str__(self) -> str:
-        return "\n".join(self.words)
+        return wrapped("\n".join(self.words))
 
     def __repr__(self) -> str:
         columns = ["source", "term", "estimate", "std.error", "moves", "low.moves", "high.moves", "mc.error"]
-        shown = self.pooled[columns].to_string(index=False, float_format="%.3g")
+        shown = tabulated(self.pooled[columns], number="{:.3g}".format)
         return f"{self}\n\nIn standard errors, for each doubling of the power:\n{shown}"
 
     def _repr_html_(self) -> str:

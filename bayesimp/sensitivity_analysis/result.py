@@ -11,8 +11,10 @@ import pandas as pd
 import xarray as xr
 
 from bayesimp.analysis.fit import Fits
+from bayesimp.events import listed
 from bayesimp.imputation.result import Imputations
 from bayesimp.kinds import checks_arguments
+from bayesimp.layout import tabulated, wrapped
 from bayesimp.markup import folded, framed, paragraph, table
 from bayesimp.sensitivity_analysis.verdict import conclusions, most, on_prior, values_moved
 
@@ -40,7 +42,7 @@ class ReadOnly[V](Mapping[str, V]):
         return len(self._of)
 
     def __repr__(self) -> str:
-        return repr(self._of)
+        return "\n".join(wrapped(f"{key!r}: {value!r}") for key, value in self._of.items())
 
 
 @checks_arguments
@@ -143,30 +145,33 @@ class Sensitivity:
             "Events": self.events,
         }
         shown = [
-            f"{title}\n{frame.to_string(index=False, float_format='%.3g', max_colwidth=60)}"
+            f"{title}\n{listed(frame) if frame is self.events else tabulated(frame, number='{:.3g}'.format)}"
             for title, frame in tables.items()
             if len(frame)
         ]
-        return "\n\n".join(["\n".join([*self.verdict, *self._left_out()]), *shown])
+        return "\n\n".join([wrapped("\n".join([*self.verdict, *self._left_out()])), *shown])
 
     def _left_out(self) -> list[str]:
         out = self.events.loc[self.events["kind"] == "prior left out", ["prior", "message"]]
         return [f"Left out: '{name}': {why}" for name, why in out.itertuples(index=False)]
 
-    def __str__(self) -> str:
+    def _words(self) -> list[str]:
         lines = [*self.verdict, *self._left_out()]
         if len(self.events):
             lines.append(f"{len(self.events)} event{'' if len(self.events) == 1 else 's'}: see .events")
-        return "\n".join(lines)
+        return lines
+
+    def __str__(self) -> str:
+        return wrapped("\n".join(self._words()))
 
     def __repr__(self) -> str:
         wide = self.table.pivot_table("estimate", "term", "prior", sort=False)
-        return f"{self}\n\n{wide.to_string(float_format='%.4g')}"
+        return f"{self}\n\n{tabulated(wide, index=True)}"
 
     def _repr_html_(self) -> str:
         columns = ["estimate", "std.error", "conf.low", "conf.high", "change", "mc.error"]
         names = [name for name in ("analysis", "prior", "term", *columns) if name in self.table]
-        words = [paragraph(line) for line in str(self).split("\n")]
+        words = [paragraph(line) for line in self._words()]
         return framed(
             "Sensitivity to the prior",
             [

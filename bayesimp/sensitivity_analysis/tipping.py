@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from bayesimp.layout import Printed
 from bayesimp.sensitivity_analysis.deltas import Axis, DeltaScenario
 
 __all__ = ["CRITERIA", "Crossing", "Line", "TippingPoint", "crossing", "lines"]
@@ -49,7 +50,7 @@ class Crossing(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TippingPoint:
+class TippingPoint(Printed):
     """Where the conclusion about one term changes. ``print`` describes it in words.
 
     Attributes
@@ -72,10 +73,8 @@ class TippingPoint:
     table: pd.DataFrame
     sentences: tuple[str, ...]
 
-    def __str__(self) -> str:
+    def _said(self) -> str:
         return "\n".join(self.sentences)
-
-    __repr__ = __str__
 
 
 def lines(axes: Sequence[Axis], scenarios: Sequence[DeltaScenario], combine: str) -> list[Line]:

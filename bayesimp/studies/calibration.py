@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from bayesimp.contract import must_be_model
 from bayesimp.errors import SpecificationError
-from bayesimp.markup import Printed
+from bayesimp.layout import Printed
 from bayesimp.priors import Priors
 from bayesimp.progress import progress_bar
 from bayesimp.studies.uniformity import envelope, uniformity
@@ -60,7 +60,7 @@ class Calibration(Printed):
         """Whether no quantity departs from uniform ranks, at a familywise level of 5%."""
         return bool((self.table["p.adjusted"] > LEVEL).all())
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
         n, k = self.ranks.shape
         if self.passed:
             return f"Calibrated: the ranks of {k} quantities over {n} replications are consistent with uniform ranks."
@@ -74,7 +74,7 @@ class Calibration(Printed):
         from bayesimp.plots.ranks import plot_ranks
 
         band = envelope(len(self.ranks), RANKS, 1 - LEVEL / self.ranks.shape[1])
-        return plot_ranks(self.ranks, band, repr(self))
+        return plot_ranks(self.ranks, band, self._said())
 
 
 def calibrate(

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.markup import Printed
+from bayesimp.layout import Printed, tabulated
+from bayesimp.markup import framed, table
 from bayesimp.messages import listing, suggestion
 from bayesimp.studies.mechanisms import (
     Sporadic,
@@ -63,8 +64,11 @@ class Deleted(Printed):
         """The deleted values of a variable, with their index labels."""
         return self.truth.loc[self.missing[name].to_numpy(), name]
 
-    def __repr__(self) -> str:
-        return self.table.to_string(index=False)
+    def _said(self) -> str:
+        return tabulated(self.table, number="{:.6f}".format)
+
+    def _repr_html_(self) -> str:
+        return framed("Deleted values", [table(self.table)])
 
 
 def delete(

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayesimp.errors import SpecificationError
 from bayesimp.families.record import Family
 from bayesimp.families.registry import FAMILIES
+from bayesimp.layout import Record
 
 __all__ = ["ClusterSizes", "Design", "SimulatedVariable"]
 
@@ -33,7 +34,7 @@ FACTOR = re.compile(r"(within|cluster_mean)\((\w+)\)|(\w+)\[(\w+)\]|(\w+)")
 
 
 @dataclass(frozen=True)
-class SimulatedVariable:
+class SimulatedVariable(Record):
     """One variable, given those before it.
 
     Parameters
@@ -117,7 +118,7 @@ class SimulatedVariable:
 
 
 @dataclass(frozen=True)
-class ClusterSizes:
+class ClusterSizes(Record):
     """Sizes of clusters: mean, smallest possible size, and strengths by effect, ``{"y.Intercept": 0.5}``."""
 
     mean: float
@@ -132,7 +133,7 @@ class ClusterSizes:
 
 
 @dataclass(frozen=True)
-class Design:
+class Design(Record):
     """A design of simulated tables; ``design(seed=1)`` returns one, so it can be the first step of a `Scenario`.
 
     Parameters

@@ -19,6 +19,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from bayesimp.errors import DataError, SpecificationError
+from bayesimp.layout import Record
 from bayesimp.messages import listing, suggestion
 
 __all__ = ["Sporadic", "Systematic", "driver_names", "drivers", "intercept", "mechanism", "read_strengths"]
@@ -29,7 +30,7 @@ OF_CLUSTERS = re.compile(r"(within|cluster_mean)\((.+)\)")
 
 
 @dataclass(frozen=True)
-class Sporadic:
+class Sporadic(Record):
     """Values missing in individual rows.
 
     Parameters
@@ -66,7 +67,7 @@ class Sporadic:
 
 
 @dataclass(frozen=True)
-class Systematic:
+class Systematic(Record):
     """A variable that is missing in whole clusters.
 
     Parameters

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
 from bayesimp.kinds import checks_arguments
-from bayesimp.markup import Printed
+from bayesimp.layout import Printed
 from bayesimp.progress import progress_bar
 from bayesimp.studies.deletion import with_holes
 from bayesimp.table.incomplete import IncompleteData
@@ -76,7 +76,7 @@ class Overimputation(Printed):
             cells=("rank", "size"), inside=("inside", "mean"), error=("error", "mean")
         ).reset_index()
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
         lines = ["Overimputation: observed values compared with those imputed for them"]
         for _, row in self.by_variable().iterrows():
             share = f"{row['inside']:.1%} of {row['cells']:,} values inside, {row['expected']:.1%} expected"

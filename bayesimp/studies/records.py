@@ -20,6 +20,7 @@ from scipy import stats
 
 from bayesimp.analysis.fit import Fits, fit_each
 from bayesimp.analysis.pool import barnard_rubin
+from bayesimp.layout import Record
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["Analysis", "Case", "Estimate", "Scenario", "rubin"]
@@ -53,7 +54,7 @@ class Estimate(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Analysis:
+class Analysis(Record):
     """The analysis of each completed table: a formula with the options of `bayesimp.fit_each`."""
 
     formula: str
@@ -65,7 +66,7 @@ class Analysis:
 
 
 @dataclass(frozen=True)
-class Scenario:
+class Scenario(Record):
     """One cell of the design of a study.
 
     Attributes

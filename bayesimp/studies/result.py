@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from bayesimp.errors import DataError
-from bayesimp.markup import Printed
+from bayesimp.layout import Printed
 from bayesimp.studies import parts
 from bayesimp.studies.summaries import compare, summarise
 
@@ -85,7 +85,7 @@ class StudyResult(Printed):
             frame.insert(1 + k, key, [labels[name].get(key) for name in frame["scenario"]])
         return frame
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
         units = self.units
         failed = int(units["error"].notna().sum())
         sets = len(units[["scenario", "replicate"]].drop_duplicates())

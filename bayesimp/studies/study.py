@@ -13,6 +13,7 @@ import joblib
 import pyarrow as pa
 
 from bayesimp.errors import SpecificationError
+from bayesimp.layout import Record
 from bayesimp.progress import progress_bar
 from bayesimp.studies import parts
 from bayesimp.studies.describe import described, key_of
@@ -28,7 +29,7 @@ Task = tuple[Scenario, int, dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Record):
     """A simulation study: generate, delete, impute, analyse, pool, summarise.
 
     Parameters

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bayesimp.layout import ruled, wrapped
 from bayesimp.markup import framed, paragraph, table
 
 if TYPE_CHECKING:
@@ -30,16 +31,7 @@ def summary(data: IncompleteData) -> pd.DataFrame:
 def text(data: IncompleteData) -> str:
     """The table as plain text."""
     rows = [list(_header()), *_rows(data)]
-    widths = [max(len(row[j]) for row in rows) for j in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if j < 2 else cell.rjust(w)
-            for j, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    lines.insert(1, "-" * len(lines[0]))
-    return "\n".join([_headline(data), "", *(line.rstrip() for line in lines), *_notes(data)])
+    return wrapped("\n".join([_headline(data), "", ruled(rows, texts=2), *_notes(data)]))
 
 
 def html(data: IncompleteData) -> str:

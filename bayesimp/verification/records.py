@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from bayesimp.markup import Printed, shown
+from bayesimp.layout import Printed
+from bayesimp.markup import shown
 
 __all__ = ["Checked", "Outcome", "Requirement", "Verification", "verify"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Printed):
     """One comparison.
 
     Attributes
@@ -40,7 +41,7 @@ class Outcome:
         """Whether the statistic keeps the limit."""
         return bool(self.statistic >= self.limit if self.at_least else self.statistic <= self.limit)
 
-    def __str__(self) -> str:
+    def _said(self) -> str:
         sign = ">=" if self.at_least else "<="
         return f"{'ok  ' if self.passed else 'FAIL'}  {self.what}: {shown(self.statistic)} ({sign} {shown(self.limit)})"
 
@@ -68,7 +69,7 @@ class Requirement:
 
 
 @dataclass(frozen=True)
-class Checked:
+class Checked(Printed):
     """A requirement with its outcomes.
 
     Attributes
@@ -93,9 +94,9 @@ class Checked:
         """Whether the check was completed, gave an outcome, and all outcomes keep their limits."""
         return not self.error and bool(self.outcomes) and all(each.passed for each in self.outcomes)
 
-    def __str__(self) -> str:
+    def _said(self) -> str:
         head = f"{'passed' if self.passed else 'FAILED'}  {self.requirement.key}  {self.requirement.text}"
-        lines = [f"    {each}" for each in self.outcomes]
+        lines = [f"    {each._said()}" for each in self.outcomes]
         return "\n".join([head, *lines, *([f"    ended by {self.error}"] if self.error else [])])
 
 
@@ -140,11 +141,11 @@ class Verification(Printed):
             "environment": self.environment, "requirements": rows,
         }  # fmt: skip
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
         met = sum(each.passed for each in self.checked)
         seconds = sum(each.seconds for each in self.checked)
         end = f"{met} of {len(self.checked)} requirements are met on this machine ({seconds:.0f} s)."
-        return "\n".join([end, *map(str, self.checked)])
+        return "\n".join([end, *(each._said() for each in self.checked)])
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:

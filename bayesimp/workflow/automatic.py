@@ -12,6 +12,7 @@ from bayesimp.errors import PACKAGE, DataError, SpecificationError, StatisticalW
 from bayesimp.events import Event
 from bayesimp.formulas.formula import parse
 from bayesimp.imputation.result import Imputations
+from bayesimp.layout import wrapped
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.workflow.engine_models import OWN_OPTIONS, EngineRequest, check_known, engine_model
 from bayesimp.workflow.engines import ENGINES, Choice, choose, facts_of, override
@@ -98,14 +99,14 @@ def impute(
     data = IncompleteData(frame, cluster, dict(families or {}) | responses if responses else families)
     choice, model, settings = _chosen(data, analysis, engine, own)
     if show:
-        print(f"{choice}\n{model}")
+        print(f"{wrapped(str(choice))}\n{model}")
     model.events.append(Event("engine", choice.engine, str(choice)))
     imputations = model.impute(m, seed=seed, progress=progress, **settings)
     for attrs in (imputations.attrs, imputations.tree.attrs):
         attrs |= {"engine": choice.engine, "engine_reason": choice.reason}
     seen = glance(imputations)
     if show:
-        print(seen.verdict)
+        print(wrapped(seen.verdict))
     if seen.judged and not seen.mixes:
         warnings.warn(seen.verdict, StatisticalWarning, skip_file_prefixes=PACKAGE)
     return imputations

@@ -18,6 +18,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.imputation.new_rows import ImputedNewRows
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.normal import JointNormal
+from bayesimp.layout import Printed, as_call
 from bayesimp.messages import listing, suggestion
 from bayesimp.priors import Priors
 from bayesimp.table.incomplete import IncompleteData
@@ -26,7 +27,7 @@ from bayesimp.workflow.default_formula import formula_of
 __all__ = ["MultilevelImputer"]
 
 
-class MultilevelImputer:
+class MultilevelImputer(Printed):
     """Multilevel imputation as a transformer: ``fit`` draws from the posterior, ``transform`` completes new rows from it.
 
     Parameters
@@ -175,8 +176,8 @@ class MultilevelImputer:
 
     def __repr__(self) -> str:
         own = {name: p.default for name, p in signature(type(self)).parameters.items()}
-        given = [f"{name}={value!r}" for name, value in self.get_params().items() if value is not own[name]]
-        return f"MultilevelImputer({', '.join(given)})"
+        given = {name: value for name, value in self.get_params().items() if value is not own[name]}
+        return as_call("MultilevelImputer", given)
 
 
 def _formula(data: IncompleteData) -> str:

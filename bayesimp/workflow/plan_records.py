@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bayesimp.formulas.formula import Formula
+from bayesimp.layout import Record
 from bayesimp.priors import Priors
 from bayesimp.shift import Shift
 
@@ -22,7 +23,7 @@ JOINT_OPTIONS = ("m", "seed", "chains", "tune", "draws", "thin", "sampler")
 
 
 @dataclass(frozen=True)
-class DataPlan:
+class DataPlan(Record):
     """The table. One of ``file`` (absolute here) and ``example`` is set.
 
     Attributes
@@ -56,7 +57,7 @@ class DataPlan:
 
 
 @dataclass(frozen=True)
-class ModelPlan:
+class ModelPlan(Record):
     """The imputation model.
 
     Attributes
@@ -112,7 +113,7 @@ class ModelPlan:
 
 
 @dataclass(frozen=True)
-class ImputePlan:
+class ImputePlan(Record):
     """Arguments of ``model.impute``; chained equations have ``cycles`` but no ``chains``, ``draws`` or ``thin``."""
 
     m: int
@@ -141,7 +142,7 @@ class ImputePlan:
 
 
 @dataclass(frozen=True)
-class AnalysisPlan:
+class AnalysisPlan(Record):
     """One analysis of the completed tables; ``complete_case``: whether it is compared with the analysis of complete rows.
 
 
@@ -181,7 +182,7 @@ class AnalysisPlan:
 
 
 @dataclass(frozen=True)
-class MnarPlan:
+class MnarPlan(Record):
     """Values missing not at random; ``delta``, ``by``, ``where``, ``unit`` and ``combine`` as in `bayesimp.mnar`.
 
     Attributes
@@ -199,7 +200,7 @@ class MnarPlan:
 
 
 @dataclass(frozen=True)
-class SensitivityPlan:
+class SensitivityPlan(Record):
     """Sensitivity to the prior, as in `bayesimp.sensitivity`.
 
     Attributes
@@ -221,7 +222,7 @@ class SensitivityPlan:
 
 
 @dataclass(frozen=True)
-class ReportPlan:
+class ReportPlan(Record):
     """A report written at the end of a run: names of files, and statements that only the user can make, by item."""
 
     files: tuple[str, ...] = ("report.html",)
@@ -230,7 +231,7 @@ class ReportPlan:
 
 
 @dataclass(frozen=True)
-class OutputPlan:
+class OutputPlan(Record):
     """Files written in addition to the tables of results; ``format`` of the completed tables: csv or parquet."""
 
     figures: bool = True
@@ -239,11 +240,11 @@ class OutputPlan:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A plan that has been checked. Made by `read_plan`; ``text`` is the file as it was read."""
+class Plan(Record):
+    """A plan that has been checked. Made by `read_plan`; ``text`` is the file as it was read, which is not printed."""
 
     path: Path
-    text: str
+    text: str = field(repr=False)
     title: str
     data: DataPlan
     model: ModelPlan

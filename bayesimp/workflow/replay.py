@@ -15,6 +15,7 @@ from bayesimp.durable import checksum
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.imputation.result import Imputations
 from bayesimp.imputation.storage import load
+from bayesimp.layout import Printed
 from bayesimp.workflow.environment import environment, environment_differences
 from bayesimp.workflow.folder import Folder, earlier_record
 from bayesimp.workflow.plan import read_plan
@@ -29,7 +30,7 @@ POOLED = ("pooled_*.csv", "components_*.csv", "mnar.csv", "mnar_tipping.csv")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Printed):
     """Comparison of numbers of one kind, then and now.
 
     Attributes
@@ -59,7 +60,7 @@ class Comparison:
         """Whether all are equal in every bit."""
         return not self.count and not self.fault
 
-    def __str__(self) -> str:
+    def _said(self) -> str:
         if self.fault:
             return f"DIFFERS    {self.what}: {self.fault}"
         if self.equal:
@@ -71,7 +72,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Replay:
+class Replay(Printed):
     """All comparisons of a run with the same run again."""
 
     comparisons: tuple[Comparison, ...]
@@ -82,7 +83,7 @@ class Replay:
         """Whether everything is equal in every bit."""
         return bool(self.comparisons) and all(each.equal for each in self.comparisons)
 
-    def __str__(self) -> str:
+    def _said(self) -> str:
         differ = sum(not each.equal for each in self.comparisons)
         size = sum(each.size for each in self.comparisons)
         end = (
@@ -90,7 +91,8 @@ class Replay:
             if self.equal
             else f"NOT bit-equal: {differ} of {len(self.comparisons)} comparisons differ."
         )
-        return "\n".join([*(f"Note: {note}" for note in self.notes), *map(str, self._merged()), end])
+        parts = [each._said() for each in self._merged()]
+        return "\n".join([*(f"Note: {note}" for note in self.notes), *parts, end])
 
     def _merged(self) -> Iterator[Comparison]:
         """The comparisons, with those of a table's columns merged if all are equal."""

@@ -13,6 +13,7 @@ import pytest
 import bayesimp as bi
 from bayesimp.analysis.groups import CROSSED
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from tests.unfolding import unfolded
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "crossed"
 CASES = json.loads((REFERENCE / "crossed_fits.json").read_text())["fits"]
@@ -224,10 +225,12 @@ def test_likelihood_ratio_tests_by_the_likelihood_at_the_same_parameters():
 
 def test_printing():
     fits = bi.fit_each(imputed(), "y ~ x + (1 | school/class)")
-    text = repr(fits)
+    text = unfolded(repr(fits))
     assert "'school' 24 levels of" in text and "'school:class' " in text and "nested in 'school'" in text
     assert fits.events.empty
-    assert "sd(Intercept | school:class)" in repr(fitted(imputed()[0], "y ~ x + (1 | school/class)"))
+    assert "sd(Intercept | school:class)" in unfolded(
+        repr(fitted(imputed()[0], "y ~ x + (1 | school/class)"))
+    )
 
 
 def test_ids_that_start_again_are_named_in_events():

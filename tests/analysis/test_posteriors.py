@@ -11,6 +11,7 @@ import xarray as xr
 import bayesimp as bi
 from bayesimp.analysis.posteriors import Posteriors
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
+from tests.unfolding import unfolded
 
 
 def tree(mean=0.0, sd=1.0, seed=0, chains=4, draws=250, levels=("a", "b")) -> xr.DataTree:
@@ -78,7 +79,7 @@ def test_an_analysis_that_returns_trees():
         pooled.std_error[0], rel=0.02
     )  # b (M - 1) / M instead of (1 + 1 / M)
     assert row["fmi"] == pytest.approx(pooled.lambda_[0], abs=0.02)
-    assert "R-hat within imputations" in repr(made)
+    assert "R-hat within imputations" in unfolded(repr(made))
 
 
 def test_what_is_refused():

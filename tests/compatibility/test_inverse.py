@@ -9,6 +9,7 @@ from bayesimp.compatibility.implied import contextual_bound, implied_conditional
 from bayesimp.compatibility.inverse import joint_from_conditionals
 from bayesimp.errors import SpecificationError
 from tests.compatibility.test_implied import covariance
+from tests.unfolding import unfolded
 
 
 def conditionals(Sigma, Psi, ZZ):
@@ -20,7 +21,7 @@ def test_round_trip(r, q):
     rng = np.random.default_rng([r, q])
     Sigma, Psi, ZZ = covariance(rng, r), covariance(rng, r * q), 3 * covariance(rng, q)
     joint = joint_from_conditionals(conditionals(Sigma, Psi, ZZ))
-    assert joint.exists and "one joint model" in str(joint)
+    assert joint.exists and "one joint model" in unfolded(str(joint))
     np.testing.assert_allclose(joint.Sigma, Sigma, rtol=1e-7)
     np.testing.assert_allclose(joint.Psi, Psi, rtol=1e-6, atol=1e-8)
 
@@ -44,7 +45,7 @@ def test_disagreement_within_clusters():
 def test_disagreement_between_clusters_only():
     first, second = pair()
     joint = joint_from_conditionals([replace(first, contextual=first.contextual + 0.01), second])
-    assert set(joint.violations) == {"clusters disagree"} and "between clusters" in str(joint)
+    assert set(joint.violations) == {"clusters disagree"} and "between clusters" in unfolded(str(joint))
 
 
 def test_larger_residual_variance_alone_is_refused():

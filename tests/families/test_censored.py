@@ -26,6 +26,7 @@ from tests.calibration import montecarlo as mc
 from tests.calibration.montecarlo import LEVEL, REJECTED
 from tests.kernels.factors.one_cell import OneCell
 from tests.kernels.factors.test_cells import NUMBERS, thin
+from tests.unfolding import unfolded
 
 RUN = dict(seed=4, progress=False, executor="serial")
 
@@ -312,8 +313,8 @@ def test_a_shift_moves_missing_values_and_no_limit():
 def test_the_table_says_how_many_are_censored():
     data = biomarker_data()
     count = int(data.variable("crp").censored.sum())
-    assert f"crp: {count:,} values are known only to lie beyond a limit" in repr(data)
-    assert f"{count} of them beyond a limit" in repr(MODELS["joint, a product"](data))
+    assert f"crp: {count:,} values are known only to lie beyond a limit" in unfolded(repr(data))
+    assert f"{count} of them beyond a limit" in unfolded(repr(MODELS["joint, a product"](data)))
     assert data.families["crp_is"] == "none" and "crp_is" not in repr(bi.FCS(data).formulas)
     assert family_of("censored(crp_is)").has_normal_errors and not family_of("censored(crp_is)").is_normal
 

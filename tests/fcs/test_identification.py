@@ -13,6 +13,7 @@ from bayesimp.errors import DataError, SpecificationError
 from bayesimp.fcs.identification.check import check_conditionals
 from bayesimp.fcs.specification.compose import conditionals
 from bayesimp.fcs.specification.values import dependent
+from tests.unfolding import unfolded
 
 NORMAL = me.Bayes(pr.Priors(beta=pr.Normal(0, 10)))
 FLAT = me.Bayes(pr.Priors(beta=pr.Flat()))
@@ -277,7 +278,7 @@ def test_what_is_left_out_is_shown_and_told():
     model = bi.FCS(data)
     assert (
         "note (y1): automatic predictor left out: 'y2' is never observed in the same row as 'y1' (7"
-        in repr(model)
+        in unfolded(repr(model))
     )
     imp = model.impute(2, cycles=3, seed=1, progress=False)
     told = imp.events[imp.events["message"].str.contains("automatic predictor left out")]

@@ -11,6 +11,7 @@ import bayesimp as bi
 from bayesimp import methods as me
 from bayesimp import priors as pr
 from bayesimp.contract import Shift
+from tests.unfolding import unfolded
 
 CLUSTERS, ROWS = 12, 6
 RUN = dict(progress=False, executor="serial")
@@ -60,7 +61,7 @@ def test_own_models_lack_the_response_and_the_analysis_is_that_of_the_response()
     assert formulas["y"] == "y ~ 1 + x + w + x:w + (1 + x | g)"
     assert "y" not in formulas["x"] and "w" in formulas["x"] and "aux" in formulas["x"]
     assert "y" not in formulas["w"] and "y" in formulas["aux"]  # not in the analysis: an ordinary block
-    text = repr(model)
+    text = unfolded(repr(model))
     assert "'y' is not among its predictors" in text and "its model is the given analysis" in text
 
 

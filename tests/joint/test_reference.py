@@ -11,6 +11,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.joint.reference import HOW
 from bayesimp.shift import Shift
 from tests.longhand.reference_based import WRONG, conditional_mean, strategy_mean
+from tests.unfolding import unfolded
 
 VISITS = ["week4", "week8", "week12"]
 FORMULA = "week4 + week8 + week12 ~ arm * base + (1 | centre)"
@@ -139,8 +140,9 @@ def test_it_is_saved_and_continued(runs, tmp_path):
     np.testing.assert_array_equal(completed(back), completed(imp))
     np.testing.assert_allclose(completed(back.extend(10)), completed(imp.extend(10)), rtol=1e-9)
     assert imp.model.with_priors("mice").reference == imp.model.reference
-    assert "jump to reference: after drop-out as where arm is placebo; visits week4, week8, week12" in repr(
-        imp.model
+    assert (
+        "jump to reference: after drop-out as where arm is placebo; visits week4, week8, week12"
+        in unfolded(repr(imp.model))
     )
     with pytest.raises(SpecificationError, match="which applies to the rows of its trial only"):
         imp.transform(trial(2))

@@ -27,6 +27,7 @@ from bayesimp.priors.centred import Centred
 from bayesimp.priors.elements import Elements
 from bayesimp.priors.records import prior_from_dict, priors_from_dict, priors_to_dict
 from tests.calibration.montecarlo import batch_means, bonferroni
+from tests.unfolding import unfolded
 
 LEVEL = 0.001  # of a whole test, shared between its comparisons (Bonferroni)
 
@@ -181,7 +182,7 @@ def joint(prior, formula=FORMULA, sampler="auto", m=4, **options):
 
 def test_gibbs_takes_its_conjugate_update():
     model = bi.JointNormal(table(), FORMULA, pr.Priors(Psi=HalfCauchy()))
-    assert model.is_conjugate and "Psi: diagonal, sd ~ half-Cauchy of scale" in repr(model)
+    assert model.is_conjugate and "Psi: diagonal, sd ~ half-Cauchy of scale" in unfolded(repr(model))
     toy, own = joint(HalfCauchy()), joint(pr.Diagonal(pr.HalfT(nu=1.0)))
     assert complete(toy)
     assert_array_equal(
@@ -277,7 +278,7 @@ def test_fcs_takes_its_distribution(family, tmp_path):
         frame["y"] = (frame["y"] > 0).where(frame["y"].notna()).astype(float)
         data = bi.IncompleteData(frame, cluster="g", families={"y": "bernoulli"})
     model = bi.FCS(data, methods={"y": me.PyMC(pr.Priors(Psi=CommonVariance(), name="toy"))})
-    assert "one variance, in units of the variables half-normal(1)" in repr(model)
+    assert "one variance, in units of the variables half-normal(1)" in unfolded(repr(model))
     imp = model.impute(2, cycles=3, seed=1, progress=False)
     assert complete(imp) and (imp.tree["posterior"]["Psi_y"].to_numpy() > 0).all()
     imp.save(tmp_path / "toy.nc")

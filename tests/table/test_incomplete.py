@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.families.columns import infer
 from bayesimp.table.incomplete import IncompleteData
+from tests.unfolding import unfolded
 
 NAN = np.nan
 
@@ -253,7 +254,7 @@ def test_nothing_observed(frame):
     ):
         data.require_observed(["x", "empty", "none"])
     data.require_observed(["x", "y"])
-    assert "No observed values, cannot be used in a model: empty, none." in repr(data)
+    assert "No observed values, cannot be used in a model: empty, none." in unfolded(repr(data))
 
 
 def test_unknown_variable(frame):

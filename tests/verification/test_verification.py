@@ -13,6 +13,7 @@ from bayesimp.verification import REQUIREMENTS, Outcome, Requirement, exact, ref
 from bayesimp.verification.document import as_page
 from bayesimp.workflow.cli import main
 from tests.reference.make_verification import of_r
+from tests.unfolding import unfolded
 
 CHEAP = ("V-02", "V-05", "V-06", "V-07", "V-08", "V-09", "V-11", "V-12")
 BY_KEY = {each.key: each for each in REQUIREMENTS}
@@ -76,7 +77,7 @@ def test_an_unmet_requirement_is_said_everywhere(tmp_path, monkeypatch, capsys):
     }  # fmt: skip
     made = verify([Requirement(key, "It must.", "here", check) for key, check in checks.items()])
     assert [each.passed for each in made.checked] == [True] + [False] * 6 and not made.passed
-    assert "RuntimeError at broken, line" in repr(made) and "the disk is gone" in as_page(made)
+    assert "RuntimeError at broken, line" in unfolded(repr(made)) and "the disk is gone" in as_page(made)
     assert as_page(made).count("NOT MET") == 2 * 6
     json.dumps(made.record(), allow_nan=False)
     assert not verify([]).passed

@@ -247,7 +247,7 @@ class JointGLMM(ImputationModel):
         """The specification as a file holds it."""
         return json.loads(attrs["specification"])
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
         return described_model(self)
 
     def impute(

@@ -189,7 +189,7 @@ class JointLatent(FormulaModel):
         """Refuse a sampler that this model does not have."""
         _check_sampler(options.get("sampler", "auto"))
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
         X, Z, p = self.design.X, self.design.Z, self.parameter_priors
         kinds = ", ".join(f"{v.name} ({v.family.name}, {len(v.labels)})" for v in self.variables)
         latent = [v.name for v in self.variables if v.kind != NUMBER]

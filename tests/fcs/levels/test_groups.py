@@ -22,6 +22,7 @@ from bayesimp.fcs.loop import Cycles
 from bayesimp.fcs.tree import imputed_cells
 from tests.calibration.montecarlo import LEVEL, REJECTED, batch_means, bonferroni, with_products
 from tests.longhand import several_factors as longhand
+from tests.unfolding import unfolded
 
 SIGMA2, SCHOOL = 0.8, 1.5
 
@@ -136,7 +137,7 @@ def test_the_default_finds_them_and_a_seed_does_not_see_order_or_labels():
     )
     frame.loc[frame["class"].isin(["c2", "c11"]), "size"] = None
     made = bi.FCS(bi.IncompleteData(frame, ["school", "class"]))
-    assert "note (w, size): a single value in each group of 'class'" in str(made)
+    assert "note (w, size): a single value in each group of 'class'" in unfolded(str(made))
     again = frame.sample(frac=1, random_state=3).assign(**{"class": lambda t: "k" + t["class"].str[::-1]})
     one, other = (
         bi.FCS(bi.IncompleteData(f, ["school", "class"]))

@@ -10,6 +10,7 @@ import bayesimp as bi
 from bayesimp import priors as pr
 from bayesimp.contract import Shift
 from bayesimp.errors import DataError, SpecificationError
+from tests.unfolding import unfolded
 
 RUN = {"m": 2, "cycles": 3, "seed": 1, "progress": False}
 BOTH = "~ x + (1 | school) + (1 | class)"
@@ -227,8 +228,8 @@ def test_crossed_factors_with_one_row_a_cell_are_imputed():
 def test_models_that_cannot_have_a_factor_say_so():
     frame = table(k=lambda t: pd.Series(np.where(np.arange(120) % 7 == 0, None, t["hood"])))
     made = bi.FCS(data(frame=frame), {"visits": "mlmi"})
-    assert "note (visits): no effects of class: it is imputed by method 'mlmi'" in str(made)
-    assert "note (k): no effects of class: it is categorical" in str(made)
+    assert "note (visits): no effects of class: it is imputed by method 'mlmi'" in unfolded(str(made))
+    assert "note (k): no effects of class: it is categorical" in unfolded(str(made))
     assert not [event for event in made.events if event.kind == "not used"]
     alone = bi.FCS(data(), {"y": "norm", "pass": "glm", "visits": "glm"})
     assert [event.kind for event in alone.events if event.where == "cluster"] == ["not used"]

@@ -10,6 +10,7 @@ import bayesimp as bi
 from bayesimp import priors as pr
 from bayesimp.contract import Shift
 from bayesimp.errors import BayesimpError, DataError, SpecificationError
+from tests.unfolding import unfolded
 
 FAMILIES = {"w": "bernoulli", "k": "poisson", "s": "gamma", "q": "bernoulli"}
 HOLES = {"x": 0.1, "w": 0.2, "k": 0.15, "s": 0.12, "y": 0.2, "c": 0.1}
@@ -214,7 +215,7 @@ def test_names_with_spaces_and_odd_labels():
     assert set(made.responses) == {"x 1", "was it?", "y's 'own'", "c/d"}
     assert set(imp.frame(0)["c/d"]) == {"a b", "ü:*", "~(1 | g)"}
     for factor in made.factors:
-        assert factor.formula in repr(made)
+        assert "".join(factor.formula.split()) in "".join(repr(made).split())
 
 
 @pytest.mark.parametrize(
@@ -268,7 +269,7 @@ def test_polars():
 
 
 def test_print_says_everything_in_lines_that_can_be_read():
-    text = repr(model(Y, {"s": "s ~ y + (1 | g)"}, shift=Shift({"y": 0.5})))
+    text = unfolded(repr(model(Y, {"s": "s ~ y + (1 | g)"}, shift=Shift({"y": 0.5}))))
     for part in ("80 rows in 8 clusters", "6 factors, in order", "(normal; analysis; ", "(gamma; imputation; ",
                  "sigma2_y",
                  "Psi: Huang-Wand", "y:Intercept", "beta_w: normal", "shift of y: +0.5"):  # fmt: skip
@@ -277,7 +278,7 @@ def test_print_says_everything_in_lines_that_can_be_read():
     long = {"x": "x" * 60, "w": "w" * 60, "y": "y" * 60}
     frame = only("x", "w", "y").rename(columns=long)
     made = model("{y} ~ {x} * {w} + ({x} | g)".format(**long), None, frame, {"w" * 60: "bernoulli"})
-    assert all(len(line) < 700 for line in repr(made).splitlines()) and "y" * 60 + ":Intercept" in repr(made)
+    assert all(len(line) <= 100 for line in repr(made).splitlines()) and "y" * 60 + ":Intercept" in repr(made)
     assert "separate" not in repr(made)
     apart = repr(model(Y, effects="separate"))
     assert "Psi_x: " in apart and "Psi_y: " in apart

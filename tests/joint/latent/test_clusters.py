@@ -17,6 +17,7 @@ from bayesimp import priors as pr
 from bayesimp.contract import Shift
 from bayesimp.errors import DataError, SpecificationError
 from tests.calibration.montecarlo import LEVEL, REJECTED, batch_means, bonferroni, with_products
+from tests.unfolding import unfolded
 
 M, ROWS = 7, 4
 g = np.repeat(np.arange(M), ROWS)
@@ -214,7 +215,9 @@ def test_the_posterior_names_variables_of_clusters():
         (P[..., [2, 3, 4], [2, 3, 4]] == 1).all() and (P[..., 3, 4] == 0.5).all() and P[..., 5, 5].std() > 0
     )
     assert (post.cutpoints_o.values[..., 0] == 0).all() and (post.cutpoints_o.values[..., 1] > 0).all()
-    assert "n" in repr(mixed_model()) and "given variances of 1 (o, c[green], c[blue])" in repr(mixed_model())
+    assert "n" in unfolded(repr(mixed_model())) and "given variances of 1 (o, c[green], c[blue])" in unfolded(
+        repr(mixed_model())
+    )
 
 
 def test_units_and_labels_change_nothing_else():

@@ -13,6 +13,7 @@ from bayesimp.errors import DataError, SpecificationError
 from bayesimp.formulas.formula import parse
 from bayesimp.joint.latent.prior import coefficient_prior
 from tests.joint.latent.test_wiring import FORMULA, table
+from tests.unfolding import unfolded
 
 SHORT = {"m": 4, "seed": 1, "chains": 2, "draws": 40, "thin": 1, "tune": 20, "progress": False}
 
@@ -22,7 +23,7 @@ def data(frame: pd.DataFrame | None = None, **families: str) -> bi.IncompleteDat
 
 
 def test_what_is_printed():
-    text = repr(bi.JointLatent(data(), FORMULA))
+    text = unfolded(repr(bi.JointLatent(data(), FORMULA)))
     assert (
         "r = 5 latent variables: y (normal, 1), b (bernoulli, 1), o (ordinal, 1), c (categorical, 2)" in text
     )

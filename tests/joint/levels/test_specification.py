@@ -13,6 +13,7 @@ from bayesimp.diagnostics.components import components
 from bayesimp.formulas.formula import parse
 from bayesimp.joint.levels.factors import chains_of, grouping_factors
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
+from tests.unfolding import unfolded
 
 CROSSED = "y + w ~ x + (1 | school) + (1 | class)"
 RUN = {"m": 2, "seed": 1, "chains": 2, "tune": 10, "draws": 20, "progress": False}
@@ -85,7 +86,7 @@ def test_chains_of_nested_factors(formula, columns, expected):
 def test_names_priors_and_dimensions():
     own = pr.Priors(Psi_of={"class": pr.Diagonal(pr.HalfT(nu=3.0, times_sd=0.5))})
     made = model("y + w ~ x + (1 + x | school) + (1 | class)", priors=own)
-    text = repr(made)
+    text = unfolded(repr(made))
     assert "8 school, 24 class" in text and "school: Intercept, x; class: Intercept" in text
     assert "Psi_school: Huang-Wand" in text and "Psi_class: diagonal, sd ~ half-t(3)" in text
     assert "sampler: gibbs" in text
