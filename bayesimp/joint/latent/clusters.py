@@ -214,7 +214,7 @@ def _level(
     of_clusters = LatentRows(
         np.arange(m), pattern, pattern, np.ascontiguousarray(rows.X), np.empty((m, 0)), level
     )
-    cells = missing_cells(rows.row, rows.fixed, scale.s, incomplete, shifts, effects)
+    cells = missing_cells(rows.row, np.arange(m), rows.fixed, scale.s, incomplete, shifts, effects)
     return LatentLevel(
         of_clusters, latent_columns(variables, effects), cells, np.ascontiguousarray(patterns),
         np.bincount(pattern, minlength=len(patterns)).astype(np.int64),
