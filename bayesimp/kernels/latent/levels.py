@@ -92,7 +92,9 @@ def _update_factors(
     for s in range(factors.number.size):
         first = groups.member_at[s]
         n = groups.member_at[s + 1] - first
-        A = (groups.factor == s).sum()
+        A = np.int64(0)
+        for a in range(groups.factor.size):
+            A += groups.factor[a] == s
         counts, patterns = np.empty(A, np.int64), np.empty((A, n), np.bool_)
         W, RR, Psi_s = np.empty((A, n, n)), np.empty((A, n, n)), np.empty((n, n))
         own = 0
@@ -116,14 +118,21 @@ def _update_factors(
 
 
 @inner
+def _copy(values: Vector, out: Matrix, d: Integer) -> None:
+    """out[d] <- values."""
+    for e in range(values.size):
+        out[d, e] = values[e]
+
+
+@inner
 def _keep(state: LevelsState, kept: LevelsKept, d: Integer) -> None:
     """kept[d] <- the parameters."""
     copy_to(kept.beta[d], state.beta)
     copy_to(kept.Sigma[d], state.Sigma)
     copy_to(kept.gamma[d], state.gamma)
-    kept.Psi[d, :] = state.Psi
-    kept.cutpoints[d, :] = state.cutpoints
-    kept.group_cutpoints[d, :] = state.group_cutpoints
+    _copy(state.Psi, kept.Psi, d)
+    _copy(state.cutpoints, kept.cutpoints, d)
+    _copy(state.group_cutpoints, kept.group_cutpoints, d)
 
 
 @inner
@@ -148,7 +157,7 @@ def _fill_cells(
     ):  # fmt: skip
         return False
     if (d + 1) % stride == 0:
-        kept.cells[(d + 1) // stride - 1, :] = cells
+        _copy(cells, kept.cells, (d + 1) // stride - 1)
     return True
 
 
@@ -175,7 +184,10 @@ def _move_scales(
             t0[before * p + e] = priors.t0_groups[e]
             for f in range(priors.t0_groups.size):
                 Q0[before * p + e, before * p + f] = priors.Q0_groups[e, f]
-        multiplied = groups.coefficient.sum(axis=0)
+        multiplied = np.zeros(w, np.int64)
+        for k in range(w):
+            for x in range(p):
+                multiplied[k] += groups.coefficient[x, k]
         nothing, no_effects = np.empty((0, 0, 0)), np.empty((0, 0, w))
         move_scales(rng, groups.level, K, AA, Q0, t0, nothing, nothing, priors.rate, multiplied, state.gamma,
                     no_effects, state.group_cutpoints, state.V)  # fmt: skip
@@ -247,7 +259,7 @@ def latent_levels_gibbs(
     given = EffectNormals(np.empty(blocks), np.empty(state.V.shape[0], np.int64), np.empty(state.b.size))
     Psi, Psi_inverse = np.empty((w, w)), np.empty(state.Psi.size)
     work = np.empty(room(factors, chains, np.int64(r), np.int64(r * p)))
-    XY, ZY, RR = np.empty(m.XY.shape), np.empty(m.ZY.size), np.empty((m.patterns.shape[0], r, r))
+    XY, ZY, RR = np.empty(m.XY.shape), np.empty(m.ZY.size), np.zeros((m.patterns.shape[0], r, r))
     AA = np.empty((groups.factor.size, w, w))
     no_effects = np.empty((state.V.shape[0], 0, w))
     for t in range(iterations):
@@ -279,7 +291,6 @@ def latent_levels_gibbs(
             _keep(state, kept, d)
             if not _fill_cells(rng, level, groups, W, K, B, Psi, state, kept, d, stride):
                 return 1
-        RR[:] = 0.0
         residual_products(m, state.beta, B, RR)
         products_of_clusters(groups.level.rows, state.gamma, state.V, AA)
         _move_scales(rng, level, groups, factors, priors, W, RR, K, AA, latent, latent_groups, B, state)
