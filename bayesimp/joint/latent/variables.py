@@ -158,8 +158,10 @@ def fixed_entries(variables: Sequence[LatentVariable]) -> NDArray[np.float64]:
     return out
 
 
-def checked_residual(residual: str, variables: Sequence[LatentVariable]) -> Literal["common", "cluster"]:
-    """The option, if these variables allow it.
+def checked_residual(
+    residual: str, variables: Sequence[LatentVariable], factors: int
+) -> Literal["common", "cluster"]:
+    """The option, if these variables and the number of grouping factors allow it.
 
     Raises
     ------
@@ -168,6 +170,11 @@ def checked_residual(residual: str, variables: Sequence[LatentVariable]) -> Lite
     """
     chosen(residual, "residual", ("common", "cluster"))
     of_rows = [v for v in variables if not v.of_clusters]
+    if residual == "cluster" and factors > 1:
+        raise SpecificationError(
+            f"residual='cluster' has one residual covariance for each cluster of a single grouping factor; this formula has "
+            f"{factors}. Use residual='common', or one random part."
+        )
     if residual == "cluster" and all(v.kind != NUMBER for v in of_rows):
         raise SpecificationError(
             f"residual='cluster' is for normal row-level variables, but {listing([v.name for v in of_rows])} "

@@ -125,8 +125,13 @@ class SeveralLatentFactors:
                     out[f"cutpoints_{in_tree(v.name)}"] = (f"cutpoints_{in_tree(v.name)}_0",), own
         return out, coords
 
-    def describe_sizes(self) -> list[str]:
-        """Lines of the printed model about rows, groups and columns."""
+    @property
+    def covariances(self) -> list[tuple[str, list[str]]]:
+        """Names of the covariances of effects in the posterior, and of their rows."""
+        return [(name_of(label), self.effects(s)) for s, label in enumerate(self.labels)]
+
+    def describe_sizes(self, r: int, kinds: str) -> list[str]:
+        """Lines of the printed model about its r latent variables (kinds: in words), rows, groups and columns."""
         first = self.designs[0]
         groups = ", ".join(f"{len(f.groups):,} {f.label}" for f in self.factors)
         columns = "; ".join(
@@ -134,13 +139,13 @@ class SeveralLatentFactors:
             for label, made in zip(self.labels, self.designs, strict=True)
         )
         lines = [
-            f"  {len(first.X):,} rows in groups: {groups}",
+            f"  {len(first.X):,} rows in groups: {groups}; r = {r} latent variables: {kinds}",
             f"  p = {first.X.shape[1]} fixed ({', '.join(first.fixed)}), random ({columns})",
         ]
         for label, table in zip(self.labels, self.table.groups.tables, strict=True):
             if table.variables:
                 names = ", ".join(v.name for v in table.variables)
-                lines.append(f"  variables of {label}, one value per group: {names}")
+                lines.append(f"  one value for each {label}: {names}")
         return lines
 
     def effect_coords(self) -> dict[str, list[str]]:

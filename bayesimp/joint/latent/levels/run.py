@@ -12,7 +12,6 @@ from bayesimp import notation as nt
 from bayesimp.contract import TreeRequest
 from bayesimp.errors import SpecificationError
 from bayesimp.imputation.tree import build_tree
-from bayesimp.joint.latent.clusters import cluster_values
 from bayesimp.joint.latent.levels.gibbs import LatentLevelsChain, LatentLevelsDraws
 from bayesimp.joint.latent.levels.model import SeveralLatentFactors
 from bayesimp.joint.latent.run import LatentRun
@@ -22,7 +21,9 @@ from bayesimp.kernels.latent.level_records import LevelsKept, LevelsState
 if TYPE_CHECKING:
     import xarray as xr
 
+    from bayesimp.joint.latent.clusters import ClusterTable
     from bayesimp.joint.latent.model import JointLatent
+    from bayesimp.table.clusters import Clusters
     from bayesimp.table.new_rows import NewRows
 
 __all__ = ["LatentLevelsRun"]
@@ -43,24 +44,11 @@ class LatentLevelsRun(LatentRun):
         """The task of running iterations, for executors."""
         return self.several.task(self.thin, self.stride)
 
-    def _cells_of_clusters(self, drawn: NDArray) -> dict[str, tuple[NDArray, NDArray]]:
-        """Drawn values of variables of groups (m, c), copied to all rows in which they are missing."""
-        data, several, out, first = self.model.data, self.several, {}, 0
-        for s, variable, lacking in several.table.groups.incomplete:
-            groups = several.factors[s].groups
-            values = np.tile(cluster_values(data, variable.name, groups), (len(drawn), 1))
-            values[:, lacking] = drawn[:, first : first + len(lacking)]
-            first += len(lacking)
-            rows = np.flatnonzero(data.missing(variable.name))
-            out[variable.name] = rows, values[:, groups.codes[rows]]
-        known = [v for v in several.table.groups.variables if v.name not in out]
-        for variable in known:  # a value that other rows of the group have
-            rows = np.flatnonzero(data.missing(variable.name))
-            if len(rows):
-                groups = next(f.groups for f in several.factors if f.label == variable.group)
-                values = cluster_values(data, variable.name, groups)[groups.codes[rows]]
-                out[variable.name] = rows, np.tile(values, (len(drawn), 1))
-        return out
+    @property
+    def cluster_tables(self) -> list[tuple[ClusterTable, Clusters]]:
+        """The groups of every factor as the sampler and the table have them."""
+        tables = self.several.table.groups.tables
+        return [(table, factor.groups) for table, factor in zip(tables, self.several.factors, strict=True)]
 
     def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
         model, h, table = self.model, self.history, self.several.table
