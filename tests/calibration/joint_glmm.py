@@ -435,7 +435,8 @@ def usable(design: Design, frame: pd.DataFrame) -> bool:
         ):
             return False
     return all(
-        frame.groupby("g", observed=True)[n].nunique().max() < 2 and frame[n].dropna().nunique() >= 2
+        frame.groupby(design.groups.get(n, "g"), observed=True)[n].nunique().max() < 2
+        and frame[n].dropna().nunique() >= 2
         for n in design.whole
     )
 

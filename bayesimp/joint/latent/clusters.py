@@ -114,7 +114,9 @@ def cluster_table(
     """
     clusters = data.grouping if clusters is None else clusters
     m, labels = len(order), [label for variable in variables for label in variable.labels]
-    constant = [k for k in range(design.X.shape[1]) if not varies_within(design.X[:, k], clusters.codes).any()]
+    constant = [
+        k for k in range(design.X.shape[1]) if not varies_within(design.X[:, k], clusters.codes).any()
+    ]
     if variables and not constant:
         raise SpecificationError(
             f"{variables[0].name!r} has a single value in each cluster, but no column of the fixed part is constant "
@@ -131,9 +133,7 @@ def cluster_table(
     return _assembled(G, names, terms, variables, values, rows, scale, effects, shifts)
 
 
-def cluster_shift(
-    shift: Shift, data: IncompleteData, name: str, clusters: Clusters | None = None
-) -> Array:
+def cluster_shift(shift: Shift, data: IncompleteData, name: str, clusters: Clusters | None = None) -> Array:
     """(m, w) numbers added to the latent values of a cluster-level variable, by cluster.
 
     Raises

@@ -139,7 +139,11 @@ def working_designs(designs: Sequence[DesignMatrices], s: Array) -> tuple[Array,
 
 
 def factor_record(
-    designs: Sequence[DesignMatrices], number: Sequence[int], combinations: Ints, r: int, further: Sequence[int] = ()
+    designs: Sequence[DesignMatrices],
+    number: Sequence[int],
+    combinations: Ints,
+    r: int,
+    further: Sequence[int] = (),
 ) -> Factors:
     """Positions of columns, effects and covariances; combinations (K, S); further: rows of each Psi_s after the effects."""
     column = np.cumsum([0, *(made.Z.shape[1] for made in designs)]).astype(np.int64)

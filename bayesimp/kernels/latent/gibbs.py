@@ -229,10 +229,14 @@ def _draw_scales_and_covariances(
         if not _draw_residuals(rng, level, group, priors, W, RR, state, given):
             return np.int64(1)
     else:
-        if not draw_covariance(rng, level.counts, level.patterns, priors.free_Sigma, priors.restricted_Sigma, W, RR, state.Sigma):
+        if not draw_covariance(
+            rng, level.counts, level.patterns, priors.free_Sigma, priors.restricted_Sigma, W, RR, state.Sigma
+        ):
             return np.int64(1)
         copy_to(state.residuals[0], state.Sigma)
-    if not draw_covariance(rng, clusters.counts, clusters.patterns, priors.free_Psi, priors.restricted_Psi, K, AA, state.Psi):
+    if not draw_covariance(
+        rng, clusters.counts, clusters.patterns, priors.free_Psi, priors.restricted_Psi, K, AA, state.Psi
+    ):
         return np.int64(4)
     return np.int64(0)
 

@@ -65,7 +65,9 @@ def law(order: int = 25, of_classes: int = 9) -> dict[str, float]:
     v_sd = np.sqrt((covariance[np.ix_(~known, ~known)] - K @ covariance[np.ix_(known, ~known)])[0, 0])
     # levels of rows and of schools
     p = ndtr(b[:, None, None, None] + c[None, :, None, :] + a[None, None, :, None])  # (b, grid, a, class)
-    s = ndtr((gamma[:, None] + SCHOOL[0, 1] / SCHOOL[0, 0] * a) / np.sqrt(1 - SCHOOL[0, 1] ** 2 / SCHOOL[0, 0]))
+    s = ndtr(
+        (gamma[:, None] + SCHOOL[0, 1] / SCHOOL[0, 0] * a) / np.sqrt(1 - SCHOOL[0, 1] ** 2 / SCHOOL[0, 0])
+    )
 
     def total(ones=(), s_is_one=False) -> np.ndarray:
         """(b, grid, gamma) weights, with these missing cells of y equal to 1, and s of the last school."""
@@ -85,10 +87,18 @@ def law(order: int = 25, of_classes: int = 9) -> dict[str, float]:
     w0 = w.sum()
     by_grid = w.sum(axis=(0, 2))
     out = {"beta": (w.sum(axis=(1, 2)) * b).sum(), "gamma": (w.sum(axis=(0, 1)) * gamma).sum()}
-    out |= {"v": (by_grid * v).sum(), "v v": (by_grid * (v**2 + v_sd**2)).sum(), "s": total(s_is_one=True).sum()}
+    out |= {
+        "v": (by_grid * v).sum(),
+        "v v": (by_grid * (v**2 + v_sd**2)).sum(),
+        "s": total(s_is_one=True).sum(),
+    }
     for j in LOST:
         one = total((j,))
-        out |= {f"y{j}": one.sum(), f"y{j} v": (one.sum(axis=(0, 2)) * v).sum(), f"y{j} s": total((j,), True).sum()}
+        out |= {
+            f"y{j}": one.sum(),
+            f"y{j} v": (one.sum(axis=(0, 2)) * v).sum(),
+            f"y{j} s": total((j,), True).sum(),
+        }
         out |= {f"y{j} y{k}": total((j, k)).sum() for k in LOST if k > j}
     return {name: value / w0 for name, value in out.items()}
 
@@ -106,7 +116,13 @@ def drawn(made: bi.JointLatent, draws: int = DRAWS) -> dict[str, np.ndarray]:
 
     y = {f"y{j}": cell("y", j) for j in LOST}
     v, s = cell("v", int(np.flatnonzero(klass == 2)[0])), cell("s", int(np.flatnonzero(school == 3)[0]))
-    out = {"beta": post.beta.values[..., 0, 0], "gamma": post.beta_school.values[..., 0, 0], "v": v, "v v": v**2, "s": s}
+    out = {
+        "beta": post.beta.values[..., 0, 0],
+        "gamma": post.beta_school.values[..., 0, 0],
+        "v": v,
+        "v v": v**2,
+        "s": s,
+    }
     for name, value in y.items():
         out |= {name: value, f"{name} v": value * v, f"{name} s": value * s}
         out |= {f"{name} {other}": value * y[other] for other in y if int(other[1:]) > int(name[1:])}

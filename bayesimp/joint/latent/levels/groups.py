@@ -82,9 +82,7 @@ def group_tables(
         order[places[:, s]] = factor.groups.codes
         own = tuple(v for v in variables if v.group == factor.label)
         out.append(
-            cluster_table(
-                data, design, own, effects[s], order, shift, flat=flat, clusters=factor.groups
-            )
+            cluster_table(data, design, own, effects[s], order, shift, flat=flat, clusters=factor.groups)
         )
     return tuple(out)
 
@@ -144,7 +142,12 @@ def _reported(places: Ints, first: Ints) -> Ints:
 
 
 def _stacked_cells(
-    tables: Sequence[ClusterTable], members: Sequence[Ints], widths: Sequence[int], first: Ints, w: int, reported: Ints
+    tables: Sequence[ClusterTable],
+    members: Sequence[Ints],
+    widths: Sequence[int],
+    first: Ints,
+    w: int,
+    reported: Ints,
 ) -> MissingCells:
     """The missing cells of all groups, factor after factor."""
     each = [table.level.cells for table in tables]

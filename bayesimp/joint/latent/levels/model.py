@@ -88,7 +88,10 @@ class SeveralLatentFactors:
             name_of(label): given_entries(self.resolved.of_factor(label), entries)
             for label, entries in zip(self.labels, self.entries[1], strict=True)
         }
-        return {"beta": self.resolved.beta, "Sigma": given_entries(self.resolved.Sigma, self.entries[0])} | own
+        return {
+            "beta": self.resolved.beta,
+            "Sigma": given_entries(self.resolved.Sigma, self.entries[0]),
+        } | own
 
     def task(self, thin: int, stride: int) -> LatentLevelsTask:
         """The task of running Gibbs iterations, for executors."""
@@ -150,9 +153,7 @@ class SeveralLatentFactors:
 
     def effect_coords(self) -> dict[str, list[str]]:
         """Labels of the rows and columns of every Psi."""
-        return {
-            name: self.effects(s) for s, label in enumerate(self.labels) for name in dims_of(label)
-        }
+        return {name: self.effects(s) for s, label in enumerate(self.labels) for name in dims_of(label)}
 
     def check_explicit(self) -> None:
         """Refuse a PyMC model with so many groups that it would be too slow to use.

@@ -147,7 +147,9 @@ def _values_of_groups(
     """(N, v) the values of all variables of groups, row by row."""
     groups = {factor.label: factor.groups for factor in grouping}
     each = [
-        cluster_values(data, v.name, groups[v.group])[groups[v.group].codes] for v in variables if v.of_clusters
+        cluster_values(data, v.name, groups[v.group])[groups[v.group].codes]
+        for v in variables
+        if v.of_clusters
     ]
     return np.column_stack(each) if each else np.empty((len(data.codes), 0))
 
