@@ -55,9 +55,9 @@ def sides(data: IncompleteData, *, latent: bool) -> Sides:
     """The variables of a table that vary within clusters, jointly, given the complete ones that do not.
 
     Complete variables are on the left as well: their between-cluster covariance is a part of Psi, so no cluster
-    means are needed to carry it. `JointLatent` has incomplete variables of the groups of any factor there too. Variables that merely
-    name rows or clusters or do not vary are left out, and so are complete nominal variables with more than `MOST_LEVELS`
-    levels, as in `JointGLMM`.
+    means are needed to carry it. `JointLatent` has incomplete variables of the groups of any factor there
+    too. Variables that merely name rows or clusters or do not vary are left out, and so are complete nominal variables
+    with more than `MOST_LEVELS` levels, as in `JointGLMM`.
 
     Parameters
     ----------

@@ -265,8 +265,8 @@ class JointLatent(FormulaModel):
         Returns
         -------
         The model. ``beta``, ``Sigma``, ``Psi`` and ``cutpoints_<y>`` are as in the posterior; cluster effects are free,
-        missing values are integrated out, and so is the latent value of a row that has only one. With several grouping factors
-        there is one ``Psi_<factor>`` for each.
+        missing values are integrated out, and so is the latent value of a row that has only one. With several grouping
+        factors there is one ``Psi_<factor>`` for each.
 
         Raises
         ------

@@ -172,8 +172,8 @@ def checked_residual(
     of_rows = [v for v in variables if not v.of_clusters]
     if residual == "cluster" and factors > 1:
         raise SpecificationError(
-            f"residual='cluster' has one residual covariance for each cluster of a single grouping factor; this formula has "
-            f"{factors}. Use residual='common', or one random part."
+            "residual='cluster' has one residual covariance for each cluster of a single grouping factor; this formula "
+            f"has {factors}. Use residual='common', or one random part."
         )
     if residual == "cluster" and all(v.kind != NUMBER for v in of_rows):
         raise SpecificationError(

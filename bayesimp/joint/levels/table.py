@@ -145,7 +145,10 @@ def factor_record(
     r: int,
     further: Sequence[int] = (),
 ) -> Factors:
-    """Positions of columns, effects and covariances; combinations (K, S); further: rows of each Psi_s after the effects."""
+    """Positions of columns, effects and covariances.
+
+    combinations (K, S): their groups; further: rows of each Psi_s after those of the effects.
+    """
     column = np.cumsum([0, *(made.Z.shape[1] for made in designs)]).astype(np.int64)
     count, sizes = np.array(number, dtype=np.int64), r * np.diff(column)
     whole = sizes + np.array(further or [0] * len(sizes), dtype=np.int64)

@@ -77,8 +77,8 @@ def draw_covariance(
 ) -> bool:  # fmt: skip
     """Draw S (w, w) in place given cross products RR (A, w, w) of observed parts: Sigma of residuals, or Psi of the a_i.
 
-    counts (A,), patterns (A, w): as in `LatentLevel`; free: the update where no entry is fixed; if its kind is FIXED, `restricted` is used instead, and if KNOWN, S keeps
-    its value.
+    counts (A,), patterns (A, w): as in `LatentLevel`; free: the update where no entry is fixed; if its kind is FIXED,
+    `restricted` is used instead, and if KNOWN, S keeps its value.
     """
     if free.kind == FIXED and restricted.kind == KNOWN:
         return True

@@ -22,7 +22,7 @@ from bayesimp.kernels.linalg import cholesky, fill, solve_lower, solve_lower_t
 from bayesimp.notation import Integer, IntMatrix, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
-    from bayesimp.kernels.latent.level_records import GroupTable, LevelsPriors, LevelsState
+    from bayesimp.kernels.latent.level_records import GroupTable, LevelsPriors
     from bayesimp.kernels.levels.records import EffectNormals, Factors
 
 __all__ = ["copy_effects", "draw_group_coefficients", "joined", "precision_places", "renew_normals"]

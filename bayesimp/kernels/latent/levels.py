@@ -166,7 +166,7 @@ def _move_scales(
     rng: np.random.Generator, level: LatentLevel, groups: GroupTable, factors: Factors, priors: LevelsPriors, W: Stack,
     RR: Stack, K: Stack, AA: Stack, of_rows: bool, of_groups: bool, B: Stack, state: LevelsState,
 ) -> None:  # fmt: skip
-    """Move the scales of latent variables of rows and of groups, in place; both copies of the effects, B and b, change."""
+    """Move the scales of latent variables of rows and of groups; both copies of the effects, B and b, change."""
     if of_rows:
         effects = np.int64(0)
         for s in range(factors.number.size):

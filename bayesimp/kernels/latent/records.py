@@ -47,7 +47,8 @@ class LatentColumns(NamedTuple):
 class LatentRows(NamedTuple):
     """The rows of the table, in the sampler's order.
 
-    cluster (N,): of the effects B of a row (its combination of groups, if there are several factors); pattern (N,); cell (N,): cell of the moments, -1 where nothing is observed; X (N, p), Z (N, q);
+    cluster (N,): index of a row's effects B (of its combination of groups, if there are several factors); pattern (N,);
+    cell (N,): cell of the moments, -1 where nothing is observed; X (N, p), Z (N, q);
     level (N, r): observed level of the column's variable, -1 where it is missing or a number.
     """
 

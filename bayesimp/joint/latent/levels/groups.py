@@ -92,12 +92,12 @@ def stacked(tables: Sequence[ClusterTable], column: Ints, r: int, places: Ints) 
     q, before = int(column[-1]), r * int(column[-1])
     widths = [len(table.labels) for table in tables]
     offset, p = np.cumsum([0, *widths]), max(len(table.fixed) for table in tables)
-    members = [
-        np.concatenate(
-            [[k * q + l for k in range(r) for l in range(column[s], column[s + 1])], before + np.arange(*offset[s : s + 2])]
-        ).astype(np.int64)
-        for s in range(len(tables))
-    ]  # fmt: skip
+    members = []
+    for s in range(len(tables)):
+        effects = [k * q + l for k in range(r) for l in range(column[s], column[s + 1])]
+        members.append(
+            np.array([*effects, *range(before + offset[s], before + offset[s + 1])], dtype=np.int64)
+        )
     w, first = before + int(offset[-1]), np.cumsum([0, *(len(table.V) for table in tables)]).astype(np.int64)
     M = int(first[-1])
     V, X, level = np.zeros((M, w)), np.zeros((M, p)), np.full((M, w), -1, dtype=np.int64)

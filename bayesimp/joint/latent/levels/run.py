@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp import notation as nt
-from bayesimp.contract import TreeRequest
 from bayesimp.errors import SpecificationError
 from bayesimp.imputation.tree import build_tree
 from bayesimp.joint.latent.levels.gibbs import LatentLevelsChain, LatentLevelsDraws
@@ -70,8 +69,9 @@ class LatentLevelsRun(LatentRun):
         SpecificationError
         """
         raise SpecificationError(
-            f"New rows are not completed by JointLatent with several grouping factors ({', '.join(self.several.labels)}). "
-            "Append the new rows to the table and impute both, or use JointLatent with one random part."
+            "New rows are not completed by JointLatent with several grouping factors "
+            f"({', '.join(self.several.labels)}). Append the new rows to the table and impute both, or use JointLatent "
+            "with one random part."
         )
 
     def state(self) -> xr.Dataset:

@@ -101,8 +101,8 @@ def latent_levels_table(
 ) -> LatentLevelsTable:  # fmt: skip
     """Put a table on the working scale.
 
-    designs: one for each factor, with the same X; grouping: the factors, that of the primary clusters first; flat: whether
-    the coefficients of numbers have a flat prior.
+    designs: one for each factor, with the same X; grouping: the factors, that of the primary clusters first; flat:
+    whether the coefficients of numbers have a flat prior.
     """
     of_rows = tuple(v for v in variables if not v.of_clusters)
     codes = np.column_stack([factor.groups.codes for factor in grouping])
