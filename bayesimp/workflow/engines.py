@@ -114,7 +114,8 @@ def choose(facts: Facts) -> Choice:
         return Choice(
             "fcs",
             f"Engine 'fcs' (FCS), because {against}, and with several grouping factors, here {_and(facts.factors)} "
-            f"besides the clusters, no study has compared it with the joint model on latent normals (engine='latent').{hint}",
+            "besides the clusters, no study has compared it with the joint model on latent normals "
+            f"(engine='latent').{hint}",
         )
     without = obstacle("latent", facts) or _wide(facts)
     if without is None:
