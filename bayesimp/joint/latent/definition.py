@@ -55,7 +55,8 @@ def _further(several: SeveralLatentFactors) -> tuple[FurtherFactor, ...]:
 
 def pymc_model(model: JointLatent) -> pm.Model:
     """The PyMC model of models/joint_latent.py."""
-    labels, coords = model.table.labels, {}
+    labels = model.table.labels
+    coords: dict[str, list[str]] = {}
     if model.several is None:
         coords |= dict.fromkeys(("effect", "effect_2"), model.effects)
     else:

@@ -21,20 +21,17 @@ from bayesimp import priors as pr
 from bayesimp.arguments import new_seed
 from bayesimp.contract import Contents, Shift, register
 from bayesimp.errors import SpecificationError
-from bayesimp.events import Event
 from bayesimp.formulas.design import DesignMatrices, design
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.contents import contents
 from bayesimp.joint.formula_model import FormulaModel
 from bayesimp.joint.information import check_information
 from bayesimp.joint.latent.clusters import EffectsAndVariables
-from bayesimp.joint.latent.gibbs import LatentPriors
 from bayesimp.joint.latent.levels.model import SeveralLatentFactors, several_latent_factors
 from bayesimp.joint.latent.levels.run import LatentLevelsRun
-from bayesimp.joint.latent.levels.table import LatentLevelsTable
 from bayesimp.joint.latent.prior import given_entries
 from bayesimp.joint.latent.run import LatentRun
-from bayesimp.joint.latent.table import LatentTable, latent_table
+from bayesimp.joint.latent.table import latent_table
 from bayesimp.joint.latent.variables import (
     LatentVariable,
     check_levels,
@@ -45,7 +42,6 @@ from bayesimp.joint.latent.variables import (
 from bayesimp.joint.latent.working_priors import working_priors
 from bayesimp.joint.levels.factors import GroupingFactor, grouping_factors
 from bayesimp.joint.options import draws_per_imputation
-from bayesimp.kernels.latent.level_records import LevelsPriors
 from bayesimp.kernels.latent.records import NUMBER, THRESHOLD, UTILITY
 from bayesimp.kinds import checks_arguments
 from bayesimp.notation import effect_names
@@ -107,6 +103,10 @@ class JointLatent(FormulaModel):
 
     run_type = LatentRun
     takes_several_factors = True
+    design: DesignMatrices
+    several: SeveralLatentFactors | None
+    table: Any  # a LatentTable, or with several grouping factors a LatentLevelsTable; so are the priors below
+    working_priors: Any
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class JointLatent(FormulaModel):
         groups = {f.label: f.groups for f in factors} or {data.cluster: data.grouping}
         self.variables: tuple[LatentVariable, ...] = latent_variables(data, self.responses, groups)
         self.residual = checked_residual(residual, self.variables, len(groups))
-        self.several: SeveralLatentFactors | None = None
+        self.several = None
         if factors:
             self._take_several(factors)
         else:
@@ -134,20 +134,20 @@ class JointLatent(FormulaModel):
             self.data, self.formula, self.priors, self.variables, factors, self.shift
         )
         self.several, self.events, self.design = made, made.events, made.designs[0]
-        self.table: LatentTable | LatentLevelsTable = made.table
+        self.table = made.table
         self.entries, self.resolved = made.entries[0], made.resolved
-        self.working_priors: LatentPriors | LevelsPriors = made.priors.for_kernel
+        self.working_priors = made.priors.for_kernel
 
     def _take_one(self) -> None:
         data = self.data
         of_rows, of_clusters = (
             tuple(v.name for v in self.variables if v.of_clusters is k) for k in (False, True)
         )
-        self.events: list[Event] = check_information(
+        self.events = check_information(
             data, of_rows, self.priors, normal_only=False, of_clusters=of_clusters
         )
         check_levels(data, self.variables)
-        self.design: DesignMatrices = design(self.formula, data.frame, clusters=data.grouping)
+        self.design = design(self.formula, data.frame, clusters=data.grouping)
         self.table = table = latent_table(
             data, self.design, self.variables, self.shift, flat=self.priors.beta.is_flat,
             by_cluster=self.residual == "cluster",

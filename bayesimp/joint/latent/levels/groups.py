@@ -101,14 +101,18 @@ def stacked(tables: Sequence[ClusterTable], column: Ints, r: int, places: Ints) 
     w, first = before + int(offset[-1]), np.cumsum([0, *(len(table.V) for table in tables)]).astype(np.int64)
     M = int(first[-1])
     V, X, level = np.zeros((M, w)), np.zeros((M, p)), np.full((M, w), -1, dtype=np.int64)
-    coefficient, pattern, patterns, counts, factor = np.zeros((p, w), dtype=bool), [], [], [], []
+    coefficient = np.zeros((p, w), dtype=bool)
+    pattern: list[Ints] = []
+    patterns: list[NDArray[np.bool_]] = []
+    counts: list[Ints] = []
+    factor: list[Ints] = []
     for s, (table, own) in enumerate(zip(tables, members, strict=True)):
         rows, part = table.level.rows, slice(first[s], first[s + 1])
         V[part, own], level[part, own], X[part, : rows.X.shape[1]] = table.V, rows.level, rows.X
         coefficient[: rows.X.shape[1], own[len(own) - widths[s] :]] = True
         seen = np.zeros((len(table.level.patterns), w), dtype=bool)
         seen[:, own] = table.level.patterns
-        pattern.append(rows.pattern + sum(map(len, patterns)))
+        pattern.append(rows.pattern + sum(len(one) for one in patterns))
         patterns.append(seen)
         counts.append(table.level.counts)
         factor.append(np.full(len(seen), s, dtype=np.int64))
