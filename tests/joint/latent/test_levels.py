@@ -138,8 +138,9 @@ def agreement(found: dict[str, np.ndarray]) -> float:
 
 
 def test_the_nodes_are_enough():
-    fine, own = law(28, 10), law()
-    np.testing.assert_allclose(list(own.values()), list(fine.values()), atol=6e-4)
+    """To a seventh of the Monte Carlo standard error of the coefficients, 0.007."""
+    fine, own = law(31, 11), law()
+    np.testing.assert_allclose(list(own.values()), list(fine.values()), rtol=0, atol=1e-3)
 
 
 def test_coefficients_and_missing_cells_of_every_level_have_their_law():
