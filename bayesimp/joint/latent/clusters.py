@@ -41,7 +41,7 @@ Array = NDArray[np.float64]
 class EffectsAndVariables(EffectScale):
     """The scale of (vec(B_i), v_i): effects (w,), and C (w, w), the identity for cluster-level variables."""
 
-    def __init__(self, scale: Scale, s: Array) -> None:
+    def __init__(self, scale: EffectScale, s: Array) -> None:
         self.effects = np.concatenate([scale.effects, s])
         n = len(scale.effects)
         self.C = np.eye(n + len(s))
