@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from bayesimp.table.clusters import Clusters
     from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["WHERE", "Shift"]
@@ -88,8 +89,8 @@ class Shift(Record):
         each = dict(number).values() if self.group is not None and isinstance(number, Mapping) else [number]
         return any(isinstance(one, Mapping) for one in each)
 
-    def check_constant(self, name: str, data: IncompleteData) -> None:
-        """Refuse groups that vary within clusters, for a cluster-level variable.
+    def check_constant(self, name: str, data: IncompleteData, clusters: Clusters | None = None) -> None:
+        """Refuse groups that vary within clusters (None: the primary ones), for a cluster-level variable.
 
         Raises
         ------
@@ -97,14 +98,15 @@ class Shift(Record):
         """
         if self.group is None:
             return
-        column = _column(self.group, data)
-        first = np.full(len(data.clusters), None, dtype=object)
-        first[data.codes[::-1]] = column[::-1]
-        varies = np.unique(data.codes[first[data.codes] != column])
+        clusters = data.grouping if clusters is None else clusters
+        column, codes = _column(self.group, data), clusters.codes
+        first = np.full(len(clusters), None, dtype=object)
+        first[codes[::-1]] = column[::-1]
+        varies = np.unique(codes[first[codes] != column])
         if len(varies):
             raise SpecificationError(
                 f"shift of '{name}' by '{self.group}': '{name}' has a single value in each cluster, but '{self.group}' "
-                f"varies within {len(varies)} of {len(data.clusters)} clusters ({listing(data.clusters[varies])}). "
+                f"varies within {len(varies)} of {len(clusters)} clusters ({listing(clusters.labels[varies])}). "
                 "Take a column that is constant within clusters."
             )
 

@@ -260,6 +260,7 @@ BENCHMARKS = {
     "crossed": crossed.crossed,
     "levels": levels.levels,
     "levels_rows": levels.levels_rows,
+    "levels_latent": levels.levels_latent,
     "levels_fcs": levels_fcs.levels_fcs,
     "levels_fcs_rows": levels_fcs.levels_fcs_rows,
 }

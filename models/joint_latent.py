@@ -10,6 +10,14 @@
     beta ~ flat or normal;   Psi ~ prior;   increment_l ~ exponential(1)
     Sigma ~ prior given its fixed entries: 1 on the diagonal of latent variables, 1/2 between utilities of one variable
 
+With several grouping factors s = 1..S, nested or crossed (school, class), a row has effects of its group in each,
+
+    Y* = X beta + sum_s Z_s B_s + E,      vec(B_sg) = L_s u_sg,  L_s L_s' = Psi_s,  u_sg ~ N(0, I) for every group g,
+    Psi_s ~ prior
+
+and the sampler (kernels/latent/levels.py) also takes variables v of groups, v_sg = G_sg gamma_s + e_sg with
+(vec(B_sg), e_sg) ~ N(0, Psi_s), cut into levels like those of rows.
+
 Missing values are integrated out: a row has the density of its observed values. Its numbers are normal. So are its latent
 values given the numbers; the utilities of a nominal variable at level l become contrasts d = A y* with the l-th utility,
 
@@ -39,6 +47,7 @@ from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
 from bayesimp.models.covariance import covariance
+from bayesimp.models.joint_normal import FurtherFactor
 from bayesimp.models.ops import effects
 from bayesimp.priors import CovariancePrior
 
@@ -69,6 +78,8 @@ class LatentData:
         beta_w = T^-1 beta / s - offset.
     Sigma, entries, Psi
         Resolved priors, and the fixed entries of Sigma (nan for free entries).
+    label, further
+        With several grouping factors, the label of the first, whose prior is Psi, and the others.
     """
 
     X: Array
@@ -85,24 +96,39 @@ class LatentData:
     Sigma: CovariancePrior
     entries: Array
     Psi: CovariancePrior
+    label: str = ""
+    further: Sequence[FurtherFactor] = ()
+
+    @property
+    def first(self) -> FurtherFactor:
+        """The first grouping factor as a record like those of the others."""
+        groups, d = int(self.cluster.max()) + 1, self.Y.shape[1] * self.Z.shape[1]
+        return FurtherFactor(self.label, self.Z, self.cluster, groups, self.Psi, ("",) * d)
 
 
 def joint_latent(data: LatentData, coords: dict) -> pm.Model:
     """The model above."""
-    q, r, m = data.Z.shape[1], data.Y.shape[1], int(data.cluster.max()) + 1
     with pm.Model(coords=coords) as model:
         beta = pm.Flat("beta", dims=("fixed", "latent"))
         T_inverse, s, offset = data.working
         vec = (pt.dot(T_inverse, beta) / s - offset).T.flatten()
         pm.Potential("beta_prior", pt.dot(data.t, vec) - 0.5 * pt.dot(vec, pt.dot(data.Q, vec)))
         Sigma = restricted_covariance("Sigma", data.Sigma, data.entries, DIMS)
-        Psi = covariance("Psi", data.Psi, r * q, ("effect", "effect_2"))
-        B = effects(pm.Normal("u", shape=(m, r * q)), Psi).reshape((m, r, q))
+        contributions = [_contribution(factor) for factor in (data.first, *data.further)]
         cutpoints = {k: _cutpoints(data.names.get(k), levels) for k, levels in data.ordered.items()}
-        mu = pt.dot(data.X, beta) + (B[data.cluster] * data.Z[:, None, :]).sum(axis=2)
+        mu = sum(contributions, pt.dot(data.X, beta))
         for number, rows in enumerate(_groups(data)):
             pm.Potential(f"rows_{number}", _log_density(data, rows, mu, Sigma, cutpoints, number))
     return model
+
+
+def _contribution(factor: FurtherFactor) -> TensorVariable:
+    """(N, r) what the effects of a factor, variables of the open model, add to the mean of every row: Z_s B_s."""
+    end, d, q = f"_{factor.label}" if factor.label else "", len(factor.effects), factor.Z.shape[1]
+    Psi = covariance(f"Psi{end}", factor.prior, d, (f"effect{end}", f"effect{end}_2"))
+    u = pm.Normal(f"u{end}", shape=(factor.groups, d))
+    B = effects(u, Psi).reshape((factor.groups, d // q, q))
+    return (B[factor.codes] * factor.Z[:, None, :]).sum(axis=2)
 
 
 def _cutpoints(name: str | None, levels: int) -> TensorVariable:

@@ -80,4 +80,7 @@ def test_readme_is_short_and_names_the_command_that_ci_runs():
     assert words <= 900, f"README.md has {words} words; long tables belong in docs/"
     assert "notebooks/figures/" in readme and "    make demo " in readme
     assert "    make test " in readme and "make test-all\n" in readme
-    assert (ROOT / ".ci" / "run").read_text().splitlines()[-2:] == ["make lint", "exec make test ARGS='-m \"not slow\"'"]
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-2:] == [
+        "make lint",
+        "exec make test ARGS='-m \"not slow\"'",
+    ]

@@ -117,6 +117,15 @@ def with_variables_of_clusters(data, **options):
     return bi.JointLatent(data, "y + w + o + v ~ x + (1 | g)", **options)
 
 
+def latent_with_several_factors(data, **options):
+    """h is crossed with g: six groups by the order of x; v is one of its variables, not known of one of them."""
+    h = pd.Series((data.frame["x"].rank().to_numpy() * 6 // 61).astype(int), data.frame.index)
+    v = data.frame.groupby(h)["x"].transform("mean").round(3)
+    frame = data.frame.assign(h=h.map(dict(enumerate("pqrstu"))), v=v.where(h != 2))
+    data = bi.IncompleteData(frame, ["g", "h"], families={"o": "ordinal"})
+    return bi.JointLatent(data, "y + w + o + v ~ x + (1 | g) + (1 | h)", **options)
+
+
 def unlike_residuals(data, **options):
     return bi.JointLatent(data, "y + w ~ x + (1 | g)", residual="cluster", **options)
 
@@ -133,6 +142,9 @@ CASES = {
     "JointLatent": Case(on_latent_normals, GIBBS, {"draws": 9}, "draws", ordinal=True),
     "JointLatent, cluster-level variables": Case(
         with_variables_of_clusters, GIBBS, {"draws": 9}, "draws", ordinal=True
+    ),
+    "JointLatent, several factors": Case(
+        latent_with_several_factors, GIBBS, {"draws": 9}, "draws", ordinal=True
     ),
     "JointLatent, residual": Case(unlike_residuals, GIBBS, {"draws": 9}, "draws"),
     "FCS, bayes": Case(bi.FCS, {"cycles": 6}),

@@ -143,8 +143,8 @@ def checked_formula(formula: Formula, data: IncompleteData, *, several: bool = F
         more = (
             "several grouping factors must be cluster columns of the data and include a term for the first."
             if several
-            else "this model has one level of clusters, without crossed or nested ones: these are in bi.JointNormal("
-            "data, formula) for normal variables, and in bi.FCS(data) for others."
+            else "this model has one level of clusters, without crossed or nested ones: these are in bi.JointNormal and "
+            "bi.JointLatent(data, formula), and in bi.FCS(data)."
         )
         raise SpecificationError(
             f"'{formula}' needs one random part, (1 | {data.cluster}) at the least; {more}"

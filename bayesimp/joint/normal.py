@@ -69,7 +69,8 @@ class JointNormal(FormulaModel):
     Notes
     -----
     `bi.JointLatent` is the same model if all variables are normal, with two features that this class lacks:
-    cluster-level variables among the responses, and a residual covariance for each cluster (``residual="cluster"``).
+    cluster-level variables among the responses, also of the groups of several factors, and a residual covariance for each
+    cluster (``residual="cluster"``).
 
     Examples
     --------

@@ -10,7 +10,7 @@ import numpy as np
 from bayesimp.formulas.syntax import Name, write
 from bayesimp.joint.glmm.factors import MOST_LEVELS
 from bayesimp.joint.latent.variables import KINDS
-from bayesimp.table.cluster_level import of_clusters
+from bayesimp.table.cluster_level import of_groups
 from bayesimp.table.clusters import varies_within
 from bayesimp.table.ids import names_rows
 from bayesimp.table.incomplete import IncompleteData
@@ -55,9 +55,9 @@ def sides(data: IncompleteData, *, latent: bool) -> Sides:
     """The variables of a table that vary within clusters, jointly, given the complete ones that do not.
 
     Complete variables are on the left as well: their between-cluster covariance is a part of Psi, so no cluster
-    means are needed to carry it. `JointLatent` has incomplete cluster-level variables there too. Variables that merely
-    name rows or clusters or do not vary are left out, and so are complete nominal variables with more than `MOST_LEVELS`
-    levels, as in `JointGLMM`.
+    means are needed to carry it. `JointLatent` has incomplete variables of the groups of any factor there
+    too. Variables that merely name rows or clusters or do not vary are left out, and so are complete nominal variables
+    with more than `MOST_LEVELS` levels, as in `JointGLMM`.
 
     Parameters
     ----------
@@ -78,7 +78,8 @@ def sides(data: IncompleteData, *, latent: bool) -> Sides:
             left_out.append(name)
             continue
         unfit = _unfit(data, name)
-        if latent and holes and unfit == ONE_VALUE and family.name in KINDS and of_clusters(data, name):
+        of_one_level = any(of_groups(data, name, own) for own in data.groupings.values())
+        if latent and holes and unfit and family.name in KINDS and of_one_level:
             groups.append(name)
             unfit = ""
         if not unfit and (family.name in KINDS if latent else family.is_normal):

@@ -82,7 +82,8 @@ def choose(facts: Facts) -> Choice:
     The joint normal model where all variables that vary within clusters are normal (complete counts and the like are
     conditioned on) and the analysis, if there is one, has nothing that such a model does not imply. Otherwise the joint
     GLMM with an analysis, which is a factor of it; without, the joint model on latent normals where it takes all
-    variables, and chained equations where it does not. With several grouping factors only the first and the last.
+    variables, and chained equations where it does not. With several grouping factors only the first and the last, because
+    no study has compared them with the joint model on latent normals.
 
     Raises
     ------
@@ -112,8 +113,9 @@ def choose(facts: Facts) -> Choice:
     if facts.factors:
         return Choice(
             "fcs",
-            f"Engine 'fcs' (FCS), because {against}: of engines for such tables, only chained equations have effects of "
-            f"several grouping factors, here {_and(facts.factors)} besides the clusters.{hint}",
+            f"Engine 'fcs' (FCS), because {against}, and with several grouping factors, here {_and(facts.factors)} "
+            "besides the clusters, no study has compared it with the joint model on latent normals "
+            f"(engine='latent').{hint}",
         )
     without = obstacle("latent", facts) or _wide(facts)
     if without is None:
@@ -148,7 +150,7 @@ def obstacle(engine: str, facts: Facts) -> str | None:
     """Why an engine cannot impute a table, with the variables or terms concerned; None if it can."""
     if engine == "fcs":
         return None
-    if engine in ("latent", "glmm") and facts.factors:
+    if engine == "glmm" and facts.factors:
         return f"{ENGINES[engine]} has effects of one grouping factor, and the table has {_and(facts.factors)} besides"
     if engine == "glmm":
         return None if facts.analysis else "no analysis is given, which the joint GLMM needs as a factor"

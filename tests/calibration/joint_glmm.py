@@ -40,6 +40,7 @@ class Design:
     holes: variable -> the cluster in which it is never observed (None: none); a quarter of other cells is missing too.
     limits: variable -> lower and upper limit of detection; the column ``<variable>_is`` says where one stands.
     order: of the factors, where the numbers of missing values would decide between several; Psi is in it.
+    groups: variables of the groups of another column than the clusters, with that column.
     """
 
     analysis: str
@@ -51,6 +52,7 @@ class Design:
     whole: tuple[str, ...] = ()  # cluster-level variables, deleted by clusters
     limits: dict[str, tuple[float, float]] = field(default_factory=dict)
     order: tuple[str, ...] = ()
+    groups: dict[str, str] = field(default_factory=dict)
 
     def model(self, frame: pd.DataFrame) -> bi.JointGLMM:
         data = bi.IncompleteData(frame, "g", self.families)
@@ -306,7 +308,8 @@ def delete(rng, design: Design, frame: pd.DataFrame) -> pd.DataFrame:
     for name, systematic in design.holes.items():
         lost = rng.random(len(frame)) < 0.25
         if name in design.whole:
-            lost = (rng.random(CLUSTERS) < 0.25)[g]
+            groups = pd.factorize(frame[design.groups.get(name, "g")])[0]
+            lost = (rng.random(groups.max() + 1) < 0.25)[groups]
         if systematic is not None:
             lost |= g == systematic
         frame.loc[lost, name] = np.nan if frame[name].dtype == float else None
@@ -432,7 +435,8 @@ def usable(design: Design, frame: pd.DataFrame) -> bool:
         ):
             return False
     return all(
-        frame.groupby("g", observed=True)[n].nunique().max() < 2 and frame[n].dropna().nunique() >= 2
+        frame.groupby(design.groups.get(n, "g"), observed=True)[n].nunique().max() < 2
+        and frame[n].dropna().nunique() >= 2
         for n in design.whole
     )
 

@@ -3,14 +3,14 @@
 import numpy as np
 
 
-def quantities(tree) -> dict[str, np.ndarray]:
+def quantities(tree, parts=("Sigma", "Psi")) -> dict[str, np.ndarray]:
     """Quantity -> (chains, draws): beta, log variances and correlations, and means and sds of imputed values.
 
     Quantities that are constant or not finite, such as those of clusters without missing values, are left out.
     """
     post, stats = tree["posterior"], tree["imputed_stats"]
     out = {f"beta{i}": post.beta.values[:, :, *i] for i in np.ndindex(post.beta.shape[2:])}
-    for part in ("Sigma", "Psi"):
+    for part in parts:
         S = post[part].values
         for i, j in zip(*np.tril_indices(S.shape[-1]), strict=True):
             scale = np.sqrt(S[..., i, i] * S[..., j, j])

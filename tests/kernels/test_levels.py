@@ -9,8 +9,10 @@ from bayesimp.formulas.design import DesignMatrices
 from bayesimp.formulas.formula import RandomTerm
 from bayesimp.joint.levels.factors import GroupingFactor
 from bayesimp.joint.levels.table import levels_table
+from bayesimp.kernels.levels.records import EffectNormals
 from bayesimp.kernels.levels.sums import gather, own_columns, subtract_others
 from bayesimp.kernels.levels.tree import draw_chain, room
+from bayesimp.kernels.levels.visits import common_blocks
 from bayesimp.kernels.normal.effects import pattern_weights
 from bayesimp.table.clusters import Clusters
 from tests.calibration.montecarlo import LEVEL, REJECTED, normal
@@ -37,9 +39,10 @@ def drawn(rng, W, m, factors, chains, t, Psi_inverse, Q0, t0, b, beta_out, b_out
     columns = own_columns(factors, chains, t, own, order)
     subtract_others(m, chains, t, own, order, columns, B, XY, ZY)
     failed = np.int64(0)
+    given = EffectNormals(Psi_inverse, common_blocks(factors), np.zeros(b.size))
     for k in range(beta_out.shape[0]):
         now = b.copy()
-        failed += draw_chain(rng, W, m, factors, chains, t, Psi_inverse, Q0, t0, XY, ZY, beta, now, work)
+        failed += draw_chain(rng, W, m, factors, chains, t, given, Q0, t0, XY, ZY, beta, now, work)
         beta_out[k] = beta
         b_out[k] = now
     return failed

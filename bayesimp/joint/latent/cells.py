@@ -36,15 +36,15 @@ def latent_columns(variables: Sequence[LatentVariable], before: int = 0) -> Late
 
 
 def missing_cells(
-    row: NDArray[np.int64], fixed: Array, s: Array,
+    row: NDArray[np.int64], cluster: NDArray[np.int64], fixed: Array, s: Array,
     incomplete: Sequence[tuple[LatentVariable, NDArray[np.int64]]], shifts: Mapping[str, Array], before: int = 0,
 ) -> MissingCells:  # fmt: skip
     """Missing cells in the order of the table, variable by variable.
 
     Parameters
     ----------
-    row
-        (n,) position in the table of each of the sampler's rows.
+    row, cluster
+        (n,) position in the table of each of the sampler's rows, and the cluster for which its cells are summarised.
     fixed, s
         (n, w) what was subtracted from numbers, and (w,) their units.
     incomplete
@@ -73,5 +73,5 @@ def missing_cells(
         some, np.ascontiguousarray(place[some]), first + before, s[first],
         np.ascontiguousarray(fixed[np.ix_(some, first)]),
         np.concatenate([np.empty(0), *values]), np.cumsum([0, *map(len, values)]).astype(np.int64),
-        moved,
+        moved, cluster[some],
     )  # fmt: skip

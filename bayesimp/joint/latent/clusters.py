@@ -23,7 +23,7 @@ from bayesimp.joint.latent.variables import LatentVariable
 from bayesimp.joint.scale import IncompleteRows, Scale, prepare
 from bayesimp.kernels.latent.records import NUMBER, LatentLevel, LatentRows
 from bayesimp.scale.effects import EffectScale
-from bayesimp.table.clusters import varies_within
+from bayesimp.table.clusters import Clusters, varies_within
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = [
@@ -41,7 +41,7 @@ Array = NDArray[np.float64]
 class EffectsAndVariables(EffectScale):
     """The scale of (vec(B_i), v_i): effects (w,), and C (w, w), the identity for cluster-level variables."""
 
-    def __init__(self, scale: Scale, s: Array) -> None:
+    def __init__(self, scale: EffectScale, s: Array) -> None:
         self.effects = np.concatenate([scale.effects, s])
         n = len(scale.effects)
         self.C = np.eye(n + len(s))
@@ -89,28 +89,34 @@ class ClusterTable:
         return sum(len(clusters) for _, clusters in self.incomplete)
 
 
-def cluster_values(data: IncompleteData, name: str) -> Array:
-    """(m,) the value of each cluster, NaN if no row has one."""
+def cluster_values(data: IncompleteData, name: str, clusters: Clusters | None = None) -> Array:
+    """(m,) the value of each cluster, NaN if no row has one; clusters None: the primary ones."""
+    clusters = data.grouping if clusters is None else clusters
     y = data.numeric(name)
     seen = np.flatnonzero(~np.isnan(y))
-    out = np.full(len(data.clusters), np.nan)
-    out[data.codes[seen]] = y[seen]
+    out = np.full(len(clusters), np.nan)
+    out[clusters.codes[seen]] = y[seen]
     return out
 
 
 def cluster_table(
     data: IncompleteData, design: DesignMatrices, variables: tuple[LatentVariable, ...], effects: int,
-    order: NDArray[np.int64], shift: Shift, *, flat: bool,
+    order: NDArray[np.int64], shift: Shift, *, flat: bool, clusters: Clusters | None = None,
 ) -> ClusterTable:  # fmt: skip
     """The cluster level; effects: r q; order (m,): cluster of the table at each position of the sampler's order.
+
+    clusters: None for the primary ones; the groups of any other factor are clusters of their variables.
 
     Raises
     ------
     SpecificationError
         No column of X is constant within clusters, or coefficients are not identified.
     """
+    clusters = data.grouping if clusters is None else clusters
     m, labels = len(order), [label for variable in variables for label in variable.labels]
-    constant = [k for k in range(design.X.shape[1]) if not varies_within(design.X[:, k], data.codes).any()]
+    constant = [
+        k for k in range(design.X.shape[1]) if not varies_within(design.X[:, k], clusters.codes).any()
+    ]
     if variables and not constant:
         raise SpecificationError(
             f"{variables[0].name!r} has a single value in each cluster, but no column of the fixed part is constant "
@@ -118,16 +124,16 @@ def cluster_table(
         )
     constant = constant if variables else []
     G = np.empty((m, len(constant)))
-    G[data.codes] = design.X[:, constant]
+    G[clusters.codes] = design.X[:, constant]
     names = tuple(design.fixed[k] for k in constant)
-    values = {variable.name: cluster_values(data, variable.name) for variable in variables}
+    values = {variable.name: cluster_values(data, variable.name, clusters) for variable in variables}
     rows, scale = _working(G, variables, values, labels, names, order, flat=flat)
     terms = tuple(design.terms[k] for k in constant)
-    shifts = {variable.name: cluster_shift(shift, data, variable.name) for variable in variables}
+    shifts = {variable.name: cluster_shift(shift, data, variable.name, clusters) for variable in variables}
     return _assembled(G, names, terms, variables, values, rows, scale, effects, shifts)
 
 
-def cluster_shift(shift: Shift, data: IncompleteData, name: str) -> Array:
+def cluster_shift(shift: Shift, data: IncompleteData, name: str, clusters: Clusters | None = None) -> Array:
     """(m, w) numbers added to the latent values of a cluster-level variable, by cluster.
 
     Raises
@@ -135,10 +141,11 @@ def cluster_shift(shift: Shift, data: IncompleteData, name: str) -> Array:
     SpecificationError
         The shift depends on a column that varies within clusters.
     """
-    shift.check_constant(name, data)
+    clusters = data.grouping if clusters is None else clusters
+    shift.check_constant(name, data, clusters)
     of_rows = shift.rows(name, data)
-    out = np.zeros((len(data.clusters), of_rows.shape[1]))
-    out[data.codes] = of_rows
+    out = np.zeros((len(clusters), of_rows.shape[1]))
+    out[clusters.codes] = of_rows
     return out
 
 
@@ -214,7 +221,7 @@ def _level(
     of_clusters = LatentRows(
         np.arange(m), pattern, pattern, np.ascontiguousarray(rows.X), np.empty((m, 0)), level
     )
-    cells = missing_cells(rows.row, rows.fixed, scale.s, incomplete, shifts, effects)
+    cells = missing_cells(rows.row, np.arange(m), rows.fixed, scale.s, incomplete, shifts, effects)
     return LatentLevel(
         of_clusters, latent_columns(variables, effects), cells, np.ascontiguousarray(patterns),
         np.bincount(pattern, minlength=len(patterns)).astype(np.int64),

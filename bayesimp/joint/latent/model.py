@@ -1,6 +1,6 @@
 """The joint multilevel normal model on latent normals (Schafer & Yucel 2002 with probit parts).
 
-Y*_i = X_i B + Z_i B_i + E_i,   rows of E_i ~ N(0, Sigma),   vec(B_i) ~ N(0, Psi)
+Y*_i = X_i beta + Z_i B_i + E_i,   rows of E_i ~ N(0, Sigma),   vec(B_i) ~ N(0, Psi)
 
 Normal variables are columns of Y* themselves; for binary and ordinal variables a column is cut into levels; the level of
 a nominal variable is that of its largest utility. Given the latent values of observed levels this is `JointNormal` with
@@ -21,17 +21,17 @@ from bayesimp import priors as pr
 from bayesimp.arguments import new_seed
 from bayesimp.contract import Contents, Shift, register
 from bayesimp.errors import SpecificationError
-from bayesimp.events import Event
 from bayesimp.formulas.design import DesignMatrices, design
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.contents import contents
 from bayesimp.joint.formula_model import FormulaModel
 from bayesimp.joint.information import check_information
 from bayesimp.joint.latent.clusters import EffectsAndVariables
-from bayesimp.joint.latent.gibbs import LatentPriors
+from bayesimp.joint.latent.levels.model import SeveralLatentFactors, several_latent_factors
+from bayesimp.joint.latent.levels.run import LatentLevelsRun
 from bayesimp.joint.latent.prior import given_entries
 from bayesimp.joint.latent.run import LatentRun
-from bayesimp.joint.latent.table import LatentTable, latent_table
+from bayesimp.joint.latent.table import latent_table
 from bayesimp.joint.latent.variables import (
     LatentVariable,
     check_levels,
@@ -40,6 +40,7 @@ from bayesimp.joint.latent.variables import (
     latent_variables,
 )
 from bayesimp.joint.latent.working_priors import working_priors
+from bayesimp.joint.levels.factors import GroupingFactor, grouping_factors
 from bayesimp.joint.options import draws_per_imputation
 from bayesimp.kernels.latent.records import NUMBER, THRESHOLD, UTILITY
 from bayesimp.kinds import checks_arguments
@@ -68,7 +69,8 @@ class JointLatent(FormulaModel):
         The incomplete table, whose families say how each variable is modelled.
     formula
         As for `JointNormal`: ``"y1 + ill + grade ~ x + (1 | cluster)"``. Variables on the right-hand side must be
-        complete.
+        complete. Several random parts, ``(1 | school) + (1 | class)`` or ``(1 | school/class)``, must be cluster columns
+        of the data.
     priors
         Records of `bayesimp.priors`, or the name of a preset. The prior of Sigma is conditioned on its fixed entries:
         residual variances of latent variables are 1, and covariances of utilities of the same variable 1/2. If that of
@@ -90,7 +92,8 @@ class JointLatent(FormulaModel):
     Notes
     -----
     The first level of a nominal variable is its reference. A variable on the left side with a single value in each
-    cluster is a cluster-level variable: it covaries with the cluster effects (Psi) and is imputed once per cluster.
+    cluster is a cluster-level variable: it covaries with the cluster effects (Psi) and is imputed once per cluster. With
+    several grouping factors the same holds for the groups of each: a variable of classes is imputed once per class.
 
     Examples
     --------
@@ -99,6 +102,11 @@ class JointLatent(FormulaModel):
     """
 
     run_type = LatentRun
+    takes_several_factors = True
+    design: DesignMatrices
+    several: SeveralLatentFactors | None
+    table: Any  # a LatentTable, or with several grouping factors a LatentLevelsTable; so are the priors below
+    working_priors: Any
 
     def __init__(
         self,
@@ -110,23 +118,43 @@ class JointLatent(FormulaModel):
         shift: Shift | None = None,
     ) -> None:
         super().__init__(data, formula, priors, shift=shift)
-        self.variables: tuple[LatentVariable, ...] = latent_variables(data, self.responses)
-        self.residual = checked_residual(residual, self.variables)
+        factors = grouping_factors(self.formula, data) if len(self.formula.random) > 1 else ()
+        groups = {f.label: f.groups for f in factors} or {data.cluster: data.grouping}
+        self.variables: tuple[LatentVariable, ...] = latent_variables(data, self.responses, groups)
+        self.residual = checked_residual(residual, self.variables, len(groups))
+        self.several = None
+        if factors:
+            self._take_several(factors)
+        else:
+            self._take_one()
+        self.events += other_groupings(data, self.formula.groups)
+
+    def _take_several(self, factors: tuple[GroupingFactor, ...]) -> None:
+        made = several_latent_factors(
+            self.data, self.formula, self.priors, self.variables, factors, self.shift
+        )
+        self.several, self.events, self.design = made, made.events, made.designs[0]
+        self.table = made.table
+        self.entries, self.resolved = made.entries[0], made.resolved
+        self.working_priors = made.priors.for_kernel
+
+    def _take_one(self) -> None:
+        data = self.data
         of_rows, of_clusters = (
             tuple(v.name for v in self.variables if v.of_clusters is k) for k in (False, True)
         )
-        self.events: list[Event] = check_information(
+        self.events = check_information(
             data, of_rows, self.priors, normal_only=False, of_clusters=of_clusters
         )
         check_levels(data, self.variables)
-        self.design: DesignMatrices = design(self.formula, data.frame, clusters=data.grouping)
-        self.table: LatentTable = latent_table(
+        self.design = design(self.formula, data.frame, clusters=data.grouping)
+        self.table = table = latent_table(
             data, self.design, self.variables, self.shift, flat=self.priors.beta.is_flat,
             by_cluster=self.residual == "cluster",
         )  # fmt: skip
-        clusters, scale, m = self.table.of_clusters, self.table.working.scale, len(data.clusters)
+        clusters, scale, m = table.of_clusters, table.working.scale, len(data.clusters)
         self.effect_scale = EffectsAndVariables(scale, clusters.scale.s)
-        self.entries = fixed_entries(self.table.variables)
+        self.entries = fixed_entries(table.variables)
         self.effect_entries = np.full((len(self.effects), len(self.effects)), np.nan)
         n = len(scale.effects)
         self.effect_entries[n:, n:] = fixed_entries(clusters.variables)
@@ -134,20 +162,26 @@ class JointLatent(FormulaModel):
         self.resolved = replace(
             self.priors, Sigma=Sigma, Psi=self.effect_scale.Psi_prior(self.priors.Psi, "Psi")
         )
-        self.working_priors: LatentPriors = working_priors(self)
+        self.working_priors = working_priors(self)
         units = np.concatenate([np.repeat(scale.s, len(scale.C)), clusters.scale.s])
         Psi, random = self.resolved.Psi, self.design.random
         self.events += check_slopes(Psi, self.effect_scale, units, m, "Psi", random, self.design.Z @ scale.C)
-        self.events += other_groupings(data, [data.cluster])
 
     @property
     def effects(self) -> list[str]:
-        """Names of the cluster effects, then those of the cluster-level variables: the rows of Psi."""
+        """Names of the cluster effects, then those of the cluster-level variables: the rows of Psi.
+
+        With several grouping factors, of the primary clusters.
+        """
+        if self.several is not None:
+            return self.several.effects(0)
         return effect_names(self.table.labels, list(self.design.random)) + self.table.of_clusters.labels
 
     @cached_property
     def parameter_priors(self) -> dict[str, Any]:
         """Name in the posterior -> its prior on the scale of the data; for beta, the prior for normal variables."""
+        if self.several is not None:
+            return self.several.parameter_priors
         p = self.resolved
         return {
             "beta": p.beta, "Sigma": given_entries(p.Sigma, self.entries),
@@ -174,7 +208,7 @@ class JointLatent(FormulaModel):
     def contents(self) -> dict[str, Contents]:
         """The conditional models that the joint model implies."""
         numbers = {variable.name for variable in self.variables if variable.kind == NUMBER}
-        of_clusters = [v.name for v in self.table.of_clusters.variables]
+        of_clusters = [v.name for v in self.variables if v.of_clusters]
         own = self.residual == "cluster"
         return {
             name: replace(
@@ -184,6 +218,10 @@ class JointLatent(FormulaModel):
             )
             for name, each in contents(self.formula, of_clusters).items()
         }
+
+    def restored(self, tree: xr.DataTree, state: xr.Dataset) -> LatentRun:
+        """A run of this model restored from a file."""
+        return (LatentRun if self.several is None else LatentLevelsRun).restore(self, tree, state)
 
     def check_options(self, **options: Any) -> None:
         """Refuse a sampler that this model does not have."""
@@ -199,16 +237,23 @@ class JointLatent(FormulaModel):
             if latent and own != p["beta"]
             else ""
         )
-        lines = [
-            f"JointLatent: {self.formula}",
-            f"  {len(X):,} rows in {len(self.data.clusters):,} clusters; r = {len(self.table.labels)} latent "
-            f"variables: {kinds}",
+        r = len(self.table.labels)
+        sizes = [
+            f"  {len(X):,} rows in {len(self.data.clusters):,} clusters; r = {r} latent variables: {kinds}",
             f"  p = {X.shape[1]} fixed ({', '.join(self.design.fixed)}), q = {Z.shape[1]} random "
             f"({', '.join(self.design.random)})",
+        ]
+        covariances = [("Psi", self.effects)]
+        if self.several is not None:
+            sizes = self.several.describe_sizes(r, kinds)
+            covariances = self.several.covariances
+        lines = [
+            f"JointLatent: {self.formula}",
+            *sizes,
             f"  priors '{self.priors.name}', on the scale of the data:",
             f"    beta: {describe(p['beta'], self.design.fixed)}{weak}",
             f"    Sigma: {describe(p['Sigma'], self.table.labels)}",
-            f"    Psi: {describe(p['Psi'], self.effects)}",
+            *(f"    {name}: {describe(p[name], effects)}" for name, effects in covariances),
             *(f"  {line}" for line in self.shift.describe(lambda name: name in latent)),
             *(f"  note: {event.message}" for event in self.events),
         ]
@@ -220,20 +265,24 @@ class JointLatent(FormulaModel):
         Returns
         -------
         The model. ``beta``, ``Sigma``, ``Psi`` and ``cutpoints_<y>`` are as in the posterior; cluster effects are free,
-        missing values are integrated out, and so is the latent value of a row that has only one.
+        missing values are integrated out, and so is the latent value of a row that has only one. With several grouping
+        factors there is one ``Psi_<factor>`` for each.
 
         Raises
         ------
         SpecificationError
-            The model has cluster-level variables, or a residual covariance for each cluster.
+            The model has cluster-level variables, a residual covariance for each cluster, or too many groups of several
+            factors.
         """
-        further = [v.name for v in self.table.of_clusters.variables]
+        further = [v.name for v in self.variables if v.of_clusters]
         if further or self.residual == "cluster":
             what = f"cluster-level variables ({', '.join(further)})" if further else "residual='cluster'"
             raise SpecificationError(
                 f"pymc_model: the PyMC model of JointLatent has no {what}; impute() samples it by Gibbs steps. "
                 "bi.JointGLMM(...).pymc_model() has cluster-level variables."
             )
+        if self.several is not None:
+            self.several.check_explicit()
         from bayesimp.joint.latent.definition import pymc_model
 
         return pymc_model(self)
@@ -295,7 +344,8 @@ class JointLatent(FormulaModel):
                 "clusters=True keeps the residual covariance of every cluster, but all clusters of this model have the "
                 "same: JointLatent(..., residual='cluster') has one per cluster."
             )
-        run = LatentRun(self, seed, thin, spacing, 1, workers=workers, executor=executor, residuals=clusters)
+        kind = LatentRun if self.several is None else LatentLevelsRun
+        run = kind(self, seed, thin, spacing, 1, workers=workers, executor=executor, residuals=clusters)
         return run.impute(m, chains, tune, draws, progress)
 
 

@@ -22,7 +22,9 @@ from bayesimp.kernels.latent.records import Kept, LatentState
 if TYPE_CHECKING:
     import xarray as xr
 
+    from bayesimp.joint.latent.clusters import ClusterTable
     from bayesimp.joint.latent.model import JointLatent
+    from bayesimp.table.clusters import Clusters
     from bayesimp.table.new_rows import NewRows
 
 __all__ = ["LatentRun"]
@@ -56,18 +58,24 @@ class LatentRun(StridedRun):
         found |= self._cells_of_clusters(drawn[:, first:])
         return {name: found[name] for name in self.model.responses if name in found}
 
+    @property
+    def cluster_tables(self) -> list[tuple[ClusterTable, Clusters]]:
+        """The clusters as the sampler and the table have them."""
+        return [(self.model.table.of_clusters, self.model.data.grouping)]
+
     def _cells_of_clusters(self, drawn: NDArray) -> dict[str, tuple[NDArray, NDArray]]:
         """Drawn cluster-level values (m, c), copied to all rows in which they are missing."""
-        data, clusters = self.model.data, self.model.table.of_clusters
-        lacking, first, out = {v.name: own for v, own in clusters.incomplete}, 0, {}
-        for variable in clusters.variables:
-            own = lacking.get(variable.name, np.empty(0, dtype=np.int64))
-            values = np.tile(cluster_values(data, variable.name), (len(drawn), 1))
-            values[:, own] = drawn[:, first : first + len(own)]
-            first += len(own)
-            rows = np.flatnonzero(data.missing(variable.name))
-            if len(rows):
-                out[variable.name] = rows, values[:, data.codes[rows]]
+        data, first, out = self.model.data, 0, {}
+        for table, clusters in self.cluster_tables:
+            lacking = {v.name: own for v, own in table.incomplete}
+            for variable in table.variables:
+                own = lacking.get(variable.name, np.empty(0, dtype=np.int64))
+                values = np.tile(cluster_values(data, variable.name, clusters), (len(drawn), 1))
+                values[:, own] = drawn[:, first : first + len(own)]
+                first += len(own)
+                rows = np.flatnonzero(data.missing(variable.name))
+                if len(rows):
+                    out[variable.name] = rows, values[:, clusters.codes[rows]]
         return out
 
     def _posterior(self) -> tuple[dict[str, tuple], dict[str, list]]:

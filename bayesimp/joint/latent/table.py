@@ -135,7 +135,7 @@ def assembled(
     latent = np.array([variable.kind != NUMBER for variable in variables for _ in variable.labels])
     return LatentTable(
         variables, working, _rows(working, level[rows.row], by_cell=by_cluster), latent_columns(variables),
-        missing_cells(rows.row, rows.fixed, working.scale.s, incomplete, shifts),
+        missing_cells(rows.row, rows.cluster, rows.fixed, working.scale.s, incomplete, shifts),
         moments(_by_cell(st) if by_cluster else st), np.where(np.isnan(rows.Y) | latent, 0.0, rows.Y), incomplete,
         clusters, st.cell_cluster.astype(np.int64) if by_cluster else np.zeros(len(st.patterns), dtype=np.int64),
     )  # fmt: skip

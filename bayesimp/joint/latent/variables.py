@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +14,8 @@ from bayesimp.errors import DataError, SpecificationError
 from bayesimp.families.record import Family
 from bayesimp.kernels.latent.records import NUMBER, THRESHOLD, UTILITY
 from bayesimp.messages import listing
-from bayesimp.table.cluster_level import of_clusters
+from bayesimp.table.cluster_level import of_groups
+from bayesimp.table.clusters import Clusters
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["LatentVariable", "check_levels", "checked_residual", "fixed_entries", "latent_variables"]
@@ -37,8 +38,9 @@ class LatentVariable:
         The column of the first of them.
     levels, values
         Levels in order, and the numbers that represent them in summaries; empty for a normal variable.
-    of_clusters
-        Whether it is a cluster-level variable; `first` then counts the columns of cluster-level variables.
+    group
+        For a cluster-level variable the label of its grouping factor; `first` then counts the columns of the
+        cluster-level variables of this factor. Empty for a variable of rows.
     """
 
     name: str
@@ -47,7 +49,12 @@ class LatentVariable:
     first: int
     levels: tuple
     values: NDArray[np.float64]
-    of_clusters: bool = False
+    group: str = ""
+
+    @property
+    def of_clusters(self) -> bool:
+        """Whether it is a cluster-level variable, of the clusters or of the groups of another factor."""
+        return self.group != ""
 
     @property
     def labels(self) -> list[str]:
@@ -65,15 +72,20 @@ class LatentVariable:
         return len(self.levels) - 1 if self.kind == THRESHOLD else 0
 
 
-def latent_variables(data: IncompleteData, responses: Sequence[str]) -> tuple[LatentVariable, ...]:
+def latent_variables(
+    data: IncompleteData, responses: Sequence[str], factors: Mapping[str, Clusters]
+) -> tuple[LatentVariable, ...]:
     """The variables of the model in the order of the formula, with the positions of their latent variables.
+
+    factors: label -> groups of every factor. A variable with a single value in each group of several factors, such as
+    schools and their classes, is one of the factor with the fewest groups.
 
     Raises
     ------
     SpecificationError
         A family has no latent normals, or there are more latent variables than a joint model takes.
     """
-    out, first = [], [0, 0]
+    out, first = [], dict.fromkeys(["", *factors], 0)
     for name in responses:
         data.missing(name)  # an unknown name is refused here, with suggestions
         variable = data.variable(name)
@@ -81,7 +93,8 @@ def latent_variables(data: IncompleteData, responses: Sequence[str]) -> tuple[La
         if family.name not in KINDS:
             raise SpecificationError(_no_latent(name, data.families[name]))
         values = variable.level_values if family.is_coded else np.empty(0)
-        level = of_clusters(data, name)
+        levels = [label for label, groups in factors.items() if of_groups(data, name, groups)]
+        level = min(levels, key=lambda label: len(factors[label]), default="")
         made = LatentVariable(name, family, KINDS[family.name], first[level], variable.levels, values, level)
         first[level] += len(made.labels)
         out.append(made)
@@ -90,10 +103,11 @@ def latent_variables(data: IncompleteData, responses: Sequence[str]) -> tuple[La
             f"{listing(responses)}are all cluster-level variables, with a single value in every cluster. A joint model "
             "of rows needs a row-level variable on the left side; a table with one row per cluster has no clusters."
         )
-    if max(first) > MOST_COLUMNS:
+    most = max(first.values())
+    if most > MOST_COLUMNS:
         largest = max(out, key=lambda v: len(v.labels))
         raise SpecificationError(
-            f"{max(first)} latent variables for {len(out)} responses: a joint model takes at most {MOST_COLUMNS}. "
+            f"{most} latent variables for {len(out)} responses: a joint model takes at most {MOST_COLUMNS}. "
             f"'{largest.name}' "
             f"has {len(largest.labels)} of them, one for each level but the first. Merge levels, or impute variable by "
             "variable with bi.FCS."
@@ -144,8 +158,10 @@ def fixed_entries(variables: Sequence[LatentVariable]) -> NDArray[np.float64]:
     return out
 
 
-def checked_residual(residual: str, variables: Sequence[LatentVariable]) -> Literal["common", "cluster"]:
-    """The option, if these variables allow it.
+def checked_residual(
+    residual: str, variables: Sequence[LatentVariable], factors: int
+) -> Literal["common", "cluster"]:
+    """The option, if these variables and the number of grouping factors allow it.
 
     Raises
     ------
@@ -154,6 +170,11 @@ def checked_residual(residual: str, variables: Sequence[LatentVariable]) -> Lite
     """
     chosen(residual, "residual", ("common", "cluster"))
     of_rows = [v for v in variables if not v.of_clusters]
+    if residual == "cluster" and factors > 1:
+        raise SpecificationError(
+            "residual='cluster' has one residual covariance for each cluster of a single grouping factor; this formula "
+            f"has {factors}. Use residual='common', or one random part."
+        )
     if residual == "cluster" and all(v.kind != NUMBER for v in of_rows):
         raise SpecificationError(
             f"residual='cluster' is for normal row-level variables, but {listing([v.name for v in of_rows])} "

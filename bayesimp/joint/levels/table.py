@@ -23,7 +23,16 @@ from bayesimp.kernels.normal.statistics import collect
 from bayesimp.scale.effects import EffectScale
 from bayesimp.scale.order import KEY_DIGITS, cluster_order
 
-__all__ = ["GroupingScale", "LevelsTable", "levels_table"]
+__all__ = [
+    "GroupingScale",
+    "LevelsTable",
+    "canonical_places",
+    "factor_record",
+    "levels_table",
+    "nested_chains",
+    "row_order",
+    "working_designs",
+]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -106,50 +115,77 @@ def levels_table(
         first.X, first.Z, Y, codes[:, 0], len(grouping[0].groups), responses, first.fixed, first.random_terms, flat=flat
     )  # fmt: skip
     scale = working.scale
-    X, Z, scales = first.X @ scale.T, [], []
+    X = first.X @ scale.T
+    Z, scales = working_designs(designs, scale.s)
+    places = canonical_places(working.order, codes, np.round(np.hstack([X, Z]), KEY_DIGITS), Y)
+    groups, combination = np.unique(places, axis=0, return_inverse=True)
+    combination = combination.ravel().astype(np.int64)
+    Y_w = Y / scale.s - X @ scale.offset
+    m = moments(collect(X, Z, Y_w, combination, len(groups)))
+    factors = factor_record(designs, [len(factor.groups) for factor in grouping], groups, r)
+    rows, row = _rows(working.rows, Z, combination, places)
+    chains = nested_chains(m, factors, chains_of(grouping))
+    return LevelsTable(working, scales, m, factors, chains, rows, row, places)
+
+
+def working_designs(designs: Sequence[DesignMatrices], s: Array) -> tuple[Array, tuple[GroupingScale, ...]]:
+    """(N, q) columns of Z of all factors on the working scale, and the units of their effects on responses in units s."""
+    Z, scales = [], []
     for made in designs:
         Z_w, u, C = working_columns(made.Z, made.random_terms)
         Z.append(Z_w)
-        scales.append(GroupingScale((scale.s[:, None] / u[None, :]).ravel(), C))
-    places = _places(working, grouping, codes, np.round(np.hstack([X, *Z]), KEY_DIGITS), Y)
-    groups, combination = np.unique(places, axis=0, return_inverse=True)
-    combination = combination.ravel().astype(np.int64)
-    Z_w, Y_w = np.ascontiguousarray(np.hstack(Z)), Y / scale.s - X @ scale.offset
-    m = moments(collect(X, Z_w, Y_w, combination, len(groups)))
+        scales.append(GroupingScale((s[:, None] / u[None, :]).ravel(), C))
+    return np.ascontiguousarray(np.hstack(Z)), tuple(scales)
+
+
+def factor_record(
+    designs: Sequence[DesignMatrices],
+    number: Sequence[int],
+    combinations: Ints,
+    r: int,
+    further: Sequence[int] = (),
+) -> Factors:
+    """Positions of columns, effects and covariances.
+
+    combinations (K, S): their groups; further: rows of each Psi_s after those of the effects.
+    """
     column = np.cumsum([0, *(made.Z.shape[1] for made in designs)]).astype(np.int64)
-    count = np.array([len(factor.groups) for factor in grouping], dtype=np.int64)
-    sizes = r * np.diff(column)
-    factors = Factors(
-        groups.astype(np.int64), column, count, np.cumsum([0, *(count * sizes)]).astype(np.int64),
-        np.cumsum([0, *sizes**2]).astype(np.int64),
+    count, sizes = np.array(number, dtype=np.int64), r * np.diff(column)
+    whole = sizes + np.array(further or [0] * len(sizes), dtype=np.int64)
+    return Factors(
+        combinations.astype(np.int64), column, count, np.cumsum([0, *(count * sizes)]).astype(np.int64),
+        np.cumsum([0, *whole**2]).astype(np.int64),
     )  # fmt: skip
-    rows, row = _rows(working.rows, Z_w, combination, places)
-    chains = _chains(m, factors, chains_of(grouping))
-    return LevelsTable(working, tuple(scales), m, factors, chains, rows, row, places)
 
 
-def _places(
-    working: Working, grouping: Sequence[GroupingFactor], codes: Ints, covariates: Array, Y: Array
-) -> Ints:
-    """(N, S) canonical group of each row in each factor; ties are ordered by the factors before."""
+def canonical_places(order: Ints, codes: Ints, covariates: Array, Y: Array) -> Ints:
+    """(N, S) canonical group of each row in each factor; ties are ordered by the factors before.
+
+    order: of the groups of the first factor; codes (N, S): groups of the rows.
+    """
     out = np.empty_like(codes)
-    out[:, 0] = np.argsort(working.order)[codes[:, 0]]
-    for s in range(1, len(grouping)):
+    out[:, 0] = np.argsort(order)[codes[:, 0]]
+    for s in range(1, codes.shape[1]):
         known = np.hstack([covariates, out[:, :s]])
-        order = cluster_order(Y, known, codes[:, s], len(grouping[s].groups))
-        out[:, s] = np.argsort(order)[codes[:, s]]
+        own = cluster_order(Y, known, codes[:, s], int(codes[:, s].max()) + 1)
+        out[:, s] = np.argsort(own)[codes[:, s]]
     return out
 
 
-def _rows(rows: IncompleteRows, Z: Array, combination: Ints, places: Ints) -> tuple[RowsToFill, Ints]:
-    """Incomplete rows, with ties ordered by group, and their positions in the table."""
+def row_order(rows: IncompleteRows, places: Ints) -> Ints:
+    """An order of canonical rows in which ties are ordered by their groups, places (N, S)."""
     keys = [rows.cluster, rows.pattern, np.round(rows.X, KEY_DIGITS), np.round(rows.Z, KEY_DIGITS), rows.Y]
     same = np.ones(max(len(rows.row) - 1, 0), dtype=bool)
     for key in keys:
         key = np.nan_to_num(key.reshape(len(key), -1), nan=0.0)  # the pattern says which are missing
         same &= (key[1:] == key[:-1]).all(axis=1)
     block = np.concatenate([[0], np.cumsum(~same)])[: len(rows.row)]
-    order = np.lexsort([*places[rows.row].T, block])
+    return np.lexsort([*places[rows.row].T, block])
+
+
+def _rows(rows: IncompleteRows, Z: Array, combination: Ints, places: Ints) -> tuple[RowsToFill, Ints]:
+    """Incomplete rows and their positions in the table."""
+    order = row_order(rows, places)
     row = rows.row[order]
     made = RowsToFill(
         np.ascontiguousarray(rows.X[order]), np.ascontiguousarray(Z[row]), np.ascontiguousarray(rows.Y[order]),
@@ -158,7 +194,7 @@ def _rows(rows: IncompleteRows, Z: Array, combination: Ints, places: Ints) -> tu
     return made, row
 
 
-def _chains(m: Moments, factors: Factors, chains: Sequence[Sequence[int]]) -> NestedChains:
+def nested_chains(m: Moments, factors: Factors, chains: Sequence[Sequence[int]]) -> NestedChains:
     """Leaves of every chain with their sums of Z'Z and Z'X, and the parents of groups."""
     cells = np.repeat(np.arange(len(factors.group)), np.diff(m.first))  # combination of each
     patterns = len(m.patterns)

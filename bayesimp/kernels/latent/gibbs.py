@@ -44,7 +44,7 @@ from bayesimp.kernels.normal.complete import complete
 from bayesimp.kernels.normal.effects import pattern_weights
 from bayesimp.kernels.normal.rescale import rescale_effects
 from bayesimp.kernels.normal.residuals import residual_products
-from bayesimp.notation import Integer, IntVector, Matrix, Stack, Vector
+from bayesimp.notation import BoolMatrix, Integer, IntVector, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
     from bayesimp.kernels.covariance.update import CovarianceUpdate
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from bayesimp.kernels.latent.residual import ResidualPrior
     from bayesimp.kernels.normal.effects import Moments
 
-__all__ = ["latent_gibbs"]
+__all__ = ["draw_covariance", "draw_values", "latent_gibbs"]
 
 
 @inner
@@ -71,22 +71,22 @@ def _weights(Sigma: Stack, group: IntVector, level: LatentLevel) -> tuple[Stack,
 
 
 @inner
-def _draw_covariance(
-    rng: np.random.Generator, level: LatentLevel, free: CovarianceUpdate, restricted: ResidualPrior, W: Stack, RR: Stack,
-    S: Matrix,
+def draw_covariance(
+    rng: np.random.Generator, counts: IntVector, patterns: BoolMatrix, free: CovarianceUpdate, restricted: ResidualPrior,
+    W: Stack, RR: Stack, S: Matrix,
 ) -> bool:  # fmt: skip
     """Draw S (w, w) in place given cross products RR (A, w, w) of observed parts: Sigma of residuals, or Psi of the a_i.
 
-    free: the update where no entry is fixed; if its kind is FIXED, `restricted` is used instead, and if KNOWN, S keeps
-    its value.
+    counts (A,), patterns (A, w): as in `LatentLevel`; free: the update where no entry is fixed; if its kind is FIXED,
+    `restricted` is used instead, and if KNOWN, S keeps its value.
     """
     if free.kind == FIXED and restricted.kind == KNOWN:
         return True
     w, n = S.shape[0], np.int64(0)
     T = np.zeros((w, w))
     for a in range(RR.shape[0]):
-        n += level.counts[a]
-        if level.counts[a] > 0 and not complete(rng, level.counts[a], level.patterns[a], W[a], S, RR[a], T):
+        n += counts[a]
+        if counts[a] > 0 and not complete(rng, counts[a], patterns[a], W[a], S, RR[a], T):
             return False
     if free.kind == FIXED:
         return draw_residual_covariance(rng, restricted, T, n, S)
@@ -140,7 +140,7 @@ def _rescale(
 
 
 @inner
-def _draw_values(
+def draw_values(
     rng: np.random.Generator,
     level: LatentLevel,
     W: Stack,
@@ -216,21 +216,27 @@ def _draw_scales_and_covariances(
     AA = np.empty(K.shape)
     products_of_clusters(clusters.rows, state.gamma, state.V, AA)
     if latent:
-        move_scales(rng, level, W, RR, priors.Q0, priors.t0, K, AA, priors.rate, state.beta, state.B, state.cutpoints,
-                    state.Y)  # fmt: skip
+        own_values = np.full(state.beta.shape[1], state.beta.shape[0] + state.B.shape[0] * state.B.shape[1])
+        move_scales(rng, level, W, RR, priors.Q0, priors.t0, K, AA, priors.rate, own_values, state.beta, state.B,
+                    state.cutpoints, state.Y)  # fmt: skip
     if latent_clusters:
         nothing = np.empty((0, 0, 0))
         no_effects = np.empty((0, 0, state.V.shape[1]))
+        coefficients = np.full(state.gamma.shape[1], state.gamma.shape[0])
         move_scales(rng, clusters, K, AA, priors.Q0_clusters, priors.t0_clusters, nothing, nothing, priors.rate,
-                    state.gamma, no_effects, state.cluster_cutpoints, state.V)  # fmt: skip
+                    coefficients, state.gamma, no_effects, state.cluster_cutpoints, state.V)  # fmt: skip
     if own:
         if not _draw_residuals(rng, level, group, priors, W, RR, state, given):
             return np.int64(1)
     else:
-        if not _draw_covariance(rng, level, priors.free_Sigma, priors.restricted_Sigma, W, RR, state.Sigma):
+        if not draw_covariance(
+            rng, level.counts, level.patterns, priors.free_Sigma, priors.restricted_Sigma, W, RR, state.Sigma
+        ):
             return np.int64(1)
         copy_to(state.residuals[0], state.Sigma)
-    if not _draw_covariance(rng, clusters, priors.free_Psi, priors.restricted_Psi, K, AA, state.Psi):
+    if not draw_covariance(
+        rng, clusters.counts, clusters.patterns, priors.free_Psi, priors.restricted_Psi, K, AA, state.Psi
+    ):
         return np.int64(4)
     return np.int64(0)
 
@@ -272,13 +278,13 @@ def latent_gibbs(
             return 4
         if latent:
             rate = -1.0 if given else priors.rate
-            if not _draw_values(rng, level, W, rate, state.beta, state.B, state.cutpoints, state.Y):
+            if not draw_values(rng, level, W, rate, state.beta, state.B, state.cutpoints, state.Y):
                 return 5
             renew_moments(level.rows, level.columns, state.Y, m)
         if latent_clusters:
             rate = -1.0 if given else priors.rate
             effects_to_values(state.B, state.V)
-            if not _draw_values(
+            if not draw_values(
                 rng, clusters, K, rate, state.gamma, no_effects, state.cluster_cutpoints, state.V
             ):
                 return 5

@@ -92,8 +92,7 @@ def draw_missing_cells(
     count = np.zeros((mean.shape[0], V))
     y, z = np.empty(r), np.empty(r)
     for h in range(cells.row.size):
-        j = cells.row[h]
-        i = rows.cluster[j]
+        j, i = cells.row[h], cells.cluster[h]
         _complete_row(rng, rows, patterns, K, A, beta, B, Y, j, y, z)
         for v in range(V):
             if cells.place[h, v] < 0:

@@ -47,7 +47,8 @@ class LatentColumns(NamedTuple):
 class LatentRows(NamedTuple):
     """The rows of the table, in the sampler's order.
 
-    cluster (N,), pattern (N,); cell (N,): cell of the moments, -1 where nothing is observed; X (N, p), Z (N, q);
+    cluster (N,): index of a row's effects B (of its combination of groups, if there are several factors); pattern (N,);
+    cell (N,): cell of the moments, -1 where nothing is observed; X (N, p), Z (N, q);
     level (N, r): observed level of the column's variable, -1 where it is missing or a number.
     """
 
@@ -64,7 +65,8 @@ class MissingCells(NamedTuple):
 
     row (R,): rows with something missing; place (R, V): position of the cell among all imputed ones, -1 where it is
     observed; column (V,): first column of each variable; unit (V,), fixed (R, V): a number is unit (y* + fixed);
-    value: numbers that represent levels, value[start[v] : start[v + 1]] for variable v; shift (R, r): added to y*.
+    value: numbers that represent levels, value[start[v] : start[v + 1]] for variable v; shift (R, r): added to y*;
+    cluster (R,): the cluster for which the row's cells are summarised.
     """
 
     row: np.ndarray
@@ -75,6 +77,7 @@ class MissingCells(NamedTuple):
     value: np.ndarray
     start: np.ndarray
     shift: np.ndarray
+    cluster: np.ndarray
 
 
 class LatentLevel(NamedTuple):

@@ -24,7 +24,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.latent.records import NUMBER
-from bayesimp.notation import Integer, Matrix, Stack, Vector
+from bayesimp.notation import Integer, IntVector, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
     from bayesimp.kernels.latent.records import LatentLevel
@@ -96,15 +96,15 @@ def _sums(
 @inner
 def move_scales(
     rng: np.random.Generator, level: LatentLevel, W: Stack, RR: Stack, Q0: Matrix, t0: Vector, W_effects: Stack,
-    AA: Stack, rate: float, beta: Matrix, B: Stack, cutpoints: Vector, Y: Matrix,
+    AA: Stack, rate: float, multiplied: IntVector, beta: Matrix, B: Stack, cutpoints: Vector, Y: Matrix,
 ) -> None:  # fmt: skip
     """Move every latent variable once, in place: beta (p, w), B (m, q, w), cutpoints, Y (n, w), RR (A, w, w), AA.
 
     W (A, w, w), RR: weights and cross products of residuals by pattern; W_effects, AA (A', d, d): the same for effects
-    and cluster-level variables, whose first w q rows are the effects. B has q = 0 where there are none.
+    and cluster-level variables, whose first w q rows are the effects; multiplied (w,): free coefficients and effects of
+    each column. B has q = 0 where there are none.
     """
-    p, w = beta.shape
-    clusters, q, _ = B.shape
+    w, q = beta.shape[1], B.shape[1]
     columns = level.columns
     for first in range(w):
         if columns.kind[first] == NUMBER or columns.first[first] != first:
@@ -119,7 +119,7 @@ def move_scales(
         for a in range(level.counts.size):
             if level.patterns[a, first]:
                 observed += level.counts[a]
-        d = (observed + p + clusters * q) * (last - first) + free
+        d = (observed + multiplied[first]) * (last - first) + free
         alpha = math.exp(slice_of_log_scale(rng, float(d), S2, S1))
         for h in range(begin, end):
             cutpoints[h] *= alpha

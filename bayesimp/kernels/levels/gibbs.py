@@ -26,9 +26,10 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.covariance.update import FIXED, CovarianceUpdate, invert, update_covariance
-from bayesimp.kernels.levels.scales import rescale_factor
-from bayesimp.kernels.levels.sums import gather, own_columns, pack, subtract_others, unpack
-from bayesimp.kernels.levels.tree import draw_chain, room
+from bayesimp.kernels.levels.records import EffectNormals
+from bayesimp.kernels.levels.sums import gather, pack, unpack
+from bayesimp.kernels.levels.tree import room
+from bayesimp.kernels.levels.visits import common_blocks, invert_factors, visit_chain
 from bayesimp.kernels.linalg import copy_to, fill
 from bayesimp.kernels.normal.complete import complete
 from bayesimp.kernels.normal.effects import pattern_weights
@@ -77,6 +78,7 @@ def levels_gibbs(
     for s in range(factors.number.size):
         gather(factors, np.int64(s), b, B)
     Psi_inverse = np.empty(Psi.size)
+    given = EffectNormals(Psi_inverse, common_blocks(factors), np.zeros(b.size))
     Sigma_inverse = np.empty((r, r))
     work = np.empty(room(factors, chains, np.int64(r), np.int64(r * p)))
     XY = np.empty(m.XY.shape)
@@ -91,7 +93,7 @@ def levels_gibbs(
         if not (ok and invert(Sigma, Sigma_inverse)):
             return np.int64(1)
         failed = _draw_effects(
-            rng, W, m, factors, chains, priors, Q0, t0, Psi, Psi_inverse, beta, b, B, XY, ZY, work
+            rng, W, m, factors, chains, priors, Q0, t0, given, Psi, beta, b, B, XY, ZY, work
         )
         if failed:
             return failed
@@ -147,30 +149,17 @@ def _update_Sigma(
 @inner
 def _draw_effects(
     rng: np.random.Generator, W: Stack, m: Moments, factors: Factors, chains: NestedChains, priors: PsiPriors, Q0: Matrix,
-    t0: Vector, Psi: Vector, Psi_inverse: Vector, beta: Matrix, b: Vector, B: Stack, XY: Stack, ZY: Vector, work: Vector,
+    t0: Vector, given: EffectNormals, Psi: Vector, beta: Matrix, b: Vector, B: Stack, XY: Stack, ZY: Vector, work: Vector,
 ) -> Integer:  # fmt: skip
-    """Step 1; Psi_inverse, flat, is computed here. Returns 0, or what failed (see `levels_gibbs`)."""
-    q = m.ZZ.shape[1]
-    own, order = np.empty(q, np.bool_), np.empty(q, np.int64)
-    for s in range(factors.number.size):
-        n = priors.sd_at[s + 1] - priors.sd_at[s]
-        Psi_s, inverse = np.empty((n, n)), np.empty((n, n))
-        unpack(Psi, factors.psi_at[s], Psi_s)
-        if not invert(Psi_s, inverse):
-            return np.int64(4)
-        pack(inverse, Psi_inverse, factors.psi_at[s])
+    """Step 1; given.precision, which is Psi_inverse, is computed here. Returns 0, or what failed (see `levels_gibbs`)."""
+    if not invert_factors(factors, priors, Psi, given.precision):
+        return np.int64(4)
     for t in range(chains.first.size - 1):
-        columns = own_columns(factors, chains, np.int64(t), own, order)
-        subtract_others(m, chains, np.int64(t), own, order, columns, B, XY, ZY)
-        failed = draw_chain(
-            rng, W, m, factors, chains, np.int64(t), Psi_inverse, Q0, t0, XY, ZY, beta, b, work
-        )
+        failed = visit_chain(
+            rng, W, m, factors, chains, np.int64(t), given, priors, Q0, t0, Psi, given.precision, beta, b, B, XY, ZY, work
+        )  # fmt: skip
         if failed:
             return failed + 1
-        for at in range(chains.first[t], chains.first[t + 1]):
-            gather(factors, chains.factor[at], b, B)
-        for at in range(chains.first[t], chains.first[t + 1]):
-            rescale_factor(rng, factors, chains.factor[at], priors, W, m, beta, b, B, Psi, Psi_inverse)
     return np.int64(0)
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["NestedChains", "Factors", "PsiPriors", "RowsToFill"]
+__all__ = ["EffectNormals", "NestedChains", "Factors", "PsiPriors", "RowsToFill"]
 
 
 class Factors(NamedTuple):
@@ -35,7 +35,8 @@ class Factors(NamedTuple):
     number
         (S,) int64: number of groups.
     effect_at, psi_at
-        (S + 1,) int64: see the module docstring.
+        (S + 1,) int64: see the module docstring. A Psi_s may be larger than n_s: then the rows of variables of the
+        groups follow those of the effects (kernels/latent/levels.py).
     """
 
     group: np.ndarray
@@ -43,6 +44,24 @@ class Factors(NamedTuple):
     number: np.ndarray
     effect_at: np.ndarray
     psi_at: np.ndarray
+
+
+class EffectNormals(NamedTuple):
+    """What is known of the effects of every group before its rows are seen, N(P^-1 l, P^-1): mostly N(0, Psi_s).
+
+    Attributes
+    ----------
+    precision
+        Flat: every P (n_s, n_s).
+    at
+        int64: where that of group g of factor s begins, at[parent_at[s] + g] (`NestedChains`).
+    linear
+        l, flat, in the order of b.
+    """
+
+    precision: np.ndarray
+    at: np.ndarray
+    linear: np.ndarray
 
 
 class NestedChains(NamedTuple):

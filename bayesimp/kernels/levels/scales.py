@@ -62,20 +62,21 @@ def rescale_factor(
 ) -> None:  # fmt: skip
     """Rescale the effects of factor s, Psi_s and its inverse together if its prior has half-t standard deviations.
 
-    Both copies of the effects change: b by group, B (K, q, r) by combination. Psi, Psi_inverse: flat.
+    Both copies of the effects change: b by group, B (K, q, r) by combination. Psi, Psi_inverse: flat. Rows of Psi_s after
+    those of the effects belong to variables of the groups, which keep their values; d counts all rows.
     """
     kind = priors.kind[s]
     if kind != HUANG_WAND and kind != DIAGONAL_HALF_T:
         return
-    n = priors.sd_at[s + 1] - priors.sd_at[s]
-    Psi_s, inverse, sd = np.empty((n, n)), np.empty((n, n)), np.empty(n)
+    w, n = priors.sd_at[s + 1] - priors.sd_at[s], W.shape[1] * (factors.column[s + 1] - factors.column[s])
+    Psi_s, inverse, sd = np.empty((w, w)), np.empty((w, w)), np.empty(w)
     unpack(Psi, factors.psi_at[s], Psi_s)
     unpack(Psi_inverse, factors.psi_at[s], inverse)
-    for e in range(n):
+    for e in range(w):
         sd[e] = priors.sd[priors.sd_at[s] + e]
     Lambda, lam, alphas = np.empty((n, n)), np.empty(n), np.empty(n)
     _likelihood_of_scales(factors, s, W, m, beta, B, Lambda, lam)
-    d = n if kind == HUANG_WAND else np.int64(1)
+    d = w if kind == HUANG_WAND else np.int64(1)
     if propose_scales(rng, priors.nu[s], sd, d, Lambda, lam, Psi_s, inverse, alphas) == 0:
         return
     pack(Psi_s, Psi, factors.psi_at[s])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bayesimp.kernels.levels.records import Factors, NestedChains
     from bayesimp.kernels.normal.effects import Moments
 
-__all__ = ["gather", "own_columns", "pack", "subtract_others", "unpack"]
+__all__ = ["gather", "own_columns", "pack", "scatter", "subtract_others", "unpack"]
 
 
 @inner
@@ -28,6 +28,19 @@ def gather(factors: Factors, s: Integer, b: Vector, B: Stack) -> None:
         for k in range(r):
             for l in range(width):
                 B[c, first + l, k] = b[at + k * width + l]
+
+
+@inner
+def scatter(factors: Factors, s: Integer, B: Stack, b: Vector) -> None:
+    """The effects of factor s in the flat vector b <- those of the combinations, B (K, q, r)."""
+    K, _, r = B.shape
+    first = factors.column[s]
+    width = factors.column[s + 1] - first
+    for c in range(K):
+        at = factors.effect_at[s] + factors.group[c, s] * width * r
+        for k in range(r):
+            for l in range(width):
+                b[at + k * width + l] = B[c, first + l, k]
 
 
 @inner

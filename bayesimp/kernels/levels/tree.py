@@ -6,6 +6,9 @@ the effects of all other factors, and W_a the weights of pattern a (kernels/norm
     p(u | Sigma, Psi_1 .. Psi_L, y_obs) ~ exp( -u'M u / 2 + h'u )
     M = blocks Psi_s^-1 and Q_0 + sum over cells of W_a kron (Z, X)'(Z, X),     h = t_0 + vec( sum of (Z, X)'Y W_a )
 
+Given variables of a group (kernels/latent/levels.py) its effects are N(P^-1 l, P^-1) before its rows are seen: then P
+takes the place of Psi_s^-1, and l is added to h.
+
 A group of factor 1 has cross terms only with its own groups of factors 2, .., L and with beta. So the groups of factor 1
 are eliminated one by one (M_g = R'R by Cholesky, U = R^-T C, and C'M_g^-1 C = U'U is subtracted from the rows of its
 ancestors and of beta, a Schur complement), then those of factor 2, and so on: through the tree of groups, from the leaves
@@ -32,7 +35,7 @@ from bayesimp.kernels.compiled import inner
 from bayesimp.notation import Integer, IntMatrix, IntVector, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
-    from bayesimp.kernels.levels.records import Factors, NestedChains
+    from bayesimp.kernels.levels.records import EffectNormals, Factors, NestedChains
     from bayesimp.kernels.normal.effects import Moments
 
 __all__ = ["PLACES", "draw_chain", "room"]
@@ -84,18 +87,22 @@ def _ancestors(chains: NestedChains, levels: IntMatrix, h: Integer, g: Integer, 
 
 
 @inner
-def _start(levels: IntMatrix, factors: Factors, Psi_inverse: Vector, work: Vector) -> None:
-    """Rows of all groups <- Psi_s^-1 in their own columns, 0 elsewhere; the rows of beta are filled by `_add_fixed`."""
+def _start(
+    levels: IntMatrix, factors: Factors, chains: NestedChains, given: EffectNormals, work: Vector
+) -> None:
+    """Rows of all groups <- P in their own columns, l in h, 0 elsewhere; the rows of beta are filled by `_add_fixed`."""
     last = levels.shape[0] - 1
     for at in range(levels[last, ROWS]):
         work[at] = 0.0
     for h in range(last):
         s, n, w = levels[h, FACTOR], levels[h, SIZE], levels[h, WIDTH]
         for g in range(factors.number[s]):
+            block = given.at[chains.parent_at[s] + g]
             for e in range(n):
                 at = levels[h, ROWS] + (g * n + e) * w
                 for f in range(n):
-                    work[at + f] = Psi_inverse[factors.psi_at[s] + e * n + f]
+                    work[at + f] = given.precision[block + e * n + f]
+                work[at + w - 1] = given.linear[factors.effect_at[s] + g * n + e]
 
 
 @inner
@@ -227,19 +234,19 @@ def _solve_back(
 @inner
 def draw_chain(
     rng: np.random.Generator, W: Stack, m: Moments, factors: Factors, chains: NestedChains, t: Integer,
-    Psi_inverse: Vector, Q0: Matrix, t0: Vector, XY: Stack, ZY: Vector, beta: Matrix, b: Vector, work: Vector,
+    given: EffectNormals, Q0: Matrix, t0: Vector, XY: Stack, ZY: Vector, beta: Matrix, b: Vector, work: Vector,
 ) -> Integer:  # fmt: skip
     """beta (p, r) and the effects b of chain t <- a draw given the other factors; see the module docstring.
 
-    W (A, r, r): weights of the patterns; Psi_inverse: flat, as Psi; Q0, t0: normal prior of vec(beta); XY, ZY: from
-    `kernels.levels.sums.subtract_others`; work: array of length `room`.
+    W (A, r, r): weights of the patterns; given: normals of the effects before the rows; Q0, t0: normal prior of
+    vec(beta); XY, ZY: from `kernels.levels.sums.subtract_others`; work: array of length `room`.
     Returns 0, or what lacks a positive definite precision: 1 the effects of a group, 2 beta.
     """
     p, r = beta.shape
     P = r * p
     levels = _places(factors, chains, t, r, P)
     last = levels.shape[0] - 1
-    _start(levels, factors, Psi_inverse, work)
+    _start(levels, factors, chains, given, work)
     _add_fixed(levels, W, m, XY, Q0, t0, work)
     _add_leaves(levels, factors, chains, t, W, p, ZY, work)
     failed = _eliminate(levels, factors, chains, work)

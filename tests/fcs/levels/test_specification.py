@@ -197,10 +197,6 @@ REFUSED = {
         lambda: bi.FCS(data(frame=table(**{"class": np.arange(120).astype(str)})), predictors={"y": BOTH}),
         "observed once in each of the",
     ),
-    "JointLatent": (
-        lambda: bi.JointLatent(data(), "y + x ~ 1 + (1 | school) + (1 | class)"),
-        r"without crossed or nested ones.*bi\.FCS",
-    ),
     "JointGLMM": (
         lambda: bi.JointGLMM(data(), "visits ~ y + (1 | school) + (1 | class)"), r"bi\.FCS|bi\.JointNormal",
     ),
@@ -245,13 +241,14 @@ def test_one_call_chooses_an_engine(capsys):
     imp = bi.impute(table().drop(columns="hood"), ["school", "class"], m=2, seed=1, progress=False, cycles=3)
     assert imp.attrs["engine"] == "fcs"
     assert "cycles= is an option of this engine only" in capsys.readouterr().out
+    mixed = table().drop(columns=["visits", "hood"])
+    imp = bi.impute(
+        mixed, ["school", "class"], engine="latent", m=2, seed=1, tune=5, draws=8, chains=2, progress=False
+    )
+    assert "~ 1 + (1 | school) + (1 | class)" in imp.attrs["formula"] and "Psi_class" in imp.tree["posterior"]
 
 
 CALLS = {
-    "latent": (
-        {"engine": "latent"},
-        "JointLatent has effects of one grouping factor, and the table has class besides",
-    ),
     "glmm": ({"engine": "glmm"}, "JointGLMM has effects of one grouping factor"),
     "analysis": (
         {"analysis": "visits ~ y * x + (1 | school)"},

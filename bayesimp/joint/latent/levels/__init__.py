@@ -1,0 +1,1 @@
+"""The joint model on latent normals with several grouping factors."""
