@@ -201,8 +201,8 @@ def records(place) -> dict[str, object]:
     plain = [priors.Flat(), priors.Normal(sd=3.0), priors.Weak(), priors.Contextual(), priors.HuangWand(), priors.LKJ(),
              priors.InverseWishart(3.0, 1.0), priors.Fixed(np.diag(np.arange(1.0, 13.0))), priors.HalfT(),
              priors.HalfNormal(1.0), priors.Exponential(1.0), priors.Diagonal(), priors.Powered(priors.HuangWand(), 0.5),
-             methods.Bayes(own), methods.ML(), methods.MLMI(), methods.PyMC(own), methods.Norm(), methods.PMM(),
-             methods.SingleLevel(), methods.Stratified(), methods.TwoStage(), methods.ClusterLevel()]  # fmt: skip
+             methods.Bayes(own), methods.ML(), methods.MLMI(), methods.Heckman("w"), methods.PyMC(own), methods.Norm(),
+             methods.PMM(), methods.SingleLevel(), methods.Stratified(), methods.TwoStage(), methods.ClusterLevel()]  # fmt: skip
     plan = read_plan(place / "plan.toml")
     parts = [getattr(plan, name) for name in ("data", "model", "impute", "output")] + list(plan.analyses)
     frame = pd.DataFrame(
