@@ -1,14 +1,14 @@
 """A joint GLMM where the target has two modes: scales of effects beside those of other factors, and missing cells.
 
-Parameters: with coefficients held by their prior, the residual variance known and the effects b_2 of another factor given,
+Parameters: with coefficients held by their prior, the residual variance known and effects b_2 of another factor given,
 
     p(Psi | y, b_2)  ~  HW(Psi) prod_i N(b_2i; 0, Psi_22) int N(b_1; mean, variance given b_2i) p(y_i | b_1) db_1
 
-is a sum over grids of standard deviations, correlation and nodes of b_1. With a scale near zero in the prior and effects far
-from zero in the data, the standard deviation of b_1 has a mode near zero and one far away. Cells: `OneCell.log_law`.
+is a sum over grids of standard deviations, correlation and nodes of b_1. With a scale near zero in the prior and effects
+far from zero in the data, the standard deviation of b_1 has a mode near zero and one far away. Cells: `OneCell.log_law`.
 
 A step from the mode to which a search from the present state leads (`from_the_state`) must fail on the same grid.
-z-scores by batch means; LIMIT is that of a two-sided test at 1e-5, and there are ten of them.
+z-scores by batch means; LIMIT is that of a two-sided test at 1e-5, and there are eight of them.
 """
 
 import numpy as np
@@ -61,8 +61,7 @@ def beside_another(family):
     for i, b2 in enumerate(OTHERS):
         mean, sd = rho * sd1 / sd2 * b2, sd1 * np.sqrt(1 - rho**2)
         total = sum(
-            w * np.exp(log_likelihood(family, i, mean + sd * x))
-            for x, w in zip(NODES, WEIGHTS, strict=True)
+            w * np.exp(log_likelihood(family, i, mean + sd * x)) for x, w in zip(NODES, WEIGHTS, strict=True)
         )
         log_p += norm.logpdf(b2, 0, sd2) + np.log(total + 1e-300)
     return np.logaddexp.reduce(log_p, axis=(1, 2))
@@ -90,7 +89,9 @@ def sds(family, count, spoil=None, seed=3):
     step_prior = prior if spoil is None else spoil(prior)
     for d in range(count):
         if family == NORMAL:
-            failed = normal_step(rng, one, one, y, first, *held, KNOWN, step_prior, of, np.zeros(1), sd, Psi, B)
+            failed = normal_step(
+                rng, one, one, y, first, *held, KNOWN, step_prior, of, np.zeros(1), sd, Psi, B
+            )
         else:
             failed = glmm_factor_step(rng, rows, np.zeros(1), np.zeros(0), of, *held, step_prior, 1.0, of, beta, aux, Psi,
                                       B, tallies)  # fmt: skip
@@ -167,7 +168,11 @@ def test_a_missing_number_of_two_modes(name):
     cell = OneCell(case(name, y=f(text, lambda d: (1, *columns(getattr(d, name))))))
     a, child, state = cell.arrays, cell.names.index("y"), cell.state
     *state.beta[a.coefficient[child] : a.coefficient[child + 1]], state.shape[child] = coefficients
-    state.beta[a.coefficient[cell.k]], state.shape[cell.k], state.Y[cell.rows[0], child] = intercept, shape, 1.0
+    state.beta[a.coefficient[cell.k]], state.shape[cell.k], state.Y[cell.rows[0], child] = (
+        intercept,
+        shape,
+        1.0,
+    )
     grid = np.linspace(-end, end, 901)
     log_p = cell.log_law(inverse(grid)) + log_slope(grid)
     inner = log_p[1:-1]

@@ -5,20 +5,19 @@ zero, on either side: with n residuals whose cross product S is small,
 
     p(R)  ~  |R|^(eta - 1 - n/2) etr(-S R^-1 / 2)        (LKJ prior; free entries: correlations)
 
-has modes near -1 and near 1, or in several corners of three correlations, and is summed on a grid. A step from the mode to
-which a search from the present state leads (`from_the_state`), and steps with the residuals of before, must fail.
+has modes near -1 and near 1, or in several corners of three correlations, and is summed on a grid. A step from the mode
+to which a search from the present state leads (`from_the_state`) and steps with stale residuals must fail.
 
-Cutpoints: y, a number, and o, an ordinal variable, have known covariances, and no effects to speak of; given y,
+Cutpoints: y, a number, and o, an ordinal variable, have a known covariance, and no effects to speak of; given y,
 
-    P(o > l | y)  =  Phi( beta_o + r (y - beta_y) / s - c_l ) / sqrt(1 - r^2) ),
+    P(o > l | y)  =  Phi( (beta_o + rho (y - beta_y) / s - c_l) / sqrt(1 - rho^2) )
 
-so that the posterior of (beta_y, beta_o, c_1) is a sum on a grid. z-scores by batch means; LIMIT is that of a two-sided test
-at 1e-5, and there are nine of them.
+so that the posterior of (beta_y, beta_o, c_1) is a sum on a grid. z-scores by batch means; LIMIT is that of a two-sided
+test at 1e-5, and there are nine of them.
 """
 
 import numpy as np
 import pandas as pd
-import pytest
 from scipy.special import ndtr, softmax
 from scipy.stats import norm
 
@@ -138,7 +137,9 @@ def expected(y, o, rho=RHO):
         below = [0.0, ndtr(-mean / sd), ndtr((c1 - mean) / sd), 1.0]
         log_p += np.log(below[level + 1] - below[level] + 1e-300)
     w = softmax(log_p)
-    return {name: np.array([(w * x).sum(), (w * x * x).sum()]) for name, x in (("y", by), ("o", bo), ("c", c1))}
+    return {
+        name: np.array([(w * x).sum(), (w * x * x).sum()]) for name, x in (("y", by), ("o", bo), ("c", c1))
+    }
 
 
 def drawn(post):
