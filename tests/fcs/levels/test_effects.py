@@ -1,4 +1,4 @@
-"""Effects of several factors within one visit: what each factor sees of the others, and effects of groups without values."""
+"""Effects of several factors in one visit: what each factor sees of the others, and effects of groups without values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import bayesimp as bi
 from bayesimp import priors as pr
 from bayesimp.fcs.blocks.levels import FactorBlock
 from bayesimp.fcs.loop import Cycles
@@ -23,7 +22,9 @@ def block_of(frame: pd.DataFrame, priors: pr.Priors, **options):
     task = Cycles(fcs, 3)
     chain = task.start(0)
     _, blocks, _ = task.parts
-    ((block, theta),) = [(b, t) for b, t in zip(blocks, chain.theta, strict=True) if isinstance(b, FactorBlock)]
+    ((block, theta),) = [
+        (b, t) for b, t in zip(blocks, chain.theta, strict=True) if isinstance(b, FactorBlock)
+    ]
     return block, chain, theta
 
 
@@ -48,7 +49,9 @@ def test_effects_of_groups_without_values_have_their_law(family):
     if family == "bernoulli":
         seen["y"] = (seen["y"] > seen["y"].median()).where(seen["y"].notna()) * 1.0
     number = np.arange(600)
-    unseen = pd.DataFrame({"school": number + 10, "class": [f"u{k}" for k in number], "x": number % 7 * 1.0, "y": np.nan})
+    unseen = pd.DataFrame(
+        {"school": number + 10, "class": [f"u{k}" for k in number], "x": number % 7 * 1.0, "y": np.nan}
+    )
     frame = pd.concat([seen, unseen], ignore_index=True)
     frame["other"] = np.where(np.arange(len(frame)) % 5 == 0, np.nan, 0.3 * (np.arange(len(frame)) % 4))
     priors = pr.Priors(Psi=pr.Fixed(PSI), Psi_of={"class": pr.Fixed([[2.0]])})
