@@ -7,7 +7,8 @@ same: linear predictors of all rows, shapes, cutpoints and second parameters.
 import numpy as np
 import pytest
 
-from tests.kernels.factors.one_cell import FAMILIES, N, OneCell
+from tests.joint.glmm.test_summed import sampler
+from tests.kernels.factors.one_cell import FAMILIES, N, OneCell, table
 from tests.kernels.factors.test_cells import case, f
 
 TWO = {"r", "yj", "zb", "hb"}  # families with a second parameter
@@ -49,3 +50,12 @@ def test_the_state_follows_a_draw(name):
             assert state.cuts[k, 0] == aux[1] != before[3][k, 0]
     else:
         assert name in ("w", "c", "t", "k")
+
+
+def test_cutpoints_are_sums_of_increments():
+    frame = table()[["g", "y"]].assign(o=np.arange(N) % 5 * 1.0)
+    frame.loc[::4, "o"] = np.nan
+    s = sampler("y ~ o + (1 | g)", {"o": "ordinal"}, frame)
+    assert s.update_parameters(0) == 0
+    first, second, third = s.chain.aux[0]
+    np.testing.assert_allclose(s.state.cuts[0, :4], [0.0, first, first + second, first + second + third])
