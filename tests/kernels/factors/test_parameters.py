@@ -266,9 +266,10 @@ BEFORE, AFTER = np.array([0.4, -0.5, 1.0]), np.array([1.1, 0.3, -0.6])
 def moved(name, y, before, after, seed=9):
     out, count = np.empty(len(y)), len(y)
     r = 3 if name == "categorical" else 1
+    cuts = np.array([[POWER]]) if name == "yeo_johnson" else CUTS
     coupled_responses(
         np.random.default_rng(seed), FAMILIES[name][0], y, 4.0 * np.ones(count), np.tile(before[:r], (count, 1)),
-        np.tile(after[:r], (count, 1)), 1.7 if name == "gamma" else 1.3, np.array([[POWER]]) if name == "yeo_johnson" else CUTS, np.int64(0), np.int64(3), out,
+        np.tile(after[:r], (count, 1)), 1.7 if name == "gamma" else 1.3, cuts, np.int64(0), np.int64(3), out,
     )  # fmt: skip
     return out
 
