@@ -162,7 +162,7 @@ def test_columns_and_means_follow_the_move():
     for _ in range(60):
         before = sampler.chain.moved[k].copy()
         sampler._together(k, False)
-        moved, accepted = sampler.chain.moved[k] - before
+        _, accepted = sampler.chain.moved[k] - before
         seen.add(bool(accepted))
         M, X = np.empty_like(state.M), np.empty_like(state.X)
         values = tab.arrays.center[k] + tab.arrays.unit[k] * state.Y[:, k]
