@@ -68,9 +68,13 @@ def beside_another(family):
 
 
 def sds(family, count, spoil=None, seed=3):
-    """(count, 2) standard deviations along a chain of factor steps and draws of Psi; spoil: prior -> wrong prior."""
-    rng, Psi, B, of = np.random.default_rng(seed), np.eye(2), np.zeros((M, 2)), np.int64(0)
-    scales = np.array([0.02, 0.02]) if family == CATEGORICAL else SCALES
+    """(count, 2) sds along a chain of factor steps and draws of Psi, the factor's first; spoil: prior -> wrong prior.
+
+    The other factor comes first in Psi, so that the factor's effects are not the first ones.
+    """
+    rng, Psi, B, none = np.random.default_rng(seed), np.eye(2), np.zeros((M, 2)), np.int64(0)
+    at = np.int64(family != CATEGORICAL)
+    scales = np.array([0.02, 0.02]) if family == CATEGORICAL else SCALES[::-1].copy()
     prior = CovarianceUpdate(HUANG_WAND, NU, np.eye(2), scales)
     r, each = (2, COUNTS.sum(axis=1)) if family == CATEGORICAL else (1, [ROWS if family == NORMAL else 1] * M)
     first = np.concatenate([[0], np.cumsum(each)]).astype(np.int64)
@@ -81,7 +85,7 @@ def sds(family, count, spoil=None, seed=3):
         within = SD * norm.ppf((np.arange(ROWS) + 0.5) / ROWS)
         y = np.concatenate([mean + within for mean in MEANS])
     if r == 1:
-        B[:, 1] = OTHERS
+        B[:, 0] = OTHERS
     one, n = np.ones((first[-1], 1)), first[-1]
     rows = GlmmRows(family, y, trials, np.ones(n), np.zeros(n), one, one, first)
     beta, aux, sd, tallies = np.zeros((1, r)), np.zeros(0), np.array([SD]), np.zeros((5, 2), np.int64)
@@ -90,14 +94,14 @@ def sds(family, count, spoil=None, seed=3):
     for d in range(count):
         if family == NORMAL:
             failed = normal_step(
-                rng, one, one, y, first, *held, KNOWN, step_prior, of, np.zeros(1), sd, Psi, B
+                rng, one, one, y, first, *held, KNOWN, step_prior, at, np.zeros(1), sd, Psi, B
             )
         else:
-            failed = glmm_factor_step(rng, rows, np.zeros(1), np.zeros(0), of, *held, step_prior, 1.0, of, beta, aux, Psi,
-                                      B, tallies)  # fmt: skip
-        assert failed == 0 and draw_covariance(rng, prior, of, np.int64(2), B, Psi)
-        out[d] = np.sqrt(np.diag(Psi))
-    assert r == 2 or (B[:, 1] == OTHERS).all()
+            failed = glmm_factor_step(rng, rows, np.zeros(1), np.zeros(0), none, *held, step_prior, 1.0, at, beta, aux,
+                                      Psi, B, tallies)  # fmt: skip
+        assert failed == 0 and draw_covariance(rng, prior, none, np.int64(2), B, Psi)
+        out[d] = np.sqrt(np.diag(Psi))[[at, 1 - at]]
+    assert r == 2 or (B[:, 0] == OTHERS).all()
     return out
 
 
