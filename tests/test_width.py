@@ -202,7 +202,8 @@ def records(place) -> dict[str, object]:
              priors.InverseWishart(3.0, 1.0), priors.Fixed(np.diag(np.arange(1.0, 13.0))), priors.HalfT(),
              priors.HalfNormal(1.0), priors.Exponential(1.0), priors.Diagonal(), priors.Powered(priors.HuangWand(), 0.5),
              methods.Bayes(own), methods.ML(), methods.MLMI(), methods.Heckman("w"), methods.PyMC(own), methods.Norm(),
-             methods.PMM(), methods.SingleLevel(), methods.Stratified(), methods.TwoStage(), methods.ClusterLevel()]  # fmt: skip
+             methods.PMM(), methods.SingleLevel(), methods.Stratified(), methods.TwoStage(),
+             methods.ClusterLevel()]  # fmt: skip
     plan = read_plan(place / "plan.toml")
     parts = [getattr(plan, name) for name in ("data", "model", "impute", "output")] + list(plan.analyses)
     frame = pd.DataFrame(

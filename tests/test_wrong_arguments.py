@@ -14,13 +14,18 @@ import pandas as pd
 import pytest
 
 import bayesimp as bi
+from bayesimp import compatibility as co
 from bayesimp import methods as me
 from bayesimp import priors as pr
 from bayesimp.contract import ImputationModel
 from bayesimp.kinds import checks_arguments
+from tests.studies.small import scenario, slow
 
 QUESTION = "y ~ x + (1 | g)"
 FRAME = pd.DataFrame({"x": np.arange(4.0)})
+MORE = pd.DataFrame(
+    {"g": np.repeat(np.arange(6), 8), "x": np.arange(48) % 7 * 1.0, "y": np.arange(48) % 5 * 1.0}
+)
 WRONG = {
     "text": "abc", "whole": 3, "negative": -1, "number": 2.5, "none": None, "object": object(), "list": [1, 2],
     "dict": {"a": 1}, "table": FRAME, "nan": np.nan, "true": True, "array": np.eye(2), "texts": ["abc"], "function": len,
@@ -29,7 +34,7 @@ GOOD = {
     "name": "y", "k": 0, "n": 3, "analysis": QUESTION, "m": 2, "seed": 1, "progress": False, "cycles": 2, "draws": 30,
     "tune": 5, "data": "table.csv", "priors": "default", "names": ["x"], "combinations": "x - Intercept", "term": "x",
     "texts": "x / Intercept", "hypotheses": "x = 0", "line": "y", "size": 50, "variables": ["x"],
-    "new": FRAME,
+    "new": FRAME, "X": MORE, "y": None, "replicates": 1, "method": "A", "other": "B", "beta": np.eye(2), "workers": 1,
 }  # fmt: skip
 PACKAGE = {name for name, f in vars(ImputationModel).items() if inspect.isfunction(f)}
 PACKAGE -= {"impute", "with_priors", "with_shift", "to_plan"}
@@ -38,6 +43,7 @@ PACKAGE |= {"filled", "conditionals", "records", "run_type", "shift_of", "dims",
             "numeric", "saved_specification", "from_specification"}  # fmt: skip
 # minutes, where the argument happens to be right: tests of their own
 LONG = {"overimpute": {"whole", "number"}, "report": set(WRONG) - {"object", "array"},
+        "run": {"whole", "number", "negative", "true"},
         "extend_until": {"whole", "number", "none", "nan", "true"}, "refine": {"whole", "number", "none"}}  # fmt: skip
 
 
@@ -115,6 +121,66 @@ def faults(where, call, parameters, wrong):
                     yield f"{where}({p.name}={kind}): {error!r}"
             except Exception as error:
                 yield f"{where}({p.name}={kind}): {error!r}"[:200]
+
+
+def user_model():
+    """A PyMC model of x with missing cells, and its table."""
+    import pymc as pm
+
+    x = np.array([0.3, np.nan, 1.9, np.nan, 2.4, 0.8])
+    with pm.Model() as model:
+        pm.Normal("x", pm.Normal("mu", 0, 10), 1, observed=np.ma.masked_invalid(x))
+    return model, bi.IncompleteData(pd.DataFrame({"g": [3, 1, 3, 1, 2, 2], "x": x}), "g")
+
+
+def make_others():
+    """Results beside those of a run: of a user's model, a transformer, hidden cells, compatibility and studies."""
+    rng = np.random.default_rng(0)
+    frame = MORE + rng.normal(size=(48, 3)) * [0, 1, 1]
+    frame.loc[rng.random(48) < 0.2, "x"] = np.nan  # y is complete
+    two = bi.JointNormal(bi.IncompleteData(frame, "g"), "x + y ~ 1 + (1 | g)")
+    imp = two.impute(2, seed=1, draws=30, tune=5, progress=False)
+    Sigma, Psi = co.kunkel_kaizar()
+    conditionals = [co.implied_conditional(Sigma, Psi, k, n=8) for k in range(2)]
+    study = bi.studies.Study([scenario("few", 1)], {"A": slow, "B": slow})
+    imputer = bi.MultilevelImputer("g", "x + y ~ 1 + (1 | g)", m=2, draws=20, random_state=1)
+    return {
+        "FromPyMC": bi.FromPyMC(*user_model()), "MultilevelImputer": imputer.fit(frame),
+        "MultilevelImputer, not fitted": bi.MultilevelImputer("g", m=2, draws=20),
+        "Replicates": imp.replicates(seed=1), "Overimputation": bi.studies.overimpute(
+            bi.FCS(bi.IncompleteData(frame, "g")), m=3, groups=2, seed=1, cycles=1, progress=False),
+        "Diagnosis": co.diagnose(imp), "Conditional": conditionals[0],
+        "JointFromConditionals": co.joint_from_conditionals(conditionals), "ImpliedPrior": co.implied_prior(draws=20),
+        "StudyResult": study.run(2, progress=False), "Study": study,
+        "Calibration": bi.studies.calibrate(two, 3, seed=1, tune=5, draws=19, progress=False),
+    }  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_methods_of_other_results(tmp_path, monkeypatch):
+    from bayesimp.sampling import nuts
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(nuts, "evaluation", lambda *_: "python")  # a small model, without compilation
+    found, called = [], set()
+    for label, thing in make_others().items():
+        for name, method, parameters in methods_of(thing):
+            if f"{label}.{name}" != "Study.pool":  # the user's function
+                wrong = {kind: value for kind, value in WRONG.items() if kind not in LONG.get(name, ())}
+                found += faults(f"{label}.{name}", method, parameters, wrong)
+                called.add(f"{label}.{name}")
+        plt.close("all")
+    assert not found, "\n".join(found)
+    assert {
+        "FromPyMC.impute",
+        "MultilevelImputer.transform",
+        "Overimputation.by_cluster",
+        "Diagnosis.plot",
+        "Conditional.fixed_effects",
+        "Study.run",
+        "StudyResult.compare",
+        "Calibration.plot",
+    } <= called
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -19,6 +19,7 @@ Rubin's rules, and the studies are then combined once:
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -149,16 +150,15 @@ def pool_by_study(
             left_out[name] = str(problem)
             continue
         rows.append(pooled.assign(study=name))
+    if len(rows) < 2:
+        few = f"{len(rows)} of {len(places)} studies have an estimate; a meta-analysis needs at least two."
+        raise SpecificationError(few + _reason(left_out))
     if left_out:
         first, why = next(iter(left_out.items()))
         warnings.warn(
             f"{len(left_out)} of {len(places)} studies are left out of the meta-analysis; {listing([first])}: {why}",
             StatisticalWarning,
             skip_file_prefixes=PACKAGE,
-        )
-    if len(rows) < 2:
-        raise SpecificationError(
-            f"{len(rows)} of {len(places)} studies have an estimate; a meta-analysis needs at least two."
         )
     return _combined(pd.concat(rows, ignore_index=True), terms, left_out, method, interval, level)
 
@@ -223,6 +223,14 @@ def _combined(
         weights[part.index] = 100 * weight / weight.sum()
         overall.append({"term": term, **_row(meta)})
     return StudyPooling(table.assign(weight=weights), pd.DataFrame(overall), left_out, level)
+
+
+def _reason(left_out: Mapping[Any, str]) -> str:
+    """The commonest reason why studies have no estimate, as a sentence; empty if all have one."""
+    if not left_out:
+        return ""
+    ((why, count),) = Counter(left_out.values()).most_common(1)
+    return f" In {count} of the {len(left_out)} without one: {why}"
 
 
 def _fits_of_study(

@@ -186,13 +186,18 @@ def _check_call(node: Call, text: str) -> None:
     if not node.arguments or ((len(node.arguments) > 1 or node.keywords) and not known.options):
         raise error(text, f"{name}() takes one column or expression")
     inside = list(walk(node.arguments[0]))
-    if not any(isinstance(n, Name) or (isinstance(n, Call) and n.function == "cluster_size") for n in inside):
+    if not any(map(_varies, inside)):
         raise error(text, f"'{write(node)}' names no column")
     if known.kind == "factor" and not isinstance(node.arguments[0], Name):
         raise error(text, f"{name}() takes a column, not '{write(node.arguments[0])}'")
     for option in (*node.arguments[1:], *(value for _, value in node.keywords)):
         _check_option(option, name, text)
     _check_inside(node, known, text)
+
+
+def _varies(node: Node) -> bool:
+    """Whether a node is what makes an expression vary between rows: a column, or the size of the cluster."""
+    return isinstance(node, Name) or (isinstance(node, Call) and node.function == "cluster_size")
 
 
 def _check_inside(node: Call, known: Function, text: str) -> None:
@@ -217,7 +222,7 @@ def _check_inside(node: Call, known: Function, text: str) -> None:
                 raise error(text, ADVICE["."])
             case Op(":") if known.kind != "cluster":
                 raise error(text, f"':' is not allowed in {name}(); write '*' for a product")
-            case Op("**") if not any(isinstance(n, Name) for n in walk(inner)):
+            case Op("**") if not any(map(_varies, walk(inner))):
                 # Python integers are unbounded, so 9**9**9**9 would never end
                 raise error(text, f"write the number '{write(inner)}' out")
 

@@ -164,6 +164,8 @@ def _ranks(
     truth, drawn = _quantities(theta, model), _quantities(_parameters(imp, RANKS), model)
     n = len(model.data.frame)
     for k, name in enumerate(model.responses):
+        if name not in imp.imputed_columns:  # complete
+            continue
         rows = imp.rows(name)
         new = rows >= n
         if new.any():

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from bayesimp.errors import DataError
+from bayesimp.kinds import checks_arguments
 from bayesimp.layout import Printed
 from bayesimp.studies import parts
 from bayesimp.studies.summaries import compare, summarise
@@ -18,6 +19,7 @@ from bayesimp.studies.summaries import compare, summarise
 __all__ = ["StudyResult", "read"]
 
 
+@checks_arguments
 @dataclass(frozen=True)
 class StudyResult(Printed):
     """Results of a `Study`.

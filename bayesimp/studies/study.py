@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import joblib
 import pyarrow as pa
 
 from bayesimp.errors import SpecificationError
+from bayesimp.kinds import checks_arguments
 from bayesimp.layout import Record
 from bayesimp.progress import progress_bar
 from bayesimp.studies import parts
@@ -28,6 +30,7 @@ EVERY = 5.0  # seconds of results that a killed run may lose and must repeat
 Task = tuple[Scenario, int, dict[str, Any]]
 
 
+@checks_arguments
 @dataclass(frozen=True)
 class Study(Record):
     """A simulation study: generate, delete, impute, analyse, pool, summarise.
@@ -79,7 +82,7 @@ class Study(Record):
     def run(
         self,
         replicates: int,
-        out: str | Path | None = None,
+        out: str | os.PathLike[str] | None = None,
         *,
         workers: int | None = None,
         retry_failed: bool = False,

@@ -161,6 +161,27 @@ def test_a_study_that_cannot_be_fitted_is_named():
         pool_by_study(frames, "y ~ x", "trial")
 
 
+@pytest.mark.parametrize(
+    "options, why",
+    [
+        ({"family": "gausian"}, "In 3 of the 3 without one: .*gaussian"),
+        ({"family": "student"}, "In 3 of the 3 without one: .*student"),
+        ({"family": "bernoulli"}, "In 1 of the 3 without one: the response 'y' has"),
+        ({}, "In 3 of the 3 without one: .*study"),
+    ],
+)
+def test_why_no_study_has_an_estimate(options, why):
+    """What is wrong with the call is said, not only that no study is left."""
+    formula = "y ~ x" if options else "y ~ x + (1 | study)"
+    with pytest.raises(SpecificationError, match=f"0 of 3 studies have an estimate.*{why}"):
+        pool_by_study(completed(sizes=(40, 60, 50)), formula, "study", **options)
+    one = [f[f["study"] == "S0"] for f in completed(sizes=(40, 60))]
+    with pytest.raises(
+        SpecificationError, match=r"1 of 1 studies have an estimate; .* needs at least two\.$"
+    ):
+        pool_by_study(one, "y ~ x", "study")
+
+
 def test_prediction_interval_heterogeneity_and_weights_by_hand():
     """t(S - 2) for a new study (Higgins et al. 2009, sec. 4.2), I^2 on S - 1, weights with tau^2."""
     y, v = np.array([0.1, 0.9, 0.3, 1.2, -0.4]), np.array([0.02, 0.05, 0.03, 0.08, 0.04])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -120,3 +122,15 @@ def test_the_event_on_impossible_values_names_the_family():
     imp = bi.FCS(bi.IncompleteData(frame, "g")).impute(m=5, cycles=3, seed=1, progress=False)
     (event,) = [event for event in imputed_events(imp) if event.kind == "impossible values"]
     assert "'beta'" not in event.message
+
+
+def test_replicates_have_the_distribution():
+    """Kolmogorov-Smirnov, level 1e-3 over two; a precision of one is detected."""
+    rng, phi, eta = np.random.default_rng(2), 7.0, np.repeat([0.4, -1.5], 3_000)[:, None]
+    y = family_of("beta").simulate(SimpleNamespace(shape=phi), eta, rng)
+    for e in (0.4, -1.5):
+        own = y[eta[:, 0] == e]
+        assert (
+            stats.kstest(own, stats.beta(phi * special.expit(e), phi * special.expit(-e)).cdf).pvalue > 5e-4
+        )
+        assert stats.kstest(own, stats.beta(special.expit(e), special.expit(-e)).cdf).pvalue < 1e-6

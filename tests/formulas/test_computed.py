@@ -121,6 +121,22 @@ def test_means_of_each_completed_table():
     assert ours.names == ("Intercept", *names.values()) and np.ptp(ours.estimates[:, 2]) > 0
 
 
+def test_products_and_powers_of_the_size_of_the_cluster():
+    """It varies between rows, and is no number to be written out, in analyses of imputations as in their models."""
+    data = bi.IncompleteData(FRAME.assign(x=FRAME["x"].where(FRAME.index % 4 > 0)), "study")
+    formula = "x ~ y + cluster_size():y + I((cluster_size() / 10)**2) + (1 | study)"
+    imp = bi.FCS(data, predictors=[formula]).impute(2, cycles=2, seed=1, progress=False)
+    ours = imp.analyse("y ~ x + cluster_size():x + I((cluster_size() / 10)**2) + (1 | study)")
+    tables = [imp.frame(k) for k in range(2)]
+    size = expected(FRAME, "cluster_size()")
+    tables = [t.assign(a=size * t["x"], b=(size / 10) ** 2) for t in tables]
+    theirs = fit_each(tables, "y ~ x + a + b + (1 | study)")
+    assert len(ours.names) == 4 and ours.names[2] == "cluster_size():x"
+    np.testing.assert_allclose(ours.estimates, theirs.estimates, rtol=1e-8)
+    with pytest.raises(bi.SpecificationError, match="write the number '9 \\*\\* 9' out"):
+        imp.analyse("y ~ I(x + 9**9) + (1 | study)")
+
+
 @pytest.mark.parametrize("ignored", [False, True])
 def test_derived_columns_over_clusters(ignored):
     """In every completed table they follow their definitions, given the imputed values."""

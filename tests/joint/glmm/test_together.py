@@ -15,6 +15,7 @@ from scipy.special import expit, softmax
 from bayesimp.joint.glmm import sampler as module
 from bayesimp.kernels.factors.arrays import workspace
 from bayesimp.kernels.factors.cells import draw_cells
+from bayesimp.kernels.factors.columns import all_columns, all_means
 from tests.calibration import montecarlo as mc
 from tests.calibration.montecarlo import LEVEL, REJECTED
 from tests.kernels.factors.one_cell import Case, G, OneCell, table
@@ -147,3 +148,27 @@ def test_a_move_that_forgets_the_effects_of_others_is_noticed(monkeypatch):
     monkeypatch.setattr(module, "conditional_law", apart)
     chain, *rest = chain_of("normal", 5000)
     assert p_value(chain, expected("normal", *rest)) < REJECTED
+
+
+def test_columns_and_means_follow_the_move():
+    """Whether or not it is accepted: a sweep moves a cluster after drawing its cells, and the next factor reads both."""
+    mean = lambda d: (1, d.x, (np.bincount(G, d.x) / np.bincount(G))[G])  # noqa: E731
+    cell = OneCell(
+        Case("x", {"x": ICC, "y": ("x + cluster_mean(x) + (1 | g)", mean, lambda d: (1,))}, seed=3, bare=True)
+    )
+    tab, state, sampler, k = cell.model.table, cell.state, cell.sampler, cell.k
+    sampler.chain.step[k] = 0.3
+    seen = set()
+    for _ in range(60):
+        before = sampler.chain.moved[k].copy()
+        sampler._together(k, False)
+        _, accepted = sampler.chain.moved[k] - before
+        seen.add(bool(accepted))
+        M, X = np.empty_like(state.M), np.empty_like(state.X)
+        values = tab.arrays.center[k] + tab.arrays.unit[k] * state.Y[:, k]
+        np.testing.assert_allclose(state.V[:, tab.arrays.variable[k]], values)
+        all_means(tab.means, tab.divisor, state.V, tab.arrays.first, M)
+        all_columns(tab.programs, state.V, M, tab.arrays.cluster, np.arange(len(X)), X)
+        np.testing.assert_array_equal(M, state.M)
+        np.testing.assert_array_equal(X, state.X)
+    assert seen == {True, False}
