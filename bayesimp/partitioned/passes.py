@@ -82,13 +82,13 @@ def table_moments(data: PartitionedData, agreement: Agreement) -> TableMoments:
     first = next(data.batches(names), None)
     if first is None:
         raise DataError("The table has no rows.")
-    place = first_place(part_rows(first, agreement, 0))
+    rows = part_rows(first, agreement, 0)
+    place = first_place(rows)
+    columns = columns_as_sql(data, rows, place)
+    whole = None if columns is None else moments_by_sql(data, agreement, place, columns)
     sums = CellSums(place)
-    if (columns := columns_as_sql(data, agreement, place, first)) is not None:
-        sums.add(moments_by_sql(data, agreement, place, columns))
-    else:
-        for batch in _passes(data, agreement, place, names):
-            sums.add(batch)
+    for batch in _passes(data, agreement, place, names) if whole is None else (whole,):
+        sums.add(batch)
     return sums.table()
 
 

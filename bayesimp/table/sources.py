@@ -136,6 +136,9 @@ def read_source(source: Any) -> Source:
     if package in ("duckdb", "_duckdb") and hasattr(source, "project"):
         return StreamSource(source, True)
     if package == "ibis" and hasattr(source, "to_pyarrow_batches"):
+        backend = source.get_backend()
+        if backend.name == "duckdb":
+            return StreamSource(backend.con.sql(str(backend.compile(source))), True)
         return StreamSource(source, False)
     dataset = source if isinstance(source, ds.Dataset) else _dataset(source)
     files = tuple(sorted(dataset.get_fragments(), key=lambda file: file.path))
