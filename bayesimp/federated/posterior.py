@@ -102,7 +102,7 @@ class PosteriorRun(ABC):
         """R-hat and effective sample sizes of the parameters."""
         parameters = diagnose(self.tree["posterior"].to_dataset())
         none = pd.DataFrame(columns=parameters.columns, dtype=float)
-        return Summary(parameters, none, self.events, self.m, self.draws.draws)
+        return Summary(parameters, none, self.events, self.m, self.draws.draws, extends=False)
 
 
 def working_priors(

@@ -102,6 +102,7 @@ class PartitionedNormal:
         known = checked.Psi.is_known
         self.events: tuple[Event, ...] = (
             *information(self.working.statistics, self.agreement.responses, known), *events, *_ties(self.moments),
+            *_types(data, self.agreement.responses),
         )  # fmt: skip
 
     def impute(
@@ -250,3 +251,11 @@ def _ties(moments: TableMoments) -> list[Event]:
     return [Event("order of clusters", "seed", text, moments.ties)]
 
 
+def _types(data: PartitionedData, responses: Sequence[str]) -> list[Event]:
+    """Events about responses that cannot keep their type, as of imputation/events.py."""
+    kinds = {name: data.schema.field(name).type for name in responses}
+    return [
+        Event("dtype changed", name, f"{kind} in the table; imputed as normal, it is double in completed tables")
+        for name, kind in kinds.items()
+        if not pa.types.is_floating(kind)
+    ]

@@ -41,7 +41,7 @@ def find_levels(
     ]
     found: dict[str, dict[object, None]] = {name: {} for name in wanted}
     ordered = dict.fromkeys(wanted, True)
-    for batch in data.batches(wanted) if wanted else ():
+    for batch in data.distinct(wanted) if wanted else ():
         for name in wanted:
             column = batch.column(name)
             if pa.types.is_dictionary(column.type):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from bayesimp.arguments import whole
 from bayesimp.diagnostics.convergence import Summary, diagnose
 from bayesimp.durable import replacing
-from bayesimp.errors import DataError, SpecificationError
+from bayesimp.errors import PACKAGE, DataError, SpecificationError, StatisticalWarning
 from bayesimp.federated.posterior import PosteriorRun
 from bayesimp.notation import Array
 from bayesimp.partitioned.completion import Completion
@@ -77,9 +78,15 @@ class PartitionedImputations(PosteriorRun):
         return xr.Dataset({"mean": (dims, d.mean[:, :, 0]), "sd": (dims, d.sd[:, :, 0])}, coords=coords)
 
     def summary(self) -> Summary:
-        """R-hat and effective sample sizes of the parameters, and of mean and sd of all missing values by response."""
-        parameters = diagnose(self.tree["posterior"].to_dataset())
-        return Summary(parameters, diagnose(self.imputed_stats), self.events, self.m, self.draws.draws)
+        """R-hat and effective sample sizes of the parameters, and of mean and sd of all missing values by response.
+
+        A `StatisticalWarning` says so if the run has not converged.
+        """
+        parameters, imputed = diagnose(self.tree["posterior"].to_dataset()), diagnose(self.imputed_stats)
+        made = Summary(parameters, imputed, self.events, self.m, self.draws.draws, extends=False)
+        if not made.converged:
+            warnings.warn(made.verdict, StatisticalWarning, skip_file_prefixes=PACKAGE)
+        return made
 
     @cached_property
     def completion(self) -> Completion:
@@ -151,8 +158,7 @@ class PartitionedImputations(PosteriorRun):
             for first, batch, cells in self._batches(part, start):
                 row = pa.array(np.arange(first, first + batch.num_rows))
                 for k in range(-1 if original else 0, self.m):
-                    table = pa.Table.from_batches([batch]) if k < 0 else _completed(batch, cells, k)
-                    table = table.add_column(0, ROW, row)
+                    table = _completed(batch, cells, k).add_column(0, ROW, row)
                     if k not in writers:
                         file = folder / f"{TABLE}={k + 1}" / f"part-{part:05d}.parquet"
                         writers[k] = files.enter_context(pq.ParquetWriter(file, table.schema))
@@ -197,14 +203,18 @@ class PartitionedImputations(PosteriorRun):
 
 
 def _completed(batch: pa.RecordBatch, cells: dict[str, tuple[NDArray[np.bool_], Array]], k: int) -> pa.Table:
-    """The rows with the values of imputation k; whole numbers become floating point where values are imputed."""
+    """The rows with the values of imputation k, or without values for k = -1.
+
+    Responses that are whole numbers become floating point in every table and partition, so that all have the same types.
+    """
     table = pa.Table.from_batches([batch])
     for name, (missing, values) in cells.items():
-        at, field = table.schema.get_field_index(name), batch.schema.field(name)
-        kind = field.type if pa.types.is_floating(field.type) else pa.float64()
-        column = batch.column(name).cast(kind).to_numpy(zero_copy_only=False)
-        if missing.any():
-            column = column.copy()
-            column[missing] = values[k]
-        table = table.set_column(at, pa.field(name, kind), pa.array(column, kind))
+        at, kind = table.schema.get_field_index(name), batch.schema.field(name).type
+        kind = kind if pa.types.is_floating(kind) else pa.float64()
+        column = batch.column(name).cast(kind)
+        if k >= 0:
+            numbers = column.to_numpy(zero_copy_only=False).copy()
+            numbers[missing] = values[k]
+            column = pa.array(numbers, kind)
+        table = table.set_column(at, pa.field(name, kind), column)
     return table

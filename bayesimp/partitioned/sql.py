@@ -22,7 +22,7 @@ from bayesimp.kernels.normal.statistics import SufficientStatistics
 from bayesimp.partitioned.rows import FEW, BatchMoments, PartRows, Place
 from bayesimp.table.clusters import Clusters
 from bayesimp.table.partitions import PartitionedData
-from bayesimp.table.sources import StreamSource
+from bayesimp.table.sources import StreamSource, quoted
 
 __all__ = ["columns_as_sql", "moments_by_sql"]
 
@@ -57,12 +57,12 @@ def _node(term: str) -> Node:
 def _expression(node: Node, schema: pa.Schema) -> str | None:
     """A column as a double precision number; None if it is more than numbers, levels of text and products."""
     if isinstance(node, Name) and node.name != INTERCEPT:
-        return f"cast({_quoted(node.name)} as double)"
+        return f"cast({quoted(node.name)} as double)"
     if isinstance(node, Level) and isinstance(node.factor, Name):
         kind = schema.field(node.factor.name).type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
             return None
-        return f"cast(cast({_quoted(node.factor.name)} as varchar) = {_text(node.level)} as double)"
+        return f"cast(cast({quoted(node.factor.name)} as varchar) = {_text(node.level)} as double)"
     if isinstance(node, Op) and node.symbol == ":":
         left, right = _expression(node.left, schema), _expression(node.right, schema)
         return None if left is None or right is None else f"({left} * {right})"
@@ -103,8 +103,8 @@ def moments_by_sql(
 
 
 def _statement(data: PartitionedData, agreement: Agreement, place: Place, columns: list[str]) -> str:
-    v, r, cluster = len(columns), len(agreement.responses), _quoted(data.cluster)
-    numbers = [f"cast({_quoted(name)} as double)" for name in agreement.responses]
+    v, r, cluster = len(columns), len(agreement.responses), quoted(data.cluster)
+    numbers = [f"cast({quoted(name)} as double)" for name in agreement.responses]
     seen = [f"({y} is not null and not isnan({y}))" for y in numbers]
     inner = [f"{cluster} as cluster"]
     inner += [f"{column} - {float(c)!r} as d{i}" for i, (column, c) in enumerate(zip(columns, place.centre, strict=False))]
@@ -129,16 +129,12 @@ def _values(data: PartitionedData, name: str, low: np.ndarray, high: np.ndarray)
     assert isinstance(data.source, StreamSource)
     found = np.unique(np.concatenate([low[np.isfinite(low)], high[np.isfinite(high)]]))
     if 0 < len(found) < FEW:
-        y = f"cast({_quoted(name)} as double)"
+        y = f"cast({quoted(name)} as double)"
         known = " and ".join(f"{y} <> {float(value)!r}" for value in found)
         text = f"select {y} from rows_of_table where not isnan({y}) and {known} limit 1"
         more = data.source.query.query("rows_of_table", text).fetchall()
         found = np.unique([*found, *(row[0] for row in more)])
     return found[:FEW]
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _text(value: str) -> str:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.messages import listing, suggestion
-from bayesimp.table.sources import Source, read_source
+from bayesimp.table.sources import Source, StreamSource, quoted, read_source
 
 __all__ = ["PartitionedData"]
 
@@ -51,7 +51,8 @@ class PartitionedData:
 
     def __init__(self, source: Any, cluster: str) -> None:
         self.source: Source = read_source(source)
-        self.schema: pa.Schema = self.source.schema
+        # what pandas writes about its types and index would turn imputed values back into whole numbers
+        self.schema: pa.Schema = self.source.schema.remove_metadata()
         if not isinstance(cluster, str):
             raise SpecificationError(
                 f"cluster is the name of one column, as text; got {cluster!r}. A table in partitions has one grouping "
@@ -91,7 +92,15 @@ class PartitionedData:
         for k in range(self.parts) if part is None else (part,):
             for batch in self.source.read(k, columns):
                 if batch.num_rows:
-                    yield batch
+                    yield batch.replace_schema_metadata(None)
+
+    def distinct(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Rows of some columns; DuckDB leaves out those that occur before."""
+        source = self.source
+        if isinstance(source, StreamSource) and source.is_duckdb:
+            source = StreamSource(source.query.project(", ".join(map(quoted, columns))).distinct(), True)
+        for k in range(source.parts):
+            yield from source.read(k, columns)
 
     def __repr__(self) -> str:
         parts = f"{self.parts:,} partition{'' if self.parts == 1 else 's'}"

@@ -18,7 +18,7 @@ import pyarrow.dataset as ds
 
 from bayesimp.errors import DataError, SpecificationError, instead_of
 
-__all__ = ["BATCH", "DaskSource", "ParquetSource", "Source", "StreamSource", "read_source"]
+__all__ = ["BATCH", "DaskSource", "ParquetSource", "Source", "StreamSource", "quoted", "read_source"]
 
 BATCH = 65_536  # most rows in memory at a time
 
@@ -57,14 +57,16 @@ class ParquetSource:
 
     def read(self, part: int, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         """The rows of a file, one row group in memory at a time."""
-        names = self.schema.names if columns is None else list(columns)
+        names, file = self.schema.names if columns is None else list(columns), self.files[part]
         try:
-            for group in self.files[part].split_by_row_group():
+            # opened anew, because a fragment remembers where the pages of its file were
+            fresh = file.format.make_fragment(file.path, file.filesystem, file.partition_expression)
+            for group in fresh.split_by_row_group():
                 yield from group.to_batches(
                     self.schema, columns=names, batch_size=BATCH, batch_readahead=0, use_threads=False
                 )
         except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{self.files[part].path} cannot be read: {' '.join(str(error).split())}") from None
+            raise DataError(f"{file.path} cannot be read: {' '.join(str(error).split())}") from None
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,15 @@ class StreamSource:
         """The rows of the query."""
         if self.is_duckdb:
             names = self.schema.names if columns is None else columns
-            quoted = ", ".join('"' + name.replace('"', '""') + '"' for name in names)
-            yield from self.query.project(quoted).to_arrow_reader(BATCH)
+            yield from self.query.project(", ".join(map(quoted, names))).to_arrow_reader(BATCH)
         else:
             query = self.query if columns is None else self.query.select(*columns)
             yield from query.to_pyarrow_batches(chunk_size=BATCH)
+
+
+def quoted(name: str) -> str:
+    """A column name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def read_source(source: Any) -> Source:
