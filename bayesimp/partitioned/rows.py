@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from bayesimp.errors import DataError
 from bayesimp.federated.agreement import Agreement
 from bayesimp.federated.rows import SiteRows, agreed_design, distinct_columns, responses
 from bayesimp.formulas.design import DesignMatrices
@@ -77,11 +78,15 @@ def part_rows(batch: pa.RecordBatch, agreement: Agreement, start: int) -> PartRo
     Raises
     ------
     DataError
-        As `bayesimp.federated.rows.SiteRows`.
+        As `bayesimp.federated.rows.SiteRows`; the message says which rows have been looked at.
     """
     frame = batch.to_pandas()
     frame.index += start
-    return PartRows(frame, agreement)
+    try:
+        return PartRows(frame, agreement)
+    except DataError as error:
+        last = start + len(frame) - 1
+        raise DataError(f"Among rows {start:,} to {last:,} of the table, and perhaps later: {error}") from None
 
 
 def first_place(rows: PartRows) -> Place:
