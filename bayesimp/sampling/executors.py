@@ -135,7 +135,11 @@ class JoblibExecutor(Executor):
         """Send tasks to joblib's workers."""
         from bayesimp.sampling.joblib_session import JoblibSession
 
-        yield JoblibSession(task, self.workers)
+        session = JoblibSession(task, self.workers)
+        try:
+            yield session
+        finally:
+            session.close()
 
 
 EXECUTORS: dict[str, type[Executor]] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import time
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,21 @@ class JoblibSession(Session):
         # an array, which Dask sends once to each worker and loky maps into their memory
         self.pickled, self.workers = np.frombuffer(pickled, np.uint8), workers
         self.name = hashlib.sha256(pickled).hexdigest()
+        self.open: ExitStack = ExitStack()
+        self.parallel: Any = None
+
+    def close(self) -> None:
+        """Give the workers back."""
+        self.parallel = None
+        self.open.close()
+
+    def _send(self, calls: list) -> list:
+        """The results of all calls, from workers that stay for the next round: Ray would start them anew."""
+        import joblib
+
+        if self.parallel is None:
+            self.parallel = self.open.enter_context(joblib.Parallel(n_jobs=self.workers))
+        return self.parallel(calls)
 
     def _run(self, chains: list[Any], into: Any, start: int, iterations: int, pace: Pace) -> list[int]:
         done, step = 0, pace.multiple
@@ -64,16 +80,19 @@ class JoblibSession(Session):
 
         sent = [pickle.dumps(chain) for chain in chains]
         for repeat in range(REPEATS + 1):
-            calls = (
+            calls = [
                 joblib.delayed(advance_there)(self.pickled, self.name, chain, c, iterations, into is not None)
                 for c, chain in enumerate(sent)
-            )
+            ]
             try:
-                results = joblib.Parallel(n_jobs=self.workers)(calls)
+                results = self._send(calls)
                 break
             except Exception as error:
                 if type(error).__module__.partition(".")[0] not in LOST or isinstance(error, SamplingError):
                     raise
+                with suppress(Exception):  # workers that are gone cannot be given back
+                    self.close()
+                self.open = ExitStack()
                 if repeat == REPEATS:
                     raise SamplingError(
                         f"Workers of joblib's backend were lost {REPEATS + 1} times in the same iterations "
