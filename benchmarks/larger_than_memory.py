@@ -37,7 +37,9 @@ def write(folder: Path, rows: int) -> None:
         g, x, arm = rng.integers(0, CLUSTERS, n), rng.normal(size=n), rng.integers(0, 3, n)
         y = 0.5 * x + 0.4 * arm + effects[g, 0] + rng.normal(size=n)
         z = y - x + effects[g, 1] + rng.normal(size=n)
-        frame = pd.DataFrame({"g": g, "x": x, "arm": np.array(["control", "low", "high"])[arm], "y": y, "z": z})
+        frame = pd.DataFrame(
+            {"g": g, "x": x, "arm": np.array(["control", "low", "high"])[arm], "y": y, "z": z}
+        )
         for name in ("y", "z"):
             frame.loc[rng.random(n) < 0.2, name] = np.nan
         frame.to_parquet(folder / f"part-{k:04d}.parquet", index=False, row_group_size=100_000)
@@ -81,7 +83,11 @@ def in_memory(folder: Path, small: Path, out: Path) -> dict[str, bool]:
     try:
         bi.JointNormal(bi.IncompleteData(pd.read_parquet(folder), "g"), FORMULA).impute(**options).frame(0)
     except (MemoryError, OSError, RuntimeError, ValueError) as error:
-        return {"enough": False} if "emory" in f"{type(error)} {error}" or isinstance(error, OSError) else {"enough": True}
+        return (
+            {"enough": False}
+            if "emory" in f"{type(error)} {error}" or isinstance(error, OSError)
+            else {"enough": True}
+        )
     return {"enough": True}
 
 
@@ -113,19 +119,23 @@ def larger_than_memory(sizes: tuple[float, ...] = SIZES) -> list[str]:
         if "rows" not in made:
             raise RuntimeError(made["error"])
         measured.append(made)
+        seconds = f"{made['pass']:.2f} s | {made['sampling']:.2f} s | {made['export']:.1f} s"
         lines.append(
-            f"| {size:g} | {made['pass']:.2f} s | {made['sampling']:.2f} s | {made['export']:.1f} s | {made['above']:.0f} | "
-            f"{'fits' if enough else 'out of memory'} |"
+            f"| {size:g} | {seconds} | {made['above']:.0f} | {'fits' if enough else 'out of memory'} |"
         )
     rows, above = (np.array([each[key] for each in measured]) for key in ("rows", "above"))
     if len(rows) > 1:
         slope = np.polyfit(rows / 1e6, above, 1)[0]
-        per = {key: np.polyfit(rows / 1e6, [each[key] for each in measured], 1)[0] for key in ("pass", "export")}
+        per = {
+            key: np.polyfit(rows / 1e6, [each[key] for each in measured], 1)[0] for key in ("pass", "export")
+        }
+        most = above.max() + max(slope, 0.0) * (100 - rows[-1] / 1e6)
         lines += [
-            "", f"Slopes: {slope:.1f} MB, {per['pass']:.2f} s of the pass and {per['export']:.1f} s of completing a million "
-            f"rows. Extrapolated, not run: 100 million rows need {above[-1] + slope * (100 - rows[-1] / 1e6):.0f} MB above "
-            f"the baseline of {measured[-1]['baseline']:.0f} MB, {per['pass'] * 100:.0f} s of one core for the pass.",
-        ]  # fmt: skip
+            "",
+            f"Slopes: {slope:.1f} MB, {per['pass']:.2f} s of the pass and {per['export']:.1f} s of completing a million rows.",
+            f"Extrapolated, not run: 100 million rows need {most:.0f} MB above the baseline of "
+            f"{measured[-1]['baseline']:.0f} MB, and {per['pass'] * 100:.0f} s of one core for the pass.",
+        ]
     return lines
 
 

@@ -155,9 +155,7 @@ def site_matrices(rows: SiteRows) -> SiteMatrices:
             if len(values) == 2:
                 groups.append(code.astype(np.int64))
     unlike = list({group.tobytes(): group for group in groups}.values())
-    return SiteMatrices(
-        X, Z, responses(rows), made.fixed, made.random, made.random_terms, tuple(unlike)
-    )
+    return SiteMatrices(X, Z, responses(rows), made.fixed, made.random, made.random_terms, tuple(unlike))
 
 
 def responses(rows: SiteRows) -> Array:

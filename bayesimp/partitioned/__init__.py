@@ -4,7 +4,8 @@
     no pass         draws of beta, Sigma and Psi, as of `bayesimp.JointNormal`                  model.py, gibbs.py
     one pass        rows, part by part -> m completed tables, as Parquet files                  completion.py, result.py
 
-A table in partitions is treated as one site of `bayesimp.federated` that releases everything. docs/howto/larger_than_memory.md.
+A table in partitions is treated as one site of `bayesimp.federated` that releases everything
+(docs/howto/larger_than_memory.md).
 """
 
 from bayesimp.partitioned.model import PartitionedNormal

@@ -2,8 +2,8 @@
 
 Given (beta, Sigma, Psi), effects of clusters depend on the rows through their cross products, and given the effects rows
 are independent (joint/rows.py), so each part is completed alone. Random numbers of effects are those of
-`bayesimp.JointNormal` with the same seed; those of a cell belong to the number of its row in the table. So completed tables
-depend on the order of the rows, and neither on how they are divided nor on how many are read at a time.
+`bayesimp.JointNormal` with the same seed; those of a cell belong to the number of its row in the table. So completed
+tables depend on the order of the rows, and neither on how they are divided nor on how many are read at a time.
 """
 
 from __future__ import annotations
@@ -74,8 +74,9 @@ class Completion:
         size = st.clusters, st.r * st.q
         z = [imputation_rng(seed, k).standard_normal(size) for k in range(len(places[0]))]
         b, S, P = (np.ascontiguousarray(each[places]) for each in (draws.beta, draws.Sigma, draws.Psi))
-        made = scale.working_beta(b), scale.working_Sigma(S), scale.working_Psi(P)
-        return cls(seed, scale, moments(st), *map(np.ascontiguousarray, made), np.array(z), codes)
+        made = (scale.working_beta(b), scale.working_Sigma(S), scale.working_Psi(P))
+        b, S, P = (np.ascontiguousarray(each) for each in made)
+        return cls(seed, scale, moments(st), b, S, P, np.array(z), codes)
 
     def values(self, rows: PartRows, start: int) -> tuple[NDArray[np.int64], Array]:
         """The positions (R,) of incomplete rows among these, and their values (M, R, r), NaN where observed.
@@ -135,8 +136,8 @@ class Completion:
 
 def _changed(how: str) -> DataError:
     return DataError(
-        f"The table has changed since its cross products were taken: {how}. Make the model again, and leave the files alone "
-        "until the tables are completed."
+        f"The table has changed since its cross products were taken: {how}. Make the model again, and leave the "
+        "files alone until the tables are completed."
     )
 
 

@@ -38,8 +38,8 @@ class PartitionedNormal:
     """Joint multilevel normal model of a table in partitions, which need not fit into memory.
 
     The rows are read once, when the model is made: what remains are counts and cross products by cluster and by which
-    responses are observed. Columns of text among the covariates are read before, for their levels. Sampling reads no rows,
-    and the posterior is that of `bayesimp.JointNormal`.
+    responses are observed. Columns of text among the covariates are read before, for their levels. Sampling reads no
+    rows, and the posterior is that of `bayesimp.JointNormal`.
 
     Parameters
     ----------
@@ -96,7 +96,10 @@ class PartitionedNormal:
         _check_moments(self.moments, self.agreement)
         self.working = working_input((self.moments.release(self.agreement),))
         checked, events = working_priors(
-            self.agreement.checked_priors, self.working, self.moments.place.random, "a table in partitions is imputed"
+            self.agreement.checked_priors,
+            self.working,
+            self.moments.place.random,
+            "a table in partitions is imputed",
         )
         self.working_priors = checked
         known = checked.Psi.is_known
@@ -180,8 +183,8 @@ def _agreement(
     parsed: Formula = parse(formula)
     if parsed.stateful or parsed.over_clusters:
         raise SpecificationError(
-            f"Formula {parsed.text!r}: functions of several rows (scale, center, poly, splines, cluster_mean) need a pass of "
-            "their own, and a table in partitions is read once. Make these columns in the table first."
+            f"Formula {parsed.text!r}: functions of several rows (scale, center, poly, splines, cluster_mean) need a "
+            "pass of their own, and a table in partitions is read once. Make these columns in the table first."
         )
     if parsed.groups != (data.cluster,):
         raise SpecificationError(
@@ -234,8 +237,8 @@ def _check_moments(moments: TableMoments, agreement: Agreement) -> None:
         varies = moments.high[:, k] > moments.low[:, k]
         if len(values) > 1 and (seen > 1).any() and not varies[seen > 1].any():
             raise DataError(
-                f"'{name}' has a single value in each of the {int((seen > 0).sum()):,} clusters where it is observed: it is "
-                "a variable of clusters, whose variance within clusters (Sigma) is zero. Remove it from the left side of "
+                f"'{name}' has a single value in each of the {int((seen > 0).sum()):,} clusters where it is observed: it "
+                "is a variable of clusters, whose variance within clusters (Sigma) is zero. Remove it from the left side of "
                 "the formula, or fill it in for each cluster and move it to the right."
             )
 
@@ -244,9 +247,9 @@ def _ties(moments: TableMoments) -> list[Event]:
     if not moments.ties:
         return []
     text = (
-        f"{moments.ties:,} clusters agree in number of rows and, for every response, in number of values and range: their "
-        "order, and so the random numbers they get, depends on their labels. bi.JointNormal looks at their rows; with the "
-        "same seed its draws differ by chance"
+        f"{moments.ties:,} clusters agree in number of rows and, for every response, in number of values and range: "
+        "their order, and so the random numbers they get, depends on their labels. bi.JointNormal looks at their rows; with "
+        "the same seed its draws differ by chance"
     )
     return [Event("order of clusters", "seed", text, moments.ties)]
 
@@ -255,7 +258,9 @@ def _types(data: PartitionedData, responses: Sequence[str]) -> list[Event]:
     """Events about responses that cannot keep their type, as of imputation/events.py."""
     kinds = {name: data.schema.field(name).type for name in responses}
     return [
-        Event("dtype changed", name, f"{kind} in the table; imputed as normal, it is double in completed tables")
+        Event(
+            "dtype changed", name, f"{kind} in the table; imputed as normal, it is double in completed tables"
+        )
         for name, kind in kinds.items()
         if not pa.types.is_floating(kind)
     ]

@@ -37,7 +37,9 @@ def find_levels(
     """
     levels = {name: list(each) for name, each in given.items()}
     wanted = [
-        name for name in formula.variables if name not in levels and _is_factor(data.schema.field(name).type, name, formula)
+        name
+        for name in formula.variables
+        if name not in levels and _is_factor(data.schema.field(name).type, name, formula)
     ]
     found: dict[str, dict[object, None]] = {name: {} for name in wanted}
     ordered = dict.fromkeys(wanted, True)
@@ -52,14 +54,14 @@ def find_levels(
             found[name].update(dict.fromkeys(own))
             if len(found[name]) > MOST_LEVELS:
                 raise DataError(
-                    f"Covariate '{name}' has more than {MOST_LEVELS:,} levels, such as {listing(list(found[name]))}: each is "
-                    "a column of the model. Leave it out, or join levels in the table."
+                    f"Covariate '{name}' has more than {MOST_LEVELS:,} levels, such as {listing(list(found[name]))}: each "
+                    "is a column of the model. Leave it out, or join levels in the table."
                 )
     for name, values in found.items():
         if len(values) < 2:
             raise DataError(
-                f"Covariate '{name}' has {'one level' if values else 'no level'} ({listing(list(values)) or 'none'}) in all "
-                "rows, which the intercept already represents; remove it from the formula."
+                f"Covariate '{name}' has {'one level' if values else 'no level'} ({listing(list(values)) or 'none'}) in "
+                "all rows, which the intercept already represents; remove it from the formula."
             )
         levels[name] = [str(each) for each in (values if ordered[name] else sorted(values))]  # type: ignore[type-var]
     return levels

@@ -112,7 +112,7 @@ class PartitionedImputations(PosteriorRun):
             yield made
 
     def export(self, path: str | os.PathLike[str], *, original: bool = True) -> Path:
-        """Write completed tables as Parquet in one pass over the rows: a folder for each table, a file for each partition.
+        """Write completed tables as Parquet in one pass over the rows: a folder for each, with a file for each partition.
 
         ``path/imp_m=1/part-00000.parquet``, as `bayesimp.Imputations.export` with ``partitioned=True``: ``imp_m`` counts
         from 1, ``imp_id`` is the number of the row, from 0. pandas, polars, Arrow, Dask, DuckDB and Spark read the folder
@@ -140,7 +140,9 @@ class PartitionedImputations(PosteriorRun):
         if path.exists():
             raise SpecificationError(f"{path} exists; give the name of a new folder.")
         if taken := [name for name in (TABLE, ROW) if name in columns]:
-            raise SpecificationError(f"export: the table has a column '{taken[0]}', which would be written. Rename it.")
+            raise SpecificationError(
+                f"export: the table has a column '{taken[0]}', which would be written. Rename it."
+            )
         with replacing(path) as made:
             made.mkdir(parents=True)
             for k in range(0 if original else 1, self.m + 1):
@@ -187,8 +189,8 @@ class PartitionedImputations(PosteriorRun):
     def _check_rows(self, rows: int) -> None:
         if rows != self.model.moments.rows:
             raise DataError(
-                f"The table has {rows:,} rows now, and had {self.model.moments.rows:,} when its cross products were taken. "
-                "Make the model again, and leave the files alone until the tables are completed."
+                f"The table has {rows:,} rows now, and had {self.model.moments.rows:,} when its cross products were "
+                "taken. Make the model again, and leave the files alone until the tables are completed."
             )
 
     def __repr__(self) -> str:

@@ -86,7 +86,9 @@ def part_rows(batch: pa.RecordBatch, agreement: Agreement, start: int) -> PartRo
         return PartRows(frame, agreement)
     except DataError as error:
         last = start + len(frame) - 1
-        raise DataError(f"Among rows {start:,} to {last:,} of the table, and perhaps later: {error}") from None
+        raise DataError(
+            f"Among rows {start:,} to {last:,} of the table, and perhaps later: {error}"
+        ) from None
 
 
 def first_place(rows: PartRows) -> Place:

@@ -28,12 +28,17 @@ __all__ = ["columns_as_sql", "moments_by_sql"]
 
 
 def columns_as_sql(data: PartitionedData, rows: PartRows, place: Place) -> list[str] | None:
-    """The covariates as expressions; rows: the first ones. None: DuckDB does not read the rows, or a column is not simple."""
+    """The covariates as expressions; rows: the first ones.
+
+    None: DuckDB does not read the rows, or a column is not simple.
+    """
     if not (isinstance(data.source, StreamSource) and data.source.is_duckdb):
         return None
     agreement = rows.agreement
     words = [*agreement.parsed.variables, *(each for levels in agreement.levels.values() for each in levels)]
-    if any(mark in word for word in words for mark in ":[]`"):  # marks by which names of columns are taken apart
+    if any(
+        mark in word for word in words for mark in ":[]`"
+    ):  # marks by which names of columns are taken apart
         return None
     made = agreed_design(rows)
     names, terms = (*made.fixed, *made.random), (*made.terms, *made.random_terms)
@@ -76,7 +81,9 @@ def moments_by_sql(
     assert isinstance(data.source, StreamSource)
     responses, v = agreement.responses, len(columns)
     r = len(responses)
-    table = data.source.query.query("rows_of_table", _statement(data, agreement, place, columns)).to_arrow_table()
+    table = data.source.query.query(
+        "rows_of_table", _statement(data, agreement, place, columns)
+    ).to_arrow_table()
     got = table.to_pandas()
     if not len(got) or got["bad"].sum() or got["cluster"].isna().any():
         return None
@@ -107,7 +114,10 @@ def _statement(data: PartitionedData, agreement: Agreement, place: Place, column
     numbers = [f"cast({quoted(name)} as double)" for name in agreement.responses]
     seen = [f"({y} is not null and not isnan({y}))" for y in numbers]
     inner = [f"{cluster} as cluster"]
-    inner += [f"{column} - {float(c)!r} as d{i}" for i, (column, c) in enumerate(zip(columns, place.centre, strict=False))]
+    inner += [
+        f"{column} - {float(c)!r} as d{i}"
+        for i, (column, c) in enumerate(zip(columns, place.centre, strict=False))
+    ]
     for k, (y, there) in enumerate(zip(numbers, seen, strict=True)):
         inner.append(f"{there} as o{k}")
         inner.append(f"case when {there} then {y} end as y{k}")

@@ -23,7 +23,12 @@ __all__ = ["JoblibSession", "advance_there"]
 
 ROUND_SECONDS = 10.0  # seconds of work of a chain in a round, after the first ones
 REPEATS = 3  # how often a round is repeated because workers were lost
-LOST = ("joblib", "distributed", "ray", "concurrent")  # packages whose errors are those of workers, not of tasks
+LOST = (
+    "joblib",
+    "distributed",
+    "ray",
+    "concurrent",
+)  # packages whose errors are those of workers, not of tasks
 _tasks: dict[str, Task] = {}  # the last task of this process, by the hash of its pickle
 
 

@@ -60,7 +60,9 @@ class PartitionedData:
             )
         names = self.schema.names
         if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise DataError(f"Column names occur more than once: {listing(repeated)}. Rename or drop columns.")
+            raise DataError(
+                f"Column names occur more than once: {listing(repeated)}. Rename or drop columns."
+            )
         if cluster not in names:
             raise SpecificationError(
                 f"The table has no column '{cluster}' for the clusters. {suggestion(cluster, names)}"

@@ -1,8 +1,8 @@
 """Where the rows of a table in partitions are read from, as Arrow record batches; a second reading has the same rows.
 
-    path, list of paths, pyarrow Dataset    Parquet files in the order of their paths; hive folders (study=3/) are columns
-    Dask DataFrame                          one partition at a time, computed by the scheduler in force
-    DuckDB relation, Ibis table             one part, streamed; the order of its rows is that of the query
+path, list of paths, pyarrow Dataset    Parquet files in the order of their paths; hive folders (study=3/) are columns
+Dask DataFrame                          one partition at a time, computed by the scheduler in force
+DuckDB relation, Ibis table             one part, streamed; the order of its rows is that of the query
 """
 
 from __future__ import annotations

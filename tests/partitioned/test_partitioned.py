@@ -14,7 +14,8 @@ from bayesimp.errors import DataError, StatisticalWarning
 from bayesimp.joint.gibbs import GibbsTask, initial_state
 from bayesimp.joint.rows import rows_from_normals
 from bayesimp.kernels.normal.effects import moments
-from bayesimp.partitioned import completion, model, moments as sums, passes
+from bayesimp.partitioned import completion, model, passes
+from bayesimp.partitioned import moments as sums
 from bayesimp.partitioned.gibbs import WholeTableTask
 from bayesimp.sampling.chains import imputation_rng, row_uniforms
 from bayesimp.sampling.executors import run_task
@@ -69,8 +70,8 @@ def gap(mine, theirs):
 
 
 def test_draws_are_those_of_the_table_in_memory(run, whole, monkeypatch, folder):
-    """To rounding, with the same seed. Wrong: a part is forgotten; parts of a cluster count as clusters; the scale is that
-    of the first part."""
+    """To rounding, with the same seed. Wrong: a part is forgotten; parts of a cluster count as clusters; the scale is
+    that of the first part."""
     assert gap(run, whole) < ROUNDING
     with pytest.warns(StatisticalWarning, match="Ask for more draws"):
         mine = run.summary()
@@ -107,7 +108,9 @@ def test_imputed_means_and_sds_are_those_of_all_clusters_together(run, whole):
     d, counts = whole.run.draws, whole.data.counts.loc[["y", "z"]].to_numpy().T
     n = counts.sum(axis=0)
     sums_ = np.where(counts > 0, d.mean * counts, 0.0).sum(axis=2)
-    squares = np.where(counts > 1, d.sd**2 * (counts - 1), 0.0) + np.where(counts > 0, counts * d.mean**2, 0.0)
+    squares = np.where(counts > 1, d.sd**2 * (counts - 1), 0.0) + np.where(
+        counts > 0, counts * d.mean**2, 0.0
+    )
     sd = np.sqrt((squares.sum(axis=2) - sums_**2 / n) / (n - 1))
     np.testing.assert_allclose(run.imputed_stats["mean"], sums_ / n, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(run.imputed_stats["sd"], sd, rtol=1e-7)
@@ -204,7 +207,9 @@ def test_a_table_that_changes_between_the_passes_is_refused(frame, tmp_path):
     for name, change in {
         "rows now, and had 1,600": lambda f: f.iloc[1:],
         "has a cluster 99 now": lambda f: f.assign(g=99),
-        "other cells are missing now": lambda f: f.assign(y=np.nan, z=pd.Series([pd.NA] * len(f), f.index, "Int64")),
+        "other cells are missing now": lambda f: f.assign(
+            y=np.nan, z=pd.Series([pd.NA] * len(f), f.index, "Int64")
+        ),
     }.items():
         full = frame.assign(y=frame["y"].fillna(1.0)) if "cells" in name else frame
         place = written(full, tmp_path / name.partition(" ")[0])

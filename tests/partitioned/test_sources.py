@@ -67,7 +67,9 @@ def test_clusters_may_be_the_names_of_folders(frame, tmp_path, folder):
     np.testing.assert_allclose(done.draws.beta, theirs.draws.beta, rtol=1e-9, atol=1e-9)
     assert sorted(table["g"].astype(int).unique()) == list(range(16))
     out = pd.read_parquet(done.export(tmp_path / "out"))
-    assert len(out) == 3 * len(frame) and out.loc[out["imp_m"].astype(int) > 0, ["y", "z"]].notna().all().all()
+    assert (
+        len(out) == 3 * len(frame) and out.loc[out["imp_m"].astype(int) > 0, ["y", "z"]].notna().all().all()
+    )
 
 
 def test_a_dask_table_gives_the_same_bits(folder):
@@ -81,9 +83,8 @@ def test_a_dask_table_gives_the_same_bits(folder):
 
 def test_types_and_categories(frame, tmp_path):
     """Categories keep their order; narrow numbers and a text column that the model does not use."""
-    table = frame.assign(
-        arm=pd.Categorical(frame["arm"], ["low", "never", "control", "high"]), y=frame["y"].astype("float32"), day=pd.Timestamp("2020-02-01"),
-    )  # fmt: skip
+    arm = pd.Categorical(frame["arm"], ["low", "never", "control", "high"])
+    table = frame.assign(arm=arm, y=frame["y"].astype("float32"), day=pd.Timestamp("2020-02-01"))
     table.to_parquet(tmp_path / "t.parquet", index=False)
     done, made = imputed(tmp_path / "t.parquet")
     whole = bi.JointNormal(bi.IncompleteData(table, "g"), FORMULA).impute(**OPTIONS)
@@ -137,8 +138,13 @@ def test_what_sql_does_not_do_is_read_row_by_row(duckdb, frame, folder, tmp_path
     plain, _ = imputed(folder, "y + z ~ x + (1 | g)")
     np.testing.assert_allclose(quoted.draws.beta, plain.draws.beta, rtol=1e-9, atol=1e-9)
     same(duckdb.sql(f"select * replace (coalesce(y, 'nan'::double) as y) from '{folder}/*.parquet'"), folder)
-    bad = duckdb.sql(f"select * replace (case when x > 2 then null else x end as x) from '{folder}/*.parquet'")
-    with pytest.raises(DataError, match=r"rows 0 to 319 of the table, and perhaps later: Covariate 'x' is missing in \d+ of 320 rows"):
+    bad = duckdb.sql(
+        f"select * replace (case when x > 2 then null else x end as x) from '{folder}/*.parquet'"
+    )
+    with pytest.raises(
+        DataError,
+        match=r"rows 0 to 319 of the table, and perhaps later: Covariate 'x' is missing in \d+ of 320 rows",
+    ):
         imputed(bad)
 
 
@@ -208,7 +214,9 @@ def test_sources_that_are_refused(frame, tmp_path, folder):
         bi.PartitionedNormal(frame, FORMULA)
     with pytest.raises(SpecificationError, match="JointNormal"):
         bi.JointNormal(data, FORMULA)
-    with pytest.raises(SpecificationError, match="not conditionally conjugate, and a table in partitions is imputed"):
+    with pytest.raises(
+        SpecificationError, match="not conditionally conjugate, and a table in partitions is imputed"
+    ):
         bi.PartitionedNormal(data, FORMULA, bi.priors.Priors(Psi=bi.priors.LKJ()))
     with pytest.raises(DataError, match="levels that are not agreed on, 'low'"):
         bi.PartitionedNormal(data, FORMULA, levels={"arm": LEVELS["arm"][::2]})

@@ -139,7 +139,7 @@ def test_workers_that_are_lost_again_and_again_end_the_run(monkeypatch):
         np.testing.assert_array_equal(walked(JoblibExecutor(), Walk()), walked(ThreadExecutor(1), Walk()))
     with (
         losing(joblib_session.REPEATS + 1, monkeypatch),
-        pytest.raises(SamplingError, match="lost 4 times in the same iterations .* use fewer workers"),
+        pytest.raises(SamplingError, match=r"lost 4 times in the same iterations .* use fewer workers"),
     ):
         walked(JoblibExecutor(), Walk())
 

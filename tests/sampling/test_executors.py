@@ -38,7 +38,9 @@ def walked(executor, iterations=400, task=None, **options):
 
 
 EXECUTORS = [ThreadExecutor(), ThreadExecutor(1), SerialExecutor(), ProcessExecutor(2), JoblibExecutor()]
-every = pytest.mark.parametrize("executor", EXECUTORS, ids=["threads", "one", "serial", "processes", "joblib"])
+every = pytest.mark.parametrize(
+    "executor", EXECUTORS, ids=["threads", "one", "serial", "processes", "joblib"]
+)
 
 
 @every
@@ -86,7 +88,9 @@ def test_names_and_workers():
     assert read_executor(None) == ThreadExecutor() and read_executor("serial", 1) == SerialExecutor(1)
     assert read_executor(ProcessExecutor(2), 2) == ProcessExecutor(2)
     assert read_executor(ThreadExecutor(), 2) == ThreadExecutor(2)
-    with pytest.raises(SpecificationError, match="one of 'threads', 'serial', 'processes', 'joblib', got 'dask'"):
+    with pytest.raises(
+        SpecificationError, match="one of 'threads', 'serial', 'processes', 'joblib', got 'dask'"
+    ):
         read_executor("dask")
     with pytest.raises(SpecificationError, match="workers = 3, but the executor has 2"):
         read_executor(ThreadExecutor(2), 3)
