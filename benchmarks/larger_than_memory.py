@@ -132,7 +132,7 @@ def larger_than_memory(sizes: tuple[float, ...] = SIZES) -> list[str]:
         most = above.max() + max(slope, 0.0) * (100 - rows[-1] / 1e6)
         lines += [
             "",
-            f"Slopes: {slope:.1f} MB, {per['pass']:.2f} s of the pass and {per['export']:.1f} s of completing a million rows.",
+            f"A million rows more: {slope:.1f} MB, {per['pass']:.2f} s of the pass, {per['export']:.1f} s of completing.",
             f"Extrapolated, not run: 100 million rows need {most:.0f} MB above the baseline of "
             f"{measured[-1]['baseline']:.0f} MB, and {per['pass'] * 100:.0f} s of one core for the pass.",
         ]

@@ -238,8 +238,8 @@ def _check_moments(moments: TableMoments, agreement: Agreement) -> None:
         if len(values) > 1 and (seen > 1).any() and not varies[seen > 1].any():
             raise DataError(
                 f"'{name}' has a single value in each of the {int((seen > 0).sum()):,} clusters where it is observed: it "
-                "is a variable of clusters, whose variance within clusters (Sigma) is zero. Remove it from the left side of "
-                "the formula, or fill it in for each cluster and move it to the right."
+                "is a variable of clusters, whose variance within clusters (Sigma) is zero. Remove it from the left "
+                "side of the formula, or fill it in for each cluster and move it to the right."
             )
 
 
@@ -248,8 +248,8 @@ def _ties(moments: TableMoments) -> list[Event]:
         return []
     text = (
         f"{moments.ties:,} clusters agree in number of rows and, for every response, in number of values and range: "
-        "their order, and so the random numbers they get, depends on their labels. bi.JointNormal looks at their rows; with "
-        "the same seed its draws differ by chance"
+        "their order, and so the random numbers they get, depends on their labels. bi.JointNormal looks at their rows; "
+        "with the same seed its draws differ by chance"
     )
     return [Event("order of clusters", "seed", text, moments.ties)]
 

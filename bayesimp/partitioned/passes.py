@@ -54,8 +54,8 @@ def find_levels(
             found[name].update(dict.fromkeys(own))
             if len(found[name]) > MOST_LEVELS:
                 raise DataError(
-                    f"Covariate '{name}' has more than {MOST_LEVELS:,} levels, such as {listing(list(found[name]))}: each "
-                    "is a column of the model. Leave it out, or join levels in the table."
+                    f"Covariate '{name}' has more than {MOST_LEVELS:,} levels, such as {listing(list(found[name]))}: "
+                    "each is a column of the model. Leave it out, or join levels in the table."
                 )
     for name, values in found.items():
         if len(values) < 2:

@@ -56,8 +56,8 @@ def row_uniforms(seed: int, imputation: int, first: int, rows: int, each: int) -
     blocks = -(-each // 4)  # a count of Philox gives four numbers
     key = np.random.SeedSequence(seed, spawn_key=(8, imputation)).generate_state(2, np.uint64)
     raw = np.random.Philox(key=key, counter=first * blocks).random_raw(rows * 4 * blocks)
-    uniforms: NDArray[np.float64] = ((raw >> np.uint64(12)).reshape(rows, -1)[:, :each] + 0.5) * 2.0**-52
-    return uniforms
+    bits = (raw >> np.uint64(12)).reshape(rows, -1)[:, :each].astype(np.float64)
+    return (bits + 0.5) * 2.0**-52
 
 
 def run_chains(
