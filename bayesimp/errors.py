@@ -20,6 +20,7 @@ SHORT = 40  # characters of a warning that still fits behind the place where it 
 # how to make the objects of this package, for messages about a wrong argument
 MADE_BY = {
     "IncompleteData": "data = bi.IncompleteData(table, cluster='...')",
+    "PartitionedData": "table = bi.IncompleteData.from_parquet('folder', cluster='...')",
     "FCS": "model = bi.FCS(data)",
     "Imputations": "imp = model.impute(m=20, seed=1), where model = bi.FCS(data)",
     "Fits": "fits = imp.analyse('y ~ x + (1 | cluster)')",

@@ -104,6 +104,18 @@ BELOW = {  # what each room may import, besides BASE and itself
         "imputation",
         "diagnostics",
     },
+    "partitioned": {
+        "kernels",
+        "table",
+        "formulas",
+        "priors",
+        "scale",
+        "sampling",
+        "joint",
+        "imputation",
+        "diagnostics",
+        "federated",
+    },
     "verification": {
         "table",
         "priors",

@@ -65,6 +65,8 @@ class Summary(Printed):
         Whether draws are cycles of chained equations, which can be continued.
     together
         Suggested `blocks` of variables that mix badly and are missing in the same rows.
+    extends
+        Whether the run can be continued. If not, `imputed` is of all clusters together.
     """
 
     parameters: pd.DataFrame
@@ -74,6 +76,7 @@ class Summary(Printed):
     draws: int = 1_000
     chained: bool = False
     together: dict[str, list[str]] | None = None
+    extends: bool = True
 
     @property
     def worst_r_hat(self) -> float:
@@ -132,11 +135,16 @@ class Summary(Printed):
             f">= {ESS_LIMIT} everywhere."
         )
 
+    @property
+    def _title(self) -> str:
+        return f"Imputed means and sds {'by cluster' if self.extends else 'of all clusters together'}"
+
     def _more(self) -> str:
         """Advice for enough draws: more imputations if that is not many more, otherwise longer chains."""
         times = MORE * ESS_LIMIT / self.smallest_ess
         if not self.chained:
-            return f"`extend_until()`, or more draws (draws=), about {times:.1f} times as many."
+            longer = "`extend_until()`, or more" if self.extends else "Ask for more"
+            return f"{longer} draws (draws=), about {times:.1f} times as many."
         longer = f"`iterate({int(np.ceil(self.draws * (times - 1))):d})` (more cycles)"
         if times > FEW:
             return f"{longer} gives enough."
@@ -157,9 +165,7 @@ class Summary(Printed):
         worst = self.imputed.sort_values("r_hat", ascending=False).head(8)
         parts = [self.verdict, "", "Parameters", _text(self.parameters)]
         if len(self.imputed):
-            shown = (
-                f"Imputed means and sds by cluster ({len(worst)} of {len(self.imputed)}, largest R-hat first)"
-            )
+            shown = f"{self._title} ({len(worst)} of {len(self.imputed)}, largest R-hat first)"
             parts += ["", shown, _text(worst)]
         return "\n".join(
             [*parts, "", "Events: none" if self.events.empty else "Events\n" + listed(self.events)]
@@ -169,7 +175,7 @@ class Summary(Printed):
         parts = [folded(f"Parameters ({len(self.parameters)})", _html(self.parameters), is_open=True)]
         if len(self.imputed):
             worst = self.imputed.sort_values("r_hat", ascending=False)
-            title = f"Imputed means and sds by cluster ({len(worst)}), largest R-hat first"
+            title = f"{self._title} ({len(worst)}), largest R-hat first"
             parts.append(folded(title, _html(worst)))
         parts.append(
             folded(f"Events ({len(self.events)})", table(self.events))

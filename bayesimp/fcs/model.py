@@ -395,8 +395,8 @@ class FCS(ImputationModel):
             The same seed gives the same result, whatever `workers`, the order of rows and m: the first 20 of 60
             imputations are those of a run of 20 with as many cycles.
         workers, executor
-            Number of imputations to run at a time, and where: "threads" (None), "processes", "serial", or an executor
-            of `bayesimp.sampling.executors`.
+            Number of imputations to run at a time, and where: "threads" (None), "processes", "serial", "joblib",
+            or an executor of `bayesimp.sampling.executors`.
 
         Raises
         ------

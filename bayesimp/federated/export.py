@@ -15,12 +15,11 @@ from bayesimp.events import Event
 from bayesimp.federated.agreement import Agreement
 from bayesimp.federated.disclosure import LEAST, Disclosed, rows_needed, withhold
 from bayesimp.federated.release import SiteRelease
-from bayesimp.federated.rows import SiteMatrices, SiteRows, site_matrices
-from bayesimp.formulas.columns import INTERCEPT
+from bayesimp.federated.rows import SiteRows, distinct_columns, site_matrices
 from bayesimp.kernels.normal.statistics import SufficientStatistics, collect
 from bayesimp.notation import Array
 
-__all__ = ["distinct_columns", "export_site"]
+__all__ = ["export_site"]
 
 
 def export_site(
@@ -101,15 +100,6 @@ def _minimum(minimum: Any) -> int:
             f"minimum = {minimum}: groups of fewer than {LEAST} rows are never released. Use at least {LEAST}."
         )
     return whole(minimum, "minimum", LEAST)
-
-
-def distinct_columns(matrices: SiteMatrices) -> tuple[tuple[str, ...], Array]:
-    """Names (v,) and values (n, v) of the distinct columns of X and Z, without the constant."""
-    columns = dict(zip(matrices.fixed, matrices.X.T, strict=True))
-    columns |= {n: z for n, z in zip(matrices.random, matrices.Z.T, strict=True) if n not in columns}
-    names = tuple(name for name in columns if name != INTERCEPT)
-    values = [columns[name] for name in names]
-    return names, np.column_stack(values) if values else np.empty((len(matrices.X), 0))
 
 
 def _rng(values: Array, codes: NDArray[np.int64]) -> np.random.Generator:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from bayesimp.errors import DataError, SpecificationError, instead_of
 from bayesimp.events import Event
 from bayesimp.federated.agreement import Agreement
 from bayesimp.federated.disclosure import LEAST, rows_needed
-from bayesimp.formulas.design import design
+from bayesimp.formulas.columns import INTERCEPT
+from bayesimp.formulas.design import DesignMatrices, design
 from bayesimp.messages import listing, suggestion
 from bayesimp.notation import Array
 from bayesimp.table.clusters import Clusters
@@ -21,7 +22,7 @@ from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.reading import as_pandas, check_columns
 from bayesimp.table.variables import Variable, check_finite
 
-__all__ = ["SiteMatrices", "SiteRows", "site_matrices"]
+__all__ = ["SiteMatrices", "SiteRows", "agreed_design", "distinct_columns", "responses", "site_matrices"]
 
 
 class SiteRows(IncompleteData):
@@ -144,6 +145,32 @@ def site_matrices(rows: SiteRows) -> SiteMatrices:
     DataError, SpecificationError
         As for `bayesimp.formulas.design.design`.
     """
+    formula, made = rows.agreement.parsed, agreed_design(rows)
+    X, Z = made.X, made.Z
+    discrete = [rows.covariate(name) for name in formula.variables if name in rows.agreement.levels]
+    groups = [column.cat.codes.to_numpy(np.int64) for column in discrete]
+    for matrix, names in ((X, made.fixed), (Z, made.random)):
+        for k in range(len(names)):
+            values, code = np.unique(matrix[:, k], return_inverse=True)
+            if len(values) == 2:
+                groups.append(code.astype(np.int64))
+    unlike = list({group.tobytes(): group for group in groups}.values())
+    return SiteMatrices(X, Z, responses(rows), made.fixed, made.random, made.random_terms, tuple(unlike))
+
+
+def responses(rows: SiteRows) -> Array:
+    """Y (n, r), NaN where missing."""
+    return np.column_stack([rows.numeric(name) for name in rows.agreement.responses])
+
+
+def agreed_design(rows: SiteRows) -> DesignMatrices:
+    """X and Z of some rows, with columns for every level agreed on, whether or not a row has it.
+
+    Raises
+    ------
+    DataError, SpecificationError
+        As for `bayesimp.formulas.design.design`.
+    """
     formula, n = rows.agreement.parsed, len(rows)
     # one row for each level is appended, so that all levels exist, and removed again below
     more = max((len(levels) for levels in rows.agreement.levels.values()), default=0)
@@ -155,14 +182,13 @@ def site_matrices(rows: SiteRows) -> SiteMatrices:
     both = pd.DataFrame(columns, index=range(n + more))
     codes = np.concatenate([rows.codes, np.full(more, len(rows.clusters))])
     made = design(formula, both, codes=codes, counted=np.arange(n + more) < n, independent=False)
-    X, Z = made.X[:n], made.Z[:n]
-    discrete = [rows.covariate(name) for name in formula.variables if name in rows.agreement.levels]
-    groups = [column.cat.codes.to_numpy(np.int64) for column in discrete]
-    for matrix, names in ((X, made.fixed), (Z, made.random)):
-        for k in range(len(names)):
-            values, code = np.unique(matrix[:, k], return_inverse=True)
-            if len(values) == 2:
-                groups.append(code.astype(np.int64))
-    unlike = list({group.tobytes(): group for group in groups}.values())
-    Y = np.column_stack([rows.numeric(name) for name in formula.responses])
-    return SiteMatrices(X, Z, Y, made.fixed, made.random, made.random_terms, tuple(unlike))
+    return replace(made, X=made.X[:n], Z=made.Z[:n])
+
+
+def distinct_columns(matrices: SiteMatrices | DesignMatrices) -> tuple[tuple[str, ...], Array]:
+    """Names (v,) and values (n, v) of the distinct columns of X and Z, without the constant."""
+    columns = dict(zip(matrices.fixed, matrices.X.T, strict=True))
+    columns |= {n: z for n, z in zip(matrices.random, matrices.Z.T, strict=True) if n not in columns}
+    names = tuple(name for name in columns if name != INTERCEPT)
+    values = [columns[name] for name in names]
+    return names, np.column_stack(values) if values else np.empty((len(matrices.X), 0))

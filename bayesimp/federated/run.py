@@ -5,94 +5,44 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 
-from bayesimp import priors as pr
 from bayesimp.arguments import new_seed, whole
-from bayesimp.diagnostics.convergence import Summary, diagnose
-from bayesimp.errors import DataError, SamplingError, SpecificationError, must_be
-from bayesimp.events import Event, EventTable
+from bayesimp.errors import SamplingError, SpecificationError, must_be
+from bayesimp.events import Event
 from bayesimp.federated.merge import check_together, working_input
 from bayesimp.federated.parameters import SharedParameters
+from bayesimp.federated.posterior import PosteriorRun, information, working_priors
 from bayesimp.federated.release import SiteRelease
-from bayesimp.joint.gibbs import JointDraws, initial_state, sample_gibbs
-from bayesimp.joint.information import few_clusters, never_together
+from bayesimp.joint.gibbs import initial_state, sample_gibbs
 from bayesimp.joint.options import draws_per_imputation
-from bayesimp.joint.scale import Working
-from bayesimp.kernels.normal.statistics import SufficientStatistics
-from bayesimp.layout import Printed
-from bayesimp.notation import effect_names
-from bayesimp.priors.gibbs import is_conjugate
 from bayesimp.progress import progress_bar
-from bayesimp.scale.slopes import check_slopes
 
 __all__ = ["FederatedRun", "combine"]
 
 
 @dataclass(frozen=True)
-class FederatedRun(Printed):
+class FederatedRun(PosteriorRun):
     """The posterior given the releases of all sites.
 
     Attributes
     ----------
     releases
         The releases, in the order of site names.
-    draws
-        beta (chains, draws, p, r), Sigma (.., r, r) and Psi (.., rq, rq) in the units of the data.
-    working
-        The sampler's input.
-    m, seed, thin, spacing
-        Imputation k uses draw (k // chains + 1) * spacing - 1 of chain k % chains.
-    seconds
-        Time spent sampling.
-    log
-        What could not be done as specified, at the sites and here.
     """
 
     releases: tuple[SiteRelease, ...]
-    draws: JointDraws
-    working: Working
-    m: int
-    seed: int
-    thin: int
-    spacing: int
-    seconds: float
-    log: tuple[Event, ...]
 
     @property
-    def events(self) -> pd.DataFrame:
-        """The log, one row for each event."""
-        return EventTable([e.as_dict() for e in self.log], columns=["kind", "where", "message", "count"])
-
-    @cached_property
-    def tree(self) -> xr.DataTree:
-        """`xarray.DataTree` for ArviZ with the group ``posterior``, as that of `bayesimp.Imputations`."""
-        first, d = self.releases[0], self.draws
-        responses = list(first.agreement.responses)
-        effects = effect_names(responses, list(first.random))
-        coords = {
-            "chain": np.arange(d.chains), "draw": np.arange(d.draws), "fixed": list(first.fixed),
-            "response": responses, "response_2": responses, "effect": effects, "effect_2": effects,
-        }  # fmt: skip
-        sample = ("chain", "draw")
-        posterior = xr.Dataset(
-            {
-                "beta": ((*sample, "fixed", "response"), d.beta),
-                "Sigma": ((*sample, "response", "response_2"), d.Sigma),
-                "Psi": ((*sample, "effect", "effect_2"), d.Psi),
-            },
-            coords=coords,
-        )
-        tree = xr.DataTree.from_dict({"/posterior": posterior})
-        tree.attrs.update(self.attrs)
-        return tree
+    def names(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """Names of the responses and of the columns of X and Z."""
+        first = self.releases[0]
+        return first.agreement.responses, first.fixed, first.random
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -105,17 +55,10 @@ class FederatedRun(Printed):
             "draws": self.draws.draws, "bayesimp_version": version("bayesimp"), "numpy_version": np.__version__,
         }  # fmt: skip
 
-    def summary(self) -> Summary:
-        """R-hat and effective sample sizes of the parameters. Those of imputed values are not known here."""
-        parameters = diagnose(self.tree["posterior"].to_dataset())
-        none = pd.DataFrame(columns=parameters.columns, dtype=float)
-        return Summary(parameters, none, self.events, self.m, self.draws.draws)
-
     @cached_property
     def parameters(self) -> SharedParameters:
         """The parameters to be sent to the sites."""
-        first, d, k = self.releases[0], self.draws, np.arange(self.m)
-        at = k % d.chains, (k // d.chains + 1) * self.spacing - 1
+        first, d, at = self.releases[0], self.draws, self.places
         return SharedParameters(
             first.agreement, {each.site: each.sha256 for each in self.releases}, first.fixed, first.random,
             d.beta[at], d.Sigma[at], d.Psi[at], self.working.scale, self.seed, self.log,
@@ -182,14 +125,16 @@ def combine(
     spacing = draws_per_imputation(m, chains, thin, draws, tune)
     seed = new_seed() if seed is None else whole(seed, "seed", 0)
     working = working_input(ordered)
-    priors, events = _working_priors(agreement.checked_priors, working, ordered[0].random)
+    priors, events = working_priors(
+        agreement.checked_priors, working, ordered[0].random, "releases are combined"
+    )
     log = [
         Event(event.kind, f"site {each.site}", event.message, event.count)
         for each in ordered
         for event in each.events
     ]
     st = working.statistics
-    log += _information(st, agreement.responses, priors.Psi.is_known) + events
+    log += information(st, agreement.responses, priors.Psi.is_known, "released by") + events
     states = [initial_state(seed, c, priors, st.r, st.q) for c in range(chains)]
     began = time.perf_counter()
     with progress_bar(progress) as report:
@@ -200,48 +145,4 @@ def combine(
         raise SamplingError("The run was interrupted and its draws were discarded. Run it again.")
     made = kept.on_data_scale(working)
     seconds = time.perf_counter() - began
-    return FederatedRun(ordered, made, working, int(m), seed, thin, spacing, seconds, tuple(log))
-
-
-def _working_priors(
-    priors: pr.Priors, working: Working, random: Sequence[str]
-) -> tuple[pr.Priors, list[Event]]:
-    """The priors on the working scale, as in joint/one_factor.py, and events about the priors of slopes."""
-    scale = working.scale
-    Sigma, Psi = pr.resolve(priors.Sigma, scale.s, "Sigma"), scale.Psi_prior(priors.Psi, "Psi")
-    made = replace(priors, Sigma=pr.rescale(Sigma, scale.s), Psi=scale.working_Psi_prior(Psi))
-    if not (is_conjugate(made.Sigma) and is_conjugate(made.Psi)):
-        raise SpecificationError(
-            f"The priors '{priors.name}' are not conditionally conjugate, but releases are combined by Gibbs sampling. "
-            "Agree on InverseWishart, HuangWand, Diagonal of HalfT or InverseWishart, or Fixed."
-        )
-    no_rows = np.empty((0, len(random)))
-    events = check_slopes(Psi, scale, scale.s, working.statistics.clusters, "Psi", random, no_rows)
-    return made, events
-
-
-def _information(st: SufficientStatistics, responses: tuple[str, ...], psi_is_known: bool) -> list[Event]:
-    """What the cells say about the model, as joint/information.py asks of the rows.
-
-    Raises
-    ------
-    DataError
-        A response is observed in one cluster only, although Psi is to be estimated.
-    """
-    seen = np.zeros((st.clusters, st.r), dtype=np.int64)
-    np.add.at(seen, st.cell_cluster, st.patterns[st.cell_pattern] * st.cell_rows[:, None])
-    events: list[Event] = []
-    for k, name in enumerate(() if psi_is_known else responses):
-        if (seen[:, k] > 0).sum() == 1:
-            raise DataError(
-                f"'{name}' was released by only 1 of {st.clusters} clusters ({seen[:, k].max():,} rows), so its variance "
-                "between clusters (Psi) cannot be estimated. Agree to leave it out, or to fix Psi."
-            )
-        events += few_clusters(name, seen[:, k], f"Psi[{name}]", "clusters")
-    observed = st.patterns[st.cell_pattern]
-    events += never_together(responses, observed, "Sigma", "row", "residual")
-    return (
-        events
-        if psi_is_known
-        else events + never_together(responses, seen > 0, "Psi", "cluster", "cluster-effect")
-    )
+    return FederatedRun(made, working, int(m), seed, thin, spacing, seconds, tuple(log), ordered)

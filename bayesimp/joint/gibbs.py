@@ -210,10 +210,12 @@ def sample_gibbs(
     workers: int | None = None,
     executor: Executor | None = None,
     report: Report | None = None,
+    task_type: type[GibbsTask] | None = None,
 ) -> JointDraws:
     """Advance the chains from `states` (updated in place) by tune + draws * thin iterations.
 
-    Priors are resolved and on the working scale, except that of beta, which is on the scale of the data. Returns the kept
+    Priors are resolved and on the working scale, except that of beta, which is on the scale of the data. task_type: what
+    is kept of the draws; None: everything (`GibbsTask`). Returns the kept
     draws; if the run was interrupted, fewer than requested, the same number for each chain. The states are then those of
     the last draw kept, if there is one.
 
@@ -223,7 +225,7 @@ def sample_gibbs(
         The chain reached a state from which it cannot continue; the message says which matrix failed.
     """
     executor = ThreadExecutor(workers) if executor is None else executor
-    task = GibbsTask(working, priors, thin)
+    task = (task_type or GibbsTask)(working, priors, thin)
     kept = task.room(states, draws * thin)
     if not _compiled(task, states, report):
         return kept.truncated(0)

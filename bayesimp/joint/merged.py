@@ -92,6 +92,7 @@ def _observed(statistics: SufficientStatistics, k: int) -> Array:
 def _basis(XX: Array, X1: Array, association: Array, N: float) -> Array:
     """T (p, p) with T' X'X T = N I; signs follow the association with the responses, as in scale.py."""
     length = np.sqrt(np.diag(XX))
+    length = np.where(length > 0, length, 1.0)  # a column of zeros has a pivot of 0
     try:
         L = np.linalg.cholesky(XX / np.outer(length, length))
     except np.linalg.LinAlgError:

@@ -200,8 +200,8 @@ class JointNormal(FormulaModel):
         sampler
             "gibbs" (conditionally conjugate priors), "nuts" (every prior), "auto": gibbs where possible.
         workers, executor
-            Number of chains run at a time, and where: "threads" (None), "processes", "serial", or an executor of
-            `bayesimp.sampling.executors`. NUTS runs its chains itself.
+            Number of chains run at a time, and where: "threads" (None), "processes", "serial", "joblib",
+            or an executor of `bayesimp.sampling.executors`. NUTS runs its chains itself.
         progress
             Whether to show a progress bar. None: for runs of over a second if the output is a terminal.
 

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from bayesimp.errors import SamplingError
-from bayesimp.joint.scale import Working
+from bayesimp.joint.scale import IncompleteRows, Working
 from bayesimp.kernels.normal.effects import Moments
 from bayesimp.kernels.normal.rows import missing_from_normals
 
-__all__ = ["impute_rows"]
+__all__ = ["impute_rows", "rows_from_normals"]
 
 AT_ONCE = 4_000_000  # random numbers held at a time
 
@@ -51,10 +51,44 @@ def impute_rows(
     for first in range(0, len(rngs), step):
         part = slice(first, first + step)
         z = np.array([rng.standard_normal(numbers) for rng in rngs[part]])
-        if not missing_from_normals(
-            z, m, rows.X, rows.Z, rows.Y, rows.cluster, rows.pattern, b[part], S[part], P[part], out[part]
-        ):
-            raise SamplingError("A posterior draw of Sigma or Psi is not positive definite.")
+        out[part] = rows_from_normals(z, rows, working.scale.s, m, b[part], S[part], P[part])
+    return out
+
+
+def rows_from_normals(
+    z: np.ndarray,
+    rows: IncompleteRows,
+    s: np.ndarray,
+    m: Moments,
+    beta: np.ndarray,
+    Sigma: np.ndarray,
+    Psi: np.ndarray,
+) -> np.ndarray:
+    """The same from standard normals.
+
+    Parameters
+    ----------
+    z
+        (M, m r q + number of missing cells): those of the cluster effects, then one for each missing cell, row by row.
+    rows
+        Rows on the working scale, in any order; clusters are numbered as in `m`.
+    s
+        (r,) units of the responses.
+
+    Returns
+    -------
+    (M, R, r), as `impute_rows`.
+
+    Raises
+    ------
+    SamplingError
+        A draw of Sigma or Psi is not positive definite.
+    """
+    out = np.empty((len(z), *rows.Y.shape))
+    if not missing_from_normals(
+        z, m, rows.X, rows.Z, rows.Y, rows.cluster, rows.pattern, beta, Sigma, Psi, out
+    ):
+        raise SamplingError("A posterior draw of Sigma or Psi is not positive definite.")
     out += rows.fixed
-    out *= working.scale.s
+    out *= s
     return out

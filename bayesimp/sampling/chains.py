@@ -1,7 +1,7 @@
 """Running chains in parallel: threads, progress, interruption. Results do not depend on the number of workers.
 
 There is a single seed. Chain c draws from SeedSequence(seed, spawn_key=(0, c)), imputation k from (1, k), that of new
-rows from (6, k), and that of site s from (7, s, k).
+rows from (6, k), that of site s from (7, s, k), and row j of a table in partitions from place j of the stream (8, k).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from heapq import heappop, heappush
 from itertools import count
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["chain_rng", "imputation_rng", "new_rows_rng", "run_chains", "site_rng"]
+__all__ = ["chain_rng", "imputation_rng", "new_rows_rng", "row_uniforms", "run_chains", "site_rng"]
 
 Report = Callable[[str, int, int], None]
 
@@ -45,6 +46,18 @@ def site_rng(seed: int, site: int, imputation: int) -> np.random.Generator:
     """The generator of an imputation of the rows of one site, whose others are completed elsewhere."""
     key = (7, site, imputation)
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+def row_uniforms(seed: int, imputation: int, first: int, rows: int, each: int) -> NDArray[np.float64]:
+    """(rows, each) uniform numbers of rows first, first + 1, .. of a table in one of its imputations.
+
+    Philox counts: those of a row depend on its number, not on the rows that are read with it. None is 0 or 1.
+    """
+    blocks = -(-each // 4)  # a count of Philox gives four numbers
+    key = np.random.SeedSequence(seed, spawn_key=(8, imputation)).generate_state(2, np.uint64)
+    raw = np.random.Philox(key=key, counter=first * blocks).random_raw(rows * 4 * blocks)
+    bits = (raw >> np.uint64(12)).reshape(rows, -1)[:, :each].astype(np.float64)
+    return (bits + 0.5) * 2.0**-52
 
 
 def run_chains(

@@ -1,4 +1,4 @@
-"""Where chains run: one after the other, in threads, or in processes. The results are the same.
+"""Where chains run: one after the other, in threads, in processes, or by joblib. The results are the same.
 
 One task is one chain, (model, seed, k, n) -> (chain, history), all of which can be pickled: a `Task` holds the
 model and the seed, `run_task` advances chain k by n iterations and returns it with its history. Threads write into
@@ -33,6 +33,7 @@ from bayesimp.sampling.sessions import (
 
 __all__ = [
     "Executor",
+    "JoblibExecutor",
     "ProcessExecutor",
     "SerialExecutor",
     "Session",
@@ -121,10 +122,31 @@ class ProcessExecutor(Executor):
             pool.shutdown(cancel_futures=True)
 
 
+@dataclass(frozen=True)
+class JoblibExecutor(Executor):
+    """The backend of joblib that is in force, such as that of a Dask or a Ray cluster.
+
+    ``joblib.parallel_config("dask")`` or ``("ray")`` chooses it, and with `workers` None also the number of workers. A
+    worker that is lost loses nothing: its chains are sent again (`bayesimp.sampling.joblib_session`).
+    """
+
+    @contextmanager
+    def session(self, task: Task, light: bool = False) -> Iterator[Session]:
+        """Send tasks to joblib's workers."""
+        from bayesimp.sampling.joblib_session import JoblibSession
+
+        session = JoblibSession(task, self.workers)
+        try:
+            yield session
+        finally:
+            session.close()
+
+
 EXECUTORS: dict[str, type[Executor]] = {
     "threads": ThreadExecutor,
     "serial": SerialExecutor,
     "processes": ProcessExecutor,
+    "joblib": JoblibExecutor,
 }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KEY_DIGITS", "cluster_order"]
+__all__ = ["KEY_DIGITS", "cluster_order", "order_of_keys"]
 
 # digits in which covariates count when rows are put in order: beyond them there is only rounding error
 KEY_DIGITS = 8
@@ -29,9 +31,7 @@ def cluster_order(
             np.minimum.reduceat(np.where(np.isnan(y), np.inf, y), starts),
             np.maximum.reduceat(np.where(np.isnan(y), -np.inf, y), starts),
         ]
-    by_value = np.lexsort(keys[::-1])
-    ordered = np.array(keys, dtype=float)[:, by_value]
-    differs = (ordered[:, 1:] != ordered[:, :-1]).any(0)
+    by_value, differs = order_of_keys(keys)
     table = np.hstack([np.where(np.isnan(Y), np.inf, Y), covariates])[order]
     ends = np.append(starts, len(Y))
 
@@ -43,3 +43,17 @@ def cluster_order(
         if len(run) > 1:
             run[:] = sorted(run, key=contents)
     return by_value
+
+
+def order_of_keys(
+    keys: Sequence[NDArray[np.generic]],
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Clusters in the order of their keys (m,), the first of which counts most; ties stay in order.
+
+    Returns
+    -------
+    The order (m,), and whether each cluster but the first (m - 1,) has other keys than the one before it.
+    """
+    by_value = np.lexsort(keys[::-1])
+    ordered = np.array(keys, dtype=float)[:, by_value]
+    return by_value, (ordered[:, 1:] != ordered[:, :-1]).any(0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,9 @@ from bayesimp.table.clusters import Clusters
 from bayesimp.table.exact import check_exact
 from bayesimp.table.reading import as_native, as_pandas, check_columns, cluster_columns
 from bayesimp.table.variables import Variable, check_finite
+
+if TYPE_CHECKING:
+    from bayesimp.table.partitions import PartitionedData
 
 __all__ = ["IncompleteData"]
 
@@ -98,6 +102,28 @@ class IncompleteData:
                 self._check_family(name)
         for name in self.variables:
             check_finite(self.variable(name))
+
+    @staticmethod
+    def from_parquet(
+        path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], cluster: str
+    ) -> PartitionedData:
+        """A table in Parquet files that need not fit into memory, for `bayesimp.PartitionedNormal`.
+
+        Parameters
+        ----------
+        path
+            A file, a folder of files, or a list of files.
+        cluster
+            Name of the cluster column.
+
+        Raises
+        ------
+        DataError, SpecificationError
+            As for `bayesimp.PartitionedData`, which also takes Dask, DuckDB and Ibis tables.
+        """
+        from bayesimp.table.partitions import PartitionedData  # loads pyarrow.dataset
+
+        return PartitionedData(path, cluster)
 
     @property
     def variables(self) -> tuple[str, ...]:

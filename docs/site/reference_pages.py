@@ -36,7 +36,7 @@ GROUPS = {  # page: title, what it is for
 }  # fmt: skip
 PAGE_OF_ROOM = {
     "table": "data", "datasets": "data", "workflow": "engines", "joint": "engines", "fcs": "engines",
-    "imputation": "results", "diagnostics": "results", "sensitivity_analysis": "assumptions",
+    "partitioned": "engines", "imputation": "results", "diagnostics": "results", "sensitivity_analysis": "assumptions",
 }  # fmt: skip
 # modules with a page each
 OWN_PAGES = ("compatibility", "methods", "plots", "priors", "studies", "federated", "contract")

@@ -11,6 +11,7 @@ from bayesimp.fcs.run import run_chain as fcs_chain
 from bayesimp.joint.gibbs import GibbsTask, initial_state
 from bayesimp.joint.run import run_chain as joint_chain
 from bayesimp.sampling.executors import (
+    JoblibExecutor,
     ProcessExecutor,
     SerialExecutor,
     ThreadExecutor,
@@ -36,8 +37,10 @@ def walked(executor, iterations=400, task=None, **options):
     return own, into[:, :level], level
 
 
-EXECUTORS = [ThreadExecutor(), ThreadExecutor(1), SerialExecutor(), ProcessExecutor(2)]
-every = pytest.mark.parametrize("executor", EXECUTORS, ids=["threads", "one", "serial", "processes"])
+EXECUTORS = [ThreadExecutor(), ThreadExecutor(1), SerialExecutor(), ProcessExecutor(2), JoblibExecutor()]
+every = pytest.mark.parametrize(
+    "executor", EXECUTORS, ids=["threads", "one", "serial", "processes", "joblib"]
+)
 
 
 @every
@@ -85,7 +88,9 @@ def test_names_and_workers():
     assert read_executor(None) == ThreadExecutor() and read_executor("serial", 1) == SerialExecutor(1)
     assert read_executor(ProcessExecutor(2), 2) == ProcessExecutor(2)
     assert read_executor(ThreadExecutor(), 2) == ThreadExecutor(2)
-    with pytest.raises(SpecificationError, match="one of 'threads', 'serial', 'processes', got 'dask'"):
+    with pytest.raises(
+        SpecificationError, match="one of 'threads', 'serial', 'processes', 'joblib', got 'dask'"
+    ):
         read_executor("dask")
     with pytest.raises(SpecificationError, match="workers = 3, but the executor has 2"):
         read_executor(ThreadExecutor(2), 3)

@@ -1,5 +1,7 @@
 """A task that is quick to send to another process: every process imports what this module imports."""
 
+import os
+import signal
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,3 +29,17 @@ class Walk:
 
     def put(self, into, place, start, piece):
         into[place, start : start + piece.shape[1]] = piece[0]
+
+
+@dataclass(frozen=True)
+class Deadly(Walk):
+    """A random walk whose process is killed in the middle of an advance, once: while there is no such file."""
+
+    marker: str = ""
+
+    def advance(self, chain, number, into, place, start, stop):
+        if number == 1 and stop - start > 1 and not os.path.exists(self.marker):
+            with open(self.marker, "w") as file:
+                file.write(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().advance(chain, number, into, place, start, stop)

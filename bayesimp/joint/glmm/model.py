@@ -282,8 +282,8 @@ class JointGLMM(ImputationModel):
         keep_effects
             Keep the effects of every cluster in the posterior (variable ``B``).
         workers, executor
-            Number of chains run at a time, and where they run: "threads" (None), "processes", "serial", or an executor of
-            `bayesimp.sampling.executors`.
+            Number of chains run at a time, and where they run: "threads" (None), "processes", "serial", "joblib",
+            or an executor of `bayesimp.sampling.executors`.
         progress
             Whether to show a progress bar. None: for runs of over a second if the output is a terminal.
 

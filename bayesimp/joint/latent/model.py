@@ -319,8 +319,8 @@ class JointLatent(FormulaModel):
             Whether to keep the residual covariance of every cluster, ``Sigma_clusters``, in the posterior; with
             ``residual="cluster"``.
         workers, executor
-            Number of chains run at a time, and where: "threads" (None), "processes", "serial", or an executor of
-            `bayesimp.sampling.executors`.
+            Number of chains run at a time, and where: "threads" (None), "processes", "serial", "joblib",
+            or an executor of `bayesimp.sampling.executors`.
         progress
             Whether to show a progress bar. None: for runs of over a second if the output is a terminal.
 

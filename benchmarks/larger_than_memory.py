@@ -1,0 +1,146 @@
+"""Tables larger than the memory allowed: time and memory of `bayesimp.PartitionedNormal` by number of rows.
+
+    python -m benchmarks.larger_than_memory [million rows, ..]     # default: 0.5 2 5
+
+Every size runs in a process of its own, whose data may grow by 400 MB above what it has after imports and a small run
+(RLIMIT_DATA, Linux); `bayesimp.JointNormal` runs out of memory there. The table: 1,000 clusters in any order of rows, a
+covariate, a factor with three levels, two responses with a fifth of their values missing, in files of 500,000 rows.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import bayesimp as bi
+
+SIZES = (0.5, 2.0, 5.0)  # million rows
+FILE, CLUSTERS, M = 500_000, 1_000, 2
+ALLOWED = 400  # MB above the baseline
+FORMULA = "y + z ~ x + arm + (1 | g)"
+OPTIONS = {"m": M, "seed": 1, "chains": 2, "tune": 100, "draws": 200, "progress": False}
+
+
+def write(folder: Path, rows: int) -> None:
+    """The table in files."""
+    effects = np.random.default_rng(0).normal(size=(CLUSTERS, 2))
+    for k, start in enumerate(range(0, rows, FILE)):
+        rng, n = np.random.default_rng(k), min(FILE, rows - start)
+        g, x, arm = rng.integers(0, CLUSTERS, n), rng.normal(size=n), rng.integers(0, 3, n)
+        y = 0.5 * x + 0.4 * arm + effects[g, 0] + rng.normal(size=n)
+        z = y - x + effects[g, 1] + rng.normal(size=n)
+        frame = pd.DataFrame(
+            {"g": g, "x": x, "arm": np.array(["control", "low", "high"])[arm], "y": y, "z": z}
+        )
+        for name in ("y", "z"):
+            frame.loc[rng.random(n) < 0.2, name] = np.nan
+        frame.to_parquet(folder / f"part-{k:04d}.parquet", index=False, row_group_size=100_000)
+
+
+def used(field: str) -> float:
+    """MB of this process: VmRSS, VmHWM (largest so far) or VmData."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+def limited() -> float:
+    """Allow so many MB of data more, and return the resident MB now."""
+    most = int((used("VmData") + ALLOWED) * 2**20)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    return used("VmRSS")
+
+
+def partitioned(folder: Path, small: Path, out: Path) -> dict[str, float]:
+    """Seconds of each step, and MB above the baseline."""
+    begun = bi.PartitionedNormal(bi.IncompleteData.from_parquet(small, "g"), FORMULA).impute(**OPTIONS)
+    begun.export(out / "small")
+    baseline = limited()
+    Path("/proc/self/clear_refs").write_text("5")  # the largest use so far starts anew
+    times = [time.process_time()]
+    model = bi.PartitionedNormal(bi.IncompleteData.from_parquet(folder, "g"), FORMULA)
+    times.append(time.process_time())
+    done = model.impute(**OPTIONS)
+    times.append(time.process_time())
+    done.export(out / "completed")
+    times.append(time.process_time())
+    seconds = dict(zip(("pass", "sampling", "export"), np.diff(times).tolist(), strict=True))
+    return {"rows": model.moments.rows, "baseline": baseline, "above": used("VmHWM") - baseline} | seconds
+
+
+def in_memory(folder: Path, small: Path, out: Path) -> dict[str, bool]:
+    """Whether the same limit is enough for the table in memory."""
+    options = {**OPTIONS, "draws": 20}
+    bi.JointNormal(bi.IncompleteData(pd.read_parquet(small), "g"), FORMULA).impute(**options)
+    limited()
+    try:
+        bi.JointNormal(bi.IncompleteData(pd.read_parquet(folder), "g"), FORMULA).impute(**options).frame(0)
+    except (MemoryError, OSError, RuntimeError, ValueError) as error:
+        return (
+            {"enough": False}
+            if "emory" in f"{type(error)} {error}" or isinstance(error, OSError)
+            else {"enough": True}
+        )
+    return {"enough": True}
+
+
+def child(what: str, *folders: Path) -> dict:
+    """The result of a function of this module in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.larger_than_memory", what, *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        return {"enough": False, "error": done.stderr[-800:]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def larger_than_memory(sizes: tuple[float, ...] = SIZES) -> list[str]:
+    """CPU s and memory of a table in partitions: one pass, 2 chains of 300 iterations, 2 completed tables written."""
+    lines = [
+        "| million rows | pass | sampling | completing and writing 2 tables | MB above the baseline | in memory |",
+        "|---|---|---|---|---|---|",
+    ]
+    measured = []
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as name:
+            folder, small, out = (Path(name) / part for part in ("table", "small", "out"))
+            for each in (folder, small, out):
+                each.mkdir()
+            write(folder, round(size * 1e6))
+            write(small, 20_000)
+            made = child("partitioned", folder, small, out)
+            enough = child("in_memory", folder, small, out)["enough"]
+        if "rows" not in made:
+            raise RuntimeError(made["error"])
+        measured.append(made)
+        seconds = f"{made['pass']:.2f} s | {made['sampling']:.2f} s | {made['export']:.1f} s"
+        lines.append(
+            f"| {size:g} | {seconds} | {made['above']:.0f} | {'fits' if enough else 'out of memory'} |"
+        )
+    rows, above = (np.array([each[key] for each in measured]) for key in ("rows", "above"))
+    if len(rows) > 1:
+        slope = np.polyfit(rows / 1e6, above, 1)[0]
+        per = {
+            key: np.polyfit(rows / 1e6, [each[key] for each in measured], 1)[0] for key in ("pass", "export")
+        }
+        most = above.max() + max(slope, 0.0) * (100 - rows[-1] / 1e6)
+        lines += [
+            "",
+            f"A million rows more: {slope:.1f} MB, {per['pass']:.2f} s of the pass, {per['export']:.1f} s of completing.",
+            f"Extrapolated, not run: 100 million rows need {most:.0f} MB above the baseline of "
+            f"{measured[-1]['baseline']:.0f} MB, and {per['pass'] * 100:.0f} s of one core for the pass.",
+        ]
+    return lines
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] and sys.argv[1] in ("partitioned", "in_memory"):
+        print(json.dumps(globals()[sys.argv[1]](*map(Path, sys.argv[2:]))))
+    else:
+        print("\n".join(larger_than_memory(tuple(float(each) for each in sys.argv[1:]) or SIZES)))
