@@ -26,7 +26,7 @@ from bayesimp import notation as nt
 from bayesimp.contract import TreeRequest
 from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.imputation.tree import cluster_labels
-from bayesimp.joint.latent.prior import log_normal
+from bayesimp.joint.latent.prior import log_coefficients
 from bayesimp.joint.latent.variables import LatentVariable
 from bayesimp.joint.latent.working_priors import SPREAD
 from bayesimp.joint.pointwise import LOG_2PI, REPLICATES, generator
@@ -368,7 +368,7 @@ def _log_prior(run: LatentRun, request: TreeRequest) -> xr.Dataset:
     scale, clusters, priors = table.working.scale, table.of_clusters, model.working_priors
     Sigma, Psi = scale.Sigma(request.of(h.Sigma)), model.effect_scale.Psi(request.of(h.Psi))
     out = {
-        "beta": log_normal(request.of(h.beta), priors.Q0, priors.t0, scale, table.variables),
+        "beta": log_coefficients(request.of(h.beta), priors.Q0, priors.t0, scale, table.variables),
         "Sigma": model.parameter_priors["Sigma"].log_density(Sigma, "Sigma"),
         "Psi": model.parameter_priors["Psi"].log_density(Psi, "Psi"),
     }
@@ -377,7 +377,7 @@ def _log_prior(run: LatentRun, request: TreeRequest) -> xr.Dataset:
         size = own * len(clusters.fixed)
         Q0, t0 = priors.Q0_clusters[-size:, -size:], priors.t0_clusters[-size:]
         gamma = request.of(h.gamma)[..., -own:]
-        out["beta_clusters"] = log_normal(gamma, Q0, t0, clusters.scale, clusters.variables)
+        out["beta_clusters"] = log_coefficients(gamma, Q0, t0, clusters.scale, clusters.variables)
     for variables, drawn in ((table.variables, h.cutpoints), (clusters.variables, h.cluster_cutpoints)):
         start = 0
         for v in variables:

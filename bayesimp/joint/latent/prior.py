@@ -23,9 +23,10 @@ from bayesimp.kernels.latent.records import NUMBER
 from bayesimp.kernels.latent.residual import KNOWN, ResidualPrior, residual_steps
 from bayesimp.priors import CoefficientPrior, CovariancePrior
 from bayesimp.priors.base import REGISTRY, names_of
+from bayesimp.scale.coefficients import log_normal
 from bayesimp.scale.margins import centred_columns
 
-__all__ = ["GivenEntries", "coefficient_prior", "given_entries", "log_normal", "residual_prior"]
+__all__ = ["GivenEntries", "coefficient_prior", "given_entries", "log_coefficients", "residual_prior"]
 
 Array = NDArray[np.float64]
 STEPS = 5  # rounds of steps between two draws from the prior
@@ -123,27 +124,19 @@ def coefficient_prior(
     return Q0, t0
 
 
-def log_normal(
+def log_coefficients(
     beta_w: Array, Q0: Array, t0: Array, scale: Scale, variables: Sequence[LatentVariable]
 ) -> Array:
     """log p(beta) (...,) at beta_w (..., p, r), in the units of the data; 0 for variables with a flat prior.
 
-    Q0, t0: from `coefficient_prior`. beta = T (beta_w + offset) diag(s) adds -log |T| - p log s_k for each column k.
+    Q0, t0: from `coefficient_prior`.
     """
     p = len(scale.T)
     out = np.zeros(beta_w.shape[:-2])
     for variable in variables:
         k = variable.columns
         part = slice(k.start * p, k.stop * p)
-        Q, t = Q0[part, part], t0[part]
-        if not Q.any():
-            continue
-        root = np.linalg.cholesky(Q)
-        vec = np.swapaxes(beta_w[..., k], -1, -2).reshape(*out.shape, -1)
-        z = (vec - np.linalg.solve(Q, t)) @ root
-        jacobian = len(variable.labels) * np.linalg.slogdet(scale.T)[1] + p * np.log(scale.s[k]).sum()
-        constant = np.log(np.diagonal(root)).sum() - 0.5 * len(t) * np.log(2 * np.pi) - jacobian
-        out += constant - 0.5 * (z**2).sum(axis=-1)
+        out += log_normal(beta_w[..., k], Q0[part, part], t0[part], scale.T, scale.s[k])
     return out
 
 

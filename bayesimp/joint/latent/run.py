@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ class LatentRun(StridedRun):
     model: JointLatent
     residuals: bool = False
     effects: bool = False
+    costly_likelihood: ClassVar[bool] = True
 
     @property
     def task(self) -> Any:
