@@ -37,9 +37,9 @@ __all__ = ["FCSRun", "run_chain"]
 
 
 SEVERAL = (
-    "FCS has a prior and a likelihood in each conditional model, but no joint posterior that the product of several would "
-    "be (Liu et al. 2014), so no weights on draws tell what the chains would do if one of them counted more. For one "
-    "variable y given the others as they were imputed: tree = imp.tree_with('log_likelihood', 'log_prior'), then "
+    "FCS has a prior and a likelihood in each conditional model, but no joint posterior that their product would be (Liu "
+    "et al. 2014), so no weights on draws tell what the chains would do if one of them counted more. For one variable y "
+    "given the others as they were imputed: tree = imp.tree_with('log_likelihood', 'log_prior'), then "
     "az.psense_summary(tree, var_names=['beta_y', 'Psi_y'], prior_var_names=['beta_y', 'Psi_y'], "
     "likelihood_var_names=['y']); its name must be in all three."
 )

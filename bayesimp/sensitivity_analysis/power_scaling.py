@@ -136,8 +136,8 @@ def power_scaling(
     Parameters
     ----------
     imp
-        Imputations of `JointNormal`, of `JointGLMM` or `JointLatent` (whose likelihoods need ``keep_effects=True``), or of
-        `FCS` with a single incomplete variable, whose conditional model is the posterior.
+        Imputations of `JointNormal`, of `JointGLMM` or `JointLatent` (whose likelihoods need ``keep_effects=True``), or
+        of `FCS` with a single incomplete variable, whose conditional model is the posterior.
     analysis
         A formula or function, as for `Imputations.analyse`, which also receives `options`; or the fits themselves.
     powers
@@ -148,8 +148,8 @@ def power_scaling(
     Raises
     ------
     SpecificationError
-        If there is no posterior (chained equations with several conditional models) or no log prior, or the imputations do
-        not carry their chains. The message says what to do instead.
+        If there is no posterior (chained equations with several conditional models) or no log prior, or the imputations
+        do not carry their chains. The message says what to do instead.
 
     Examples
     --------
