@@ -14,7 +14,7 @@ function of the seed, its cycles are run again, and compared with what was kept.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -65,7 +65,7 @@ def pointwise(run: FCSRun, what: str, request: TreeRequest) -> xr.Dataset:
     task = Cycles(run.model, run.seed)
     _, blocks, _ = task.parts
     last = {block.chained.block.name: b for b, block in enumerate(blocks)}  # of several visits in a cycle
-    make = {
+    make: Callable[..., dict[str, Any]] = {
         "log_likelihood": _log_likelihood,
         "log_prior": _log_prior,
         "posterior_predictive": _replicates,
@@ -158,21 +158,25 @@ def _visits(run: FCSRun, task: Cycles, request: TreeRequest, wanted: set[int]) -
     """
     table, blocks, post = task.parts
     warmup = _warmup(run)
-    one = [places([block.visit], VISIT) for block in blocks] if task.visits is not None else None
+    one = None
+    if task.visits is not None:  # every block has one
+        one = [places([visit], VISIT) for block in blocks if (visit := block.visit) is not None]
     for c in range(len(run.chains)):
         chain = task.start(c)
-        room = empty_history(table, [chain], 1)
-        for t in range(warmup + _draws(run, request) * request.thin):
-            at, rest = divmod(t - warmup + 1, request.thin)
+        room, done = empty_history(table, [chain], 1), 0
+        for at in range(_draws(run, request)):
+            t = warmup + (at + 1) * request.thin - 1
+            if t > done:
+                task.advance(chain, c, task.room([chain], t - done), 0, 0, t - done)
+            done = t + 1
             for b, (block, theta) in enumerate(zip(blocks, chain.theta, strict=True)):
                 if one is None:
                     block.visited(chain, int(block.step(chain, theta)))
                 else:
                     _one_visit(chain, theta, table.cells, one[b], room, b)
-                if t >= warmup and not rest:
-                    _same(run, c, t, b, theta)
-                    if b in wanted:
-                        yield Visit(b, chain, theta, (c, at - 1), t)
+                _same(run, c, t, b, theta)
+                if b in wanted:
+                    yield Visit(b, chain, theta, (c, at), t)
                 for k in table.blocks[b].columns:
                     if k in post:
                         call_post(table, chain, k, post[k], b, block)
@@ -217,7 +221,7 @@ def _same(run: FCSRun, c: int, t: int, b: int, theta: Parameters) -> None:
 
 
 def _log_likelihood(block: Block, visit: Visit, request: TreeRequest) -> dict[str, Array]:
-    """ "" -> (n,) log density of the observed responses, in the units of the data."""
+    """{"": (n,) log density of the observed responses, in the units of the data}."""
     rows, eta, sd = block.predictors(visit.chain, visit.theta)
     unit = float(block.table.scale[rows.k]) if sd is not None else rows.unit
     if sd is not None:
@@ -245,7 +249,7 @@ def _log_prior(block: Block, visit: Visit, request: TreeRequest) -> dict[str, fl
 
 
 def _replicates(block: Block, visit: Visit, request: TreeRequest) -> dict[str, Array]:
-    """ "" -> (n,) replicates of the observed responses, in the units of the data, or positions of levels."""
+    """{"": (n,) replicates of the observed responses, in the units of the data, or positions of levels}."""
     words = np.random.SeedSequence(request.seed, spawn_key=(REPLICATES, visit.b, visit.place[0], visit.cycle))
     rng = np.random.Generator(np.random.PCG64(words))
     theta = block.new_effects(rng, visit.theta) if request.new_clusters else visit.theta
@@ -267,11 +271,16 @@ def _replicates(block: Block, visit: Visit, request: TreeRequest) -> dict[str, A
 
 
 def _effects(block: Block, visit: Visit, request: TreeRequest) -> dict[str, Array]:
-    """ "B" -> (m, r q) effects in the units of the data, by cluster of the table."""
+    """{"B": (m, r q), "B_<factor>": (groups,) effects in the units of the data, in the order of the table}."""
     scale, B = block.chained.scale, visit.theta.B
     m = len(B)
     vec = B.transpose(0, 2, 1).reshape(m, -1) * scale.effects
-    return {"B": (vec @ of_all(scale.C, len(scale.effects)).T)[np.argsort(block.table.order)]}
+    out = {"B": (vec @ of_all(scale.C, len(scale.effects)).T)[np.argsort(block.table.order)]}
+    for s, factor in enumerate(block.chained.block.further, 1):
+        place = np.empty(len(factor.groups), dtype=np.int64)
+        place[factor.groups.codes] = block.table.groups[factor.label]
+        out[f"B_{nt.in_tree(factor.label)}"] = visit.theta.own[f"effects_{s}"][place, 0, 0] * scale.s[0]
+    return out
 
 
 # --- labels -------------------------------------------------------------------------------------------------
@@ -284,6 +293,11 @@ def _labelled(
     record, data = block.chained.block, run.model.data
     if what == "log_prior":
         return {f"{symbol}_{name}": xr.DataArray(a, dims=(nt.CHAIN, nt.DRAW))}
+    if what == "cluster_effects" and symbol != "B":
+        factor = next(f for f in record.further if symbol == f"B_{nt.in_tree(f.label)}")
+        dim = nt.in_tree(factor.label)
+        labels = {dim: cluster_labels(factor.groups.labels)}
+        return {f"{symbol}_{name}": xr.DataArray(a, dims=(nt.CHAIN, nt.DRAW, dim), coords=labels)}
     if what == "cluster_effects":
         of = [str(level) for level in data.levels(record.name)[1:]] if record.predictors > 1 else [""]
         effects = [f"{level}:{c.name}" if level else c.name for level in of for c in record.random]
@@ -301,12 +315,12 @@ def _labelled(
             a = np.array([int(np.abs(levels - value).argmin()) for value in rows.levels])[a.astype(np.int64)]
         elif not record.distribution.is_continuous:
             a = np.rint(a).astype(np.int64)  # ArviZ plots whole numbers as discrete
-    coords = {dim: place[order]}
+    at: dict[str, Any] = {dim: place[order]}
     if what == "posterior_predictive":
         labels = cluster_labels(data.clusters)[data.codes]
-        coords[nt.cluster_coordinate(name)] = dim, labels[place[order]]  # type: ignore[assignment]
+        at[nt.cluster_coordinate(name)] = dim, labels[place[order]]
     made = xr.DataArray(
-        a[..., order], dims=(nt.CHAIN, nt.DRAW, dim), coords=coords, attrs={"column": record.responses[0]}
+        a[..., order], dims=(nt.CHAIN, nt.DRAW, dim), coords=at, attrs={"column": record.responses[0]}
     )
     return {name: made}
 

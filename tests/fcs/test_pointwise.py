@@ -173,6 +173,30 @@ def predictors_of(one, table):
     return np.asarray(eta + B[:, 0] + B[:, 1] * table["x"])
 
 
+@pytest.mark.parametrize("family", ["normal", "bernoulli"])
+def test_effects_of_all_grouping_factors_are_in_the_densities(family):
+    table = frame(family).assign(h=lambda t: [f"h{j * 7 % 5}" for j in range(len(t))])
+    data = bi.IncompleteData(table, ["g", "h"], {"y": family})
+    model = bi.FCS(data, predictors={"y": "y ~ x + w + (1 | g) + (1 | h)"})
+    tree = model.impute(m=2, cycles=4, tune=1, seed=1, progress=False).tree_with(
+        "log_likelihood", "log_prior", "cluster_effects", "posterior_predictive"
+    )
+    rows = np.flatnonzero(~table["y"].isna())
+    seen, y = table.iloc[rows], numbers(table["y"])[rows]
+    for c, d in np.ndindex(2, 3):
+        one, found = draw(tree, c, d), tree["log_likelihood"]["y"].values[c, d]
+        beta = one["beta_y"]
+        X = np.column_stack([np.ones(len(seen)), *(seen[name] for name in beta["fixed_y"].values[1:])])
+        own = X @ beta.values + one["B_y"].sel(cluster=list(seen["g"])).values[:, 0]
+        eta = own + one["B_h_y"].sel(h=list(seen["h"])).values
+        np.testing.assert_allclose(found, log_p(family, y, eta, one), atol=1e-8)
+        assert np.abs(found - log_p(family, y, own, one)).max() > 1e-3
+    s = np.sqrt(np.ravel(tree["posterior"]["Psi_h_y"].values))
+    scale = {"normal": float(np.nanstd(numbers(table["y"]), ddof=1)), "bernoulli": 1.0}[family]
+    expected = np.log(2 / scale) + stats.t.logpdf(s / scale, 2.0)
+    np.testing.assert_allclose(np.ravel(tree["log_prior"]["Psi_h_y"]), expected, rtol=1e-6)
+
+
 def test_compatible_conditionals_are_those_of_the_joint_model():
     """At a draw of JointNormal, p(y | z, x, B) of the joint normal is the conditional model with beta* = beta_y - r
     beta_z, r, b* = b_y - r b_z, sigma*: FCS' block, given these, has the conditional density of the joint one."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from bayesimp.events import Event
 from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.methods.base import Method
-from bayesimp.priors import resolve
+from bayesimp.priors import CovariancePrior, resolve
 from bayesimp.scale.coefficients import log_normal
 
 if TYPE_CHECKING:
@@ -150,16 +151,14 @@ def without_limits(chained: ChainedBlock) -> str:
 def log_priors(block: Any, theta: Parameters) -> dict[str, float]:
     """Log prior densities of beta, sigma2 and Psi in the units of the data (`CovariancePrior.log_density`).
 
-    block: has `method.priors` and, as its kernels do, Q0 and t0, the precision and precision times mean of vec(beta_w).
+    block: a `Block` whose method has priors, with Q0 and t0, the precision and precision times mean of vec(beta_w).
     """
-    scale, priors, name = block.chained.scale, block.method.priors, block.chained.block.name
+    scale, name, (Sigma, Psi) = block.chained.scale, block.chained.block.name, block.stated_priors
     out = {"beta": float(log_normal(theta.beta, block.Q0, block.t0, scale.T, scale.s))}
     if theta.Sigma.size:
-        prior = resolve(priors.Sigma, scale.s, f"Sigma of '{name}'")
-        out["sigma2"] = float(prior.log_density(scale.Sigma(theta.Sigma[0]), f"Sigma of '{name}'"))
+        out["sigma2"] = float(Sigma.log_density(scale.Sigma(theta.Sigma[0]), f"Sigma of '{name}'"))
     if theta.Psi.size:
-        prior = scale.Psi_prior(priors.Psi, f"Psi of '{name}'")
-        out["Psi"] = float(prior.log_density(scale.Psi(theta.Psi), f"Psi of '{name}'"))
+        out["Psi"] = float(Psi.log_density(scale.Psi(theta.Psi), f"Psi of '{name}'"))
     return out
 
 
@@ -231,6 +230,16 @@ class Block(ABC):
             return theta
         drawn = rng.standard_normal((m, r * q)) @ np.linalg.cholesky(theta.Psi).T
         return replace(theta, B=np.ascontiguousarray(drawn.reshape(m, r, q).transpose(0, 2, 1)))
+
+    @cached_property
+    def stated_priors(self) -> tuple[CovariancePrior, CovariancePrior]:
+        """Priors of Sigma and Psi in the units of the data, of a method that has priors."""
+        scale, name = self.chained.scale, self.chained.block.name
+        priors = self.method.priors
+        assert priors is not None, "`no_prior` is empty"
+        return resolve(priors.Sigma, scale.s, f"Sigma of '{name}'"), scale.Psi_prior(
+            priors.Psi, f"Psi of '{name}'"
+        )
 
     def log_prior(self, theta: Parameters) -> dict[str, float]:
         """Log prior densities of parameters in the units of the data, by symbol; only if `no_prior` is empty."""

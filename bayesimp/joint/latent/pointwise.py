@@ -158,8 +158,8 @@ class Side:
             lower.append(np.where(level > 0, start + level, 0))
             upper.append(np.where(level < v.cutpoints, start + level + 1, last + 1))
         n = len(rows)
-        bounds = (np.array(x, dtype=np.int64).reshape(-1, n).T for x in (lower, upper))
-        return Group(rows, np.array(numbers, dtype=np.int64), np.array(A).reshape(-1, r), *bounds, group)
+        low, high = (np.array(x, dtype=np.int64).reshape(-1, n).T for x in (lower, upper))
+        return Group(rows, np.array(numbers, dtype=np.int64), np.array(A).reshape(-1, r), low, high, group)
 
     @property
     def _cuts(self) -> int:
