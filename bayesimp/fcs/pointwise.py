@@ -220,7 +220,7 @@ def _same(run: FCSRun, c: int, t: int, b: int, theta: Parameters) -> None:
 # --- quantities ---------------------------------------------------------------------------------------------
 
 
-def _log_likelihood(block: Block, visit: Visit, request: TreeRequest) -> dict[str, Array]:
+def _log_likelihood(block: Block, visit: Visit, request: TreeRequest) -> dict[str, Any]:
     """{"": (n,) log density of the observed responses, in the units of the data}."""
     rows, eta, sd = block.predictors(visit.chain, visit.theta)
     unit = float(block.table.scale[rows.k]) if sd is not None else rows.unit
@@ -243,12 +243,12 @@ def _log_likelihood(block: Block, visit: Visit, request: TreeRequest) -> dict[st
     return {"": out - np.log(unit)}
 
 
-def _log_prior(block: Block, visit: Visit, request: TreeRequest) -> dict[str, float]:
+def _log_prior(block: Block, visit: Visit, request: TreeRequest) -> dict[str, Any]:
     """Symbol -> log density."""
     return block.log_prior(visit.theta)
 
 
-def _replicates(block: Block, visit: Visit, request: TreeRequest) -> dict[str, Array]:
+def _replicates(block: Block, visit: Visit, request: TreeRequest) -> dict[str, Any]:
     """{"": (n,) replicates of the observed responses, in the units of the data, or positions of levels}."""
     words = np.random.SeedSequence(request.seed, spawn_key=(REPLICATES, visit.b, visit.place[0], visit.cycle))
     rng = np.random.Generator(np.random.PCG64(words))
@@ -270,7 +270,7 @@ def _replicates(block: Block, visit: Visit, request: TreeRequest) -> dict[str, A
     return {"": drawn if len(rows.levels) else block.table.on_data_scale(rows.k, rows.working(drawn))}
 
 
-def _effects(block: Block, visit: Visit, request: TreeRequest) -> dict[str, Array]:
+def _effects(block: Block, visit: Visit, request: TreeRequest) -> dict[str, Any]:
     """{"B": (m, r q), "B_<factor>": (groups,) effects in the units of the data, in the order of the table}."""
     scale, B = block.chained.scale, visit.theta.B
     m = len(B)
@@ -309,9 +309,8 @@ def _labelled(
     order, dim = np.argsort(place), nt.row_dimension(name)
     if what == "posterior_predictive":
         if len(rows.levels):
-            levels = data.level_values(
-                record.name
-            )  # positions among those of the loop -> among those of the table
+            # from positions among the levels of the loop to those among the levels of the table
+            levels = data.level_values(record.name)
             a = np.array([int(np.abs(levels - value).argmin()) for value in rows.levels])[a.astype(np.int64)]
         elif not record.distribution.is_continuous:
             a = np.rint(a).astype(np.int64)  # ArviZ plots whole numbers as discrete
