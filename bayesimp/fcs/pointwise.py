@@ -316,8 +316,8 @@ def _labelled(
             a = np.rint(a).astype(np.int64)  # ArviZ plots whole numbers as discrete
     at: dict[str, Any] = {dim: place[order]}
     if what == "posterior_predictive":
-        labels = cluster_labels(data.clusters)[data.codes]
-        at[nt.cluster_coordinate(name)] = dim, labels[place[order]]
+        of_rows = cluster_labels(data.clusters)[data.codes]
+        at[nt.cluster_coordinate(name)] = dim, of_rows[place[order]]
     made = xr.DataArray(
         a[..., order], dims=(nt.CHAIN, nt.DRAW, dim), coords=at, attrs={"column": record.responses[0]}
     )
