@@ -127,7 +127,7 @@ def _refused(block: Block, what: str, request: TreeRequest) -> str:
 # --- cycles, run again --------------------------------------------------------------------------------------
 
 
-class Visit(NamedTuple):
+class Visited(NamedTuple):
     """The state after block b was drawn, before anything derived from it changes.
 
     place: (chain, position of the draw in the result); cycle: its number in the chain.
@@ -148,7 +148,7 @@ def _draws(run: FCSRun, request: TreeRequest) -> int:
     return (run.history.cycles - _warmup(run)) // request.thin
 
 
-def _visits(run: FCSRun, task: Cycles, request: TreeRequest, wanted: set[int]) -> Iterator[Visit]:
+def _visits(run: FCSRun, task: Cycles, request: TreeRequest, wanted: set[int]) -> Iterator[Visited]:
     """Chain by chain, draw by draw, the visits to the wanted blocks.
 
     Raises
@@ -176,7 +176,7 @@ def _visits(run: FCSRun, task: Cycles, request: TreeRequest, wanted: set[int]) -
                     _one_visit(chain, theta, table.cells, one[b], room, b)
                 _same(run, c, t, b, theta)
                 if b in wanted:
-                    yield Visit(b, chain, theta, (c, at), t)
+                    yield Visited(b, chain, theta, (c, at), t)
                 for k in table.blocks[b].columns:
                     if k in post:
                         call_post(table, chain, k, post[k], b, block)
@@ -220,7 +220,7 @@ def _same(run: FCSRun, c: int, t: int, b: int, theta: Parameters) -> None:
 # --- quantities ---------------------------------------------------------------------------------------------
 
 
-def _log_likelihood(block: Block, visit: Visit, request: TreeRequest) -> dict[str, Any]:
+def _log_likelihood(block: Block, visit: Visited, request: TreeRequest) -> dict[str, Any]:
     """{"": (n,) log density of the observed responses, in the units of the data}."""
     rows, eta, sd = block.predictors(visit.chain, visit.theta)
     unit = float(block.table.scale[rows.k]) if sd is not None else rows.unit
@@ -243,12 +243,12 @@ def _log_likelihood(block: Block, visit: Visit, request: TreeRequest) -> dict[st
     return {"": out - np.log(unit)}
 
 
-def _log_prior(block: Block, visit: Visit, request: TreeRequest) -> dict[str, Any]:
+def _log_prior(block: Block, visit: Visited, request: TreeRequest) -> dict[str, Any]:
     """Symbol -> log density."""
     return block.log_prior(visit.theta)
 
 
-def _replicates(block: Block, visit: Visit, request: TreeRequest) -> dict[str, Any]:
+def _replicates(block: Block, visit: Visited, request: TreeRequest) -> dict[str, Any]:
     """{"": (n,) replicates of the observed responses, in the units of the data, or positions of levels}."""
     words = np.random.SeedSequence(request.seed, spawn_key=(REPLICATES, visit.b, visit.place[0], visit.cycle))
     rng = np.random.Generator(np.random.PCG64(words))
@@ -270,7 +270,7 @@ def _replicates(block: Block, visit: Visit, request: TreeRequest) -> dict[str, A
     return {"": drawn if len(rows.levels) else block.table.on_data_scale(rows.k, rows.working(drawn))}
 
 
-def _effects(block: Block, visit: Visit, request: TreeRequest) -> dict[str, Any]:
+def _effects(block: Block, visit: Visited, request: TreeRequest) -> dict[str, Any]:
     """{"B": (m, r q), "B_<factor>": (groups,) effects in the units of the data, in the order of the table}."""
     scale, B = block.chained.scale, visit.theta.B
     m = len(B)

@@ -21,7 +21,7 @@ from bayesimp import priors as pr
 from bayesimp.errors import SamplingError, SpecificationError, StatisticalWarning
 from bayesimp.fcs.blocks.base import Parameters
 from bayesimp.fcs.loop import Cycles
-from bayesimp.fcs.pointwise import Visit, _log_likelihood
+from bayesimp.fcs.pointwise import Visited, _log_likelihood
 from tests.joint.test_pointwise import FORMULA as JOINT
 from tests.joint.test_pointwise import arrays
 from tests.joint.test_pointwise import frame as joint_frame
@@ -221,7 +221,7 @@ def test_compatible_conditionals_are_those_of_the_joint_model():
         np.eye(2), np.linalg.solve(scale.C, b.T).T[:, :, None] / scale.effects[None, :, None],
     )  # fmt: skip
     chain = task.start(0)
-    found = _log_likelihood(block, Visit(0, chain, theta, (0, 0), 0), bi.contract.TreeRequest())[""]
+    found = _log_likelihood(block, Visited(0, chain, theta, (0, 0), 0), bi.contract.TreeRequest())[""]
     X, Z, Y, codes = arrays(joint)
     mu = X @ beta + np.einsum("nkl,nl->nk", B[codes], Z)
     z = completed["z"].to_numpy()
