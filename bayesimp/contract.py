@@ -136,11 +136,19 @@ class Run(ABC):
         What could not be done as specified.
     chained
         Whether the run continues in cycles of chained equations, as `iterate` requires.
+    costly_likelihood
+        Whether the log likelihood of a draw takes so long that results with many draws use those behind imputations.
     """
 
     model: Any
     events: tuple[Event, ...]
     chained: ClassVar[bool] = False
+    costly_likelihood: ClassVar[bool] = False
+
+    @property
+    def no_posterior(self) -> str:
+        """Why the draws are not those of one posterior distribution, prior times likelihood; empty if they are."""
+        return ""
 
     @abstractmethod
     def extend(self, m: int, progress: bool | None = None) -> Imputations:

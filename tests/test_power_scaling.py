@@ -298,10 +298,78 @@ def test_a_joint_glmm_has_both():
     assert "given the drawn cluster effects and missing cells" in unfolded(str(result))
 
 
-def test_engines_without_a_log_prior_say_what_to_do_instead():
+def slope_of_spread(result):
+    """Of the second answer, in the prior: the slope in its own units, and its Monte Carlo error."""
+    row = result.pooled[result.pooled["source"] == "prior"].iloc[1]
+    return row["moves"] * row["std.error"], row["mc.error"] * row["std.error"]
+
+
+def test_chained_equations_of_one_variable_are_a_posterior(strong):
+    """FCS with one incomplete variable and the priors of JointNormal moves as JointNormal does, parameter and answer;
+    with log priors of other imputations (rolled) it does not."""
+    _, joint = strong
+    model = one_variable()
+    fcs = bi.FCS(model.data, predictors="y1 ~ y3 + (1 | study)").with_priors(model.priors)
+    imp = fcs.impute(m=300, cycles=12, tune=6, seed=3, progress=False)
+    made = bi.power_scaling(imp, analysis=answer)
+    assert set(made.pooled["source"]) == {"prior", "likelihood"} and "drawn cluster effects" in str(made)
+    assert not (made.events["kind"] == "too few imputations").any()  # one from each chain
+    true, error = slope_of_spread(joint)
+    ours, own = slope_of_spread(made)
+    assert abs(ours - true) / np.hypot(error, own) < limit(2)
+    rows = [r.parameters.set_index(["source", "term"]).loc[("prior", "sd between y1")] for r in (joint, made)]
+    moves, errors = ([row[name] * row["sd"] for row in rows] for name in ("moves", "mc.error"))
+    assert abs(moves[1] - moves[0]) / np.hypot(*errors) < limit(2) and abs(moves[0]) > 5 * errors[0]
+    log = imp.run.pointwise("log_prior", bi.contract.TreeRequest())
+    behind = sum(v.values[:, -1] for v in log.data_vars.values())
+    fits = imp.analyse(answer)
+    Q, U = fits.estimates, np.diagonal(fits.covariances, axis1=1, axis2=2)
+    right, rolled = (
+        slopes(Q, U, log_g, fits.pool().dfcom, 0.95, 300).slope["estimate"][1]
+        for log_g in (behind, np.roll(behind, 1))
+    )
+    np.testing.assert_allclose(right, ours, rtol=1e-6)
+    assert abs(rolled - true) / np.hypot(error, own) > limit(2)
+
+
+def test_joint_latent_moves_as_the_joint_normal_model_does(strong):
+    """All variables normal: the same posterior, prior and answer; and with levels both sources are there."""
+    _, joint = strong
+    model = one_variable()
+    latent = bi.JointLatent(model.data, "y1 ~ y3 + (1 | study)", model.priors)
+    imp = latent.impute(1500, seed=5, draws=1500, thin=1, keep_effects=True, progress=False)
+    made = bi.power_scaling(imp, analysis=answer)
+    assert set(made.pooled["source"]) == {"prior", "likelihood"} and "drawn cluster effects" in str(made)
+    (true, error), (ours, own) = slope_of_spread(joint), slope_of_spread(made)
+    assert abs(ours - true) / np.hypot(error, own) < limit(1) and abs(true) > 5 * error
+    rows = [r.parameters.set_index(["source", "term"]).loc[("prior", "sd between y1")] for r in (joint, made)]
+    moves, errors = ([row[name] * row["sd"] for row in rows] for name in ("moves", "mc.error"))
+    assert abs(moves[1] - moves[0]) / np.hypot(*errors) < limit(1)
+
+
+def test_joint_latent_with_levels_has_both_sources():
+    data = bi.IncompleteData(
+        bi.load_exam().iloc[:200].assign(top=lambda t: 1.0 * (t["written"] > 50)),
+        "school",
+        {"top": "bernoulli"},
+    )
+    model = bi.JointLatent(data, "course + top ~ gender + (1 | school)")
+    imp = model.impute(8, seed=1, draws=40, tune=20, thin=1, keep_effects=True, progress=False)
+    result = bi.power_scaling(imp, analysis="course ~ gender + (1 | school)")
+    assert (
+        set(result.pooled["source"]) == {"prior", "likelihood"} and np.isfinite(result.pooled["moves"]).all()
+    )
+    without = model.impute(8, seed=1, draws=40, tune=20, thin=1, progress=False)
+    result = bi.power_scaling(without, analysis="course ~ gender + (1 | school)")
+    assert set(result.pooled["source"]) == {"prior"} and "keep_effects=True" in str(result)
+
+
+def test_engines_without_a_posterior_say_what_to_do_instead():
     data = bi.IncompleteData(bi.load_exam().iloc[:300], cluster="school")
     imp = bi.FCS(data).impute(2, seed=1, cycles=2)
-    with pytest.raises(SpecificationError, match=r"no joint posterior.*bi\.priors\.powered"):
+    with pytest.raises(
+        SpecificationError, match=r"no joint posterior.*az\.psense_summary.*bi\.priors\.powered"
+    ):
         bi.power_scaling(imp, analysis="written ~ course + (1 | school)")
     # and that is possible: conditional models have one variance between clusters, whose power is half-t
     half = bi.FCS(data).with_priors(pr.powered("default", 0.5))

@@ -108,12 +108,13 @@ def replicates(
     Raises
     ------
     SpecificationError
-        The engine cannot replicate (`FCS`, user-defined code; the message explains it), or there are too few draws.
+        The engine cannot replicate (user-defined code, methods of `FCS` without a distribution; the message explains it),
+        or there are too few draws.
     """
     if draws < 20:
         raise SpecificationError(f"replicates: draws = {draws!r}; tail probabilities need at least 20.")
     posterior = imputations.tree["posterior"].sizes
-    thin = max(posterior[nt.CHAIN] * posterior[nt.DRAW] // draws, 1)
+    thin = min(max(posterior[nt.CHAIN] * posterior[nt.DRAW] // draws, 1), posterior[nt.DRAW])
     tree = imputations.tree_with("posterior_predictive", thin=thin, new_clusters=new_clusters, seed=seed)
     rows: list[dict[str, Any]] = []
     used = 0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 
 from bayesimp.contract import Run, TreeRequest, plain
-from bayesimp.errors import SamplingError, SpecificationError
+from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import Chain
 from bayesimp.fcs.events import chain_events, choices, origins
@@ -35,16 +35,14 @@ if TYPE_CHECKING:
 
 __all__ = ["FCSRun", "run_chain"]
 
-TABLE = "FCS keeps the parameters of every cycle, but not the completed table"
-NOT_KEPT = {  # why FCS has no such groups for `Imputations.tree_with`
-    "log_likelihood": f"{TABLE} on which its conditional models depend, and in general no joint distribution has these "
-    "conditionals (Liu et al. 2014): their product would be a pseudo-likelihood, and az.loo of one of them would leave "
-    "no value out, as missing cells of its row were drawn given it by other models, of which no weight takes it out",
-    "log_prior": "FCS has a prior in each conditional model, but in general no joint posterior to which they belong: "
-    "power-scaling by their product would say nothing",
-    "posterior_predictive": f"{TABLE} given which a variable is replicated",
-    "cluster_effects": f"{TABLE} given which it drew cluster effects, nor these",
-}
+
+SEVERAL = (
+    "FCS has a prior and a likelihood in each conditional model, but no joint posterior that their product would be (Liu "
+    "et al. 2014), so no weights on draws tell what the chains would do if one of them counted more. For one variable y "
+    "given the others as they were imputed: tree = imp.tree_with('log_likelihood', 'log_prior'), then "
+    "az.psense_summary(tree, var_names=['beta_y', 'Psi_y'], prior_var_names=['beta_y', 'Psi_y'], "
+    "likelihood_var_names=['y']); its name must be in all three."
+)
 
 
 @dataclass
@@ -61,6 +59,12 @@ class FCSRun(Run):
     events: tuple[Event, ...] = ()
     seconds: float = 0.0
     chained: ClassVar[bool] = True
+
+    @property
+    def no_posterior(self) -> str:
+        """Why several conditional models have no posterior; a single one has."""
+        several = len({block.name for block in self.model.spec.blocks}) > 1
+        return SEVERAL if several else ""
 
     @property
     def history(self) -> History:
@@ -139,12 +143,10 @@ class FCSRun(Run):
         return made.with_events(imputed_events(made, set(spec.exact), partial(circle_cure, spec=spec)))
 
     def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
-        """Refuse, with the reason."""
-        raise SpecificationError(
-            f"{what}: {NOT_KEPT[what]}. JointNormal and JointGLMM have it. FCS has 'standard_deviations' and "
-            "'correlations', and imp.overimpute(seed=1), which hides observed values in turn and imputes them, "
-            "compares what a conditional model predicts with what is left out."
-        )
+        """Those of each conditional model, in the cycles of the run (fcs/pointwise.py)."""
+        from bayesimp.fcs.pointwise import pointwise
+
+        return pointwise(self, what, request)
 
     def state(self) -> xr.Dataset:
         """The states of the chains and the kept cycles (fcs/storage.py)."""

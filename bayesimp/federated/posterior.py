@@ -145,8 +145,8 @@ def information(
     for k, name in enumerate(() if psi_is_known else responses):
         if (seen[:, k] > 0).sum() == 1:
             raise DataError(
-                f"'{name}' is {observed} only 1 of {st.clusters} clusters ({seen[:, k].max():,} rows), so its variance between "
-                "clusters (Psi) cannot be estimated. Leave it out of the formula, or fix Psi."
+                f"'{name}' is {observed} only 1 of {st.clusters} clusters ({seen[:, k].max():,} rows), so its variance "
+                "between clusters (Psi) cannot be estimated. Leave it out of the formula, or fix Psi."
             )
         events += few_clusters(name, seen[:, k], f"Psi[{name}]", "clusters")
     cells = st.patterns[st.cell_pattern]

@@ -27,7 +27,7 @@ __all__ = ["WHAT", "tree_with"]
 GROUPS = "log_likelihood", "log_prior", "posterior_predictive"
 VARIABLES = "cluster_effects", "standard_deviations", "correlations"
 WHAT = GROUPS + VARIABLES
-MOST_NUMBERS = 250_000_000  # most numbers in posterior_predictive: 2 GB
+MOST_NUMBERS = 250_000_000  # most numbers in a group with a number for each observed cell or row: 2 GB
 VARIANCE = "sigma2"  # prefix of the names of residual variances
 
 
@@ -50,8 +50,8 @@ def tree_with(imputations: Imputations, what: Sequence[str], request: TreeReques
         if name in tree.children:
             tree[name] = xr.DataTree(tree[name].to_dataset().isel({nt.DRAW: chosen}))
     posterior = tree["posterior"].to_dataset()
-    if run is not None and "posterior_predictive" in what:
-        _check_size(imputations, posterior, request)
+    for name in wanted:
+        _check_size(imputations, posterior, request, name)
     for name in wanted:
         assert run is not None
         made = run.pointwise(name, request)
@@ -81,15 +81,19 @@ def _check(what: Sequence[str], request: TreeRequest) -> None:
         raise SpecificationError(f"by must be 'cluster' or 'row', got {request.by!r}.")
 
 
-def _check_size(imputations: Imputations, posterior: xr.Dataset, request: TreeRequest) -> None:
-    """Refuse a group that would not fit into memory."""
+def _check_size(imputations: Imputations, posterior: xr.Dataset, request: TreeRequest, what: str) -> None:
+    """Refuse a group that would not fit into memory; the log likelihood of cells, or of rows, which are fewer."""
+    by_cluster = imputations.attrs.get("model") == "JointNormal" and request.by == "cluster"
+    if what not in ("posterior_predictive", "log_likelihood") or (what == "log_likelihood" and by_cluster):
+        return
     data, draws = imputations.data, posterior.sizes[nt.CHAIN] * posterior.sizes[nt.DRAW]
     cells = sum(int((~data.missing(name)).sum()) for name in imputations.responses if name in data.families)
     if cells * draws > MOST_NUMBERS:
         thin = request.thin * -(-cells * draws // MOST_NUMBERS)
         raise SpecificationError(
-            f"posterior_predictive: {draws:,} draws of {cells:,} observed cells do not fit into memory. Use "
-            f"thin={thin} or more; az.plot_ppc_dist shows 50 draws."
+            f"{what}: {draws:,} draws of {cells:,} observed cells do not fit into memory. Use "
+            f"thin={thin} or more"
+            + ("; az.plot_ppc_dist shows 50 draws." if what == "posterior_predictive" else ".")
         )
 
 

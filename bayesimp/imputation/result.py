@@ -152,9 +152,10 @@ class Imputations(Printed, CompletedTables):
         what
             Groups: ``"log_likelihood"`` (for ``az.loo``), ``"log_prior"`` (with it for ``az.psense_summary``),
             ``"posterior_predictive"`` (for ``az.plot_ppc_dist``; ``observed_data`` then has the same cells). Variables of
-            the posterior: ``"cluster_effects"`` (``B``), ``"standard_deviations"``, ``"correlations"``.
+            the posterior: ``"cluster_effects"`` (``B``), ``"standard_deviations"``, ``"correlations"``. Of `FCS` each
+            conditional model has its own, given the other variables as they were imputed.
         thin
-            Every `thin`-th draw is used, in all groups.
+            Every `thin`-th draw is used, in all groups; groups of more than 250 million numbers (2 GB) are refused.
         by
             Whether a term of the log likelihood of `JointNormal` belongs to a ``"cluster"`` (cluster effects integrated
             out) or to a ``"row"`` (given cluster effects).

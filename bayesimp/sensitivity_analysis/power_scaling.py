@@ -137,7 +137,8 @@ def power_scaling(
     Parameters
     ----------
     imp
-        Imputations of `JointNormal` or `JointGLMM` (the likelihood of the second needs ``keep_effects=True``).
+        Imputations of `JointNormal`, of `JointGLMM` or `JointLatent` (whose likelihoods need ``keep_effects=True``), or
+        of `FCS` with a single incomplete variable, whose conditional model is the posterior.
     analysis
         A formula or function, as for `Imputations.analyse`, which also receives `options`; or the fits themselves.
     powers
@@ -148,8 +149,8 @@ def power_scaling(
     Raises
     ------
     SpecificationError
-        If the engine has no log prior (chained equations have none), or the imputations do not carry their chains. The
-        message says what to do instead.
+        If there is no posterior (chained equations with several conditional models) or no log prior, or the imputations
+        do not carry their chains. The message says what to do instead.
 
     Examples
     --------
@@ -169,7 +170,7 @@ def power_scaling(
             f"{type(fits).__name__}" + (f" of {len(fits)}." if isinstance(fits, Fits) else ".")
         )
     chains = int(imp.attrs["chains"])
-    if imp.m // chains < FEWEST:
+    if imp.m // chains < FEWEST and imp.m > chains:  # one imputation from each chain: they are independent
         text = (
             f"With {imp.m} imputations from {chains} chains, fewer than {FEWEST} per chain, Monte Carlo errors are those "
             "of independent imputations."
@@ -193,11 +194,15 @@ def _log_densities(imp: Imputations) -> tuple[dict[str, xr.DataArray], list[Even
         raise SpecificationError(
             "power_scaling: these imputations do not carry their chains. Save them with imp.save(...)."
         )
+    if imp.run.no_posterior:
+        raise SpecificationError(f"power_scaling: {imp.run.no_posterior} {REFITS}")
     found: dict[str, xr.DataArray] = {}
     events: list[Event] = []
+    spacing = int(imp.attrs.get("spacing", 1))
     for source, what in SOURCES.items():
         # missing cells may have been kept only for the draws behind imputations
-        for thin in dict.fromkeys((1, int(imp.attrs.get("spacing", 1)))):
+        costly = source == "likelihood" and imp.run.costly_likelihood
+        for thin in dict.fromkeys((spacing,) if costly else (1, spacing)):
             try:
                 made = imp.run.pointwise(what, TreeRequest(thin))
             except SpecificationError as error:
@@ -222,7 +227,8 @@ def _log_densities(imp: Imputations) -> tuple[dict[str, xr.DataArray], list[Even
 def _behind(log: xr.DataArray, imp: Imputations) -> np.ndarray:
     """(m,) values at the draws behind imputations: k is draw (k // chains + 1) spacing - 1 of chain k % chains."""
     k, chains = np.arange(imp.m), int(imp.attrs["chains"])
-    draws = (k // chains + 1) * int(imp.attrs["spacing"]) - 1
+    spacing = int(imp.attrs.get("spacing", log.sizes[nt.DRAW]))  # of FCS: the last cycle of each chain
+    draws = (k // chains + 1) * spacing - 1
     at = np.searchsorted(log[nt.DRAW].values, draws)
     assert (log[nt.DRAW].values[at] == draws).all()
     return np.asarray(log.values[k % chains, at], dtype=float)

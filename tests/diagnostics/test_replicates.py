@@ -94,9 +94,13 @@ def test_shares_of_levels_and_ties():
 def test_what_is_refused(right):
     with pytest.raises(SpecificationError, match="at least 20"):
         right.replicates(5)
-    fcs = bi.FCS(right.data).impute(m=2, seed=1, cycles=4, tune=1, progress=False)
-    with pytest.raises(SpecificationError, match="posterior_predictive"):
-        fcs.replicates()
+    data = right.data
+    incomplete = [name for name in right.responses if data.missing(name).any()]
+    matched = bi.FCS(data, methods=dict.fromkeys(incomplete, "pmm"))
+    with pytest.raises(SpecificationError, match="posterior_predictive: no variable has it"):
+        matched.impute(m=2, seed=1, cycles=4, tune=1, progress=False).replicates()
+    chained = bi.FCS(data).impute(m=4, seed=1, cycles=12, tune=2, progress=False).replicates(40)
+    assert set(chained.table["variable"]) == set(incomplete) and chained.table["p"].between(0, 1).all()
     bare = replace(right.replicates(100), table=right.replicates(100).table.head(4))
     assert len(bare.by_variable()) == 2
 

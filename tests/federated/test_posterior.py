@@ -258,7 +258,7 @@ def test_releases_that_do_not_belong_together_are_refused_by_name(frame):
         )
     only = [fed.export_site(part.assign(z=part["z"].where(part["g"] == 0)), AGREED, name)
             for name, part in parts(frame).items()]  # fmt: skip
-    with pytest.raises(DataError, match="'z' is .* only 1 of 16 clusters"):
+    with pytest.raises(DataError, match=r"'z' is .* only 1 of 16 clusters"):
         fed.combine(only)
     lkj = fed.Agreement(FORMULA, LEVELS, bi.priors.Priors(Psi=bi.priors.LKJ(2.0)))
     with pytest.raises(SpecificationError, match="not conditionally conjugate"):

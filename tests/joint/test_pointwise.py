@@ -296,6 +296,11 @@ def test_too_many_replicates_are_refused_first(imp, monkeypatch):
         SpecificationError, match=f"40 draws of {cells} observed cells .* thin={thin} or more"
     ):
         imp.tree_with("posterior_predictive")
+    with pytest.raises(
+        SpecificationError, match=f"log_likelihood: 40 draws of {cells} .* thin={thin} or more\\.$"
+    ):
+        imp.tree_with("log_likelihood", by="row")
+    assert "y_obs" in imp.tree_with("log_likelihood")["log_likelihood"]
 
 
 @pytest.mark.filterwarnings("ignore:Estimated shape parameter")

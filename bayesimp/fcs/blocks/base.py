@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,12 @@ from bayesimp.events import Event
 from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.methods.base import Method
+from bayesimp.priors import CovariancePrior, resolve
+from bayesimp.scale.coefficients import log_normal
 
 if TYPE_CHECKING:
+    from bayesimp.fcs.blocks.rows import BlockRows
+    from bayesimp.fcs.scale import ChainedBlock
     from bayesimp.kernels.chained.visit import Visit
 
 __all__ = [
@@ -33,7 +38,9 @@ __all__ = [
     "Chain",
     "Parameters",
     "held_coefficients",
+    "log_priors",
     "summed",
+    "without_limits",
 ]
 
 Array = NDArray[np.float64]
@@ -135,6 +142,26 @@ def held_coefficients(model: ConditionalModel, thetas: list[Parameters]) -> list
     ]
 
 
+def without_limits(chained: ChainedBlock) -> str:
+    """Why observed cells are not all of the likelihood, if values lie beyond limits."""
+    censored = chained.block.distribution.is_censored
+    return "values beyond limits are part of its likelihood, which is not computed" if censored else ""
+
+
+def log_priors(block: Any, theta: Parameters) -> dict[str, float]:
+    """Log prior densities of beta, sigma2 and Psi in the units of the data (`CovariancePrior.log_density`).
+
+    block: a `Block` whose method has priors, with Q0 and t0, the precision and precision times mean of vec(beta_w).
+    """
+    scale, name, (Sigma, Psi) = block.chained.scale, block.chained.block.name, block.stated_priors
+    out = {"beta": float(log_normal(theta.beta, block.Q0, block.t0, scale.T, scale.s))}
+    if theta.Sigma.size:
+        out["sigma2"] = float(Sigma.log_density(scale.Sigma(theta.Sigma[0]), f"Sigma of '{name}'"))
+    if theta.Psi.size:
+        out["Psi"] = float(Psi.log_density(scale.Psi(theta.Psi), f"Psi of '{name}'"))
+    return out
+
+
 class Block(ABC):
     """The sampler of one conditional model.
 
@@ -168,6 +195,8 @@ class Block(ABC):
     holds: frozenset[int] = frozenset()
     drawn: NDArray[np.bool_] | None = None
     method: Method
+    no_likelihood: str = "its likelihood is not computed"  # why `predictors` refuses; empty if it does not
+    no_prior: str = "it has no prior"  # the same of `log_prior`
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         self.table, self.chained = table, table.blocks[number]
@@ -185,6 +214,36 @@ class Block(ABC):
         -------
         0, or a sum of bits for unusual events (`words`); a negative code ends the run with `SamplingError`.
         """
+
+    def predictors(self, chain: Chain, theta: Parameters) -> tuple[BlockRows, Array, Array | None]:
+        """The rows of the block, and linear predictors (n, r) where its response is observed, in a state after `step`.
+
+        The last is the residual standard deviation (n,) of a normal variable, on the scale of `BlockRows.y`; None for
+        other families. Only if `no_likelihood` is empty.
+        """
+        raise NotImplementedError
+
+    def new_effects(self, rng: np.random.Generator, theta: Parameters) -> Parameters:
+        """The same parameters with the effects of new clusters, drawn from their distribution."""
+        m, q, r = theta.B.shape
+        if not theta.Psi.size or not q:
+            return theta
+        drawn = rng.standard_normal((m, r * q)) @ np.linalg.cholesky(theta.Psi).T
+        return replace(theta, B=np.ascontiguousarray(drawn.reshape(m, r, q).transpose(0, 2, 1)))
+
+    @cached_property
+    def stated_priors(self) -> tuple[CovariancePrior, CovariancePrior]:
+        """Priors of Sigma and Psi in the units of the data, of a method that has priors."""
+        scale, name = self.chained.scale, self.chained.block.name
+        priors = self.method.priors
+        assert priors is not None, "`no_prior` is empty"
+        return resolve(priors.Sigma, scale.s, f"Sigma of '{name}'"), scale.Psi_prior(
+            priors.Psi, f"Psi of '{name}'"
+        )
+
+    def log_prior(self, theta: Parameters) -> dict[str, float]:
+        """Log prior densities of parameters in the units of the data, by symbol; only if `no_prior` is empty."""
+        raise NotImplementedError
 
     def visited(self, chain: Chain, code: int) -> bool:
         """Whether the run continues after the code of a step; called once per visit.

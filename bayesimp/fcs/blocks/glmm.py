@@ -15,7 +15,16 @@ import numpy as np
 
 from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.blocks.base import BEYOND, FREE, Block, Chain, Parameters, summed
+from bayesimp.fcs.blocks.base import (
+    BEYOND,
+    FREE,
+    Block,
+    Chain,
+    Parameters,
+    log_priors,
+    summed,
+    without_limits,
+)
 from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.specification.feedback import driven_by, note
 from bayesimp.fcs.specification.records import ConditionalModel
@@ -126,6 +135,16 @@ class GeneralisedBlock(Block):
         """The rows where the variable is observed, with predictors completed by `V`."""
         rows = self.rows
         return GlmmRows(self.code, rows.y, rows.trials, *self._constants, *rows.observed(V, f), rows.first)
+
+    def _predictors(self, chain: Chain, theta: Parameters) -> tuple[BlockRows, np.ndarray, None]:
+        rows = self.rows
+        X, Z = rows.observed(chain.V, rows.factors(chain.V))
+        return rows, linear_predictors(X, Z, rows.cluster, theta.beta, theta.B), None
+
+    def _log_aux(self, theta: Parameters) -> dict[str, float]:
+        """Log prior densities of auxiliary parameters, as in the joint model (families/record.py)."""
+        each = self.chained.block.distribution.auxiliaries if self.aux else ()
+        return {a.name: float(a.log_prior(theta.own["aux"])) for a in each if a.log_prior is not None}
 
     def merged(self, V: np.ndarray, f: np.ndarray) -> GlmmRows:
         """`observed`, with rows that differ only in their responses merged (kernels/glmm/merge.py); same likelihood."""
@@ -242,6 +261,20 @@ class BayesGlmm(GeneralisedBlock):
 
     words = {**{-code: ("failed", message) for code, message in FAILURES.items()}, **GeneralisedBlock.words}
     method: Gibbs
+    no_prior = ""
+
+    @property
+    def no_likelihood(self) -> str:  # type: ignore[override]
+        """Why there is none; empty without limits."""
+        return without_limits(self.chained)
+
+    def predictors(self, chain: Chain, theta: Parameters) -> tuple[BlockRows, np.ndarray, np.ndarray | None]:
+        """Linear predictors (n, r)."""
+        return self._predictors(chain, theta)
+
+    def log_prior(self, theta: Parameters) -> dict[str, float]:
+        """Of beta, Psi and auxiliary parameters."""
+        return log_priors(self, theta) | self._log_aux(theta)
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
@@ -258,6 +291,7 @@ class BayesGlmm(GeneralisedBlock):
         check_proper(update, seen, self.r * self.q, f"Psi of '{name}'", "clusters")
         Q0, t0 = glmm_beta_prior(method.priors.beta, scale, block, self.rows.y, f"beta of '{name}'")
         self.prior, self.Psi, self.updates = GlmmPrior(Q0, t0, update), Psi, method.inner
+        self.Q0, self.t0 = Q0, t0
         self.heavy = True
 
     def init(self, chain: Chain) -> Parameters:

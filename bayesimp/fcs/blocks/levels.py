@@ -11,7 +11,7 @@ Groups without an observed value have effects from their distribution, drawn las
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.blocks.base import FREE, Chain, Parameters
+from bayesimp.fcs.blocks.base import FREE, Chain, Parameters, log_priors, without_limits
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock
 from bayesimp.fcs.blocks.group_rows import GroupRows, rows_of
 from bayesimp.fcs.blocks.normal import FATAL
@@ -121,6 +121,36 @@ class FactorBlock(GeneralisedBlock):
 
     method: Gibbs
 
+    @property
+    def no_likelihood(self) -> str:  # type: ignore[override]
+        """Why rows have none."""
+        if isinstance(self.rows, GroupRows):
+            return "it has one value for each group, and terms of the likelihood are rows"
+        return without_limits(self.chained)
+
+    def predictors(self, chain: Chain, theta: Parameters) -> tuple[BlockRows, Array, Array | None]:
+        """Linear predictors (n, 1) with the effects of all factors."""
+        rows, eta, _ = self._predictors(chain, theta)
+        return rows, eta + self.factors.added(theta, self.factors.rows.observed)[:, None], None
+
+    def new_effects(self, rng: np.random.Generator, theta: Parameters) -> Parameters:
+        """New clusters, and new groups of the other factors."""
+        made, own = super().new_effects(rng, theta), dict(theta.own)
+        for s in range(1, len(self.factors.rows.numbers)):
+            sd = np.sqrt(own[f"Psi_{s}"][0, 0])
+            own[f"effects_{s}"] = sd * rng.standard_normal(own[f"effects_{s}"].shape)
+        return replace(made, own=own)
+
+    def log_prior(self, theta: Parameters) -> dict[str, float]:
+        """Of beta, sigma2, auxiliary parameters and the covariance of every factor."""
+        out, method = log_priors(self, theta) | self._log_aux(theta), self.method
+        for s, label in enumerate(self.factors.labels, 1):
+            where = f"Psi_{label} of '{self.chained.block.name}'"
+            prior, scale = method.priors.of_factor(label), self.factors.scale
+            of_data = scale.Psi_prior(prior, where).log_density(scale.Psi(theta.own[f"Psi_{s}"]), where)
+            out[f"Psi_{in_tree(label)}"] = float(of_data)
+        return out
+
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         self.factors = BlockFactors(self.rows, self.method)
@@ -147,6 +177,12 @@ class LevelsNormal(FactorBlock):
 
     words = FATAL
     holds = frozenset(FATAL)
+    no_prior = ""
+
+    def predictors(self, chain: Chain, theta: Parameters) -> tuple[BlockRows, Array, Array | None]:
+        """Means (n, 1) on the working scale, and residual standard deviations (n,)."""
+        rows, eta, _ = super().predictors(chain, theta)
+        return rows, eta - self.offset, np.full(len(eta), np.sqrt(theta.Sigma[0, 0, 0]))
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)

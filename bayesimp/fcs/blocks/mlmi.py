@@ -16,6 +16,7 @@ from bayesimp import priors as pr
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import Chain, Parameters, summed
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock, glmm_beta_prior
+from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.covariance.update import HUANG_WAND
 from bayesimp.kernels.glmm.gibbs import FAILURES as GIBBS_FAILURES
@@ -31,6 +32,9 @@ GIBBS = 100  # offset of the codes of that update, to separate them from those o
 
 class MlmiBlock(GeneralisedBlock):
     """`methods.MLMI`."""
+
+    no_likelihood = ""
+    no_prior = "its priors are fixed; method 'bayes', which draws from the same posterior, has a log prior"
 
     words = {
         **FAILURES,
@@ -57,6 +61,10 @@ class MlmiBlock(GeneralisedBlock):
         theta = super().init(chain)
         theta.own |= {"tallies": np.zeros(len(TALLIES), dtype=np.int64), "gibbs_tallies": new_tallies()}
         return theta
+
+    def predictors(self, chain: Chain, theta: Parameters) -> tuple[BlockRows, np.ndarray, np.ndarray | None]:
+        """Linear predictors (n, r)."""
+        return self._predictors(chain, theta)
 
     def step(self, chain: Chain, theta: Parameters) -> int:
         """A Laplace fit, a draw around it, then draws of the missing values."""
@@ -97,6 +105,8 @@ class MlmiBlock(GeneralisedBlock):
 class PublishedBlock(GeneralisedBlock):
     """`methods.MLMI(published=True)`."""
 
+    no_likelihood = ""
+
     words = {
         1: (
             "no fit",
@@ -119,6 +129,10 @@ class PublishedBlock(GeneralisedBlock):
         theta.own |= published.new_state(m, p, q)._asdict()
         theta.own["tallies"] = np.zeros(len(published.PUBLISHED_TALLIES), dtype=np.int64)
         return theta
+
+    def predictors(self, chain: Chain, theta: Parameters) -> tuple[BlockRows, np.ndarray, np.ndarray | None]:
+        """Linear predictors (n, r)."""
+        return self._predictors(chain, theta)
 
     def step(self, chain: Chain, theta: Parameters) -> int:
         """One step of the published algorithm, then draws of the missing values."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +11,14 @@ from numpy.typing import NDArray
 from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.blocks.base import Block, Chain, Parameters, held_coefficients
+from bayesimp.fcs.blocks.base import Block, Chain, Parameters, held_coefficients, log_priors, without_limits
+from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.fill import fill, predict
 from bayesimp.kernels.chained.gibbs import VariancesPrior, cluster_step, common_step
 from bayesimp.kernels.chained.moments import block_moments, cluster_factors
 from bayesimp.kernels.chained.regression import draw_regression, match
+from bayesimp.kernels.chained.rows import linear_predictors
 from bayesimp.kernels.chained.visit import Visit, gibbs_step, joint_step
 from bayesimp.kernels.normal.effects import Moments
 from bayesimp.methods import PMM, Gibbs
@@ -39,6 +42,7 @@ class NormalBlock(Block):
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
+        self.chained_number = number
         self.sizes = tuple(int(n) for n in self.chained.arrays.sizes[:3])
 
     def init(self, chain: Chain) -> Parameters:
@@ -62,6 +66,27 @@ class NormalBlock(Block):
     def _units(self) -> np.ndarray:
         """The unit of the working scale of each response, (r,), in the units of the data."""
         return self.table.scale[list(self.chained.columns)]
+
+    @property
+    def no_likelihood(self) -> str:  # type: ignore[override]
+        """Why rows have none: they have one joint density if several variables share the block."""
+        return without_limits(self.chained) or (
+            "its block has several variables, and their joint density is not computed"
+            if self.sizes[2] > 1
+            else ""
+        )
+
+    @cached_property
+    def _rows(self) -> BlockRows:
+        return BlockRows(self.table, self.chained_number)
+
+    def predictors(self, chain: Chain, theta: Parameters) -> tuple[BlockRows, np.ndarray, np.ndarray | None]:
+        """Means (n, 1) on the working scale, and residual standard deviations (n,)."""
+        rows = self._rows
+        X, Z = rows.observed(chain.V, rows.factors(chain.V))
+        mean = linear_predictors(X, Z, rows.cluster, theta.beta, theta.B) - self.chained.terms.offset[-1]
+        sd = np.sqrt(theta.Sigma[:, 0, 0])
+        return rows, mean, sd[rows.cluster] if len(sd) > 1 else np.repeat(sd, len(mean))
 
     def moments(self, chain: Chain) -> tuple[np.ndarray, Moments]:
         """Factors of the columns in each cluster, and moments of the rows where the responses are observed."""
@@ -100,6 +125,7 @@ class GibbsBlock(NormalBlock):
     """
 
     method: Gibbs
+    no_prior = ""
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
@@ -127,6 +153,8 @@ class GibbsBlock(NormalBlock):
             raise SpecificationError(f"Block '{name}': residual='cluster' is for blocks of one variable.")
         c = self.chained
         common = c.terms, c.arrays, self.updates, self.update_Sigma, self.update_Psi, self.Q0, self.t0
+        if self.by_cluster:
+            self.no_prior = "each cluster has a residual variance of its own, whose distribution is estimated"
         # for whole cycles in one kernel call
         self.visit = None if r > 1 or self.by_cluster else Visit(*common)
 
@@ -176,6 +204,10 @@ class GibbsBlock(NormalBlock):
             if not code:
                 self.add_shift(chain)
         return -code
+
+    def log_prior(self, theta: Parameters) -> dict[str, float]:
+        """Of beta, sigma2 and Psi (priors/base.py)."""
+        return log_priors(self, theta)
 
     def move(self, moved: Mapping[str, np.ndarray]) -> None:
         """Set the shift; cycles are then no longer a single kernel call."""
@@ -244,6 +276,7 @@ class MatchingBlock(RegressionBlock):
     """Predictive mean matching of type 1, based on `RegressionBlock` (mice's pmm)."""
 
     method: PMM
+    no_likelihood = "it imputes values of donors and has no distribution of the response"  # type: ignore[assignment]
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)

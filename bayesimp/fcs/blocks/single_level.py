@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayesimp.fcs.blocks.base import Chain, Parameters
+from bayesimp.errors import SpecificationError
+from bayesimp.fcs.blocks.base import Chain, Parameters, without_limits
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock
+from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.regression import match
 from bayesimp.kernels.glm.density import NORMAL
@@ -42,6 +44,29 @@ class SingleLevelBlock(GeneralisedBlock):
     }  # fmt: skip
     holds = frozenset(-code for code in WORDS if code >= FATAL)
     stratified = False
+    no_prior = (
+        "its parameters are drawn around a fit, under a flat prior or a weak one where there is no other"
+    )
+
+    @property
+    def no_likelihood(self) -> str:  # type: ignore[override]
+        """Why rows have none."""
+        if self.donors is not None:
+            return "it imputes values of donors and has no distribution of the response"
+        return without_limits(self.chained)
+
+    def predictors(self, chain: Chain, theta: Parameters) -> tuple[BlockRows, np.ndarray, np.ndarray | None]:
+        """Linear predictors (n, r); of a normal variable, means on the working scale and the residual sd."""
+        rows = self.rows
+        X, _ = rows.observed(chain.V, rows.factors(chain.V))
+        eta = X @ theta.beta + theta.B[rows.cluster, 0]
+        return rows, eta, np.full(len(eta), np.sqrt(theta.Sigma[0, 0, 0])) if self.code == NORMAL else None
+
+    def new_effects(self, rng: np.random.Generator, theta: Parameters) -> Parameters:
+        """Not of stratified models, whose clusters have no distribution."""
+        if self.stratified:
+            raise SpecificationError("its clusters have fixed effects, and new clusters have none")
+        return theta
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)

@@ -94,6 +94,7 @@ class LatentDraws(StridedDraws):
     cluster_cutpoints: Array
     likeness: Array
     residuals: Array
+    B: Array
     mean: Array
     sd: Array
     cluster_mean: Array
@@ -113,8 +114,8 @@ class LatentTask(StridedTask):
         One in `every` iterations is kept.
     stride
         Cells are kept for one in `stride` kept draws.
-    residuals
-        Whether the residual covariances of the clusters are kept.
+    residuals, effects
+        Whether the residual covariances of the clusters, and their effects, are kept.
     """
 
     table: LatentTable
@@ -122,6 +123,7 @@ class LatentTask(StridedTask):
     every: int = 1
     stride: int = 1
     residuals: bool = False
+    effects: bool = False
 
     @property
     def counted(self) -> int:
@@ -159,8 +161,8 @@ class LatentTask(StridedTask):
         G = m if self.residuals else 1
         shapes = (
             (D, st.p, st.r), (D, st.r, st.r), (D, w, w), (D, of_rows), (D, p2, w), (D, of_clusters), (D, 1),
-            (D if self.residuals else 0, G, st.r, st.r), (D, m, V), (D, m, V), (D, m, V2), (D, m, V2),
-            (kept, table.counted),
+            (D if self.residuals else 0, G, st.r, st.r), (D if self.effects else 0, m, st.q, st.r),
+            (D, m, V), (D, m, V), (D, m, V2), (D, m, V2), (kept, table.counted),
         )  # fmt: skip
         return LatentDraws(*(np.empty((c, *shape)) for shape in shapes))
 

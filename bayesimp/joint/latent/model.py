@@ -298,6 +298,7 @@ class JointLatent(FormulaModel):
         thin: int = 4,
         sampler: Literal["auto", "gibbs"] = "auto",
         clusters: bool = False,
+        keep_effects: bool = False,
         workers: int | None = None,
         executor: str | Executor | None = None,
         progress: bool | None = None,
@@ -318,6 +319,9 @@ class JointLatent(FormulaModel):
         clusters
             Whether to keep the residual covariance of every cluster, ``Sigma_clusters``, in the posterior; with
             ``residual="cluster"``.
+        keep_effects
+            Whether to keep the effects of every cluster, ``B``, in the posterior; `Imputations.tree_with` computes log
+            likelihood and replicates from them.
         workers, executor
             Number of chains run at a time, and where: "threads" (None), "processes", "serial", "joblib",
             or an executor of `bayesimp.sampling.executors`.
@@ -344,8 +348,16 @@ class JointLatent(FormulaModel):
                 "clusters=True keeps the residual covariance of every cluster, but all clusters of this model have the "
                 "same: JointLatent(..., residual='cluster') has one per cluster."
             )
+        if self.several is not None and keep_effects:
+            raise SpecificationError(
+                "keep_effects: JointLatent with several grouping factors does not keep the effects of their groups. Leave "
+                "it out, or use one grouping factor."
+            )
         kind = LatentRun if self.several is None else LatentLevelsRun
-        run = kind(self, seed, thin, spacing, 1, workers=workers, executor=executor, residuals=clusters)
+        run = kind(
+            self, seed, thin, spacing, 1, workers=workers, executor=executor, residuals=clusters,
+            effects=keep_effects,
+        )  # fmt: skip
         return run.impute(m, chains, tune, draws, progress)
 
 

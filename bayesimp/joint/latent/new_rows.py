@@ -187,6 +187,7 @@ def _room(state: LatentState, table: LatentTable, cells: Array) -> list[Array]:
     return [
         *(np.empty((1, *a.shape)) for a in same),
         np.empty((0, *state.residuals.shape)),
+        np.empty((0, *state.B.shape)),
         *stats,
         cells,
     ]

@@ -23,9 +23,10 @@ from bayesimp.kernels.latent.records import NUMBER
 from bayesimp.kernels.latent.residual import KNOWN, ResidualPrior, residual_steps
 from bayesimp.priors import CoefficientPrior, CovariancePrior
 from bayesimp.priors.base import REGISTRY, names_of
+from bayesimp.scale.coefficients import log_normal
 from bayesimp.scale.margins import centred_columns
 
-__all__ = ["GivenEntries", "coefficient_prior", "given_entries", "residual_prior"]
+__all__ = ["GivenEntries", "coefficient_prior", "given_entries", "log_coefficients", "residual_prior"]
 
 Array = NDArray[np.float64]
 STEPS = 5  # rounds of steps between two draws from the prior
@@ -123,6 +124,22 @@ def coefficient_prior(
     return Q0, t0
 
 
+def log_coefficients(
+    beta_w: Array, Q0: Array, t0: Array, scale: Scale, variables: Sequence[LatentVariable]
+) -> Array:
+    """log p(beta) (...,) at beta_w (..., p, r), in the units of the data; 0 for variables with a flat prior.
+
+    Q0, t0: from `coefficient_prior`.
+    """
+    p = len(scale.T)
+    out = np.zeros(beta_w.shape[:-2])
+    for variable in variables:
+        k = variable.columns
+        part = slice(k.start * p, k.stop * p)
+        out += log_normal(beta_w[..., k], Q0[part, part], t0[part], scale.T, scale.s[k])
+    return out
+
+
 def _standardised(scale: Scale, X: Array, terms: Sequence[str]) -> tuple[Array, int]:
     """G (p, p): gamma = G beta_w of standardised columns minus their margins, beta = C diag(1/a) gamma; the intercept."""
     X_c, C = centred_columns(X, terms)
@@ -175,6 +192,10 @@ class GivenEntries(CovariancePrior, registered=False):
         out = np.empty((STEPS * (size + 100), d, d))
         residual_steps(rng, prior, np.zeros((d, d)), 0, Sigma, out)
         return out[STEPS * 100 + STEPS - 1 :: STEPS]
+
+    def log_density(self, S: Array, where: str) -> Array:
+        """log p(s, R) at the fixed entries, up to the constant by which it integrates to 1 over the free ones."""
+        return self.of.log_density(S, where)
 
     def distribution(self, name: str, d: int, dims: tuple[str, str]) -> Any:
         """The free entries and their density in the open PyMC model (models/joint_latent.py)."""

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp import notation as nt
 from bayesimp.contract import TreeRequest, plain
-from bayesimp.errors import SpecificationError
 from bayesimp.imputation.tree import build_tree
 from bayesimp.joint.latent.clusters import cluster_values
 from bayesimp.joint.latent.gibbs import LatentChain, LatentDraws, LatentTask
 from bayesimp.joint.strided import read_state, run_state
 from bayesimp.joint.strided_run import StridedRun
 from bayesimp.kernels.latent.records import Kept, LatentState
+from bayesimp.scale.effects import of_all
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,14 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LatentRun"]
 
-NOT_KEPT = "its runs do not keep the cluster effects, from which it is computed"
-NOT_COMPUTED = {
-    "log_likelihood": "it needs joint probabilities of several levels, which are integrals over latent normals",
-    "log_prior": "it is used together with a log likelihood, which is not computed",
-    "posterior_predictive": NOT_KEPT,
-    "cluster_effects": NOT_KEPT,
-}
-
 
 @dataclass
 class LatentRun(StridedRun):
@@ -44,11 +36,15 @@ class LatentRun(StridedRun):
 
     model: JointLatent
     residuals: bool = False
+    effects: bool = False
+    costly_likelihood: ClassVar[bool] = True
 
     @property
     def task(self) -> Any:
         """The task of running iterations, for executors."""
-        return LatentTask(self.model.table, self.model.working_priors, self.thin, self.stride, self.residuals)
+        return LatentTask(
+            self.model.table, self.model.working_priors, self.thin, self.stride, self.residuals, self.effects
+        )
 
     def _cells(self, m: int) -> dict[str, tuple[NDArray, NDArray]]:
         drawn, found, first = self._drawn(m), {}, 0
@@ -101,6 +97,10 @@ class LatentRun(StridedRun):
         if self.residuals:
             place = np.argsort(model.table.working.order)
             out["Sigma_clusters"] = (nt.CLUSTER, "latent", "latent_2"), scale.Sigma(h.residuals[:, :, place])
+        if self.effects:
+            dims, B = self.effects_kept()
+            out["B"] = dims, B
+            coords[dims[1]] = effects[: B.shape[-1]]
         columns = model.table.columns, clusters.level.columns
         before = 0, clusters.V.shape[1] - len(clusters.labels)
         parts = (model.table.variables, h.cutpoints), (clusters.variables, h.cluster_cutpoints)
@@ -110,6 +110,16 @@ class LatentRun(StridedRun):
                     name, k = f"cutpoints_{nt.in_tree(variable.name)}", start + variable.first
                     out[name] = (f"{name}_0",), drawn[..., of.cut[k] : of.cut[k + 1]]
         return out, coords
+
+    def effects_kept(self) -> tuple[tuple[str, str], NDArray]:
+        """Names of the two last dimensions, and B (chains, draws, m, r q), clusters in the order of the table."""
+        scale, h = self.model.table.working.scale, self.history
+        place = np.argsort(self.model.table.working.order)
+        B = np.swapaxes(h.B[:, :, place], -1, -2).reshape(*h.B.shape[:3], -1) * scale.effects
+        further = self.model.table.of_clusters.variables
+        return (nt.CLUSTER, "effect_of_rows" if further else nt.EFFECT), B @ of_all(
+            scale.C, len(scale.effects)
+        ).T
 
     def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
         model, h = self.model, self.history
@@ -131,16 +141,10 @@ class LatentRun(StridedRun):
         }  # fmt: skip
 
     def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
-        """Refused, with the reason.
+        """Log likelihood, log prior, replicates or effects at the draws so far (joint/latent/pointwise.py)."""
+        from bayesimp.joint.latent.pointwise import pointwise
 
-        Raises
-        ------
-        SpecificationError
-        """
-        raise SpecificationError(
-            f"{what}: JointLatent does not compute this, because {NOT_COMPUTED[what]}. bi.JointGLMM has it for the same "
-            "families."
-        )
+        return pointwise(self, what, request)
 
     def transform(self, new: NewRows, m: int, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray]]:
         """The missing values of new rows, by a Gibbs sampler at fixed parameters (joint/latent/new_rows.py)."""
@@ -150,11 +154,18 @@ class LatentRun(StridedRun):
 
     def state(self) -> xr.Dataset:
         """The states of the chains and the kept draws."""
-        return run_state(self, Kept._fields, LatentState._fields).assign_attrs(residuals=int(self.residuals))
+        return run_state(self, Kept._fields, LatentState._fields).assign_attrs(
+            residuals=int(self.residuals), effects=int(self.effects)
+        )
 
     @classmethod
     def restore(cls, model: JointLatent, tree: xr.DataTree, state: xr.Dataset) -> Self:
         """The run restored from a file, with chains and draws."""
+        if "kept_B" not in state:  # files of earlier versions
+            none = np.empty((*state["kept_beta"].shape[:1], 0, 0, 0, 0))
+            state = state.assign(kept_B=(tuple(f"kept_B_{axis}" for axis in range(5)), none))
         draws, chains = read_state(state, LatentDraws, Kept._fields, LatentChain, LatentState._fields)
-        own = {"residuals": bool(int(state.attrs["residuals"]))}
+        own = {
+            "residuals": bool(int(state.attrs["residuals"])), "effects": bool(int(state.attrs.get("effects", 0))),
+        }  # fmt: skip
         return cls._restored(model, tree, state, draws, chains, **own)

@@ -171,6 +171,9 @@ def _keep(state: LatentState, kept: Kept, d: Integer) -> None:
     if kept.residuals.shape[0]:
         for i in range(state.residuals.shape[0]):
             copy_to(kept.residuals[d, i], state.residuals[i])
+    if kept.B.shape[0]:
+        for i in range(state.B.shape[0]):
+            copy_to(kept.B[d, i], state.B[i])
 
 
 @inner

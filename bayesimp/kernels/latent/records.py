@@ -142,7 +142,8 @@ class Kept(NamedTuple):
 
     beta (D, p, r), Sigma (D, r, r), Psi (D, w, w), cutpoints (D, c), gamma (D, p_2, w), cluster_cutpoints (D, c_2),
     likeness (D, 1), residuals (D, G, r, r) or (0, ...) if they are not wanted; mean, sd (D, m, V), cluster_mean,
-    cluster_sd (D, m, V_2); cells (D / stride, cells): those of rows, then those of clusters.
+    cluster_sd (D, m, V_2); cells (D / stride, cells): those of rows, then those of clusters. B (D, m, q, r), or (0, ...)
+    if effects are not wanted.
     """
 
     beta: np.ndarray
@@ -153,6 +154,7 @@ class Kept(NamedTuple):
     cluster_cutpoints: np.ndarray
     likeness: np.ndarray
     residuals: np.ndarray
+    B: np.ndarray
     mean: np.ndarray
     sd: np.ndarray
     cluster_mean: np.ndarray

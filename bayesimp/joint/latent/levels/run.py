@@ -20,6 +20,7 @@ from bayesimp.kernels.latent.level_records import LevelsKept, LevelsState
 if TYPE_CHECKING:
     import xarray as xr
 
+    from bayesimp.contract import TreeRequest
     from bayesimp.joint.latent.clusters import ClusterTable
     from bayesimp.joint.latent.model import JointLatent
     from bayesimp.table.clusters import Clusters
@@ -72,6 +73,18 @@ class LatentLevelsRun(LatentRun):
             "New rows are not completed by JointLatent with several grouping factors "
             f"({', '.join(self.several.labels)}). Append the new rows to the table and impute both, or use JointLatent "
             "with one random part."
+        )
+
+    def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
+        """Refused, because the draws do not keep the effects of all groups.
+
+        Raises
+        ------
+        SpecificationError
+        """
+        raise SpecificationError(
+            f"{what}: JointLatent with several grouping factors ({', '.join(self.several.labels)}) does not compute it; "
+            "JointLatent with one does."
         )
 
     def state(self) -> xr.Dataset:
