@@ -350,8 +350,8 @@ class JointLatent(FormulaModel):
             )
         if self.several is not None and keep_effects:
             raise SpecificationError(
-                "keep_effects: JointLatent with several grouping factors does not keep the effects of their groups. Leave "
-                "it out, or use one grouping factor."
+                "keep_effects: JointLatent with several grouping factors does not keep the effects of their groups. "
+                "Leave it out, or use one grouping factor."
             )
         kind = LatentRun if self.several is None else LatentLevelsRun
         run = kind(
