@@ -134,8 +134,13 @@ def _of_netcdf(path: Path) -> tuple[dict[str, Any], dict[str, xr.Dataset]]:
     """Attributes and groups, provided that nothing is in the file that a result never holds."""
     import h5py
 
-    from bayesimp.imputation.netcdf import read_attrs, read_group
+    from bayesimp.imputation.netcdf import read_attrs, read_group, seal_is_broken
 
+    if seal_is_broken(path):
+        raise DataError(
+            f"{path} is not what was saved: its bytes do not match the SHA-256 at its end. It is damaged or was altered; "
+            "restore it from a copy."
+        )
     with h5py.File(path, "r") as file:
         _check_group(path, file)
         groups = {name: read_group(item) for name, item in file.items() if isinstance(item, h5py.Group)}
