@@ -76,6 +76,7 @@ def objects(tmp_path_factory) -> dict[str, object]:
             **sites(),
             **of_studies(),
             **records(tmp_path_factory.mktemp("plan")),
+            **in_partitions(tmp_path_factory.mktemp("parts")),
         }
 
 
@@ -102,6 +103,16 @@ def models_and_runs() -> dict[str, object]:
         "Overimputation": imp.overimpute(m=3, groups=2, seed=1, **SHORT), "Diagnosis": co.diagnose(imp),
         "MultilevelImputer": bi.MultilevelImputer(G, FORMULA, families={Y: "normal", Z: "normal"}),
         "ReferenceBased": bi.ReferenceBased(ARM, LEVELS[0], (Y, Z)),
+    }  # fmt: skip
+
+
+def in_partitions(place) -> dict[str, object]:
+    FRAME.to_parquet(place / "table.parquet")
+    data = bi.IncompleteData.from_parquet(place / "table.parquet", G)
+    model = bi.PartitionedNormal(data, FORMULA)
+    return {
+        "PartitionedData": data, "PartitionedNormal": model,
+        "PartitionedImputations": model.impute(m=2, seed=1, **SHORT),
     }  # fmt: skip
 
 
@@ -226,7 +237,7 @@ ELSEWHERE = {
     "text of a formula, for reading": {"Expression", "OverCluster", "Product", "Indicator", "Formula", "RandomTerm"},
     "one line of another text": {"Grouping", "Choice", "Comparison"},
     "needs PyMC, see tests/joint/test_from_pymc.py": {"FromPyMC"},
-    "the arrays of one fit": {"Fit"},
+    "the arrays of one fit, and of one run": {"Fit", "Completion"},
     "columns and clusters of a table, for engines": {"Variable", "Clusters", "Family", "Auxiliary", "GivenEntries"},
     "an executor or a table of values, not printed": {"Executor", "Tables"},
 }  # fmt: skip

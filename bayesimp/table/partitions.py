@@ -8,13 +8,14 @@ from typing import Any
 import pyarrow as pa
 
 from bayesimp.errors import DataError, SpecificationError
+from bayesimp.layout import Printed
 from bayesimp.messages import listing, suggestion
 from bayesimp.table.sources import Source, StreamSource, quoted, read_source
 
 __all__ = ["PartitionedData"]
 
 
-class PartitionedData:
+class PartitionedData(Printed):
     """A table with missing cells, in clusters, that need not fit into memory.
 
     `bayesimp.PartitionedNormal` imputes it. Nothing but names and types of columns is read when it is made.
@@ -104,6 +105,6 @@ class PartitionedData:
         for k in range(source.parts):
             yield from source.read(k, columns)
 
-    def __repr__(self) -> str:
+    def _said(self) -> str:
         parts = f"{self.parts:,} partition{'' if self.parts == 1 else 's'}"
         return f"PartitionedData: {parts}, clusters '{self.cluster}'; columns {listing(self.columns, 20)}"

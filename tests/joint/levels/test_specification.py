@@ -275,6 +275,7 @@ def test_models_without_effects_of_classes_say_so(make):
 
 def test_the_table_shows_all_cluster_columns():
     data = bi.IncompleteData(table(), ["school", "class"])
-    assert "8 clusters of 'school'" in repr(data) and "24 clusters of 'class'" in repr(data)
+    shown = unfolded(repr(data))
+    assert "8 clusters of 'school'" in shown and "24 clusters of 'class'" in shown
     assert "class" not in data.variables and data.cluster == "school"
     assert data.part(data.frame.iloc[:60]).cluster_columns == ("school", "class")
