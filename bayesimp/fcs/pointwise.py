@@ -26,7 +26,6 @@ from bayesimp.errors import PACKAGE, SamplingError, SpecificationError, Statisti
 from bayesimp.fcs.after_visit import call_post, derive
 from bayesimp.fcs.blocks.base import KEPT, Block, Chain, Parameters
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock
-from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.history import History, empty_history
 from bayesimp.fcs.loop import Cycles
 from bayesimp.fcs.tree import block_names
@@ -304,7 +303,7 @@ def _labelled(
         coords = {nt.CLUSTER: cluster_labels(data.clusters), f"effect_{name}": effects}
         dims = nt.CHAIN, nt.DRAW, nt.CLUSTER, f"effect_{name}"
         return {f"B_{name}": xr.DataArray(a, dims=dims, coords=coords)}
-    rows = _rows_of(block)
+    rows = block.fitted_rows
     place = rows.places()[: len(rows.y)]
     order, dim = np.argsort(place), nt.row_dimension(name)
     if what == "posterior_predictive":
@@ -322,8 +321,3 @@ def _labelled(
         a[..., order], dims=(nt.CHAIN, nt.DRAW, dim), coords=at, attrs={"column": record.responses[0]}
     )
     return {name: made}
-
-
-def _rows_of(block: Block) -> BlockRows:
-    rows = getattr(block, "rows", None)
-    return rows if isinstance(rows, BlockRows) else block._rows  # type: ignore[attr-defined,no-any-return]

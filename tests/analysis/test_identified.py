@@ -88,7 +88,7 @@ def table(m=8, n=30, seed=3):
 @pytest.mark.parametrize(
     "right, names",
     [("x + s + (1 + x | s)", "'Intercept'"), ("x + s + (1 | s)", "'Intercept'"), ("x + x:s + (1 + x | s)", "'x'"),
-     ("x + (1 | one)", r"'Intercept' by 'one' \(all rows are of one cluster\)"),
+     ("x + (1 | one)", r"'Intercept' by 'one' \(all rows are in one cluster\)"),
      ("s * x + (1 + x | s)", "'Intercept', 'x'")],
 )  # fmt: skip
 def test_fixed_effects_that_leave_nothing_of_random_ones(right, names, family):
@@ -124,7 +124,7 @@ def test_too_few_rows_in_clusters():
         bi.fit_each([binary] * 2, "y ~ T + (1 + T | s)")
     with pytest.raises(
         SpecificationError,
-        match=r"single yes / no answers.*Take the random",
+        match=r"one binary value each.*Remove the random",
     ):
         bi.fit_each([one] * 2, "yes ~ x + (1 | s)", family="bernoulli")
     for term in ("(1 + T | s)", "(1 + T || s)"):  # pairs of answers have only one covariance

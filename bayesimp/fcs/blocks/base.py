@@ -215,6 +215,11 @@ class Block(ABC):
         0, or a sum of bits for unusual events (`words`); a negative code ends the run with `SamplingError`.
         """
 
+    @property
+    def fitted_rows(self) -> BlockRows:
+        """The rows of `predictors`."""
+        raise NotImplementedError
+
     def predictors(self, chain: Chain, theta: Parameters) -> tuple[BlockRows, Array, Array | None]:
         """The rows of the block, and linear predictors (n, r) where its response is observed, in a state after `step`.
 

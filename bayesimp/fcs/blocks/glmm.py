@@ -96,6 +96,11 @@ class GeneralisedBlock(Block):
             None if arrays.lower.size == 0 else (arrays.lower[self.rows.holes], arrays.upper[self.rows.holes])
         )
 
+    @property
+    def fitted_rows(self) -> BlockRows:
+        """The rows of `predictors`."""
+        return self.rows
+
     def block_rows(self, number: int) -> BlockRows:
         """The rows of the model."""
         return BlockRows(self.table, number)

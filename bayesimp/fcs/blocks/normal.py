@@ -77,12 +77,13 @@ class NormalBlock(Block):
         )
 
     @cached_property
-    def _rows(self) -> BlockRows:
+    def fitted_rows(self) -> BlockRows:  # type: ignore[override]
+        """The rows with the response."""
         return BlockRows(self.table, self.chained_number)
 
     def predictors(self, chain: Chain, theta: Parameters) -> tuple[BlockRows, np.ndarray, np.ndarray | None]:
         """Means (n, 1) on the working scale, and residual standard deviations (n,)."""
-        rows = self._rows
+        rows = self.fitted_rows
         X, Z = rows.observed(chain.V, rows.factors(chain.V))
         mean = linear_predictors(X, Z, rows.cluster, theta.beta, theta.B) - self.chained.terms.offset[-1]
         sd = np.sqrt(theta.Sigma[:, 0, 0])

@@ -25,15 +25,17 @@ from bayesimp.models.conditional_normal import ConditionalData
 from bayesimp.priors.gibbs import beta_prior
 from bayesimp.sampling.hmc_block import HmcState, events
 
-__all__ = ["GeneralisedModel", "OwnModel", "PriorModel"]
+__all__ = ["GeneralisedModel", "OwnModel", "PriorModel", "completed_chain", "pack_state", "unpack_state"]
 
 
-def _pack(state: HmcState) -> dict[str, np.ndarray]:
+def pack_state(state: HmcState) -> dict[str, np.ndarray]:
+    """A state of HMC as entries of `Parameters.own`."""
     counts = [state.transitions, state.acceptance, state.divergences]
     return {"hmc": state.theta, "hmc_counts": np.array(counts, dtype=float)}
 
 
-def _unpack(theta: Parameters) -> HmcState:
+def unpack_state(theta: Parameters) -> HmcState:
+    """The state of HMC from `Parameters.own`."""
     transitions, acceptance, divergences = theta.own["hmc_counts"]
     return HmcState(theta.own["hmc"], int(transitions), float(acceptance), int(divergences))
 
@@ -68,21 +70,21 @@ class PriorModel(NormalBlock):
     def init(self, chain: Chain) -> Parameters:
         """The general start, with a state of HMC."""
         theta = super().init(chain)
-        theta.own |= _pack(self.model.start(chain.rng, self.moments(chain)[1]))
+        theta.own |= pack_state(self.model.start(chain.rng, self.moments(chain)[1]))
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
         """HMC transitions, draws of what is integrated out, then draws of the missing values."""
         f, m = self.moments(chain)
-        state = _unpack(theta)
+        state = unpack_state(theta)
         theta.beta, Sigma, theta.Psi, theta.B = self.model.step(chain.rng, state, m)
         theta.Sigma = Sigma[None]
-        theta.own |= _pack(state)
+        theta.own |= pack_state(state)
         return self.fill(chain, theta, f)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
         """Divergences and acceptance of HMC."""
-        return events(map(_unpack, thetas), self.chained.block.name)
+        return events(map(unpack_state, thetas), self.chained.block.name)
 
 
 class OwnModel(Block):
@@ -100,7 +102,7 @@ class OwnModel(Block):
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         self.block_rows = BlockRows(table, number)
-        chain = _completed(table)
+        chain = completed_chain(table)
         method = self.method
         options = {} if method.transitions is None else {"transitions": method.transitions}
         self.link = method.link
@@ -156,14 +158,14 @@ class OwnModel(Block):
         """An initial state of HMC; the user's free variables are kept as parameters."""
         observed = self.rows(chain)[0]
         state = self.model.start(chain.rng, observed)
-        return Parameters(own=_pack(state) | self._free(state, observed))
+        return Parameters(own=pack_state(state) | self._free(state, observed))
 
     def step(self, chain: Chain, theta: Parameters) -> int:
         """HMC transitions of the user's model, then draws of the missing values."""
         observed, missing = self.rows(chain)
-        state = _unpack(theta)
+        state = unpack_state(theta)
         values = self.model.step_rows(chain.rng, state, observed, missing)
-        theta.own |= _pack(state) | self._free(state, observed)
+        theta.own |= pack_state(state) | self._free(state, observed)
         if self.chained.block.distribution.is_normal:
             values = values - self.chained.terms.offset[-1] + self.shift
         self.block_rows.put(chain.V, values)
@@ -174,7 +176,7 @@ class OwnModel(Block):
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
         """Divergences and acceptance of HMC."""
-        return events(map(_unpack, thetas), self.chained.block.name)
+        return events(map(unpack_state, thetas), self.chained.block.name)
 
 
 class GeneralisedModel(OwnModel):
@@ -238,7 +240,7 @@ class GeneralisedModel(OwnModel):
         return theta
 
 
-def _completed(table: ChainedTable) -> Chain:
+def completed_chain(table: ChainedTable) -> Chain:
     """A chain with missing values set to means, to find the shapes of the rows."""
     V = np.nan_to_num(table.start)
     table.derive(V)

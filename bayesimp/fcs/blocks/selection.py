@@ -14,7 +14,7 @@ from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import FREE, Block, Chain, Parameters
-from bayesimp.fcs.blocks.pymc import _completed, _pack, _unpack
+from bayesimp.fcs.blocks.pymc import completed_chain, pack_state, unpack_state
 from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.methods.heckman import Heckman
@@ -91,7 +91,7 @@ class SelectionBlock(Block):
         Sigma = pr.rescale(pr.resolve(priors.Sigma, scale.s, f"Sigma of '{block.name}'"), scale.s)
         Psi = scale.working_Psi_prior(scale.Psi_prior(priors.Psi, f"Psi of '{block.name}'"))
         working = pr.Priors(Sigma, Psi, self._beta_prior(priors))
-        data = self.rows(_completed(table))[0]
+        data = self.rows(completed_chain(table))[0]
         self.model = SelectionConditional(data, working, self.outcome, method.rho, method.transitions)
 
     def _beta_prior(self, priors: pr.Priors) -> pr.Flat | pr.Normal:
@@ -144,17 +144,17 @@ class SelectionBlock(Block):
         """An initial state of HMC."""
         data, _ = self.rows(chain)
         state = self.model.start_near_mean(chain.rng, self.model.arrays(data))
-        theta = Parameters(own=_pack(state))
+        theta = Parameters(own=pack_state(state))
         self._keep(theta, self.model.natural(state, data))
         return theta
 
     def step(self, chain: Chain, theta: Parameters) -> int:
         """HMC transitions, then draws of the missing values."""
         data, (X, Z) = self.rows(chain)
-        state = _unpack(theta)
+        state = unpack_state(theta)
         self.model.transition(chain.rng, state, self.model.arrays(data), self.model.transitions)
         natural = self.model.natural(state, data)
-        theta.own |= _pack(state)
+        theta.own |= pack_state(state)
         self._keep(theta, natural)
         rows = self.block_rows
         at = rows.hole_cluster
@@ -175,4 +175,4 @@ class SelectionBlock(Block):
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
         """Divergences and acceptance of HMC."""
-        return events(map(_unpack, thetas), self.chained.block.name)
+        return events(map(unpack_state, thetas), self.chained.block.name)
