@@ -7,7 +7,7 @@ import numpy as np
 from bayesimp.table.clusters import Clusters, varies_within
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["nested_level", "of_clusters"]
+__all__ = ["nested_level", "of_clusters", "of_groups"]
 
 # pairs of rows in the same cluster that must agree before a variable with levels counts as cluster-level
 PAIRS = 10
@@ -19,7 +19,7 @@ def of_clusters(data: IncompleteData, name: str) -> bool:
     A number is cluster-level if rows of a cluster never differ; a variable with few values (levels, counts) only if
     `PAIRS` pairs of rows agree as well. At least two clusters must have rows to compare, and must differ.
     """
-    return _of_groups(data, name, data.grouping)
+    return of_groups(data, name, data.grouping)
 
 
 def nested_level(data: IncompleteData, name: str) -> str:
@@ -30,11 +30,12 @@ def nested_level(data: IncompleteData, name: str) -> str:
     inner = {
         c: data.groupings[c] for c in data.cluster_columns[1:] if data.groupings[c].within(data.grouping)
     }
-    found = [c for c, groups in inner.items() if _of_groups(data, name, groups)]
+    found = [c for c, groups in inner.items() if of_groups(data, name, groups)]
     return min(found, key=lambda c: len(inner[c]), default="")
 
 
-def _of_groups(data: IncompleteData, name: str, groups: Clusters) -> bool:
+def of_groups(data: IncompleteData, name: str, groups: Clusters) -> bool:
+    """The same of any groups of rows."""
     values = data.column_values(name)
     there = ~np.isnan(values)
     rows = np.bincount(groups.codes[there], minlength=len(groups))

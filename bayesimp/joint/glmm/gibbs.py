@@ -34,7 +34,7 @@ class JointHistory:
     Psi
         By block: (chains, D, d, d).
     B
-        By block: (chains, D, m, d), or (chains, 0, m, d) where effects are not kept.
+        By block: (chains, D, m, d), or (chains, 0, m, d) where effects are not kept; m: number of clusters or groups.
     mean, spread
         (chains, D, m, K): mean and standard deviation of the imputed values by cluster; NaN where there are none.
     cells
@@ -94,6 +94,8 @@ class FactorTask:
         The table as the sampler reads it; the priors of the model.
     separate
         Whether the effects of each factor are independent of those of others.
+    cluster
+        Label of the clusters, for priors by grouping factor.
     every
         One in `every` sweeps is kept.
     spacing
@@ -105,6 +107,7 @@ class FactorTask:
     table: FactorTable
     model_priors: Priors
     separate: bool = False
+    cluster: str = ""
     every: int = 1
     spacing: int = 1
     effects: bool = False
@@ -112,7 +115,7 @@ class FactorTask:
     @cached_property
     def priors(self) -> FactorPriors:
         """Priors as kernels read them."""
-        return factor_priors(self.table, self.model_priors, self.separate)
+        return factor_priors(self.table, self.model_priors, self.separate, cluster=self.cluster)
 
     @cached_property
     def counted(self) -> int:
@@ -126,13 +129,14 @@ class FactorTask:
     def room(self, chains: Sequence[ChainState], iterations: int) -> JointHistory:
         """Arrays for the draws of these chains."""
         c, D, m, K = len(chains), iterations // self.every, self.table.clusters, len(self.table.factors)
-        kept = D if self.effects else 0
+        kept, number = D if self.effects else 0, self.table.number
         factors, blocks = self.table.factors, self.priors.blocks
         return JointHistory(
             [np.empty((c, D, len(f.fixed), f.predictors)) for f in factors],
             [np.empty((c, D, aux_size(f.code, len(f.levels)))) for f in factors],
-            np.empty((c, D, K)), [np.empty((c, D, len(b), len(b))) for b in blocks],
-            [np.empty((c, kept, m, len(b))) for b in blocks], np.empty((c, D, m, K)), np.empty((c, D, m, K)),
+            np.empty((c, D, K)), [np.empty((c, D, b.size, b.size)) for b in blocks],
+            [np.empty((c, kept, number(b.level), b.size)) for b in blocks],
+            np.empty((c, D, m, K)), np.empty((c, D, m, K)),
             np.empty((c, D // self.spacing, self.counted)),
         )  # fmt: skip
 

@@ -46,7 +46,9 @@ class GLMMRun(StridedRun):
     def task(self) -> FactorTask:
         """The task of running sweeps, for executors."""
         model = self.model
-        return FactorTask(model.table, model.priors, model.separate, self.thin, self.stride, self.effects)
+        return FactorTask(
+            model.table, model.priors, model.separate, model.data.cluster, self.thin, self.stride, self.effects
+        )  # fmt: skip
 
     def _cells(self, m: int) -> dict[str, tuple[NDArray, NDArray]]:
         table, drawn = self.model.table, self._drawn(m)

@@ -5,7 +5,8 @@
     missing cells of y_k | everything else                                     kernels/factors/cells.py
     effects and missing cells of clusters without observed values, together    kernels/factors/together.py
 
-and then Psi given all effects. Missing cells of leaves are drawn only when a draw is kept.
+and then Psi given all effects. With several grouping factors the first two lines are repeated for each
+(joint/glmm/levels.py). Missing cells of leaves are drawn only when a draw is kept.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from scipy.linalg import solve_triangular
 
 from bayesimp.errors import SamplingError
 from bayesimp.joint.glmm.chain import ChainState
+from bayesimp.joint.glmm.levels import FurtherEffects
 from bayesimp.joint.glmm.prior import FactorPriors
 from bayesimp.joint.glmm.summed import Summed, summed_out
 from bayesimp.joint.glmm.table import FactorTable
@@ -56,7 +58,9 @@ class Sampler:
         label: str,
         work: Sequence[Work] | None = None,
     ) -> None:
-        self.table, self.priors, self.chain, self.label = table, priors, chain, label
+        self.priors, self.chain, self.label = priors, chain, label
+        self.further = FurtherEffects(table, priors, chain)
+        self.table = table = self.further.table
         a = table.arrays
         n, K = chain.Y.shape
         M, X = np.zeros(table.divisor.shape), np.empty((n, a.column[-1]))
@@ -67,7 +71,7 @@ class Sampler:
             chain.V, chain.Y, M, X, np.zeros(a.coefficient[-1]), np.zeros((table.clusters, a.effect[-1])),
             np.ones(K), np.zeros((K, most)),
         )  # fmt: skip
-        self.rows = WorkingRows(table, self.state)
+        self.rows = WorkingRows(table, self.state, self.further.known)
         self.work = [workspace(a, table.cells, k) for k in range(K)] if work is None else list(work)
         self.summed: dict[int, list[Summed]] = {}
         for k in range(K):
@@ -92,10 +96,16 @@ class Sampler:
 
     def update_parameters(self, k: int) -> int:
         """Update coefficients, effects and dispersion of factor k; returns 0 or a key of `FAILURES`."""
-        failed = self._normal(k) if self.table.factors[k].code == NORMAL else self._generalised(k)
-        if not failed:
+        update = self._normal if self.table.factors[k].code == NORMAL else self._generalised
+        for level in self.further.levels(k):
+            failed = update(k, level)
+            if failed:
+                return failed
             self._refresh(k)
-        return failed
+        if self.table.nested:
+            self.further.shift_between(k)
+            self._refresh(k)
+        return 0
 
     def update_cells(self, k: int, tune: bool = False) -> None:
         """Update missing cells of factor k on which other factors depend."""
@@ -208,22 +218,22 @@ class Sampler:
             out.append(drawn if len(drawn) == len(rows) else self.chain.Y[rows, k])
         return out
 
-    def _normal(self, k: int) -> int:
-        table, chain, rows = self.table, self.chain, self.table.rows[k]
-        X, Z = self.rows.design(k, rows)
-        y = chain.Y[rows, k] - table.arrays.offset[rows, k]
-        block, at = self.priors.place[k]
+    def _normal(self, k: int, level: int) -> int:
+        chain, own = self.chain, self.further.rows(k, level, self.state)
+        X, Z = self.rows.design(k, own.rows, level)
+        y, block = chain.Y[own.rows, k] - own.offset, own.block
         beta = np.ascontiguousarray(chain.beta[k][:, 0])
         failed = normal_step(
-            chain.rng, X, Z, y, table.starts[k], *self.priors.beta[k], self.priors.variance[k],
-            self.priors.updates[block], np.int64(at), beta, chain.sd[k : k + 1], chain.Psi[block], chain.B[block],
+            chain.rng, X, Z, y, own.first, *self.priors.beta[k], self.priors.variance[k],
+            self.priors.updates[block], own.at, beta, chain.sd[k : k + 1], chain.Psi[block], chain.B[block],
         )  # fmt: skip
         chain.beta[k][:, 0] = beta
         return int(failed)
 
-    def _generalised(self, k: int) -> int:
-        table, chain = self.table, self.chain
-        factor, glmm = table.factors[k], self.rows.merged(k)
+    def _generalised(self, k: int, level: int) -> int:
+        chain, factor = self.chain, self.table.factors[k]
+        own = self.further.rows(k, level, self.state)
+        glmm, block = self.rows.merged(k, own, level), own.block
         levels = len(factor.levels) if factor.code in (ORDINAL, CATEGORICAL) else 1
         counts = (
             np.bincount(glmm.y.astype(np.int64), minlength=levels).astype(float)
@@ -235,14 +245,13 @@ class Sampler:
         slices = 1 + p * r // 4 if rare_events(glmm, counts) < 10 * p else 0
         if factor.code == ORDINAL:
             slices += int((counts < RARE).sum())
-        block, at = self.priors.place[k]
         return int(glmm_factor_step(
             chain.rng, glmm, counts, above, np.int64(slices), *self.priors.beta[k], self.priors.updates[block], 1.0,
-            np.int64(at), chain.beta[k], chain.aux[k], chain.Psi[block], chain.B[block], chain.tallies[k],
+            own.at, chain.beta[k], chain.aux[k], chain.Psi[block], chain.B[block], chain.tallies[k],
         ))  # fmt: skip
 
     def _refresh(self, k: int) -> None:
-        """Update coefficients and effects of the table's columns, dispersion and cutpoints of factor k.
+        """Update coefficients and effects of the table's columns, offset, dispersion and cutpoints of factor k.
 
         Moving the scales of one factor's effects does not change those of other factors.
         """
@@ -255,6 +264,7 @@ class Sampler:
             own = chain.B[block][:, at + c * q : at + (c + 1) * q]
             first = a.effect[k] + c * q
             self.state.B[:, first : first + q] = own @ scale.random.T
+        self.further.refresh(k)
         if factor.code == NORMAL:
             self.state.shape[k] = chain.sd[k]
         elif factor.code == ORDINAL:
