@@ -47,7 +47,8 @@ def joint_data(model: JointGLMM) -> JointData:
     return JointData(
         [_factor(model, k, places) for k in range(len(table.factors))],
         [_block(model, block) for block in model.blocks],
-        table.V, table.Y, table.arrays.cluster, table.programs, table.means, table.divisor, [nt.shown(data.clusters[i]) for i in table.order], table.row,
+        table.V, table.Y, table.arrays.cluster, table.programs, table.means, table.divisor,
+        [nt.shown(data.clusters[i]) for i in table.order], table.row,
         [
             FurtherGroups(
                 group_dimension(rows.label), [nt.shown(factor.groups.labels[g]) for g in rows.order], rows.codes

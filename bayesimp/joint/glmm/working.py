@@ -36,17 +36,17 @@ class WorkingRows:
         """Working columns X_w (n, p), Z_w (n, q) of rows of factor k, Z_w of a further level being an intercept; the rows
         must not change where nothing moves."""
         if (k, level) not in self.still:
-            X, Z = self.columns(k, rows)
+            X, Z = self.columns(k, rows, in_order=level == 0)
             made = (X, np.ones((len(rows), 1))) if level else (X, Z)
             if self.moves(k):
                 return made
             self.still[k, level] = made
         return self.still[k, level]
 
-    def columns(self, k: int, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-        """Working columns of any rows."""
+    def columns(self, k: int, rows: NDArray[np.int64], in_order: bool = True) -> tuple[Array, Array]:
+        """Working columns of any rows; in_order: whether these are sorted as in the table."""
         (fixed, random), scale, X = self.table.columns_of(k), self.table.scales[k], self.state.X
-        every = len(rows) == len(X)
+        every = in_order and len(rows) == len(X)
         X_k, Z_k = (X[:, fixed], X[:, random]) if every else (X[rows, fixed], X[rows, random])
         return np.ascontiguousarray(X_k @ scale.T), np.ascontiguousarray(Z_k @ scale.random)
 

@@ -200,9 +200,6 @@ REFUSED = {
         lambda: bi.JointLatent(data(), "y + x ~ 1 + (1 | school) + (1 | class)"),
         r"without crossed or nested ones.*bi\.FCS",
     ),
-    "JointGLMM": (
-        lambda: bi.JointGLMM(data(), "visits ~ y + (1 | school) + (1 | class)"), r"bi\.FCS|bi\.JointNormal",
-    ),
 }  # fmt: skip
 
 
@@ -251,11 +248,7 @@ CALLS = {
         {"engine": "latent"},
         "JointLatent has effects of one grouping factor, and the table has class besides",
     ),
-    "glmm": ({"engine": "glmm"}, "JointGLMM has effects of one grouping factor"),
-    "analysis": (
-        {"analysis": "visits ~ y * x + (1 | school)"},
-        "with one grouping factor, not with class besides",
-    ),
+    "glmm": ({"engine": "glmm"}, "no analysis is given, which the joint GLMM needs as a factor"),
 }
 
 

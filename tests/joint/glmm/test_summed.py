@@ -224,10 +224,10 @@ def test_a_factor_reads_sums_of_rows_alike(family, wrong, monkeypatch):
     s = sampler("y ~ w + (1 + w | g)", {"w": "bernoulli", "y": family}, frame)
     if wrong:
         monkeypatch.setattr(s.rows, "moves", lambda k: False)
-    s.rows.merged(1)
+    s.rows.merged(1, s.further.rows(1, 0, s.state), 0)
     s.chain.rng = np.random.default_rng(5)
     s.update_cells(0)
-    merged = s.rows.merged(1)
+    merged = s.rows.merged(1, s.further.rows(1, 0, s.state), 0)
     rows, starts = s.table.rows[1], s.table.starts[1]
     X, Z = s.rows.columns(1, rows)
     a = s.table.arrays
