@@ -73,8 +73,8 @@ def several_random(terms: int) -> str:
     """What to say where a model has one random term at most."""
     return (
         f"{terms} random terms; one, (1 + x | cluster), is possible here. Several grouping factors are in "
-        "bi.JointNormal(data, 'y1 + y2 ~ x + (1 | school) + (1 | class)'), bi.JointGLMM and in conditional models by 'bayes', "
-        "bi.FCS(data, predictors={'y': '~ x + (1 | school) + (1 | class)'})"
+        "bi.JointNormal(data, 'y1 + y2 ~ x + (1 | school) + (1 | class)'), in bi.JointGLMM, and in conditional models by "
+        "'bayes', bi.FCS(data, predictors={'y': '~ x + (1 | school) + (1 | class)'})"
     )
 
 

@@ -88,9 +88,9 @@ def _block(model: JointGLMM, block: EffectsBlock) -> EffectBlock:
 
     table = model.table
     labels, end = tuple(block.labels(table.factors)), block.end
-    prior, scale = resolved_Psi(model.priors, table, block, model.data.cluster)
     if not labels:
-        return EffectBlock(end, labels, prior, np.zeros((0, 0)), block.level)
+        return EffectBlock(end, labels, model.priors.Psi, np.zeros((0, 0)), block.level)
+    prior, scale = resolved_Psi(model.priors, table, block, model.data.cluster)
     working = scale.working_Psi_prior(prior)
     working.require_proper(len(labels), f"Psi{end}", "NUTS", CURE)
     return EffectBlock(end, labels, working, of_all(scale.C, len(labels)) * scale.effects, block.level)

@@ -155,8 +155,9 @@ class GLMMRun(StridedRun):
         """
         if self.model.further:
             raise SpecificationError(
-                f"New rows are not completed by JointGLMM with several grouping factors ({', '.join(self.model.labels)}). "
-                "Append the new rows to the table and impute both, or use JointGLMM with one random part."
+                "New rows are not completed by JointGLMM with several grouping factors "
+                f"({', '.join(self.model.labels)}). Append the new rows to the table and impute both, or use JointGLMM "
+                "with one random part."
             )
         from bayesimp.joint.glmm.new_rows import complete_new_rows
 

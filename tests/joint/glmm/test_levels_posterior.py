@@ -60,9 +60,7 @@ def pupils(nested: bool) -> pd.DataFrame:
 def agreement(nested: bool, draws: int) -> float:
     """Completed cells of one chain against their law; covariances known, coefficients flat."""
     frame = pupils(nested)
-    priors = pr.Priors(
-        pr.Fixed([[SIGMA2]]), pr.Fixed(SCHOOL), pr.Flat(), Psi_of={"class": pr.Fixed(CLASS)}
-    )
+    priors = pr.Priors(pr.Fixed([[SIGMA2]]), pr.Fixed(SCHOOL), pr.Flat(), Psi_of={"class": pr.Fixed(CLASS)})
     formula = "y ~ x + (1 + x | school) + (1 | class)"
     own = {"w": "~ x + (1 + x | school) + (1 | class)"}
     model = bi.JointGLMM(
@@ -78,7 +76,12 @@ def agreement(nested: bool, draws: int) -> float:
     parts = [(Z, c, c.max() + 1) for Z, c in zip((X, ones), codes, strict=True)]
     Y = frame[["y", "w"]].to_numpy()
     mean, covariance = longhand.missing_cells(X, parts, Y, SIGMA2 * np.eye(2), (SCHOOL, CLASS))
-    white = (np.array(out) - mean) @ np.linalg.inv(np.linalg.cholesky(covariance)).T
+    return whitened(np.array(out), mean, covariance)
+
+
+def whitened(draws: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> float:
+    """Draws (D, cells) of one chain against a normal law: first and second moments."""
+    white = (draws - mean) @ np.linalg.inv(np.linalg.cholesky(covariance)).T
     i, j = np.tril_indices(len(mean))
     found, se = batch_means(with_products(white)[None], BATCHES)
     return bonferroni(2 * stats.norm.sf(np.abs(found - np.concatenate([np.zeros(len(mean)), i == j])) / se))
@@ -95,6 +98,37 @@ def _in_table(model: bi.JointGLMM, drawn: list[np.ndarray]) -> np.ndarray:
 @pytest.mark.parametrize("nested", [True, False])
 def test_completed_cells_of_normal_responses_have_their_law(nested):
     assert agreement(nested, 1_500) > LEVEL
+
+
+def test_variables_of_classes_with_effects_of_schools_have_their_law():
+    """Classes are the clusters; the law is that of a table with one row for each."""
+    classes, school = np.arange(12), np.arange(12) // 3
+    rng = np.random.default_rng(3)
+    v = np.array([2.0, -1.0, 0.0, 3.0])[school] + rng.normal(size=12)
+    v[[1, 4, 9, 10, 11]] = np.nan
+    at = np.repeat(classes, 3)
+    frame = pd.DataFrame({"class": at, "v": v[at], "y": rng.normal(size=36)})
+    frame["school"] = "s" + pd.Series(school[at]).astype(str)
+    frame.loc[rng.random(36) < 0.2, "y"] = np.nan
+    priors = pr.Priors(
+        pr.Fixed([[SIGMA2]]), pr.Fixed([[1.0]]), pr.Flat(), Psi_of={"school": pr.Fixed(np.diag([2.5, 1.0]))}
+    )
+    model = bi.JointGLMM(
+        bi.IncompleteData(frame, ["class", "school"]), "y ~ 1 + (1 | class) + (1 | school)", {"v": "~ 1 + (1 | school)"},
+        order=["v", "y"], priors=priors,
+    )  # fmt: skip
+    chain, table, out = sampler(model), model.table, []
+    firsts = np.unique(table.arrays.cluster[table.missing[0]], return_index=True)
+    order = np.argsort(table.order[firsts[0]])
+    for _ in range(1_500):
+        chain.sweep()
+        out.append((table.arrays.center[0] + table.arrays.unit[0] * chain.completed()[0])[firsts[1]][order])
+    one = np.ones((12, 1))
+    mean, covariance = longhand.missing_cells(
+        one, [(one, school, 4)], v[:, None], np.array([[SIGMA2]]), (np.array([[2.5]]),)
+    )
+    assert whitened(np.array(out), mean, covariance) > LEVEL
+    assert whitened(np.array(out), mean, 1.3 * covariance) < REJECTED
 
 
 # -- an incomplete binary covariate, two crossed factors: sums and quadrature -------------------------------------
@@ -151,7 +185,10 @@ def law() -> np.ndarray:
 def binary() -> bi.JointGLMM:
     data = bi.IncompleteData(tiny(), ["school", "class"], families={"x": "bernoulli"})
     priors = pr.Priors(
-        pr.Fixed([[SIGMA2]]), pr.Fixed(PSI["school"]), pr.Normal(0.0, BETA), Psi_of={"class": pr.Fixed(PSI["class"])}
+        pr.Fixed([[SIGMA2]]),
+        pr.Fixed(PSI["school"]),
+        pr.Normal(0.0, BETA),
+        Psi_of={"class": pr.Fixed(PSI["class"])},
     )
     own = {"x": "~ 1 + (1 | school) + (1 | class)"}
     return bi.JointGLMM(data, "y ~ x + (1 | school) + (1 | class)", own, priors=priors)
@@ -213,7 +250,9 @@ def stale_predictors(monkeypatch):
 
 def clusters_left_out(monkeypatch):
     """Effects of classes are drawn as if there were no schools."""
-    monkeypatch.setattr(levels.FurtherEffects, "_of_clusters", lambda self, k, rows, state: np.zeros(len(rows)))
+    monkeypatch.setattr(
+        levels.FurtherEffects, "_of_clusters", lambda self, k, rows, state: np.zeros(len(rows))
+    )
 
 
 def classes_counted_twice(monkeypatch):
@@ -308,8 +347,12 @@ def of_factors(draws: int = 1000):
     turned, own = np.swapaxes(L, -1, -2), [tree[f"Psi_{label}"].values for label in "gh"]
     Sigma, Psi = L @ (s[..., None] * turned), [L @ P @ turned for P in own]
     beta = np.stack([a, c + G * a], axis=-1)
-    log_weight = stats.norm.logpdf(beta[..., 1], 0, SD) - stats.norm.logpdf(c, 0, SD) - stats.norm.logpdf(G, 0, SD)
-    log_weight += log_iw(Sigma) - stats.invgamma(NU / 2, scale=0.5 / V).logpdf(s).sum(axis=-1) + np.log(s[..., 0])
+    log_weight = (
+        stats.norm.logpdf(beta[..., 1], 0, SD) - stats.norm.logpdf(c, 0, SD) - stats.norm.logpdf(G, 0, SD)
+    )
+    log_weight += (
+        log_iw(Sigma) - stats.invgamma(NU / 2, scale=0.5 / V).logpdf(s).sum(axis=-1) + np.log(s[..., 0])
+    )
     log_weight += sum(log_iw(after) - log_iw(before) for after, before in zip(Psi, own, strict=True))
     return all_quantities(beta, Sigma, Psi, imp), log_weight
 
