@@ -28,6 +28,7 @@ from benchmarks import (
     latent,
     levels,
     levels_fcs,
+    levels_glmm,
     pymc_block,
     sensitivity,
 )
@@ -262,6 +263,7 @@ BENCHMARKS = {
     "levels_rows": levels.levels_rows,
     "levels_fcs": levels_fcs.levels_fcs,
     "levels_fcs_rows": levels_fcs.levels_fcs_rows,
+    "levels_glmm_rows": levels_glmm.levels_glmm_rows,
 }
 
 
