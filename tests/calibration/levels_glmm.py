@@ -61,7 +61,7 @@ def simulate(rng, design: Design) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
         b = rng.multivariate_normal(np.zeros(len(Psi)), Psi, 8, method="cholesky")[g]
         c = rng.multivariate_normal(np.zeros(2), Psi_h, h.max() + 1, method="cholesky")[h]
         x = (rng.random(N) < expit(beta_x[0] + beta_x[1] * z + b[:, 0] + c[:, 0])).astype(float)
-        eta = np.column_stack([np.ones(N), x, z, x * z]) @ beta_y + b[:, 1] + c[:, 1]
+        eta = np.column_stack([np.ones(N), z, x, x * z]) @ beta_y + b[:, 1] + c[:, 1]
         eta = eta + (b[:, 2] * z if design.slope else 0.0)
         truth = {"beta_x": beta_x, "beta_y": beta_y, "Psi_g": Psi, "Psi_h": Psi_h}
         if design.family == "normal":
@@ -111,6 +111,7 @@ def draws(made: bi.JointGLMM, frame: pd.DataFrame, names: list[str], seed: int) 
     b, c = (tree[f"B_{k}"].sel({f"effect_{k}": "x:Intercept"}).isel(chain=0) for k in "gh")
     of_clusters = b.values[:, np.searchsorted(np.arange(8), rows["g"])]
     of_groups = c.sel(group_h=rows["h"].to_numpy()).values
+    assert list(tree["fixed_y"].values) == ["Intercept", "z", "x", "x:z"]  # the order of the truth
     kept = {name: tree[name].values[0] for name in names}
     x, y = (np.array([imp.to_frame(d)[k][frame[f"lost_{k}"]] for d in range(DRAWS)], float) for k in "xy")
     return quantities(frame, kept, x, y, np.stack([of_clusters, of_groups], axis=-1))
