@@ -2,9 +2,9 @@
 `python -m tests.calibration.levels_glmm`.
 
 Parameters are drawn from explicit priors with SciPy. A binary x and, given it and a complete z, a response y with the
-product of both are simulated longhand with correlated effects of both grouping factors, and deleted at random, in one cluster and
-in one group of the second factor. Ranks of parameters, imputed cells, and of how imputed values go along with their effects
-are uniform if model, sampler and the way back are right. `--datasets 40` rewrites LEVELS_GLMM_RESULTS.md.
+product of both are simulated longhand with correlated effects of both grouping factors, and deleted at random, in one
+cluster and in one group of the second factor. Ranks of parameters, imputed cells, and of how imputed values go along with
+their effects are uniform if model, sampler and the way back are right. `--datasets 40` rewrites LEVELS_GLMM_RESULTS.md.
 """
 
 import argparse
@@ -51,13 +51,16 @@ DESIGNS = {
 
 
 def simulate(rng, design: Design) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """A complete table, and the truth by name of a posterior variable; repeated until x varies and counts are moderate."""
+    """A complete table, and the truth by name of a posterior variable; repeated until x varies and counts are small."""
     h = GROUPS[design.groups]
     while True:
         z = rng.normal(size=N)
         z = (z - z.mean()) / z.std()  # so that effects at the mean of z are those at 0
         beta_x, beta_y = rng.normal(0.0, 1.0, 2), rng.normal(0.0, 1.0, 4)
-        Psi, Psi_h = draw_covariance(rng, design.prior, 2 + design.slope), draw_covariance(rng, design.prior, 2)
+        Psi, Psi_h = (
+            draw_covariance(rng, design.prior, 2 + design.slope),
+            draw_covariance(rng, design.prior, 2),
+        )
         b = rng.multivariate_normal(np.zeros(len(Psi)), Psi, 8, method="cholesky")[g]
         c = rng.multivariate_normal(np.zeros(2), Psi_h, h.max() + 1, method="cholesky")[h]
         x = (rng.random(N) < expit(beta_x[0] + beta_x[1] * z + b[:, 0] + c[:, 0])).astype(float)
@@ -86,7 +89,7 @@ def model(design: Design, frame: pd.DataFrame) -> bi.JointGLMM:
 def quantities(
     frame: pd.DataFrame, parameters: dict[str, np.ndarray], x: np.ndarray, y: np.ndarray, effects: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Name -> (draws,); x, y (draws, lost cells), effects (draws, lost cells of x, 2): intercepts of both factors there."""
+    """Name -> (draws,); x, y (draws, lost cells), effects (draws, lost cells of x, 2): their intercepts."""
     out = {}
     for name, a in parameters.items():
         flat = a.reshape(len(a), -1)

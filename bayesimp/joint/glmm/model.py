@@ -59,14 +59,15 @@ class JointGLMM(ImputationModel):
         grouping factors, ``"+ (1 | item)"``, nested or crossed. The families of responses are those of `data`.
     factors
         Response -> formula of its factor, for variables that are not responses of analyses. Default: complete
-        variables, responses of earlier factors, and random intercepts of all cluster columns (for a cluster-level variable
-        of those in which clusters are nested; for a nominal one of the clusters).
+        variables, responses of earlier factors, and random intercepts of all cluster columns (for a cluster-level
+        variable of those in which clusters are nested; for a nominal one of the clusters).
     order
         Responses in the order of their factors; each must come after those in its formula. Default: covariates of
         the analyses, cluster-level variables first and then by number of missing values; the analyses; other variables.
     priors
         As for `JointNormal`: ``Sigma`` is the prior of each residual variance, ``Psi`` of the effects of all factors
-        together (``Psi_of`` by grouping factor), ``beta`` of the coefficients of each factor (weak where it is flat and the family is not normal).
+        together (``Psi_of`` by grouping factor), ``beta`` of the coefficients of each factor (weak where it is flat and
+        the family is not normal).
     effects
         ``"joint"``: one Psi for the effects of all factors; ``"separate"``: one for each factor, so effects of
         different variables are independent. Those of different grouping factors always are.
