@@ -19,7 +19,7 @@ ROWS = 7_000, 70_000
 def levels_glmm_rows() -> list[str]:
     """Cost of rows in `JointGLMM`: a normal response given an incomplete binary covariate, a fifth of each missing,
     schools of 5 classes of 20 pupils (nested) or schools crossed with as many neighbourhoods (crossed), effects of
-    schools only beside effects of both. Processor time of a sweep after 20, best of three."""
+    schools only beside effects of both. Processor time of a sweep after 5, best of three."""
     lines = ["| | rows | grouping factors | ms a sweep | us a sweep and row |", "|---|---|---|---|---|"]
     for kind in ("nested", "crossed"):
         for rows in ROWS:
@@ -38,7 +38,7 @@ def _sweep(model: bi.JointGLMM) -> float:
     """Processor seconds of a sweep."""
     priors = factor_priors(model.table, model.priors, model.separate, cluster=model.data.cluster)
     sampler = Sampler(model.table, priors, start_chain(model.table, priors, 1, 0), "benchmark")
-    for _ in range(20):
+    for _ in range(5):
         sampler.sweep(tune=True)
     best = np.inf
     for _ in range(3):
