@@ -5,6 +5,9 @@ import pytest
 
 import bayesimp as bi
 from bayesimp.joint.glmm.definition import pymc_model
+from bayesimp.joint.glmm.nuts import _empty, _state
+from bayesimp.joint.glmm.prior import layout_of
+from bayesimp.joint.glmm.sampler import Sampler
 from bayesimp.models.completed import Completed
 from tests.longhand.joint_glmm import Law
 from tests.models import test_joint_glmm as one
@@ -85,3 +88,23 @@ def test_names_are_those_of_the_posterior():
         kept = {str(name) for name in imp.tree["posterior"].data_vars}
         assert kept <= made, kept - made
         assert {"Psi_h_x", "B_g_y"} <= kept if separate else {"Psi_h", "B_g"} <= kept
+
+
+def test_a_draw_of_nuts_is_a_state_of_the_sampler():
+    """Linear predictors of y at a draw, in the units of the data, in rows whose covariates are complete."""
+    frame, model = crossed()
+    joint = pymc_model(model)
+    points, call = one.evaluator(joint)
+    theta = call(points[1])[1]
+    chain = _state(model, joint, theta, _empty(model.table, 1, 0), None)
+    sampler = Sampler(model.table, layout_of(model.table, False), chain, "test")
+    rows = np.flatnonzero(frame[["x", "t"]].notna().all(axis=1).to_numpy()[model.table.row])
+    scale, own = model.table.scales[2], frame.iloc[model.table.row[rows]]
+    found = scale.c[0] + scale.s[0] * sampler.predictors(2, rows)[:, 0]
+    B = {
+        name: [int(v) for v in joint.model.coords[dim]] for name, dim in (("g", "cluster"), ("h", "group_h"))
+    }
+    of = {name: theta[f"B_{name}"][[places.index(i) for i in own[name]]] for name, places in B.items()}
+    X = np.column_stack([np.ones(len(own)), own.x, own.t, own.x * own.t])
+    expected = X @ theta["beta_y"] + of["g"][:, 2] + of["g"][:, 3] * own.x + of["h"][:, 1]
+    np.testing.assert_allclose(found, expected, atol=1e-8)
