@@ -3,7 +3,8 @@
     beta_k, dispersion, scales of effects | completed variables, effects       kernels/factors/normal.py, factors/glmm.py
     b_ki | b_-ki, completed variables
     missing cells of y_k | everything else                                     kernels/factors/cells.py
-    effects and missing cells of clusters without observed values, together    kernels/factors/together.py
+    effects and missing cells of clusters without observed values, together    kernels/factors/together.py, or effects with
+                                                                               the cells summed out, factors/summed.py
 
 and then Psi given all effects. Missing cells of leaves are drawn only when a draw is kept.
 """
@@ -43,6 +44,17 @@ TARGET, GAIN = (
     0.3,
     0.2,
 )  # target acceptance of the joint move of effects and cells, and how fast its step is tuned
+
+
+def on_columns(b: Array, C: Array) -> Array:
+    """(.., q) effects of the table's columns, C b, from working effects b (.., q).
+
+    Summed term by term: a row has the same bits alone and among others, so a chain does not depend on when it is resumed.
+    """
+    out = np.zeros(b.shape)
+    for l in range(b.shape[-1]):
+        out += b[..., l : l + 1] * C[:, l]
+    return out
 
 
 class Sampler:
@@ -110,7 +122,7 @@ class Sampler:
             chain.rng, np.int64(k), table.arrays, table.cells, table.programs, table.means, table.divisor, self.state,
             self.work[k],
         )  # fmt: skip
-        if len(table.bare[k]):
+        if len(table.bare[k]) and not any(group.of == k for group in self.groups(k)):
             self._together(k, tune)
 
     def update_covariance(self, b: int) -> bool:
@@ -127,7 +139,7 @@ class Sampler:
         return self.summed[k]
 
     def _summed_out(self, k: int, group: Summed) -> None:
-        """Effects of a later factor in a cluster that mostly lacks y_k, whose cells there are drawn next."""
+        """Effects of one factor in a cluster that mostly lacks y_k, whose cells there are drawn next."""
         table, chain, l = self.table, self.chain, group.of
         factor, (block, at) = table.factors[l], self.priors.place[l]
         B, stop, C = chain.B[block], at + factor.effects, table.scales[l].random
@@ -144,7 +156,7 @@ class Sampler:
         chain.failed += not draw_effects_summed(chain.rng, mixture, work.search, work.weight, b)
         B[i, at:stop] = b
         first, q = table.arrays.effect[l], len(factor.random)
-        self.state.B[i, first : first + factor.effects] = (b.reshape(-1, q) @ C.T).ravel()
+        self.state.B[i, first : first + factor.effects] = on_columns(b.reshape(-1, q), C).ravel()
 
     def _together(self, k: int, tune: bool) -> None:
         """Update effects and cells of factor k together in clusters in which it is never observed."""
@@ -194,9 +206,8 @@ class Sampler:
             return False
         chain.B[block][i, own] = moved
         first = a.effect[k]
-        self.state.B[i, first : first + factor.effects] = (
-            table.scales[k].random @ moved.reshape(factor.predictors, q).T
-        ).T.ravel()
+        own_columns = on_columns(moved.reshape(factor.predictors, q), table.scales[k].random)
+        self.state.B[i, first : first + factor.effects] = own_columns.ravel()
         follow_columns(number, cluster, a, table.cells, table.programs, self.state, self.work[k])
         return True
 
@@ -209,9 +220,10 @@ class Sampler:
         return out
 
     def _normal(self, k: int) -> int:
-        table, chain, rows = self.table, self.chain, self.table.rows[k]
-        X, Z = self.rows.design(k, rows)
-        y = chain.Y[rows, k] - table.arrays.offset[rows, k]
+        table, chain = self.table, self.chain
+        X, Z = self.rows.design(k, table.rows[k])
+        y, _, offset = self.rows.response(k)
+        y -= offset
         block, at = self.priors.place[k]
         beta = np.ascontiguousarray(chain.beta[k][:, 0])
         failed = normal_step(
@@ -254,7 +266,7 @@ class Sampler:
         for c in range(factor.predictors):
             own = chain.B[block][:, at + c * q : at + (c + 1) * q]
             first = a.effect[k] + c * q
-            self.state.B[:, first : first + q] = own @ scale.random.T
+            self.state.B[:, first : first + q] = on_columns(own, scale.random)
         if factor.code == NORMAL:
             self.state.shape[k] = chain.sd[k]
         elif factor.code == ORDINAL:

@@ -24,6 +24,7 @@ class WorkingRows:
         self.moving = active.any(axis=0) if len(active) else np.zeros(table.arrays.column[-1], bool)
         self.still: dict[int, tuple[Array, Array]] = {}  # columns without imputed values, by factor
         self.alike: dict[int, Alike | None] = {}  # rows with these columns equal
+        self.known: dict[int, tuple[Array, Array]] = {}  # trials and offset
 
     def moves(self, k: int) -> bool:
         """Whether the columns of factor k contain imputed values."""
@@ -39,6 +40,17 @@ class WorkingRows:
             self.still[k] = made
         return self.still[k]
 
+    def of(self, array: Array, k: int) -> Array:
+        """(rows,) the entries of factor k, contiguous; array (n, K)."""
+        rows = self.table.rows[k]
+        return np.ascontiguousarray(array[:, k] if len(rows) == len(array) else array[rows, k])
+
+    def response(self, k: int) -> tuple[Array, Array, Array]:
+        """(rows,) responses, trials and known part of the linear predictors of factor k."""
+        if k not in self.known:
+            self.known[k] = self.of(self.table.arrays.trials, k), self.of(self.table.arrays.offset, k)
+        return self.of(self.state.Y, k), *self.known[k]
+
     def columns(self, k: int, rows: NDArray[np.int64]) -> tuple[Array, Array]:
         """Working columns of any rows."""
         (fixed, random), scale, X = self.table.columns_of(k), self.table.scales[k], self.state.X
@@ -48,9 +60,8 @@ class WorkingRows:
 
     def merged(self, k: int) -> GlmmRows:
         """Rows of a factor that is not normal; equal rows of a cluster are merged, where that leaves fewer."""
-        rows, a, code = self.table.rows[k], self.table.arrays, self.table.factors[k].code
-        y, trials = np.ascontiguousarray(self.state.Y[rows, k]), np.ascontiguousarray(a.trials[rows, k])
-        offset = np.ascontiguousarray(a.offset[rows, k])
+        rows, code = self.table.rows[k], self.table.factors[k].code
+        y, trials, offset = self.response(k)
         alike = self._alike(k, rows, offset)
         if alike is not None:
             X, Z = self.design(k, rows[alike.one])
@@ -65,7 +76,8 @@ class WorkingRows:
         found = None
         if self.table.factors[k].code in SUMMED:
             a = self.table.arrays
-            columns = self.state.X[rows, a.column[k] : a.column[k + 1]]
+            X, own = self.state.X, slice(a.column[k], a.column[k + 1])
+            columns = X[:, own] if len(rows) == len(X) else X[rows, own]
             columns = np.column_stack([columns, offset]) if offset.any() else columns
             found = rows_alike(columns, self.table.starts[k])
         if not self.moves(k):
