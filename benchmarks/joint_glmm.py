@@ -15,6 +15,7 @@ import pandas as pd
 import bayesimp as bi
 from bayesimp.joint.glmm import sampler as sampling
 from bayesimp.joint.glmm.model import JointGLMM
+from bayesimp.joint.glmm.sampler import Sampler
 from benchmarks.r_side import HAVE_R, r_script
 
 ANALYSIS = "y ~ x1 + x2 + (1 + x1 | study)"
@@ -89,6 +90,42 @@ def joint_glmm() -> list[str]:
     return lines
 
 
+@contextmanager
+def with_rounds(rounds: int):
+    """The sampler with so many updates of the parameters of factors that are not normal in one sweep."""
+    with patch.object(Sampler, "rounds", rounds):
+        yield
+
+
+def joint_glmm_rounds(draws: int = 500, tune: int = 200) -> list[str]:
+    """How often the parameters of factors that are not normal, and Psi, are updated in one sweep: effective draws per
+    second of processor time of the analysis' own parameters, the smallest and the geometric mean of all; two chains.
+    Jolani's design, where rows alike are merged; a binary outcome with two incomplete normal covariates, where none are;
+    and the latter with 100 clusters of 30."""
+    lines = [
+        "| design | rounds | processor s | smallest | per second | mean per second |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, data in (
+        ("10 x 300, discrete", jolani()),
+        ("10 x 300, normal covariates", binary_outcome(10)),
+        ("100 x 30, normal covariates", binary_outcome(100)),
+    ):
+        model = bi.JointGLMM(data, ANALYSIS)
+        model.impute(m=2, seed=0, chains=2, tune=1, draws=1)
+        for rounds in (1, 2, 3):
+            with with_rounds(rounds):
+                imp, seconds = _cpu(
+                    lambda model=model: model.impute(m=2, seed=4, chains=2, tune=tune, draws=draws)
+                )
+            ess = _effective(_analysis_draws(imp, "Psi"))
+            rate = np.exp(np.log(ess / seconds).mean())
+            lines.append(
+                f"| {name} | {rounds} | {seconds:.1f} | {ess.min():.0f} | {ess.min() / seconds:.1f} | {rate:.1f} |"
+            )
+    return lines
+
+
 def joint_glmm_rows() -> list[str]:
     """Cost of rows: milliseconds per sweep of one chain, 10 studies."""
     lines = ["| rows | ms per sweep | ms per sweep and 1,000 rows |", "|---|---|---|"]
@@ -129,6 +166,20 @@ def joint_glmm_default() -> list[str]:
     return [
         f"{len(g):,} rows: {imp.attrs['seconds']:.2f} s, smallest effective sample size of a parameter {smallest:.0f}."
     ]
+
+
+def binary_outcome(clusters: int, seed: int = 5) -> bi.IncompleteData:
+    """3,000 rows: binary outcome with a random slope, two normal covariates, one never observed in one cluster."""
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(clusters), 3000 // clusters)
+    u = rng.multivariate_normal([0, 0], [[0.5, 0.1], [0.1, 0.3]], clusters)[g]
+    x1 = rng.normal(0, 0.5, clusters)[g] + rng.normal(size=3000)
+    x2 = 0.4 * x1 + rng.normal(0, 0.5, clusters)[g] + rng.normal(size=3000)
+    eta = x1 * (1 + u[:, 1]) - 0.5 * x2 + u[:, 0]
+    table = pd.DataFrame({"study": g, "y": (rng.random(3000) * (1 + np.exp(-eta)) < 1).astype(float)})
+    for k, (name, x) in enumerate((("x1", x1), ("x2", x2))):
+        table[name] = np.where((rng.random(3000) < 0.15) | (g == k), np.nan, x)
+    return bi.IncompleteData(table, "study", families={"y": "bernoulli"})
 
 
 def normal_covariates(seed: int = 3) -> pd.DataFrame:
