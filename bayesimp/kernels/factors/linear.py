@@ -16,16 +16,25 @@ import math
 
 import numpy as np
 
-from bayesimp.kernels.compiled import kernel, lean
+from bayesimp.kernels.compiled import kernel, merged
 from bayesimp.kernels.draws import truncated_normal
 from bayesimp.kernels.factors.arrays import Cells, FactorArrays, State, Work
-from bayesimp.kernels.factors.columns import Programs, column
+from bayesimp.kernels.factors.columns import VARIABLE, Programs, column
 from bayesimp.notation import Integer
 
 __all__ = ["draw_linear_cells"]
 
 
-@lean
+@merged
+def _column(programs: Programs, state: State, t: int, j: Integer, i: Integer, work: Work) -> float:
+    """Column t in row j of cluster i; most are a variable as it is, for which no program need run."""
+    first = programs.start[t]
+    if programs.start[t + 1] == first + 1 and programs.code[first] == VARIABLE:
+        return state.V[j, int(programs.argument[first])]
+    return column(programs, t, state.V, state.M, j, i, work.stack)
+
+
+@merged
 def _predictor(arrays: FactorArrays, state: State, l: Integer, j: Integer, i: Integer) -> float:
     """Linear predictor of factor l, which has one, in row j of cluster i."""
     first, random, stop = arrays.column[l], arrays.column[l] + arrays.fixed[l], arrays.column[l + 1]
@@ -37,7 +46,7 @@ def _predictor(arrays: FactorArrays, state: State, l: Integer, j: Integer, i: In
     return eta
 
 
-@lean
+@merged
 def _slope(
     arrays: FactorArrays, state: State, programs: Programs, work: Work, a: Integer, l: Integer, j: Integer, i: Integer
 ) -> float:
@@ -46,7 +55,7 @@ def _slope(
     beta, effect, slope = arrays.coefficient[l] - first, arrays.effect[l] - random, 0.0
     for e in range(work.active[a]):
         t = work.column[a, e]
-        change = column(programs, t, state.V, state.M, j, i, work.stack) - state.X[j, t]
+        change = _column(programs, state, t, j, i, work) - state.X[j, t]
         slope += change * (state.beta[beta + t] if t < random else state.B[i, effect + t])
     return slope
 
@@ -104,5 +113,5 @@ def draw_linear_cells(
         for a in range(children):
             for e in range(work.active[a]):
                 t = work.column[a, e]
-                state.X[j, t] = column(programs, t, state.V, state.M, j, i, work.stack)
+                state.X[j, t] = _column(programs, state, t, j, i, work)
     return failed
