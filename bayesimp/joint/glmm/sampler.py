@@ -3,10 +3,11 @@
     beta_k, dispersion, scales of effects | completed variables, effects       kernels/factors/normal.py, factors/glmm.py
     b_ki | b_-ki, completed variables
     missing cells of y_k | everything else                                     kernels/factors/cells.py
-    effects and missing cells of clusters without observed values, together    kernels/factors/together.py, or effects with
-                                                                               the cells summed out, factors/summed.py
+    effects and missing cells of clusters without observed values, together    kernels/factors/together.py
+    effects in clusters that mostly lack a discrete variable, summed out       kernels/factors/summed.py, before its cells
 
-and then Psi given all effects. The first line is repeated for factors that are not normal (`ROUNDS`). Missing cells of leaves are drawn only when a draw is kept.
+and then Psi given all effects. The first two lines, and Psi, are repeated for factors that are
+not normal (`ROUNDS`). Missing cells of leaves are drawn only when a draw is kept.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ from bayesimp.kernels.factors.search import (
 from bayesimp.kernels.families.mixtures import has_extra_zeros, propose_count
 from bayesimp.notation import Integer, Matrix, Vector
 
-__all__ = ["child_density", "draw_cells", "draw_each_cell", "formula_value", "linear_predictors", "propose_counts", "set_columns",
-           "NONE", "set_rest"]  # fmt: skip
+__all__ = ["NONE", "child_density", "draw_cells", "draw_each_cell", "formula_value", "linear_predictors",
+           "propose_counts", "set_columns", "set_rest"]  # fmt: skip
 
 NONE = np.int64(-1)  # no child
 

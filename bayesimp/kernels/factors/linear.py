@@ -48,7 +48,14 @@ def _predictor(arrays: FactorArrays, state: State, l: Integer, j: Integer, i: In
 
 @merged
 def _slope(
-    arrays: FactorArrays, state: State, programs: Programs, work: Work, a: Integer, l: Integer, j: Integer, i: Integer
+    arrays: FactorArrays,
+    state: State,
+    programs: Programs,
+    work: Work,
+    a: Integer,
+    l: Integer,
+    j: Integer,
+    i: Integer,
 ) -> float:
     """Change of the linear predictor of child a, factor l, from the columns in X to those at the values in V."""
     first, random = arrays.column[l], arrays.column[l] + arrays.fixed[l]

@@ -8,18 +8,17 @@ everything except b_li and the missing cells of y_k in cluster i, and with these
     w_jv  =  p_k(v | eta_kj)  prod_{l' != l} p_l'(y_l'j | eta_l'j(v))
 
 where v runs over the possible values of the cell (a single one if it is observed), e_jv + z_jv' b is the linear predictor
-at v, and mu and Q come from the other effects (kernels/factors/effects.py). Likewise the effects b_ki of the variable's own
-factor, which follow its imputed values where it is never observed, have
+at v, and mu and Q come from the other effects (kernels/factors/effects.py). Likewise the effects b_ki of the variable's
+own factor, which follow its imputed values where it is never observed, have
 
     p(b_ki | .)  ~  N(b_ki; mu, Q^-1)  prod_j sum_v w_jv p_k(v | e_j + z_j' b_ki),     w_jv = prod_l p_l(y_lj | eta_lj(v))
 
-which has the same form, with v in place of y_lj. The effects are drawn by slice sampling (Neal 2003),
-then the cells from their full conditionals (kernels/factors/cells.py); together this is a draw from their joint
-distribution.
+which has the same form, with v in place of y_lj. The effects are drawn by slice sampling (Neal 2003), then the cells from
+their full conditionals (kernels/factors/cells.py); together this is a draw from their joint distribution.
 
 The slices lie along the columns of L^-T, where L L' = Q + sum_j g_j g_j' and g_j is the gradient of row j at a point that
-does not depend on b_li: one scoring step from mu (Berndt, Hall, Hall & Hausman 1974). Poor directions slow the chain but
-leave its distribution invariant.
+does not depend on the effects drawn: one scoring step from mu (Berndt, Hall, Hall & Hausman 1974). Poor directions slow
+the chain but leave its distribution invariant.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ With parameters fixed, the move and the draws of the missing cells are a chain w
 
     p(b, v | y) ~ N(b; mu, Q^-1) prod_j p(v_j) p(u_j | v_j) p(y_j | v_j, b),      b intercept and slope of y
 
-u another variable that depends on v; likewise for the effect b of v itself, N(b; mu, Q^-1) prod_j p(v_j | b) .. Means, squares and products of b and of the mean of v, in batch means; level LEVEL,
-wrong variants below REJECTED. Merged rows of factors: their likelihood is that of all rows, up to a constant.
+u another variable that depends on v. Likewise for the effect b of v itself, N(b; mu, Q^-1) prod_j p(v_j | b) .. . Means,
+squares and products of b and of the mean of v, in batch means; level LEVEL, wrong variants below REJECTED. Merged rows of
+factors: their likelihood is that of all rows, up to a constant.
 """
 
 from dataclasses import replace
@@ -192,7 +193,13 @@ class OwnSetting(Setting):
         return np.stack([b, v, b**2, v**2, b * v], axis=-1)[None]
 
     def expected(self) -> np.ndarray:
-        state, a, i, k, Psi = self.cell.state, self.tab.arrays, int(self.group.cluster), self.k, self.chain.Psi[0]
+        state, a, i, k, Psi = (
+            self.cell.state,
+            self.tab.arrays,
+            int(self.group.cluster),
+            self.k,
+            self.chain.Psi[0],
+        )
         rest = np.delete(np.arange(self.K + 1), k)
         gain = np.linalg.solve(Psi[np.ix_(rest, rest)], Psi[rest, k])
         mu, sd = gain @ self.chain.B[0][i, rest], np.sqrt(Psi[k, k] - gain @ Psi[rest, k])
@@ -210,7 +217,10 @@ class OwnSetting(Setting):
             total = joint.sum(axis=0)
             log_p = log_p + np.log(total)
             first, second = levels @ joint / total, levels**2 @ joint / total
-            mean, variance = mean + first / len(self.rows), variance + (second - first**2) / len(self.rows) ** 2
+            mean, variance = (
+                mean + first / len(self.rows),
+                variance + (second - first**2) / len(self.rows) ** 2,
+            )
         w = softmax(log_p)
         return np.array([(w * x).sum() for x in (b, mean, b**2, mean**2 + variance, b * mean)])
 
@@ -252,7 +262,9 @@ def test_own_effects_apart_from_those_of_others_are_noticed(monkeypatch):
     right = module.conditional_law
     monkeypatch.setattr(module, "conditional_law", lambda Psi, *given: right(np.diag(np.diag(Psi)), *given))
     setting = OwnSetting("binary")
-    setting.chain.B[0][:, setting.k + 1 :] = 2.0  # far from their mean, which shows where the prior reads them
+    setting.chain.B[0][:, setting.k + 1 :] = (
+        2.0  # far from their mean, which shows where the prior reads them
+    )
     assert setting.p_value() < REJECTED
 
 
@@ -273,7 +285,11 @@ def holed() -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("analysis", "made"),
-    [("y ~ w + (1 + w | g)", [1, 0]), ("y ~ w + (1 | g)", [0]), ("y ~ w + cluster_mean(w) + (1 + w | g)", [])],
+    [
+        ("y ~ w + (1 + w | g)", [1, 0]),
+        ("y ~ w + (1 | g)", [0]),
+        ("y ~ w + cluster_mean(w) + (1 + w | g)", []),
+    ],
 )
 def test_where_the_move_is_made(analysis, made, monkeypatch):
     """Effects of y with a slope of w, and those of w; where there is none, effects and values of w move together."""
