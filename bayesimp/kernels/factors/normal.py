@@ -33,7 +33,7 @@ __all__ = ["normal_step"]
 
 
 @reduction
-def _add_gram(W: Matrix, n: int, out: Matrix) -> None:
+def _add_gram(W: Matrix, n: Integer, out: Matrix) -> None:
     """out += W W', lower triangle, of the first n columns of W."""
     for a in range(W.shape[0]):
         for b in range(a + 1):
