@@ -120,11 +120,11 @@ def summed_out(table: FactorTable, k: int) -> list[Summed]:
             fixed = _never_changes(table, k, rows)
             out.append(Summed(np.int64(child), l, np.int64(i), rows, values, missing, fixed))
 
-    for i in np.flatnonzero(share >= MOSTLY):
-        for child in children:
+    for i in np.flatnonzero(share >= MOSTLY).tolist():
+        for child in children.tolist():
             l = int(cells.of[child])
             if cells.active[child, table.columns_of(l)[1]].any():
                 add(child - cells.child[k], l, i)
         if i in table.bare[k]:
-            add(NONE, k, i)
+            add(int(NONE), k, i)
     return out
