@@ -127,7 +127,7 @@ class FactorTask:
     @cached_property
     def _holes(self) -> list[tuple[NDArray[np.int64], ...]]:
         """By factor: clusters with imputed values, the first and the number of these, and the place of each value."""
-        out = []
+        out: list[tuple[NDArray[np.int64], ...]] = []
         for rows in self.table.missing:
             own, first, count = np.unique(
                 self.table.arrays.cluster[rows], return_index=True, return_counts=True
