@@ -122,6 +122,22 @@ class FactorTask:
         """Number of cells that are imputed, over all factors."""
         return sum(len(rows) for rows in self.table.missing)
 
+    @cached_property
+    def _samplers(self) -> dict[int, Sampler]:
+        """The samplers of the chains, kept from one chunk of sweeps to the next; in processes, chains are new objects."""
+        return {}
+
+    @cached_property
+    def _holes(self) -> list[tuple[NDArray[np.int64], ...]]:
+        """By factor: clusters with imputed values, the first and the number of these, and the place of each value."""
+        out: list[tuple[NDArray[np.int64], ...]] = []
+        for rows in self.table.missing:
+            own, first, count = np.unique(
+                self.table.arrays.cluster[rows], return_index=True, return_counts=True
+            )
+            out.append((own, first, count, np.repeat(np.arange(len(own)), count)))
+        return out
+
     def start(self, seed: int, chain: int) -> ChainState:
         """Chain `chain` of this task at its dispersed start."""
         return start_chain(self.table, self.priors, seed, chain)
@@ -150,7 +166,9 @@ class FactorTask:
         SamplingError
             The chain reached a state from which it cannot continue.
         """
-        sampler = Sampler(self.table, self.priors, chain, f"Chain {number}")
+        sampler = self._samplers.get(number)
+        if sampler is None or sampler.chain is not chain:
+            sampler = self._samplers[number] = Sampler(self.table, self.priors, chain, f"Chain {number}")
         for iteration in range(start, stop):
             sampler.sweep(tune=into is None)
             if into is not None and (iteration + 1) % self.every == 0:
@@ -174,16 +192,15 @@ class FactorTask:
     def _describe(self, values: list[Array], mean: Array, spread: Array) -> None:
         """Mean and sd (denominator n - 1, nan for one value) of the imputed values of each variable by cluster."""
         mean[:], spread[:] = np.nan, np.nan
-        cluster, m = self.table.arrays.cluster, self.table.clusters
-        for k, (rows, y) in enumerate(zip(self.table.missing, values, strict=True)):
-            if not len(rows):
+        for k, (y, (own, first, count, place)) in enumerate(zip(values, self._holes, strict=True)):
+            if not len(own):
                 continue
-            v, codes = numbers(self.table, k, y), cluster[rows]
-            count = np.bincount(codes, minlength=m)
+            v = numbers(self.table, k, y)
+            average = np.add.reduceat(v, first) / count
+            square = np.add.reduceat((v - average[place]) ** 2, first)
+            mean[own, k] = average
             with np.errstate(invalid="ignore", divide="ignore"):
-                mean[:, k] = np.bincount(codes, v, m) / count
-                square = np.bincount(codes, (v - mean[codes, k]) ** 2, m)
-                spread[:, k] = np.where(count > 1, np.sqrt(square / (count - 1.0)), np.nan)
+                spread[own, k] = np.where(count > 1, np.sqrt(square / (count - 1.0)), np.nan)
 
     def put(self, into: JointHistory, place: int, start: int, piece: JointHistory) -> None:
         """Copy the draws of one chain into those of all."""

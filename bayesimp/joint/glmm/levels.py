@@ -23,7 +23,7 @@ from bayesimp.joint.glmm.table import FactorTable
 from bayesimp.kernels.factors.arrays import State
 from bayesimp.kernels.levels.nested import shift_between
 
-__all__ = ["FurtherEffects", "LevelRows"]
+__all__ = ["FurtherEffects", "LevelRows", "entries"]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -41,6 +41,11 @@ class LevelRows(NamedTuple):
     offset: Array
     block: int
     at: np.int64
+
+
+def entries(array: Array, k: int, rows: Ints, in_order: bool) -> Array:
+    """(rows,) the entries of factor k, a copy; array (n, K). in_order: whether rows are sorted as in the table."""
+    return array[:, k].copy() if in_order and len(rows) == len(array) else array[rows, k]
 
 
 class FurtherEffects:
@@ -62,6 +67,7 @@ class FurtherEffects:
         self.table = table
         if table.further:
             self.table = replace(table, arrays=table.arrays._replace(offset=self.known.copy()))
+        self._still: dict[int, LevelRows] = {}  # of factors whose offset never changes
 
     def levels(self, k: int) -> list[int]:
         """The levels at which factor k is updated: that of the clusters, and those where it has intercepts."""
@@ -82,10 +88,15 @@ class FurtherEffects:
 
     def rows(self, k: int, level: int, state: State) -> LevelRows:
         """The rows of factor k at a level."""
+        if k in self._still:
+            return self._still[k]
         table, rows, (block, at) = self.table, self.table.rows[k], self.priors.places[level][k]
-        offset = table.arrays.offset[rows, k]
+        offset = entries(table.arrays.offset, k, rows, True)
         if level == 0:
-            return LevelRows(rows, table.starts[k], offset, block, np.int64(at))
+            own = LevelRows(rows, table.starts[k], offset, block, np.int64(at))
+            if self.levels(k) == [0]:
+                self._still[k] = own
+            return own
         offset = offset - self._added(k, level)[rows] + self._of_clusters(k, rows, state)
         further = table.further[level - 1]
         order = further.sorted[k]

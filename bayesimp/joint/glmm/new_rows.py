@@ -41,6 +41,8 @@ SWEEPS = 100  # per imputation; steps are tuned in the first half
 class GivenSampler(Sampler):
     """A chain of effects and missing cells at fixed parameters."""
 
+    rounds = 1
+
     def sweep(self, tune: bool = False) -> None:
         """One update of effects and cells; `tune`: whether steps are tuned."""
         self._factors(tune)

@@ -4,14 +4,16 @@
     b_ki | b_-ki, completed variables
     missing cells of y_k | everything else                                     kernels/factors/cells.py
     effects and missing cells of clusters without observed values, together    kernels/factors/together.py
+    effects in clusters that mostly lack a discrete variable, summed out       kernels/factors/summed.py, before its cells
 
-and then Psi given all effects. With several grouping factors the first two lines are repeated for each
-(joint/glmm/levels.py). Missing cells of leaves are drawn only when a draw is kept.
+and then Psi of each grouping factor given all effects. With several grouping factors the first two lines are made for
+each in turn (joint/glmm/levels.py). All this, and Psi, is repeated for factors that are not normal (`ROUNDS`). Missing
+cells of leaves are drawn only when a draw is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,14 +43,28 @@ from bayesimp.kernels.glmm.gibbs import FAILURES, OVERDISPERSED, RARE, rare_even
 __all__ = ["Sampler"]
 
 Array = NDArray[np.float64]
+ROUNDS = 2  # updates of the parameters of a factor that is not normal, and of Psi, in one sweep
 TARGET, GAIN = (
     0.3,
     0.2,
 )  # target acceptance of the joint move of effects and cells, and how fast its step is tuned
 
 
+def on_columns(b: Array, C: Array) -> Array:
+    """(.., q) effects of the table's columns, C b, from working effects b (.., q).
+
+    Summed term by term: a row has the same bits alone and among others, so a chain does not depend on when it is resumed.
+    """
+    out = np.zeros(b.shape)
+    for l in range(b.shape[-1]):
+        out += b[..., l : l + 1] * C[:, l]
+    return out
+
+
 class Sampler:
     """A chain with quantities derived from its state: columns, coefficients of the table's columns, cutpoints."""
+
+    rounds = ROUNDS
 
     def __init__(
         self,
@@ -80,18 +96,27 @@ class Sampler:
     def sweep(self, tune: bool = False) -> None:
         """One update of everything; `tune`: whether steps are tuned, as in warm-up."""
         self._factors(tune)
-        for b in range(len(self.chain.Psi)):
+        self._covariances(range(len(self.chain.Psi)))
+
+    def _covariances(self, blocks: Iterable[int]) -> None:
+        for b in blocks:
             if not self.update_covariance(b):
                 raise SamplingError(f"{self.label}: {FAILURES[1]}.")
 
     def _factors(self, tune: bool) -> None:
-        """Update everything but Psi, factor by factor."""
-        for k in range(len(self.table.factors)):
-            failed = self.update_parameters(k)
-            if failed:
-                raise SamplingError(
-                    f"{self.label}, factor '{self.table.factors[k].formula}': {FAILURES[failed]}."
-                )
+        """Update everything factor by factor, but Psi only between two rounds of a factor's parameters.
+
+        Effects of few clusters and their covariance matrix change slowly given each other, and a second round costs less
+        than the cells (``python -m benchmarks joint_glmm_rounds``).
+        """
+        for k, factor in enumerate(self.table.factors):
+            blocks = [place[k][0] for s, place in enumerate(self.priors.places) if factor.has_level(s)]
+            for turn in range(1 if factor.code == NORMAL or not blocks else self.rounds):
+                if turn:
+                    self._covariances(blocks)
+                failed = self.update_parameters(k)
+                if failed:
+                    raise SamplingError(f"{self.label}, factor '{factor.formula}': {FAILURES[failed]}.")
             self.update_cells(k, tune)
 
     def update_parameters(self, k: int) -> int:
@@ -120,7 +145,7 @@ class Sampler:
             chain.rng, np.int64(k), table.arrays, table.cells, table.programs, table.means, table.divisor, self.state,
             self.work[k],
         )  # fmt: skip
-        if len(table.bare[k]):
+        if len(table.bare[k]) and not any(group.of == k for group in self.groups(k)):
             self._together(k, tune)
 
     def update_covariance(self, b: int) -> bool:
@@ -137,7 +162,7 @@ class Sampler:
         return self.summed[k]
 
     def _summed_out(self, k: int, group: Summed) -> None:
-        """Effects of a later factor in a cluster that mostly lacks y_k, whose cells there are drawn next."""
+        """Effects of one factor in a cluster that mostly lacks y_k, whose cells there are drawn next."""
         table, chain, l = self.table, self.chain, group.of
         factor, (block, at) = table.factors[l], self.priors.place[l]
         B, stop, C = chain.B[block], at + factor.effects, table.scales[l].random
@@ -154,7 +179,7 @@ class Sampler:
         chain.failed += not draw_effects_summed(chain.rng, mixture, work.search, work.weight, b)
         B[i, at:stop] = b
         first, q = table.arrays.effect[l], len(factor.random)
-        self.state.B[i, first : first + factor.effects] = (b.reshape(-1, q) @ C.T).ravel()
+        self.state.B[i, first : first + factor.effects] = on_columns(b.reshape(-1, q), C).ravel()
 
     def _together(self, k: int, tune: bool) -> None:
         """Update effects and cells of factor k together in clusters in which it is never observed."""
@@ -204,9 +229,8 @@ class Sampler:
             return False
         chain.B[block][i, own] = moved
         first = a.effect[k]
-        self.state.B[i, first : first + factor.effects] = (
-            table.scales[k].random @ moved.reshape(factor.predictors, q).T
-        ).T.ravel()
+        own_columns = on_columns(moved.reshape(factor.predictors, q), table.scales[k].random)
+        self.state.B[i, first : first + factor.effects] = own_columns.ravel()
         follow_columns(number, cluster, a, table.cells, table.programs, self.state, self.work[k])
         return True
 
@@ -221,7 +245,7 @@ class Sampler:
     def _normal(self, k: int, level: int) -> int:
         chain, own = self.chain, self.further.rows(k, level, self.state)
         X, Z = self.rows.design(k, own.rows, level)
-        y, block = chain.Y[own.rows, k] - own.offset, own.block
+        y, block = self.rows.response(k, own.rows, level)[0] - own.offset, own.block
         beta = np.ascontiguousarray(chain.beta[k][:, 0])
         failed = normal_step(
             chain.rng, X, Z, y, own.first, *self.priors.beta[k], self.priors.variance[k],
@@ -263,7 +287,7 @@ class Sampler:
         for c in range(factor.predictors):
             own = chain.B[block][:, at + c * q : at + (c + 1) * q]
             first = a.effect[k] + c * q
-            self.state.B[:, first : first + q] = own @ scale.random.T
+            self.state.B[:, first : first + q] = on_columns(own, scale.random)
         self.further.refresh(k)
         if factor.code == NORMAL:
             self.state.shape[k] = chain.sd[k]

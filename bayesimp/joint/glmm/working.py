@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.joint.glmm.levels import LevelRows
+from bayesimp.joint.glmm.levels import LevelRows, entries
 from bayesimp.joint.glmm.table import FactorTable
 from bayesimp.kernels.factors.arrays import State
 from bayesimp.kernels.glmm.merge import SUMMED, Alike, rows_alike, summed_rows
@@ -26,6 +26,9 @@ class WorkingRows:
         # columns without imputed values, by factor and level; rows with these columns equal
         self.still: dict[tuple[int, int], tuple[Array, Array]] = {}
         self.alike: dict[tuple[int, int], Alike | None] = {}
+        # trials, and what else keeps rows apart
+        self.trials: dict[tuple[int, int], Array] = {}
+        self.apart: dict[tuple[int, int], list[Array]] = {}
 
     def moves(self, k: int) -> bool:
         """Whether the columns of factor k contain imputed values."""
@@ -50,10 +53,16 @@ class WorkingRows:
         X_k, Z_k = (X[:, fixed], X[:, random]) if every else (X[rows, fixed], X[rows, random])
         return np.ascontiguousarray(X_k @ scale.T), np.ascontiguousarray(Z_k @ scale.random)
 
+    def response(self, k: int, rows: NDArray[np.int64], level: int = 0) -> tuple[Array, Array]:
+        """(rows,) responses, a copy, and trials of all rows of factor k, in the order of a level."""
+        if (k, level) not in self.trials:
+            self.trials[k, level] = entries(self.table.arrays.trials, k, rows, level == 0)
+        return entries(self.state.Y, k, rows, level == 0), self.trials[k, level]
+
     def merged(self, k: int, own: LevelRows, level: int) -> GlmmRows:
         """Rows of a factor that is not normal; equal rows of a group are merged, where that leaves fewer."""
-        rows, a, code = own.rows, self.table.arrays, self.table.factors[k].code
-        y, trials = np.ascontiguousarray(self.state.Y[rows, k]), np.ascontiguousarray(a.trials[rows, k])
+        rows, code = own.rows, self.table.factors[k].code
+        y, trials = self.response(k, rows, level)
         alike = self._alike(k, own, level)
         if alike is not None:
             X, Z = self.design(k, rows[alike.one], level)
@@ -66,18 +75,21 @@ class WorkingRows:
         moves."""
         if (k, level) in self.alike:
             return self.alike[k, level]
-        found, rows = None, own.rows
+        found, rows, X = None, own.rows, self.state.X
         if self.table.factors[k].code in SUMMED:
-            a, factor = self.table.arrays, self.table.factors[k]
-            codes = [a.cluster, *(f.codes for f in self.table.further)] if self.table.further else []
-            apart = [c[rows] for s, c in enumerate(codes) if s != level and factor.has_level(s)]
-            known = self.known[rows, k]
-            columns = [
-                self.state.X[rows, a.column[k] : a.column[k + 1]],
-                *apart,
-                *([known] if known.any() else []),
-            ]
-            found = rows_alike(np.column_stack(columns), own.first)
+            if (k, level) not in self.apart:
+                self.apart[k, level] = self._apart(k, rows, level)
+            columns = slice(self.table.arrays.column[k], self.table.arrays.column[k + 1])
+            present = X[:, columns] if level == 0 and len(rows) == len(X) else X[rows, columns]
+            apart = self.apart[k, level]
+            found = rows_alike(np.column_stack([present, *apart]) if apart else present, own.first)
         if not self.moves(k):
             self.alike[k, level] = found
         return found
+
+    def _apart(self, k: int, rows: NDArray[np.int64], level: int) -> list[Array]:
+        """What keeps rows with equal columns apart, whatever the effects are: groups of other levels, known offsets."""
+        a, factor, known = self.table.arrays, self.table.factors[k], self.known[rows, k]
+        codes = [a.cluster, *(f.codes for f in self.table.further)] if self.table.further else []
+        groups = [c[rows].astype(float) for s, c in enumerate(codes) if s != level and factor.has_level(s)]
+        return [*groups, *([known] if known.any() else [])]
