@@ -29,6 +29,7 @@ from benchmarks import (
     latent,
     levels,
     levels_fcs,
+    levels_glmm,
     pymc_block,
     sensitivity,
 )
@@ -255,6 +256,7 @@ BENCHMARKS = {
     "sensitivity": sensitivity.sensitivity,
     "latent": latent.latent,
     "joint_glmm": joint_glmm.joint_glmm,
+    "joint_glmm_rounds": joint_glmm.joint_glmm_rounds,
     "joint_glmm_rows": joint_glmm.joint_glmm_rows,
     "joint_glmm_default": joint_glmm.joint_glmm_default,
     "joint_glmm_jomo": joint_glmm.joint_glmm_jomo,
@@ -265,6 +267,7 @@ BENCHMARKS = {
     "levels_latent": levels.levels_latent,
     "levels_fcs": levels_fcs.levels_fcs,
     "levels_fcs_rows": levels_fcs.levels_fcs_rows,
+    "levels_glmm_rows": levels_glmm.levels_glmm_rows,
 }
 
 

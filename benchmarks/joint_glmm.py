@@ -15,6 +15,7 @@ import pandas as pd
 import bayesimp as bi
 from bayesimp.joint.glmm import sampler as sampling
 from bayesimp.joint.glmm.model import JointGLMM
+from bayesimp.joint.glmm.sampler import Sampler
 from benchmarks.r_side import HAVE_R, r_script
 
 ANALYSIS = "y ~ x1 + x2 + (1 + x1 | study)"
@@ -42,8 +43,15 @@ def without_sums(model: JointGLMM):
         yield model
 
 
-def measured(model: JointGLMM, draws: int = 1500, tune: int = 300) -> dict[str, float]:
-    """Processor seconds of a run of two chains, and smallest effective sample sizes."""
+@contextmanager
+def with_rounds(rounds: int):
+    """The sampler with so many updates of the parameters of factors that are not normal in one sweep."""
+    with patch.object(Sampler, "rounds", rounds):
+        yield
+
+
+def measured(model: JointGLMM, draws: int = 1500, tune: int = 300) -> dict:
+    """Processor seconds of a run of two chains, and effective sample sizes: the smallest, and each of the analysis."""
     model.impute(m=2, seed=0, chains=2, tune=1, draws=1)  # kernels loaded
     imp, seconds = _cpu(lambda: model.impute(m=20, seed=1, chains=2, tune=tune, draws=draws))
     parameters = imp.summary().parameters["ess_bulk"]
@@ -56,6 +64,7 @@ def measured(model: JointGLMM, draws: int = 1500, tune: int = 300) -> dict[str, 
         "seconds": seconds,
         "sweep": 1000 * seconds / (2 * (draws + tune)),
         "analysis": float(parameters[own].min()),
+        "each": ", ".join(f"{name} {value:.0f}" for name, value in parameters[own].items()),
         "all": float(parameters.min()),
         "imputed": float(imp.summary().imputed["ess_bulk"].min()),
     }
@@ -66,26 +75,58 @@ def joint_glmm() -> list[str]:
     chains x (300 + 1,500) sweeps, two workers, kernels compiled; processor seconds of both. Smallest effective sample
     sizes of the analysis' own parameters (beta and Psi of y), of all parameters, of imputed means and standard deviations
     by study; seconds on two cores (half of the processor seconds) for 1,000 effective draws of every parameter of the
-    analysis (goal: 20). The other rows omit the move of effects and values together, and the effects drawn with
-    missing levels summed out."""
+    analysis (goal: 20). The other rows omit the moves of effects and values together, the effects drawn with missing
+    levels summed out, and the second update of parameters in each sweep."""
     model = bi.JointGLMM(jolani(), ANALYSIS)
     lines = [
         "| | processor s | ms a sweep | analysis | all parameters | imputed | s on two cores for 1,000 |",
         "|---|---|---|---|---|---|---|",
     ]
 
-    def row(name: str, found: dict[str, float]) -> None:
+    def row(name: str, found: dict) -> None:
         wait = 0.5 * found["seconds"] * 1000 / found["analysis"]
         lines.append(
             f"| {name} | {found['seconds']:.1f} | {found['sweep']:.2f} | {found['analysis']:.0f} | {found['all']:.0f} | "
             f"{found['imputed']:.0f} | {wait:.1f} |"
         )
 
-    row("with all moves", measured(model))
+    every = measured(model)
+    row("with all moves", every)
     with without_joint_move(model):
         row("without the joint move", measured(model))
     with without_sums(model):
         row("without levels summed out", measured(model))
+    with with_rounds(1):
+        row("with one update of parameters", measured(model))
+    return [*lines, "", f"Effective draws with all moves: {every['each']}."]
+
+
+def joint_glmm_rounds(draws: int = 500, tune: int = 200) -> list[str]:
+    """How often the parameters of factors that are not normal, and Psi, are updated in one sweep: effective draws per
+    second of processor time of the analysis' own parameters, the smallest and the geometric mean of all; two chains.
+    Jolani's design, where rows alike are merged; a binary outcome with two incomplete normal covariates, where none are;
+    and the latter with 100 clusters of 30."""
+    lines = [
+        "| design | rounds | processor s | smallest | per second | mean per second |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, data in (
+        ("10 x 300, discrete", jolani()),
+        ("10 x 300, normal covariates", binary_outcome(10)),
+        ("100 x 30, normal covariates", binary_outcome(100)),
+    ):
+        model = bi.JointGLMM(data, ANALYSIS)
+        model.impute(m=2, seed=0, chains=2, tune=1, draws=1)
+        for rounds in (1, 2, 3):
+            with with_rounds(rounds):
+                imp, seconds = _cpu(
+                    lambda model=model: model.impute(m=2, seed=4, chains=2, tune=tune, draws=draws)
+                )
+            ess = _effective(_analysis_draws(imp, "Psi"))
+            rate = np.exp(np.log(ess / seconds).mean())
+            lines.append(
+                f"| {name} | {rounds} | {seconds:.1f} | {ess.min():.0f} | {ess.min() / seconds:.1f} | {rate:.1f} |"
+            )
     return lines
 
 
@@ -129,6 +170,20 @@ def joint_glmm_default() -> list[str]:
     return [
         f"{len(g):,} rows: {imp.attrs['seconds']:.2f} s, smallest effective sample size of a parameter {smallest:.0f}."
     ]
+
+
+def binary_outcome(clusters: int, seed: int = 5) -> bi.IncompleteData:
+    """3,000 rows: binary outcome with a random slope, two normal covariates, one never observed in one cluster."""
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(clusters), 3000 // clusters)
+    u = rng.multivariate_normal([0, 0], [[0.5, 0.1], [0.1, 0.3]], clusters)[g]
+    x1 = rng.normal(0, 0.5, clusters)[g] + rng.normal(size=3000)
+    x2 = 0.4 * x1 + rng.normal(0, 0.5, clusters)[g] + rng.normal(size=3000)
+    eta = x1 * (1 + u[:, 1]) - 0.5 * x2 + u[:, 0]
+    table = pd.DataFrame({"study": g, "y": (rng.random(3000) * (1 + np.exp(-eta)) < 1).astype(float)})
+    for k, (name, x) in enumerate((("x1", x1), ("x2", x2))):
+        table[name] = np.where((rng.random(3000) < 0.15) | (g == k), np.nan, x)
+    return bi.IncompleteData(table, "study", families={"y": "bernoulli"})
 
 
 def normal_covariates(seed: int = 3) -> pd.DataFrame:

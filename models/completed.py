@@ -31,7 +31,7 @@ class Completed:
     places
         Rows of the table, expanded over missing levels.
     B
-        Effects (m, d) of each block on the working scale.
+        Effects (m, d) of each block on the working scale, m being the number of its clusters or groups.
 
     Attributes
     ----------
@@ -88,6 +88,7 @@ class Completed:
         cluster = self.data.cluster[self.places.row[at]]
         B = self.B[f.block]
         own: Any = None if B is None else B[:, f.at : f.at + q * f.predictors][cluster]
+        further = [self._intercepts(block, position, at) for block, position in f.further]
         out = []
         for c in range(f.predictors):
             eta = pt.dot(X @ f.T, beta[:, c]) + f.offset[self.places.row[at]]
@@ -97,8 +98,16 @@ class Completed:
             for l in range(q):
                 z = sum(columns[p + t] * f.R[t, l] for t in range(q) if f.R[t, l])
                 eta = eta + z * own[:, c * q + l]
+            for effects in further:
+                eta = eta + effects
             out.append(eta)
         return out
+
+    def _intercepts(self, block: int, position: int, at: Ints) -> TensorVariable:
+        """The intercepts of a further grouping factor at some places."""
+        effects, codes = self.B[block], self.data.codes[self.data.blocks[block].level]
+        assert effects is not None  # a block without effects is named by no factor
+        return effects[codes[self.places.row[at]], position]
 
     def _variable(self, v: int, at: Ints) -> Column:
         known = self.places.V[at, v]

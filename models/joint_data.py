@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp import notation as dim
 from bayesimp.families.record import Family
 from bayesimp.families.registry import family_of
 from bayesimp.kernels.factors.columns import Programs
 from bayesimp.priors.base import CovariancePrior
 
-__all__ = ["EffectBlock", "GLMMFactor", "JointData"]
+__all__ = ["EffectBlock", "FurtherGroups", "GLMMFactor", "JointData"]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -57,6 +58,8 @@ class GLMMFactor:
         (n,) limits of censored values on the scale of y; infinite if there is none.
     at_cluster
         Whether the response is at the cluster level, in which case only the first row of each cluster counts.
+    further
+        Block, and position in it, of the intercepts of each further grouping factor that the factor has.
     """
 
     name: str
@@ -86,6 +89,7 @@ class GLMMFactor:
     lower: Array
     upper: Array
     at_cluster: bool
+    further: tuple[tuple[int, int], ...] = ()
 
     @property
     def distribution(self) -> Family:
@@ -117,12 +121,34 @@ class EffectBlock:
         Resolved prior of Psi_w.
     E
         (d, d): Psi = E Psi_w E', b = E b_w.
+    level
+        0 for effects of clusters, s for those of the groups of the s-th further grouping factor.
     """
 
     end: str
     labels: tuple[str, ...]
     prior: CovariancePrior
     E: Array
+    level: int = 0
+
+
+@dataclass(frozen=True)
+class FurtherGroups:
+    """A grouping factor besides the clusters.
+
+    Attributes
+    ----------
+    dim
+        Name of its dimension.
+    labels
+        Labels of its groups.
+    codes
+        (n,) group of each row, from 0.
+    """
+
+    dim: str
+    labels: Sequence
+    codes: Ints
 
 
 @dataclass(frozen=True)
@@ -143,6 +169,8 @@ class JointData:
         (m,) labels of the clusters.
     row
         (n,) position of each row in the table, used as a label.
+    further
+        Grouping factors besides the clusters.
     """
 
     factors: Sequence[GLMMFactor]
@@ -155,3 +183,14 @@ class JointData:
     divisor: Array
     labels: Sequence
     row: Ints
+    further: Sequence[FurtherGroups] = field(default_factory=tuple)
+
+    @property
+    def dims(self) -> list[str]:
+        """Names of the dimensions of clusters, and of the groups of further grouping factors."""
+        return [dim.CLUSTER, *(groups.dim for groups in self.further)]
+
+    @property
+    def codes(self) -> list[Ints]:
+        """(n,) cluster of each row, and its group in every further grouping factor."""
+        return [self.cluster, *(groups.codes for groups in self.further)]

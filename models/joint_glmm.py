@@ -1,11 +1,14 @@
 """Joint generalised linear mixed model of several variables, of which an analysis is a part (docs/mathematics.md).
 
-    p(y_1 .. y_K, b)  =  prod_i N(b_i | 0, Psi)  prod_k prod_j p_k(y_kij | eta_kij)    factor k = 1..K, row j of cluster i
+    p(y_1 .. y_K, b, c)  =  prod_i N(b_i | 0, Psi)  prod_s prod_g N(c_sg | 0, Psi_s)  prod_k prod_ij p_k(y_kij | eta_kij)
+                            factor k = 1..K, row j of cluster i
 
-    eta_kij = x_kij' beta_k + z_kij' b_ki,      x, z: columns made of complete variables and of y_1 .. y_k-1
+    eta_kij = x_kij' beta_k + z_kij' b_ki + sum_s c_skg,     g = g_s(i, j), the group of the row in grouping factor s
+              x, z: columns made of complete variables and of y_1 .. y_k-1
     p_k as in models/conditional_glmm.py;       normal: y ~ N(eta, sigma2_k);    student: y ~ t_nu(eta, sigma_k)
                                                 as nodes: `Family.log_density` in families/
     b_i = (b_1i .. b_Ki) = L u_i,  L L' = Psi,  u_i ~ N(0, I)
+    c_sg = (c_s1g .. c_sKg) ~ N(0, Psi_s)   intercepts of the groups g of further grouping factors s, nested or crossed
 
     beta_k ~ flat or normal;    sigma2_k, Psi ~ prior;    shapes and cutpoints: families/auxiliary.py
 
@@ -81,7 +84,7 @@ def joint_glmm(data: JointData) -> JointModel:
     levels = _missing_levels(data)
     places = expand(data.V, data.Y, data.cluster, levels, [f.name for f in data.factors])
     with pm.Model(coords=_coords(data)) as model:
-        B = [_effects(block, len(data.labels)) for block in data.blocks]
+        B = [_effects(block, data.dims[block.level]) for block in data.blocks]
         table = Completed(data, places, B)
         parts = [_add(table, k, factor, _parameters(factor)) for k, factor in enumerate(data.factors)]
         weights = _weights(parts, len(places.row) - places.single)
@@ -92,6 +95,7 @@ def joint_glmm(data: JointData) -> JointModel:
 
 def _coords(data: JointData) -> dict[str, Sequence]:
     out: dict[str, Sequence] = {dim.CLUSTER: list(data.labels)}
+    out |= {groups.dim: list(groups.labels) for groups in data.further}
     for block in data.blocks:
         name = f"{dim.EFFECT}{block.end}"
         out |= {name: list(block.labels), f"{name}_2": list(block.labels)}
@@ -146,17 +150,17 @@ def _parameters(f: GLMMFactor) -> _Parameters:
     return _Parameters(beta, *(nodes or [None]))
 
 
-def _effects(block: EffectBlock, m: int) -> TensorVariable | None:
-    """b_w (m, d)."""
+def _effects(block: EffectBlock, of: str) -> TensorVariable | None:
+    """b_w (m, d), or c_w of a further grouping factor; of: the dimension of its groups."""
     d, end = len(block.labels), block.end
     if not d:
         return None
     dims = (f"{dim.EFFECT}{end}", f"{dim.EFFECT}{end}_2")
     Psi = block.prior.distribution(f"working_Psi{end}", d, dims)
     pm.Deterministic(f"Psi{end}", pt.dot(pt.dot(block.E, Psi), block.E.T), dims=dims)
-    u = pm.Normal(f"u{end}", 0, 1, dims=(dim.CLUSTER, dims[0]))
-    b = pm.Deterministic(f"working_B{end}", effects(u, Psi), dims=(dim.CLUSTER, dims[0]))
-    pm.Deterministic(f"B{end}", pt.dot(b, block.E.T), dims=(dim.CLUSTER, dims[0]))
+    u = pm.Normal(f"u{end}", 0, 1, dims=(of, dims[0]))
+    b = pm.Deterministic(f"working_B{end}", effects(u, Psi), dims=(of, dims[0]))
+    pm.Deterministic(f"B{end}", pt.dot(b, block.E.T), dims=(of, dims[0]))
     return b
 
 

@@ -84,12 +84,21 @@ def joint(data, **options):
     return bi.JointNormal(data, "y + w ~ x + (1 | g)", **options)
 
 
-def several_factors(data, **options):
-    """h: four groups by the order of x, crossed with g; and the combinations of both."""
+def with_groups(data, families=None):
+    """h: four groups by the order of x, crossed with g."""
     frame = data.frame.assign(h=(data.frame["x"].rank().to_numpy() * 4 // 61).astype(int))
     frame["h"] = frame["h"].map(dict(enumerate("pqrs")))
-    data = bi.IncompleteData(frame, ["g", "h"])
-    return bi.JointNormal(data, "y + w ~ x + (1 | g/h) + (1 | h)", **options)
+    return bi.IncompleteData(frame, ["g", "h"], families=families)
+
+
+def several_factors(data, **options):
+    """g, the groups h, and the combinations of both."""
+    return bi.JointNormal(with_groups(data), "y + w ~ x + (1 | g/h) + (1 | h)", **options)
+
+
+def with_analysis_of_levels(data, **options):
+    data = with_groups(data, {"o": "ordinal"})
+    return bi.JointGLMM(data, "w ~ y * x + (1 + x | g) + (1 | h)", {"o": "o ~ y + (1 | g)"}, **options)
 
 
 def mixed(data, **options):
@@ -139,6 +148,9 @@ CASES = {
     "JointNormal, gibbs": Case(joint, GIBBS, {"draws": 9}, "draws"),
     "JointNormal, several factors": Case(several_factors, GIBBS, {"draws": 9}, "draws"),
     "JointGLMM": Case(with_analysis, GIBBS, {"draws": 9}, "draws", ordinal=True, shifted="w"),
+    "JointGLMM, several factors": Case(
+        with_analysis_of_levels, GIBBS, {"draws": 9}, "draws", ordinal=True, shifted="w"
+    ),
     "JointLatent": Case(on_latent_normals, GIBBS, {"draws": 9}, "draws", ordinal=True),
     "JointLatent, cluster-level variables": Case(
         with_variables_of_clusters, GIBBS, {"draws": 9}, "draws", ordinal=True

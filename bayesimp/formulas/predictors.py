@@ -73,12 +73,12 @@ def several_random(terms: int) -> str:
     """What to say where a model has one random term at most."""
     return (
         f"{terms} random terms; one, (1 + x | cluster), is possible here. Several grouping factors are in "
-        "bi.JointNormal(data, 'y1 + y2 ~ x + (1 | school) + (1 | class)') and in conditional models by 'bayes', "
-        "bi.FCS(data, predictors={'y': '~ x + (1 | school) + (1 | class)'})"
+        "bi.JointNormal(data, 'y1 + y2 ~ x + (1 | school) + (1 | class)'), in bi.JointGLMM, and in conditional models by "
+        "'bayes', bi.FCS(data, predictors={'y': '~ x + (1 | school) + (1 | class)'})"
     )
 
 
-def predictors(text: str, cluster: str | None = None) -> Predictors:
+def predictors(text: str, cluster: str | None = None, *, of_clusters: bool = False) -> Predictors:
     """Read the formula of a conditional model; the left side may be empty.
 
     Parameters
@@ -86,6 +86,8 @@ def predictors(text: str, cluster: str | None = None) -> Predictors:
     cluster
         Column of the primary clusters, where there may be random intercepts of other grouping factors; None: one random
         term at most.
+    of_clusters
+        Whether the response has one value per cluster, and hence effects of other grouping factors at most.
 
     Raises
     ------
@@ -97,7 +99,7 @@ def predictors(text: str, cluster: str | None = None) -> Predictors:
         raise error(text, several_random(len(formula.random)))
     if formula.independent:
         raise error(text, "|| is not supported; use priors.Diagonal(...) as the prior of Psi")
-    primary, further = _by_factor(formula, cluster)
+    primary, further = _by_factor(formula, cluster, of_clusters)
     random = _part(primary.columns, text) if primary else None
     for term in random.terms if random else ():
         if any(isinstance(atom, Call) and atom.function in MEANS for atom in term):
@@ -108,13 +110,15 @@ def predictors(text: str, cluster: str | None = None) -> Predictors:
     return Predictors(formula, _part(formula.fixed, text), random, further)
 
 
-def _by_factor(formula: Formula, cluster: str | None) -> tuple[RandomTerm | None, tuple[RandomTerm, ...]]:
+def _by_factor(
+    formula: Formula, cluster: str | None, of_clusters: bool
+) -> tuple[RandomTerm | None, tuple[RandomTerm, ...]]:
     """The random term of the primary clusters, or the only one, and those of further grouping factors."""
-    if len(formula.random) < 2:
+    if len(formula.random) < 2 and not of_clusters:
         return (formula.random[0] if formula.random else None), ()
     own = [term for term in formula.random if term.names == (cluster,)]
     further = tuple(term for term in formula.random if term not in own)
-    if len(own) != 1:
+    if len(own) != 1 and not (of_clusters and not own):
         raise error(
             formula.text,
             f"{len(own)} random terms of '{cluster}', the primary clusters of the data; write one, (1 + x | {cluster}), "
@@ -128,7 +132,7 @@ def _by_factor(formula: Formula, cluster: str | None) -> tuple[RandomTerm | None
                 f"an intercept, (1 | {term.group}). bi.JointNormal has slopes of every factor for normal variables; or "
                 f"make '{term.label}' the primary clusters",
             )
-    return own[0], further
+    return (own[0] if own else None), further
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def read(priors: Priors | str, factors: Sequence[str] = ()) -> Priors:
                 )
                 raise SpecificationError(
                     f"Psi_of: '{label}' is not a grouping factor of this model; {have}. For several, use "
-                    "JointNormal(data, 'y ~ x + (1 | school) + (1 | class)')."
+                    "JointNormal(data, 'y ~ x + (1 | school) + (1 | class)'), or JointGLMM."
                 )
         return priors
     if isinstance(priors, str) and priors.strip().lower() in PRESETS:

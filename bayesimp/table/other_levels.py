@@ -58,8 +58,8 @@ def other_groupings(data: IncompleteData, used: Collection[str]) -> list[Event]:
         return []
     text = (
         f"{listing(left)} of the cluster columns {'has' if len(left) == 1 else 'have'} no effects in this model; rows "
-        "of one group are imputed as if they had nothing more in common. JointNormal, JointLatent and method 'bayes' of "
-        f"FCS take several random parts: (1 | {data.cluster}) + (1 | {left[0]})"
+        "of one group are imputed as if they had nothing more in common. JointNormal, JointLatent, JointGLMM and "
+        f"'bayes' of FCS take several random parts: (1 | {data.cluster}) + (1 | {left[0]})"
     )
     return [Event("not used", "cluster", text, len(left))]
 

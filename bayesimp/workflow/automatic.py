@@ -44,7 +44,7 @@ def impute(
     with an analysis, which is a factor of it; without, the joint model on latent normals where all incomplete variables
     are normal, binary, ordinal or nominal, and chained equations where they are not. These take all that is asked of
     them (``methods=``, ``predictors=``, ``bounds=``, ...). With several grouping factors,
-    ``cluster=["school", "class"]``, it is the joint normal model or chained equations.
+    ``cluster=["school", "class"]``, it is the joint normal model, the joint GLMM or chained equations.
 
     Parameters
     ----------

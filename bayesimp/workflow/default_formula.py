@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayesimp.formulas.syntax import Name, write
-from bayesimp.joint.glmm.factors import MOST_LEVELS
+from bayesimp.joint.glmm.default_formula import MOST_LEVELS
 from bayesimp.joint.latent.variables import KINDS
 from bayesimp.table.cluster_level import of_groups
 from bayesimp.table.clusters import varies_within

@@ -82,13 +82,8 @@ def choose(facts: Facts) -> Choice:
     The joint normal model where all variables that vary within clusters are normal (complete counts and the like are
     conditioned on) and the analysis, if there is one, has nothing that such a model does not imply. Otherwise the joint
     GLMM with an analysis, which is a factor of it; without, the joint model on latent normals where it takes all
-    variables, and chained equations where it does not. With several grouping factors only the first and the last, because
-    no study has compared them with the joint model on latent normals.
-
-    Raises
-    ------
-    SpecificationError
-        There are several grouping factors, and an analysis that a joint normal model does not imply.
+    variables, and chained equations where it does not. With several grouping factors the model on latent normals is not
+    chosen, because no study has compared it with chained equations.
     """
     against = _richer(facts) or _not_normal(facts) or obstacle("joint", facts)
     hint = "" if facts.analysis else HINT
@@ -98,12 +93,6 @@ def choose(facts: Facts) -> Choice:
         return Choice(
             "joint",
             f"Engine 'joint' (JointNormal), because all row-level variables are normal: {why}{analysis}.{hint}",
-        )
-    if facts.analysis and facts.factors:
-        raise SpecificationError(
-            f"{against[0].upper()}{against[1:]}; other engines impute for an analysis with one grouping factor, not with "
-            f"{_and(facts.factors)} besides. Leave analysis= out, and chained equations impute with all factors; or give "
-            "cluster= one column."
         )
     if facts.analysis:
         return Choice(
@@ -150,8 +139,6 @@ def obstacle(engine: str, facts: Facts) -> str | None:
     """Why an engine cannot impute a table, with the variables or terms concerned; None if it can."""
     if engine == "fcs":
         return None
-    if engine == "glmm" and facts.factors:
-        return f"{ENGINES[engine]} has effects of one grouping factor, and the table has {_and(facts.factors)} besides"
     if engine == "glmm":
         return None if facts.analysis else "no analysis is given, which the joint GLMM needs as a factor"
     if not facts.incomplete:
@@ -190,10 +177,10 @@ def override(engine: str, facts: Facts) -> Choice:
         raise SpecificationError(f"engine must be {', '.join(map(repr, ENGINES))} or None, got {engine!r}.")
     against = obstacle(engine, facts)
     if against is not None:
-        instead = "glmm" if facts.analysis and not facts.factors else "fcs"
+        instead = "glmm" if facts.analysis else "fcs"
         cure = (
             "give it, analysis='y ~ x + (1 | cluster)', or omit engine="
-            if engine == "glmm" and not facts.factors
+            if engine == "glmm"
             else f"omit engine=, or use engine='{instead}', which takes every family and level"
         )
         raise SpecificationError(f"engine='{engine}' cannot impute this table: {against}; {cure}.")

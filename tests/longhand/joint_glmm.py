@@ -5,8 +5,8 @@
 Parameters are in the units of the data; only names are shared with the package.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
@@ -23,6 +23,7 @@ class Law:
     """One factor.
 
     fixed, random: columns (dict of arrays of a cluster's rows) -> list of columns. levels: number of levels; 0: numbers.
+    further: grouping column -> position among its effects of the law's intercept.
     free: missing cells are numbers that are given. leaf: missing cells are in no other factor.
     """
 
@@ -39,6 +40,7 @@ class Law:
     shift: float = 0.0  # of the linear predictor where the column missing_<response> is 1
     center: float = 0.0  # origin and unit of what a Yeo-Johnson transformation is applied to
     unit: float = 1.0
+    further: Mapping[str, int] = field(default_factory=dict)
 
 
 def log_density(
@@ -115,11 +117,15 @@ def log_posterior(frame, laws, theta, *, beta_sd, Sigma, Psi) -> float:
         By response: of its coefficients, around 0.
     Sigma, Psi
         (nu, V) of Kunkel & Kaizar's inverse-Wishart.
+
+    Further grouping factors have ``Psi_<column>`` and ``B_<column>`` (groups, d), the codes of groups being in the table.
     """
-    S = np.atleast_2d(theta["Psi"])
-    total = stats.invwishart(Psi[0], np.linalg.inv(Psi[1] * np.eye(len(S)))).logpdf(S)
-    total += stats.multivariate_normal(np.zeros(len(S)), S).logpdf(theta["B"]).sum()
-    total += len(theta["B"]) * 0.5 * np.linalg.slogdet(S)[1]
+    total = 0.0
+    for end in ("", *(name[1:] for name in theta if name.startswith("B_"))):
+        S, B = np.atleast_2d(theta[f"Psi{end}"]), theta[f"B{end}"]
+        total += stats.invwishart(Psi[0], np.linalg.inv(Psi[1] * np.eye(len(S)))).logpdf(S)
+        total += stats.multivariate_normal(np.zeros(len(S)), S).logpdf(B).sum()
+        total += len(B) * 0.5 * np.linalg.slogdet(S)[1]
     for law in laws:
         y = law.response
         total += stats.norm(0, beta_sd[y]).logpdf(theta[f"beta_{y}"]).sum()
@@ -182,6 +188,8 @@ def _complete(columns, laws, theta, b) -> float:
         own = b[first : first + q * r].reshape(r, q)
         first += q * r
         eta = X @ beta + Z @ own.T
+        for group, at in law.further.items():
+            eta = eta + theta[f"B_{group}"][columns[group].astype(int), at, None]
         if law.shift:
             eta = eta + law.shift * columns[f"missing_{law.response}"][:, None]
         extra = {

@@ -153,7 +153,7 @@ def _priors(table: FactorTable, blocks: list[ConditionalModel]) -> FactorPriors:
     ]
     return FactorPriors(
         [p.beta[k] for k, p in enumerate(own)], [p.variance[k] for k, p in enumerate(own)], own[0].blocks,
-        [p.updates[k] for k, p in enumerate(own)], [p.known[k] for k, p in enumerate(own)], own[0].place,
+        [p.updates[k] for k, p in enumerate(own)], [p.known[k] for k, p in enumerate(own)],
         np.array([p.known_sd[k] for k, p in enumerate(own)]),
     )  # fmt: skip
 

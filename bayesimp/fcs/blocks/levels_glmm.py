@@ -4,11 +4,7 @@ Other families have one update of kernels/glmm/gibbs.py for each factor in turn,
 Its moves draw (u_s | beta), (beta | u_s), and move beta and u_s together with X beta + u_s unchanged: for crossed factors
 the intercept is centred again with every factor, which the sampler of Papaspiliopoulos, Roberts & Zanella (2020) does by
 integrating it out. For a factor s nested in t, what the data see is little more than the sum of both, so that an exact
-move shifts between them: for each group h of t, with the n_h groups g of s in h that have rows,
-
-    u_th + d,  u_sg - d:    d ~ N( P^-1 (sum_g u_sg / tau_s^2 - u_th / tau_t^2), P^-1 ),   P = 1 / tau_t^2 + n_h / tau_s^2
-
-and the same with Psi^-1 where one of them is the primary clusters with slopes, in the coordinate of the intercept.
+move shifts between their intercepts (kernels/levels/nested.py).
 """
 
 from __future__ import annotations
@@ -26,11 +22,11 @@ from bayesimp.formulas.columns import INTERCEPT
 from bayesimp.kernels.chained.rows import linear_predictors
 from bayesimp.kernels.glmm.gibbs import glmm_step
 from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.levels.nested import parents, shift_between
 
 __all__ = ["LevelsGlmm"]
 
 Array = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 class LevelsGlmm(FactorBlock, BayesGlmm):
@@ -50,7 +46,7 @@ class LevelsGlmm(FactorBlock, BayesGlmm):
         self.intercept = names.index(INTERCEPT) if INTERCEPT in names else -1
         factors = self.chained.block.factors
         self.nested = [
-            (s, t, _parents(groups.observed[:, s], groups.observed[:, t], groups.numbers[s]))
+            (s, t, parents(groups.observed[:, s], groups.observed[:, t], groups.numbers[s]))
             for s, child in enumerate(factors)
             for t, parent in enumerate(factors)
             if s != t and child.groups.within(parent.groups) and (self.intercept >= 0 or 0 not in (s, t))
@@ -108,29 +104,14 @@ class LevelsGlmm(FactorBlock, BayesGlmm):
         return added if s == 0 else added + np.einsum("jl,jl->j", Z, theta.B[codes[:, 0], :, 0])
 
     def _shift_between(self, chain: Chain, Psis: Sequence[Array], effects: Sequence[Array]) -> None:
-        """The exact move between the intercepts of nested factors (see the module)."""
+        """The exact move between the intercepts of nested factors."""
         for s, t, parent in self.nested:
-            at = [self.intercept if factor == 0 else 0 for factor in (s, t)]
-            fine, coarse = np.linalg.inv(Psis[s])[at[0]], np.linalg.inv(Psis[t])[at[1]]
-            there, number = parent >= 0, len(effects[t])
-            of = parent[there]
-            children = np.bincount(of, minlength=number)
-            has = children > 0
-            precision = coarse[at[1]] + children * fine[at[0]]
-            pull = np.bincount(of, effects[s][there, :, 0] @ fine, number) - effects[t][:, :, 0] @ coarse
-            d = np.where(has, pull / precision + chain.rng.standard_normal(number) / np.sqrt(precision), 0.0)
-            effects[t][:, at[1], 0] += d
-            effects[s][there, at[0], 0] -= d[of]
+            at = (self.intercept if s == 0 else 0), (self.intercept if t == 0 else 0)
+            moved = effects[s][:, :, 0], effects[t][:, :, 0]
+            shift_between(chain.rng, (Psis[s], Psis[t]), moved, at, parent)
 
     def fill(self, chain: Chain, theta: Parameters, f: Array) -> int:
         """Draw the missing values from the model at theta; 0 or `BEYOND`."""
         X, Z = self.rows.missing(chain.V, f)
         eta = linear_predictors(X, Z, self.rows.hole_cluster, theta.beta, theta.B)
         return self.draw(chain, theta, X, eta + self.factors.added(theta, self.factors.rows.missing)[:, None])
-
-
-def _parents(child: Ints, parent: Ints, number: int) -> Ints:
-    """(number,) the group of `parent` of each group of `child` that occurs, else -1; child, parent: of rows."""
-    out = np.full(number, -1)
-    out[child] = parent
-    return out

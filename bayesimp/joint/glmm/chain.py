@@ -14,7 +14,7 @@ from bayesimp.kernels.families.responses import dispersed_aux
 from bayesimp.kernels.glmm.gibbs import TALLIES
 from bayesimp.sampling.chains import chain_rng
 
-__all__ = ["ChainState", "fill_censored", "filled", "numbers", "start_chain"]
+__all__ = ["ChainState", "fill_censored", "filled", "no_effects", "numbers", "start_chain"]
 
 Array = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ class ChainState:
     sd
         (K,) residual standard deviations of normal responses.
     Psi, B
-        By block of effects: (D, D), (m, D).
+        By block of effects: (D, D), (m, D), m being the number of clusters or groups.
     tallies
         (K, 5, 2), as in `bayesimp.kernels.glmm.gibbs.TALLIES`.
     step, moved
@@ -62,17 +62,22 @@ def start_chain(table: FactorTable, priors: FactorPriors, seed: int, chain: int)
     V, Y = filled(table, rng)
     aux = [dispersed_aux(rng, f.code, len(f.levels)) for f in table.factors]
     Psi = [
-        np.diag(np.exp(rng.normal(-1.5, 1.0, len(block)))) if known is None else known.copy()
+        np.diag(np.exp(rng.normal(-1.5, 1.0, block.size))) if known is None else known.copy()
         for block, known in zip(priors.blocks, priors.known, strict=True)
     ]
     sd = np.array([np.exp(rng.normal(0.0, 0.3)) if f.code == NORMAL else 1.0 for f in table.factors])
     return ChainState(
         V, Y, [np.zeros((len(f.fixed), f.predictors)) for f in table.factors], aux,
         np.where(np.isnan(priors.known_sd), sd, priors.known_sd), Psi,
-        [np.zeros((table.clusters, len(block))) for block in priors.blocks], rng,
+        no_effects(table, priors), rng,
         np.zeros((len(table.factors), len(TALLIES), 2), dtype=np.int64), np.full(len(table.factors), 0.5),
         np.zeros((len(table.factors), 2), dtype=np.int64),
     )  # fmt: skip
+
+
+def no_effects(table: FactorTable, priors: FactorPriors) -> list[Array]:
+    """Effects of zero, by block."""
+    return [np.zeros((table.number(block.level), block.size)) for block in priors.blocks]
 
 
 def filled(table: FactorTable, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bayesimp import notation as nt
 from bayesimp import priors as pr
-from bayesimp.joint.glmm.posterior import effects_of, tree_name
-from bayesimp.joint.glmm.prior import beta_of, blocks_of, resolved_Psi, resolved_variance
+from bayesimp.joint.glmm.blocks import places_of, tree_name
+from bayesimp.joint.glmm.posterior import group_dimension
+from bayesimp.joint.glmm.prior import beta_of, resolved_Psi, resolved_variance
 from bayesimp.scale.effects import of_all
 
 if TYPE_CHECKING:
+    from bayesimp.joint.glmm.blocks import EffectsBlock
     from bayesimp.joint.glmm.model import JointGLMM
     from bayesimp.models.joint_data import EffectBlock, GLMMFactor, JointData
     from bayesimp.models.joint_glmm import JointModel
@@ -38,18 +40,25 @@ def pymc_model(model: JointGLMM) -> JointModel:
 
 def joint_data(model: JointGLMM) -> JointData:
     """Factors, priors and table on the working scale."""
-    from bayesimp.models.joint_data import JointData
+    from bayesimp.models.joint_data import FurtherGroups, JointData
 
     table, data = model.table, model.data
-    groups, place = blocks_of(table.factors, model.separate)
+    places = places_of(model.blocks)
     return JointData(
-        [_factor(model, k, *place[k]) for k in range(len(table.factors))],
-        [_block(model, group) for group in groups], table.V, table.Y, table.arrays.cluster, table.programs, table.means,
-        table.divisor, [nt.shown(data.clusters[i]) for i in table.order], table.row,
+        [_factor(model, k, places) for k in range(len(table.factors))],
+        [_block(model, block) for block in model.blocks],
+        table.V, table.Y, table.arrays.cluster, table.programs, table.means, table.divisor,
+        [nt.shown(data.clusters[i]) for i in table.order], table.row,
+        [
+            FurtherGroups(
+                group_dimension(rows.label), [nt.shown(factor.groups.labels[g]) for g in rows.order], rows.codes
+            )
+            for factor, rows in zip(model.further, table.further, strict=True)
+        ],
     )  # fmt: skip
 
 
-def _factor(model: JointGLMM, k: int, block: int, at: int) -> GLMMFactor:
+def _factor(model: JointGLMM, k: int, places: Sequence[Mapping[int, tuple[int, int]]]) -> GLMMFactor:
     from bayesimp.models.joint_data import GLMMFactor
 
     table = model.table
@@ -66,22 +75,22 @@ def _factor(model: JointGLMM, k: int, block: int, at: int) -> GLMMFactor:
     return GLMMFactor(
         tree_name(factor), family.name, link, tuple(str(x) for x in factor.levels),
         tuple(column.name for column in factor.fixed), tuple(column.name for column in factor.random),
-        int(a.column[k]), scale.T, scale.s, scale.c, scale.intercept, scale.random, mean, precision, variance, block,
-        at, int(a.variable[k]), float(a.center[k]), float(a.unit[k]), a.value[a.level[k] : a.level[k + 1]],
+        int(a.column[k]), scale.T, scale.s, scale.c, scale.intercept, scale.random, mean, precision, variance,
+        *places[0][k], int(a.variable[k]), float(a.center[k]), float(a.unit[k]), a.value[a.level[k] : a.level[k + 1]],
         a.used[:, k], a.trials[:, k], a.offset[:, k],
         lower, upper, factor.at_cluster,
+        tuple(places[s][k] for s in range(1, len(places)) if factor.has_level(s)),
     )  # fmt: skip
 
 
-def _block(model: JointGLMM, group: Sequence[int]) -> EffectBlock:
+def _block(model: JointGLMM, block: EffectsBlock) -> EffectBlock:
     from bayesimp.models.joint_data import EffectBlock
 
     table = model.table
-    labels = tuple(label for k in group for label in effects_of(table.factors[k]))
-    end = f"_{tree_name(table.factors[group[0]])}" if model.separate else ""
-    prior, scale = resolved_Psi(model.priors, table, group)
+    labels, end = tuple(block.labels(table.factors)), block.end
     if not labels:
-        return EffectBlock(end, labels, prior, np.zeros((0, 0)))
+        return EffectBlock(end, labels, model.priors.Psi, np.zeros((0, 0)), block.level)
+    prior, scale = resolved_Psi(model.priors, table, block, model.data.cluster)
     working = scale.working_Psi_prior(prior)
     working.require_proper(len(labels), f"Psi{end}", "NUTS", CURE)
-    return EffectBlock(end, labels, working, of_all(scale.C, len(labels)) * scale.effects)
+    return EffectBlock(end, labels, working, of_all(scale.C, len(labels)) * scale.effects, block.level)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bayesimp.joint.glmm.posterior import effects_of, tree_name
-from bayesimp.joint.glmm.prior import blocks_of
+from bayesimp.joint.glmm.blocks import tree_name
 from bayesimp.priors.describe import describe
 
 if TYPE_CHECKING:
@@ -17,7 +16,11 @@ __all__ = ["described_model"]
 def described_model(model: JointGLMM) -> str:
     """The text of ``print(model)``."""
     data, K = model.data, len(model.factors)
-    lines = [f"JointGLMM: {len(data):,} rows in {len(data.clusters):,} clusters; {K} factors, in order:"]
+    groups = f"{len(data.clusters):,} clusters"
+    if model.further:
+        sizes = [(data.cluster, len(data.clusters)), *((f.label, len(f.groups)) for f in model.further)]
+        groups = "groups: " + ", ".join(f"{number:,} {label}" for label, number in sizes)
+    lines = [f"JointGLMM: {len(data):,} rows in {groups}; {K} factors, in order:"]
     for factor in model.factors:
         count = int(data.missing(factor.response).sum())
         what = "analysis" if factor.is_analysis else "imputation"
@@ -38,8 +41,6 @@ def _labels(model: JointGLMM, name: str) -> list[str]:
     """Labels of the elements of a parameter, from its name in the posterior."""
     factors = model.factors
     if name.startswith("Psi"):
-        groups = blocks_of(factors, model.separate)[0]
-        group = next(g for g in groups if not model.separate or name == f"Psi_{tree_name(factors[g[0]])}")
-        return [label for k in group for label in effects_of(factors[k])]
+        return next(block for block in model.blocks if name == f"Psi{block.end}").labels(factors)
     factor = next(f for f in factors if name.endswith(f"_{tree_name(f)}"))
     return [column.name for column in factor.fixed] if name.startswith("beta") else [factor.response]

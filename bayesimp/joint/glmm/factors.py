@@ -11,27 +11,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from bayesimp.errors import SpecificationError
+from bayesimp import notation as nt
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.events import Event
 from bayesimp.families.record import Family
 from bayesimp.families.registry import family_of
 from bayesimp.formulas.base_columns import BaseColumns
-from bayesimp.formulas.columns import Column
-from bayesimp.formulas.design import TOLERANCE
+from bayesimp.formulas.columns import INTERCEPT, Column
 from bayesimp.formulas.formula import parse
 from bayesimp.formulas.predictors import Predictors, predictors
-from bayesimp.formulas.syntax import Name, write
+from bayesimp.joint.glmm.default_formula import default_formula
+from bayesimp.joint.glmm.groups import check_level, check_levels, further_groups, levels_by_default
 from bayesimp.joint.glmm.order import order_of
 from bayesimp.joint.glmm.request import Request
+from bayesimp.joint.levels.factors import GroupingFactor
 from bayesimp.messages import listing, suggestion
+from bayesimp.priors import Priors
 from bayesimp.table.cluster_level import of_clusters
-from bayesimp.table.ids import names_rows
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["Factor", "made_factor", "read_factors", "read_formula"]
-
-MOST_LEVELS = 10  # a complete factor with at most this many is a predictor by default
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,10 @@ class Factor:
     left_out
         Complete variables left out of the default formula because they are combinations of others where the response is
         observed.
+    further
+        Whether it has intercepts of each grouping factor besides the clusters.
+    without
+        Why the default formula has no effects of a further grouping factor, in words.
     """
 
     response: str
@@ -71,6 +74,8 @@ class Factor:
     random: tuple[Column, ...]
     at_cluster: bool
     left_out: tuple[str, ...] = ()
+    further: tuple[bool, ...] = ()
+    without: tuple[str, ...] = ()
 
     @property
     def family(self) -> Family:
@@ -87,9 +92,26 @@ class Factor:
         """Number of cluster effects."""
         return self.predictors * len(self.random)
 
+    def has_level(self, level: int) -> bool:
+        """Whether it has effects of clusters (0), or intercepts of the s-th further grouping factor."""
+        return self.effects > 0 if level == 0 else self.further[level - 1]
 
-def read_factors(data: IncompleteData, request: Request) -> tuple[tuple[Factor, ...], BaseColumns]:
-    """All factors in order, and the base columns that their formulas use.
+    def effect_names(self, level: int) -> list[str]:
+        """Names of its effects at a level: ``"y:Intercept"``, or ``"y[level]:Intercept"`` with a predictor per level."""
+        names = [self.response]
+        if self.family.predictor_per_level:
+            names = [f"{self.response}[{level}]" for level in self.levels[1:]]
+        columns = (
+            [column.name for column in self.random] if level == 0 else [INTERCEPT] * self.has_level(level)
+        )
+        return nt.effect_names(names, columns)
+
+
+def read_factors(
+    data: IncompleteData, request: Request, priors: Priors
+) -> tuple[tuple[Factor, ...], BaseColumns, tuple[GroupingFactor, ...], list[Event]]:
+    """All factors in order, the base columns that their formulas use, the grouping factors besides the clusters, and
+    events about what their effects rest on.
 
     Raises
     ------
@@ -98,25 +120,55 @@ def read_factors(data: IncompleteData, request: Request) -> tuple[tuple[Factor, 
     """
     formulas = _formulas(data, request)
     order = order_of(data, request.order, formulas)
+    further = further_groups(data, list(formulas.values()))
+    events = _given_levels(data, formulas, order, further, priors)
     left_out: dict[str, tuple[str, ...]] = {}
+    without: dict[str, tuple[str, ...]] = {}
     for name in order:
         if name not in formulas:
-            text, left_out[name] = _default(data, name, order, formulas)
-            formulas[name] = predictors(text)
+            levels, notes = levels_by_default(data, name, further, priors)
+            without[name] = tuple(notes)
+            text, left_out[name] = default_formula(data, name, order, formulas, levels)
+            formulas[name] = predictors(text, data.cluster, of_clusters=of_clusters(data, name))
     incomplete = tuple(name for name in order if data.missing(name).any())
     idle = tuple(name for name in data.variables if data.missing(name).any() and name not in incomplete)
     base = BaseColumns(data, incomplete, idle)
     analyses = {parse(text).responses[0] for text in request.analyses}
     _check_links(data, request.links, order)
     links = dict.fromkeys(order, "") | dict(request.links)
+    own = {name: {term.label for term in formulas[name].further} for name in order}
+    further = tuple(factor for factor in further if any(factor.label in labels for labels in own.values()))
     factors = (
         replace(
             made_factor(data, name, formulas[name], base, name in analyses, links[name]),
             left_out=left_out.get(name, ()),
+            without=without.get(name, ()),
+            further=tuple(factor.label in own[name] for factor in further),
         )
         for name in order
     )
-    return tuple(factors), base
+    return tuple(factors), base, further, events
+
+
+def _given_levels(
+    data: IncompleteData,
+    formulas: Mapping[str, Predictors],
+    order: Sequence[str],
+    further: Sequence[GroupingFactor],
+    priors: Priors,
+) -> list[Event]:
+    """Check the grouping factors of the user's formulas; events about what rests on the prior."""
+    events: dict[Event, None] = {}
+    for factor in further:
+        check_levels(data, factor, order)
+        for name, formula in formulas.items():
+            if factor.label not in {term.label for term in formula.further}:
+                continue
+            try:
+                events |= dict.fromkeys(check_level(data, name, factor, priors))
+            except (DataError, SpecificationError) as refused:
+                raise type(refused)(f"Formula '{formula.text}': {refused}") from None
+    return list(events)
 
 
 def _check_links(data: IncompleteData, links: Mapping[str, str], order: Sequence[str]) -> None:
@@ -134,7 +186,7 @@ def _formulas(data: IncompleteData, request: Request) -> dict[str, Predictors]:
     """Response -> formula given by the user."""
     given: dict[str, Predictors] = {}
     for text in request.analyses:
-        name, formula = read_formula(data, text, None)
+        name, formula = read_formula(data, text, None, several=True)
         if name in given:
             raise SpecificationError(
                 f"Two analyses have the response '{name}': '{given[name].text}' and '{text}'. One factor cannot be both; "
@@ -150,12 +202,15 @@ def _formulas(data: IncompleteData, request: Request) -> dict[str, Predictors]:
             raise SpecificationError(
                 f"factors: '{name}' is not a variable. {suggestion(name, data.variables)}"
             )
-        given[name] = read_formula(data, text, name)[1]
+        given[name] = read_formula(data, text, name, several=True)[1]
     return given
 
 
-def read_formula(data: IncompleteData, text: str, response: str | None) -> tuple[str, Predictors]:
-    """Response and formula of an analysis, or of the factor of a response.
+def read_formula(
+    data: IncompleteData, text: str, response: str | None, *, several: bool = False
+) -> tuple[str, Predictors]:
+    """Response and formula of an analysis, or of the factor of a response; several: whether it may have several grouping
+    factors.
 
     Raises
     ------
@@ -163,7 +218,11 @@ def read_formula(data: IncompleteData, text: str, response: str | None) -> tuple
         The formula has no response, several or the wrong one, an unknown column, its response on both sides, or other
         groups.
     """
-    formula = predictors(text)
+    left = response or ", ".join(parse(text).responses)
+    known = several and left in data.variables and data.variable(left).distribution.is_imputable
+    formula = predictors(
+        text, data.cluster if several else None, of_clusters=known and of_clusters(data, left)
+    )
     found = formula.formula.responses
     if response is not None and found and found != (response,):
         raise SpecificationError(
@@ -182,90 +241,13 @@ def read_formula(data: IncompleteData, text: str, response: str | None) -> tuple
         )
     if name in formula.formula.variables:
         raise SpecificationError(f"Formula '{text}': '{name}' is on both sides of ~; remove it from one.")
-    group = formula.formula.cluster
-    if formula.random is not None and group != data.cluster:
+    own = [term.label for term in formula.formula.random]
+    if formula.random is not None and data.cluster not in own:
         raise SpecificationError(
-            f"Formula '{text}' groups by '{group}' but the data by '{data.cluster}'; they must be the same."
+            f"Formula '{text}' groups by '{own[0]}' but the data by '{data.cluster}'; they must be the same."
+            + (f" Or add (1 | {data.cluster})." if own[0] in data.cluster_columns else "")
         )
     return name, formula
-
-
-def _default(
-    data: IncompleteData, name: str, order: Sequence[str], formulas: Mapping[str, Predictors]
-) -> tuple[str, tuple[str, ...]]:
-    """Default formula of a variable, and the complete variables left out as redundant.
-
-    The formula has the complete variables, the responses of earlier factors, and a random intercept.
-    """
-    at_cluster = of_clusters(data, name)
-    used = {v for formula in formulas.values() for v in formula.formula.variables}
-    others = [v for v in data.variables if v != name and (not at_cluster or _one_value(data, v))]
-    complete = [v for v in others if v not in order and _is_default_predictor(data, v, v in used)]
-    # variables of analyses come first, so that they are not the ones left out as redundant
-    kept = _independent(data, name, sorted(complete, key=lambda v: v not in used), at_cluster)
-    terms = []
-    for other in others:
-        if other in kept:
-            terms.append(write(Name(other)))
-        elif other in order and order.index(other) < order.index(name):
-            terms.append(_as_predictor(other, data.variable(other).distribution))
-    right = " + ".join(terms or ["1"])
-    random = "" if at_cluster else f" + (1 | {write(Name(data.cluster))})"
-    return f"{write(Name(name))} ~ {right}{random}", tuple(v for v in complete if v not in kept)
-
-
-def _is_default_predictor(data: IncompleteData, name: str, used: bool) -> bool:
-    """Whether a variable is complete, varies, and has few levels; a variable of an analysis only has to vary."""
-    record = data.variable(name)
-    if record.missing.any() or not record.distribution.is_imputable or data.frame[name].nunique() < 2:
-        return False
-    few = not record.distribution.is_factor or len(record.levels) <= MOST_LEVELS
-    return used or (few and not names_rows(data, name))
-
-
-def _independent(
-    data: IncompleteData, name: str, candidates: Sequence[str], at_cluster: bool
-) -> frozenset[str]:
-    """Complete variables that are not combinations of the intercept and the variables before them.
-
-    Only rows in which the variable `name` is observed count, one per cluster if it is cluster-level.
-    """
-    rows = np.flatnonzero(~data.missing(name))
-    if at_cluster:
-        rows = rows[np.unique(data.codes[rows], return_index=True)[1]]
-    basis, kept = np.full((len(rows), 1), max(len(rows), 1) ** -0.5), []
-    for candidate in candidates:
-        record = data.variable(candidate)
-        values = record.values[rows].astype(float)
-        if record.is_coded:
-            values = (values[:, None] == np.unique(record.values)[1:]).astype(float)
-        new = values.reshape(len(values), -1)
-        grown = basis
-        for column in new.T:
-            rest = column / max(np.linalg.norm(column), 1e-300)
-            for _ in range(2):
-                rest = rest - grown @ (grown.T @ rest)
-            left = np.linalg.norm(rest)
-            if left <= TOLERANCE or grown.shape[1] == len(rest):
-                break
-            grown = np.column_stack([grown, rest / left])
-        else:
-            basis = grown
-            kept.append(candidate)
-    return frozenset(kept)
-
-
-def _one_value(data: IncompleteData, name: str) -> bool:
-    """Whether a variable has a single value in each cluster, complete or not."""
-    record = data.variable(name)
-    if not record.distribution.is_imputable:
-        return False
-    return of_clusters(data, name) or not data.grouping.varying(record.values).any()
-
-
-def _as_predictor(name: str, family: Family) -> str:
-    text = write(Name(name))
-    return f"{family.as_predictor}({text})" if family.as_predictor else text
 
 
 def made_factor(

@@ -34,7 +34,7 @@ class JointHistory:
     Psi
         By block: (chains, D, d, d).
     B
-        By block: (chains, D, m, d), or (chains, 0, m, d) where effects are not kept.
+        By block: (chains, D, m, d), or (chains, 0, m, d) where effects are not kept; m: number of clusters or groups.
     mean, spread
         (chains, D, m, K): mean and standard deviation of the imputed values by cluster; NaN where there are none.
     cells
@@ -94,6 +94,8 @@ class FactorTask:
         The table as the sampler reads it; the priors of the model.
     separate
         Whether the effects of each factor are independent of those of others.
+    cluster
+        Label of the clusters, for priors by grouping factor.
     every
         One in `every` sweeps is kept.
     spacing
@@ -105,6 +107,7 @@ class FactorTask:
     table: FactorTable
     model_priors: Priors
     separate: bool = False
+    cluster: str = ""
     every: int = 1
     spacing: int = 1
     effects: bool = False
@@ -112,12 +115,28 @@ class FactorTask:
     @cached_property
     def priors(self) -> FactorPriors:
         """Priors as kernels read them."""
-        return factor_priors(self.table, self.model_priors, self.separate)
+        return factor_priors(self.table, self.model_priors, self.separate, cluster=self.cluster)
 
     @cached_property
     def counted(self) -> int:
         """Number of cells that are imputed, over all factors."""
         return sum(len(rows) for rows in self.table.missing)
+
+    @cached_property
+    def _samplers(self) -> dict[int, Sampler]:
+        """The samplers of the chains, kept from one chunk of sweeps to the next; in processes, chains are new objects."""
+        return {}
+
+    @cached_property
+    def _holes(self) -> list[tuple[NDArray[np.int64], ...]]:
+        """By factor: clusters with imputed values, the first and the number of these, and the place of each value."""
+        out: list[tuple[NDArray[np.int64], ...]] = []
+        for rows in self.table.missing:
+            own, first, count = np.unique(
+                self.table.arrays.cluster[rows], return_index=True, return_counts=True
+            )
+            out.append((own, first, count, np.repeat(np.arange(len(own)), count)))
+        return out
 
     def start(self, seed: int, chain: int) -> ChainState:
         """Chain `chain` of this task at its dispersed start."""
@@ -126,13 +145,14 @@ class FactorTask:
     def room(self, chains: Sequence[ChainState], iterations: int) -> JointHistory:
         """Arrays for the draws of these chains."""
         c, D, m, K = len(chains), iterations // self.every, self.table.clusters, len(self.table.factors)
-        kept = D if self.effects else 0
+        kept, number = D if self.effects else 0, self.table.number
         factors, blocks = self.table.factors, self.priors.blocks
         return JointHistory(
             [np.empty((c, D, len(f.fixed), f.predictors)) for f in factors],
             [np.empty((c, D, aux_size(f.code, len(f.levels)))) for f in factors],
-            np.empty((c, D, K)), [np.empty((c, D, len(b), len(b))) for b in blocks],
-            [np.empty((c, kept, m, len(b))) for b in blocks], np.empty((c, D, m, K)), np.empty((c, D, m, K)),
+            np.empty((c, D, K)), [np.empty((c, D, b.size, b.size)) for b in blocks],
+            [np.empty((c, kept, number(b.level), b.size)) for b in blocks],
+            np.empty((c, D, m, K)), np.empty((c, D, m, K)),
             np.empty((c, D // self.spacing, self.counted)),
         )  # fmt: skip
 
@@ -146,7 +166,9 @@ class FactorTask:
         SamplingError
             The chain reached a state from which it cannot continue.
         """
-        sampler = Sampler(self.table, self.priors, chain, f"Chain {number}")
+        sampler = self._samplers.get(number)
+        if sampler is None or sampler.chain is not chain:
+            sampler = self._samplers[number] = Sampler(self.table, self.priors, chain, f"Chain {number}")
         for iteration in range(start, stop):
             sampler.sweep(tune=into is None)
             if into is not None and (iteration + 1) % self.every == 0:
@@ -170,16 +192,15 @@ class FactorTask:
     def _describe(self, values: list[Array], mean: Array, spread: Array) -> None:
         """Mean and sd (denominator n - 1, nan for one value) of the imputed values of each variable by cluster."""
         mean[:], spread[:] = np.nan, np.nan
-        cluster, m = self.table.arrays.cluster, self.table.clusters
-        for k, (rows, y) in enumerate(zip(self.table.missing, values, strict=True)):
-            if not len(rows):
+        for k, (y, (own, first, count, place)) in enumerate(zip(values, self._holes, strict=True)):
+            if not len(own):
                 continue
-            v, codes = numbers(self.table, k, y), cluster[rows]
-            count = np.bincount(codes, minlength=m)
+            v = numbers(self.table, k, y)
+            average = np.add.reduceat(v, first) / count
+            square = np.add.reduceat((v - average[place]) ** 2, first)
+            mean[own, k] = average
             with np.errstate(invalid="ignore", divide="ignore"):
-                mean[:, k] = np.bincount(codes, v, m) / count
-                square = np.bincount(codes, (v - mean[codes, k]) ** 2, m)
-                spread[:, k] = np.where(count > 1, np.sqrt(square / (count - 1.0)), np.nan)
+                spread[own, k] = np.where(count > 1, np.sqrt(square / (count - 1.0)), np.nan)
 
     def put(self, into: JointHistory, place: int, start: int, piece: JointHistory) -> None:
         """Copy the draws of one chain into those of all."""

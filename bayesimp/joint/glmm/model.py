@@ -1,7 +1,8 @@
 """The joint GLMM: an imputation model that contains the analysis.
 
     p(y_1, .., y_K, b)  =  N(b | 0, Psi)  prod_k p_k(y_k | y_1 .. y_k-1, b_k),       b = (b_1 .. b_K) in every cluster
-    g_k(E y_kij) = x_kij' beta_k + z_kij' b_ki
+    g_k(E y_kij) = x_kij' beta_k + z_kij' b_ki + sum_s c_skg      c_sg = (c_s1g .. c_sKg) ~ N(0, Psi_s): intercepts of the
+                                                                  groups g of further grouping factors s, if there are any
 
 x and z are columns that a formula can form from complete variables and from those before y_k: products, powers, cluster
 means. The user's analysis is therefore one factor, and values are drawn from their distribution given it.
@@ -23,11 +24,11 @@ from bayesimp.errors import SpecificationError, must_be
 from bayesimp.events import Event
 from bayesimp.families.registry import censoring
 from bayesimp.imputation.result import Imputations
+from bayesimp.joint.glmm.blocks import EffectsBlock, blocks_of, tree_name
 from bayesimp.joint.glmm.describe import described_model
 from bayesimp.joint.glmm.factors import Factor, read_factors
 from bayesimp.joint.glmm.identification import check_identified, check_variation
-from bayesimp.joint.glmm.posterior import tree_name
-from bayesimp.joint.glmm.prior import blocks_of, factor_beta, factor_priors, resolved_Psi, resolved_variance
+from bayesimp.joint.glmm.prior import factor_beta, factor_priors, resolved_Psi, resolved_variance
 from bayesimp.joint.glmm.request import read_request
 from bayesimp.joint.glmm.run import GLMMRun
 from bayesimp.joint.glmm.table import FactorTable, factor_table
@@ -54,20 +55,22 @@ class JointGLMM(ImputationModel):
     data
         The incomplete table.
     analysis
-        A formula, or several: ``"y ~ x * treat + (1 + x | study)"``, with one response and at most one random term on the
-        cluster. The families of responses are those of `data`.
+        A formula, or several: ``"y ~ x * treat + (1 + x | study)"``, with one response, and random intercepts of further
+        grouping factors, ``"+ (1 | item)"``, nested or crossed. The families of responses are those of `data`.
     factors
         Response -> formula of its factor, for variables that are not responses of analyses. Default: complete
-        variables, responses of earlier factors, and a random intercept (none for a cluster-level variable).
+        variables, responses of earlier factors, and random intercepts of all cluster columns (for a cluster-level
+        variable of those in which clusters are nested; for a nominal one of the clusters).
     order
         Responses in the order of their factors; each must come after those in its formula. Default: covariates of
         the analyses, cluster-level variables first and then by number of missing values; the analyses; other variables.
     priors
         As for `JointNormal`: ``Sigma`` is the prior of each residual variance, ``Psi`` of the effects of all factors
-        together, ``beta`` of the coefficients of each factor (weak where it is flat and the family is not normal).
+        together (``Psi_of`` by grouping factor), ``beta`` of the coefficients of each factor (weak where it is flat and
+        the family is not normal).
     effects
         ``"joint"``: one Psi for the effects of all factors; ``"separate"``: one for each factor, so effects of
-        different variables are independent.
+        different variables are independent. Those of different grouping factors always are.
     links
         Response -> link, ``{"y": "probit"}``, where it is not the default of its family.
     shift
@@ -105,18 +108,22 @@ class JointGLMM(ImputationModel):
         self.data = data
         self.request = read_request(data.cluster, analysis, factors, order, links)
         self.separate = effects == "separate"
-        self.priors = (pr.default() if priors is None else pr.read(priors)).without_contextual()
-        self.factors, base = read_factors(data, self.request)
+        given = pr.default() if priors is None else priors
+        # which grouping factors there are is known once formulas have been read
+        asked = given if isinstance(given, pr.Priors) else pr.read(given)
+        self.factors, base, self.further, events = read_factors(data, self.request, asked)
+        self.priors = pr.read(asked, self.labels if self.further else ()).without_contextual()
         check_variation(self.factors, data)
         self.shift = _checked_shift(Shift() if shift is None else shift, self.factors, data)
-        self.table: FactorTable = factor_table(data, self.factors, base, self.shift)
+        self.table: FactorTable = factor_table(data, self.factors, base, self.shift, further=self.further)
         own = {*self.request.factors, *(factor.response for factor in self.factors if factor.is_analysis)}
         check_identified(self.table, self.priors, data, own)
         if self.is_conjugate:
-            factor_priors(self.table, self.priors, self.separate)  # refuses priors before anything is sampled
+            # refuses priors before anything is sampled
+            factor_priors(self.table, self.priors, self.separate, cluster=data.cluster)
         by_row = [f.response for f in self.factors if not f.at_cluster and data.missing(f.response).any()]
         self.events: list[Event] = [
-            *self._notes(), *other_groupings(data, [data.cluster]), *of_other_levels(data, by_row)
+            *self._notes(), *events, *other_groupings(data, self._columns()), *of_other_levels(data, by_row)
         ]  # fmt: skip
 
     def _notes(self) -> list[Event]:
@@ -137,12 +144,27 @@ class JointGLMM(ImputationModel):
                     f"where '{factor.response}' is observed, and therefore not among its predictors"
                 )
                 out.append(Event("predictors", factor.response, text, len(factor.left_out)))
+            out += [Event("grouping factors", factor.response, text) for text in factor.without]
         known = {*self.responses, *(censoring(family) for family in data.families.values())}
         left = [name for name in data.variables if data.missing(name).any() and name not in known]
         if left:
             text = "not imputed, because their family is 'none'; they remain incomplete"
             out.append(Event("not imputed", ", ".join(left), text, len(left)))
         return out
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of the grouping factors, the clusters first."""
+        return self.data.cluster, *(factor.label for factor in self.further)
+
+    def _columns(self) -> set[str]:
+        """The cluster columns of which some factor has effects."""
+        return {self.data.cluster}.union(*(factor.term.names for factor in self.further))
+
+    @cached_property
+    def blocks(self) -> list[EffectsBlock]:
+        """The blocks of effects, each with its own covariance matrix."""
+        return blocks_of(self.factors, self.separate, self.data.cluster, self.labels[1:])
 
     @property
     def responses(self) -> tuple[str, ...]:
@@ -152,7 +174,8 @@ class JointGLMM(ImputationModel):
     @property
     def is_conjugate(self) -> bool:
         """Whether the Gibbs sampler takes the priors."""
-        return self.priors.Sigma.is_conjugate and self.priors.Psi.is_conjugate
+        Psi = [self.priors.of_factor(label) for label in self.labels]
+        return self.priors.Sigma.is_conjugate and all(prior.is_conjugate for prior in Psi)
 
     def check_options(self, **options: Any) -> None:
         """Refuse a sampler that does not take the priors."""
@@ -170,10 +193,9 @@ class JointGLMM(ImputationModel):
             out[f"beta_{tree_name(factor)}"] = own.on_data(scale, shape, intercept)
             if family.has_normal_errors:
                 out[f"sigma2_{tree_name(factor)}"] = resolved_variance(self.priors, self.table, k)
-        for group in blocks_of(self.factors, self.separate)[0]:
-            if sum(self.factors[k].effects for k in group):
-                end = f"_{tree_name(self.factors[group[0]])}" if self.separate else ""
-                out[f"Psi{end}"] = resolved_Psi(self.priors, self.table, group)[0]
+        for block in self.blocks:
+            if block.size:
+                out[f"Psi{block.end}"] = resolved_Psi(self.priors, self.table, block, self.data.cluster)[0]
         return out
 
     def pymc_model(self) -> Any:
@@ -314,7 +336,7 @@ class JointGLMM(ImputationModel):
             raise SpecificationError(f"sampler must be 'auto', 'gibbs' or 'nuts', got {sampler!r}.")
         if sampler == "gibbs" and not self.is_conjugate:
             # the message says which prior, and what to use
-            factor_priors(self.table, self.priors, self.separate)
+            factor_priors(self.table, self.priors, self.separate, cluster=self.data.cluster)
         return ("gibbs" if self.is_conjugate else "nuts") if sampler == "auto" else sampler
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SamplingError
-from bayesimp.joint.glmm.chain import ChainState, filled
+from bayesimp.joint.glmm.chain import ChainState, filled, no_effects
 from bayesimp.joint.glmm.new_table import new_table
 from bayesimp.joint.glmm.prior import FactorPriors, layout_of
 from bayesimp.joint.glmm.sampler import Sampler
@@ -41,32 +41,32 @@ SWEEPS = 100  # per imputation; steps are tuned in the first half
 class GivenSampler(Sampler):
     """A chain of effects and missing cells at fixed parameters."""
 
+    rounds = 1
+
     def sweep(self, tune: bool = False) -> None:
         """One update of effects and cells; `tune`: whether steps are tuned."""
         self._factors(tune)
 
-    def _normal(self, k: int) -> int:
-        table, chain, rows = self.table, self.chain, self.table.rows[k]
-        X, Z = self.rows.design(k, rows)
-        block, at = self.priors.place[k]
+    def _normal(self, k: int, level: int) -> int:
+        chain, own = self.chain, self.further.rows(k, level, self.state)
+        X, Z = self.rows.design(k, own.rows, level)
         return int(normal_effects(
-            chain.rng, X, Z, chain.Y[rows, k] - table.arrays.offset[rows, k], table.starts[k],
-            np.ascontiguousarray(chain.beta[k][:, 0]), float(chain.sd[k] ** 2), np.int64(at), chain.Psi[block],
-            chain.B[block],
+            chain.rng, X, Z, chain.Y[own.rows, k] - own.offset, own.first,
+            np.ascontiguousarray(chain.beta[k][:, 0]), float(chain.sd[k] ** 2), own.at, chain.Psi[own.block],
+            chain.B[own.block],
         ))  # fmt: skip
 
-    def _generalised(self, k: int) -> int:
-        table, chain, rows = self.table, self.chain, self.table.rows[k]
-        X, Z = self.rows.design(k, rows)
-        factor, a = table.factors[k], table.arrays
+    def _generalised(self, k: int, level: int) -> int:
+        chain, own = self.chain, self.further.rows(k, level, self.state)
+        rows, (X, Z) = own.rows, self.rows.design(k, own.rows, level)
+        factor, trials = self.table.factors[k], self.table.arrays.trials
         glmm = GlmmRows(
-            factor.code, np.ascontiguousarray(chain.Y[rows, k]), np.ascontiguousarray(a.trials[rows, k]),
-            np.ones(len(rows)), np.ascontiguousarray(a.offset[rows, k]), X, Z, table.starts[k],
+            factor.code, np.ascontiguousarray(chain.Y[rows, k]), np.ascontiguousarray(trials[rows, k]),
+            np.ones(len(rows)), own.offset, X, Z, own.first,
         )  # fmt: skip
         counts = np.zeros(len(factor.levels) if factor.code in (ORDINAL, CATEGORICAL) else 1)
-        block, at = self.priors.place[k]
         return int(glmm_effects(
-            chain.rng, glmm, counts, np.int64(at), chain.beta[k], chain.aux[k], chain.Psi[block], chain.B[block],
+            chain.rng, glmm, counts, own.at, chain.beta[k], chain.aux[k], chain.Psi[own.block], chain.B[own.block],
             chain.tallies[k],
         ))  # fmt: skip
 
@@ -77,7 +77,7 @@ def complete_new_rows(
     """See `bayesimp.contract.Run.transform`."""
     model = run.model
     table, place = new_table(model, new)
-    layout = layout_of(model.factors, model.separate)
+    layout = layout_of(table, model.separate)
     cells = {f.response: np.flatnonzero(new.missing(f.response)) for f in model.factors}
     values = {name: np.empty((m, len(rows))) for name, rows in cells.items() if len(rows)}
     for k in range(m if values else 0):
@@ -106,7 +106,7 @@ def given_chain(
     beta, aux, Psi = ([np.ascontiguousarray(part[at]) for part in parts] for parts in (h.beta, h.aux, h.Psi))
     V, Y = filled(table, rng)
     return ChainState(
-        V, Y, beta, aux, h.sd[at].copy(), Psi, [np.zeros((table.clusters, len(block))) for block in layout.blocks], rng,
+        V, Y, beta, aux, h.sd[at].copy(), Psi, no_effects(table, layout), rng,
         np.zeros((K, len(TALLIES), 2), dtype=np.int64), np.full(K, 0.5), np.zeros((K, 2), dtype=np.int64),
     )  # fmt: skip
 

@@ -23,11 +23,11 @@ from scipy.special import logsumexp
 
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
+from bayesimp.joint.glmm.blocks import tree_name
 from bayesimp.joint.glmm.chain import ChainState
 from bayesimp.joint.glmm.definition import pymc_model
 from bayesimp.joint.glmm.gibbs import FactorTask, JointHistory
-from bayesimp.joint.glmm.posterior import tree_name
-from bayesimp.joint.glmm.prior import FactorPriors, blocks_of, layout_of
+from bayesimp.joint.glmm.prior import FactorPriors, layout_of
 from bayesimp.joint.glmm.run import GLMMRun
 from bayesimp.joint.glmm.sampler import Sampler
 from bayesimp.joint.glmm.table import FactorTable
@@ -92,7 +92,7 @@ def sample_joint_glmm_nuts(
         report=report, cores=workers, all_chains=earlier is not None,
     )  # fmt: skip
     kept, count = result.stats["diverging"].shape
-    task = _Task(model.table, model.priors, model.separate, 1, spacing, effects)
+    task = _Task(model.table, model.priors, model.separate, model.data.cluster, 1, spacing, effects)
     ends = earlier or [_empty(model.table, seed, c) for c in range(kept)]
     history = task.room(ends, count)
     weigh = _weights(joint)
@@ -114,7 +114,7 @@ class _Task(FactorTask):
     @cached_property
     def priors(self) -> FactorPriors:
         """The layout of effects only, because no prior needs a conjugate update here."""
-        return layout_of(self.table.factors, self.separate)
+        return layout_of(self.table, self.separate)
 
     def finish(self, chain: ChainState, into: JointHistory, place: int, draw: int) -> None:
         """Keep a draw, including the missing cells of leaves."""
@@ -167,13 +167,11 @@ def _state(
         if f"sigma2_{name}" in drawn:
             sd[k] = np.sqrt(drawn[f"sigma2_{name}"]) / table.scales[k].s[0]
         aux.append(_auxiliary(factor, name, drawn))
-    groups, _ = blocks_of(table.factors, model.separate)
     Psi, B = [], []
-    for group in groups:
-        end = f"_{tree_name(table.factors[group[0]])}" if model.separate else ""
-        there = sum(table.factors[k].effects for k in group) > 0
-        Psi.append(drawn[f"working_Psi{end}"] if there else np.zeros((0, 0)))
-        B.append(drawn[f"working_B{end}"] if there else np.zeros((table.clusters, 0)))
+    for block in model.blocks:
+        there = block.size > 0
+        Psi.append(drawn[f"working_Psi{block.end}"] if there else np.zeros((0, 0)))
+        B.append(drawn[f"working_B{block.end}"] if there else np.zeros((table.number(block.level), 0)))
     return ChainState(V, Y, beta, aux, sd, Psi, B, rng, before.tallies, before.step, before.moved)
 
 

@@ -26,10 +26,11 @@ from bayesimp import notation as nt
 from bayesimp.contract import TreeRequest
 from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.imputation.tree import cluster_labels
+from bayesimp.joint.glmm.blocks import tree_name
 from bayesimp.joint.glmm.cells import is_censored
 from bayesimp.joint.glmm.chain import ChainState, numbers
-from bayesimp.joint.glmm.posterior import posterior, tree_name
-from bayesimp.joint.glmm.prior import beta_of, blocks_of, layout_of, resolved_Psi, resolved_variance
+from bayesimp.joint.glmm.posterior import posterior
+from bayesimp.joint.glmm.prior import beta_of, layout_of, resolved_Psi, resolved_variance
 from bayesimp.joint.glmm.sampler import Sampler
 from bayesimp.joint.glmm.table import FactorTable
 from bayesimp.joint.pointwise import REPLICATES, generator
@@ -122,7 +123,7 @@ def _chains(
 def _log_likelihood(run: GLMMRun, request: TreeRequest) -> xr.Dataset:
     """Response -> (chain, draw, row_<response>), or (chain, draw, cluster_<response>) of a cluster-level variable."""
     model, table = run.model, run.model.table
-    a, layout = table.arrays, layout_of(model.factors, model.separate)
+    a, layout = table.arrays, layout_of(table, model.separate)
     rows = [_observed(model, k) for k in range(len(model.factors))]
     shape = run.history.chains, run.history.draws // request.thin
     out = [np.empty((*shape, len(own))) for own in rows]
@@ -197,11 +198,11 @@ def _log_prior(run: GLMMRun, request: TreeRequest) -> xr.Dataset:
             for auxiliary in factor.family.auxiliaries:
                 if auxiliary.log_prior is not None:
                     out[f"{auxiliary.name}_{end}"] = auxiliary.log_prior(aux)
-    for b, group in enumerate(blocks_of(model.factors, model.separate)[0]):
-        if h.Psi[b].shape[-1]:
-            end = f"_{tree_name(model.factors[group[0]])}" if model.separate else ""
-            prior, joint = resolved_Psi(model.priors, table, group)
-            out[f"Psi{end}"] = prior.log_density(joint.Psi(request.of(h.Psi[b])), f"Psi{end}")
+    for b, block in enumerate(model.blocks):
+        if block.size:
+            name = f"Psi{block.end}"
+            prior, joint = resolved_Psi(model.priors, table, block, model.data.cluster)
+            out[name] = prior.log_density(joint.Psi(request.of(h.Psi[b])), name)
     return xr.Dataset({name: ((nt.CHAIN, nt.DRAW), value) for name, value in out.items()})
 
 
@@ -262,7 +263,7 @@ def _replicate(model: JointGLMM, chain: ChainState, label: str) -> Array:
         if len(rows):
             chain.Y[rows, k] = table.observed[k][0]
             chain.V[rows, a.variable[k]] = numbers(table, k, chain.Y[rows, k])
-    sampler = Sampler(table, layout_of(model.factors, model.separate), chain, label)
+    sampler = Sampler(table, layout_of(table, model.separate), chain, label)
     state = sampler.state
     for k, factor in enumerate(model.factors):
         rows = firsts if factor.at_cluster else every

@@ -2,8 +2,9 @@
 
 beta_<y>, sigma2_<y>, shape_<y>, cutpoints_<y>, ..  of the factor of y (families/auxiliary.py)
 Psi                                                covariance of the effects of all factors (or Psi_<y> if they are
-separate)
-B                                                  effects by cluster, if they were kept
+                                                   separate)
+Psi_<group>, Psi_<group>_<y>                       the same by grouping factor, with several
+B, B_<group>, ..                                   effects by cluster or group, if they were kept
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesimp import notation as nt
-from bayesimp.joint.glmm.prior import blocks_of
-from bayesimp.joint.glmm.scale import joint_scale
+from bayesimp.joint.glmm.blocks import tree_name
+from bayesimp.joint.glmm.prior import block_scale
 from bayesimp.scale.effects import of_all
 
 if TYPE_CHECKING:
@@ -23,44 +24,39 @@ if TYPE_CHECKING:
     from bayesimp.joint.glmm.gibbs import JointHistory
     from bayesimp.joint.glmm.model import JointGLMM
 
-__all__ = ["effects_of", "posterior", "tree_name"]
+__all__ = ["group_dimension", "posterior"]
 
 
-def tree_name(factor: Factor) -> str:
-    """The suffix of the variables of a factor."""
-    return nt.in_tree(factor.response)
-
-
-def effects_of(factor: Factor) -> list[str]:
-    """Names of a factor's effects: ``"y:Intercept"``, or ``"y[level]:Intercept"`` with a predictor for each level."""
-    names = [factor.response]
-    if factor.family.predictor_per_level:
-        names = [f"{factor.response}[{level}]" for level in factor.levels[1:]]
-    return nt.effect_names(names, [column.name for column in factor.random])
+def group_dimension(label: str) -> str:
+    """Dimension of the groups of a further grouping factor."""
+    return f"group_{nt.in_tree(label)}"
 
 
 def posterior(model: JointGLMM, h: JointHistory) -> tuple[dict[str, tuple], dict[str, list]]:
     """Variables of the posterior, name -> (dims, array (chains, draws, ...)), and their coordinates."""
     variables: dict[str, tuple] = {}
     coords: dict[str, list] = {}
-    for k, factor in enumerate(model.factors):
-        for name, dims, array, own in _of_factor(model, h, k, factor):
+    for k, one in enumerate(model.factors):
+        for name, dims, array, own in _of_factor(model, h, k, one):
             variables[name] = dims, array
             coords |= own
-    groups, _ = blocks_of(model.factors, model.separate)
-    place = np.argsort(model.table.order)
-    for b, group in enumerate(groups):
-        labels = [label for k in group for label in effects_of(model.factors[k])]
+    table = model.table
+    for b, block in enumerate(model.blocks):
+        labels, end = block.labels(model.factors), block.end
         if not labels:
             continue
-        end = f"_{tree_name(model.factors[group[0]])}" if model.separate else ""
-        scale = joint_scale([model.table.scales[k] for k in group])
+        scale = block_scale(table, block)
         effect = f"effect{end}"
         coords |= {effect: labels, f"{effect}_2": labels}
         variables[f"Psi{end}"] = (effect, f"{effect}_2"), scale.Psi(h.Psi[b])
         if h.B[b].shape[1]:
             B = (h.B[b] * scale.effects) @ of_all(scale.C, len(scale.effects)).T
-            variables[f"B{end}"] = (nt.CLUSTER, effect), B[:, :, place]
+            dim, order = nt.CLUSTER, table.order
+            if block.level:
+                rows, factor = table.further[block.level - 1], model.further[block.level - 1]
+                dim, order = group_dimension(rows.label), rows.order
+                coords[dim] = [nt.shown(label) for label in factor.groups.labels]
+            variables[f"B{end}"] = (dim, effect), B[:, :, np.argsort(order)]
     return variables, coords
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
+from bayesimp.joint.glmm.blocks import EffectsBlock, blocks_of, places_of
 from bayesimp.joint.glmm.factors import Factor
 from bayesimp.joint.glmm.scale import JointScale, joint_scale
 from bayesimp.joint.glmm.table import FactorTable
@@ -21,7 +22,8 @@ from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update
 __all__ = [
     "FactorPriors",
     "beta_of",
-    "blocks_of",
+    "block_scale",
+    "blocks_in",
     "factor_beta",
     "factor_priors",
     "layout_of",
@@ -43,45 +45,39 @@ class FactorPriors:
     variance
         By factor: prior of the residual variance, used for normal responses only.
     blocks
-        Effects of each block of Psi, as positions among all effects.
+        The blocks of effects.
     updates, known
         By block: the conjugate update of Psi, and Psi itself if it is known.
-    place
-        By factor: the block of its effects, and their first position in it.
     known_sd
         (K,) residual standard deviations that are known, else NaN.
     """
 
     beta: list[tuple[Array, Array]]
     variance: list[CovarianceUpdate]
-    blocks: list[range]
+    blocks: list[EffectsBlock]
     updates: list[CovarianceUpdate]
     known: list[Array | None]
-    place: list[tuple[int, int]]
     known_sd: Array
 
+    @cached_property
+    def places(self) -> list[dict[int, tuple[int, int]]]:
+        """By level and factor: the block of its effects, and their first position in it."""
+        return places_of(self.blocks)
 
-def blocks_of(factors: Sequence[Factor], separate: bool) -> tuple[list[list[int]], list[tuple[int, int]]]:
-    """The factors with effects in each block of Psi; for each factor its block and the position of its effects in it."""
-    groups = [[k] for k, f in enumerate(factors)] if separate else [list(range(len(factors)))]
-    place = [(0, 0)] * len(factors)
-    for b, group in enumerate(groups):
-        at = 0
-        for k in group:
-            place[k] = (b, at)
-            at += factors[k].effects
-    return groups, place
+    @property
+    def place(self) -> dict[int, tuple[int, int]]:
+        """The same of the effects of clusters."""
+        return self.places[0]
 
 
-def layout_of(factors: Sequence[Factor], separate: bool) -> FactorPriors:
+def layout_of(table: FactorTable, separate: bool) -> FactorPriors:
     """The layout of effects without priors, which suffices for a `Sampler` that draws no parameters."""
-    groups, place = blocks_of(factors, separate)
-    blocks, start = [], 0
-    for group in groups:
-        d = sum(factors[k].effects for k in group)
-        blocks.append(range(start, start + d))
-        start += d
-    return FactorPriors([], [], blocks, [], [], place, np.zeros(0))
+    return FactorPriors([], [], blocks_in(table, separate), [], [], np.zeros(0))
+
+
+def blocks_in(table: FactorTable, separate: bool) -> list[EffectsBlock]:
+    """The blocks of effects of a table, without the label of the clusters."""
+    return blocks_of(table.factors, separate, "", [groups.label for groups in table.further])
 
 
 def factor_beta(prior: CoefficientPrior, factor: Factor) -> CoefficientPrior:
@@ -104,42 +100,59 @@ def resolved_variance(priors: pr.Priors, table: FactorTable, k: int) -> Covarian
     return pr.resolve(priors.Sigma, table.scales[k].s, f"sigma2 of '{table.factors[k].response}'")
 
 
+def block_scale(table: FactorTable, block: EffectsBlock) -> JointScale:
+    """The scale of the effects of a block; an intercept has the unit of the response."""
+    if block.level == 0:
+        return joint_scale([table.scales[k] for k in block.factors])
+    own = [
+        np.zeros(0),
+        *(table.scales[k].s for k in block.factors if table.factors[k].has_level(block.level)),
+    ]
+    return JointScale(np.concatenate(own), np.eye(block.size))
+
+
 def resolved_Psi(
-    priors: pr.Priors, table: FactorTable, group: Sequence[int]
+    priors: pr.Priors, table: FactorTable, block: EffectsBlock, cluster: str
 ) -> tuple[CovariancePrior, JointScale]:
-    """The prior of a block of Psi in the units of the data, and the scale of its effects."""
-    scale = joint_scale([table.scales[k] for k in group])
-    names = ", ".join(f"'{table.factors[k].response}'" for k in group)
-    return scale.Psi_prior(priors.Psi, f"Psi of {names}"), scale
+    """The prior of a block of Psi in the units of the data, and the scale of its effects; cluster: label of level 0."""
+    scale = block_scale(table, block)
+    names = ", ".join(f"'{table.factors[k].response}'" for k in block.factors)
+    label = table.further[block.level - 1].label if block.level else cluster
+    where = f"Psi_{label}" if table.further else "Psi"
+    return scale.Psi_prior(priors.of_factor(label), f"{where} of {names}"), scale
 
 
 def factor_priors(
-    table: FactorTable, priors: pr.Priors, separate: bool, only: int | None = None
+    table: FactorTable, priors: pr.Priors, separate: bool, only: int | None = None, cluster: str = ""
 ) -> FactorPriors:
-    """Priors of all factors; only: of one factor with separate effects, with placeholders for the others.
+    """Priors of all factors.
+
+    only: of one factor with separate effects, with placeholders for the others. cluster: label of the clusters.
 
     Raises
     ------
     SpecificationError
         A prior has no conjugate update, or is improper and leaves the posterior improper.
     """
-    groups, place = blocks_of(table.factors, separate)
-    blocks: list[range] = []
+    blocks = blocks_in(table, separate)
     updates: list[CovarianceUpdate] = []
     known: list[Array | None] = []
-    start = 0
-    for group in groups:
-        d = sum(table.factors[k].effects for k in group)
-        blocks.append(range(start, start + d))
-        start += d
-        if d == 0 or only not in (None, group[0]):
+    for block in blocks:
+        d, where = block.size, f"Psi{block.end}"
+        if d == 0 or only not in (None, block.factors[0]):
             updates.append(CovarianceUpdate(4, 0.0, np.zeros((0, 0)), np.zeros(0)))
             known.append(None)
             continue
-        prior, scale = resolved_Psi(priors, table, group)
+        prior, scale = resolved_Psi(priors, table, block, cluster)
         working = scale.working_Psi_prior(prior)
-        updates.append(_update(working, d, "Psi"))
-        check_proper(updates[-1], table.clusters, d, "Psi", "clusters")
+        updates.append(_update(working, d, "Psi" if block.level == 0 else where))
+        check_proper(
+            updates[-1],
+            table.number(block.level),
+            d,
+            "Psi" if block.level == 0 else where,
+            "groups" if block.level else "clusters",
+        )
         known.append(working.known_value)
     beta, variance, known_sd = [], [], np.full(len(table.factors), np.nan)
     for k, factor in enumerate(table.factors):
@@ -155,7 +168,7 @@ def factor_priors(
         variance.append(update)
         if Sigma.known_value is not None:
             known_sd[k] = np.sqrt(Sigma.known_value[0, 0])
-    return FactorPriors(beta, variance, blocks, updates, known, place, known_sd)
+    return FactorPriors(beta, variance, blocks, updates, known, known_sd)
 
 
 def _update(prior: CovariancePrior, d: int, where: str) -> CovarianceUpdate:

@@ -4,13 +4,16 @@
     b_ki | b_-ki, completed variables
     missing cells of y_k | everything else                                     kernels/factors/cells.py
     effects and missing cells of clusters without observed values, together    kernels/factors/together.py
+    effects in clusters that mostly lack a discrete variable, summed out       kernels/factors/summed.py, before its cells
 
-and then Psi given all effects. Missing cells of leaves are drawn only when a draw is kept.
+and then Psi of each grouping factor given all effects. With several grouping factors the first two lines are made for
+each in turn (joint/glmm/levels.py). All this, and Psi, is repeated for factors that are not normal (`ROUNDS`). Missing
+cells of leaves are drawn only when a draw is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +21,7 @@ from scipy.linalg import solve_triangular
 
 from bayesimp.errors import SamplingError
 from bayesimp.joint.glmm.chain import ChainState
+from bayesimp.joint.glmm.levels import FurtherEffects
 from bayesimp.joint.glmm.prior import FactorPriors
 from bayesimp.joint.glmm.summed import Summed, summed_out
 from bayesimp.joint.glmm.table import FactorTable
@@ -39,14 +43,28 @@ from bayesimp.kernels.glmm.gibbs import FAILURES, OVERDISPERSED, RARE, rare_even
 __all__ = ["Sampler"]
 
 Array = NDArray[np.float64]
+ROUNDS = 2  # updates of the parameters of a factor that is not normal, and of Psi, in one sweep
 TARGET, GAIN = (
     0.3,
     0.2,
 )  # target acceptance of the joint move of effects and cells, and how fast its step is tuned
 
 
+def on_columns(b: Array, C: Array) -> Array:
+    """(.., q) effects of the table's columns, C b, from working effects b (.., q).
+
+    Summed term by term: a row has the same bits alone and among others, so a chain does not depend on when it is resumed.
+    """
+    out = np.zeros(b.shape)
+    for l in range(b.shape[-1]):
+        out += b[..., l : l + 1] * C[:, l]
+    return out
+
+
 class Sampler:
     """A chain with quantities derived from its state: columns, coefficients of the table's columns, cutpoints."""
+
+    rounds = ROUNDS
 
     def __init__(
         self,
@@ -56,7 +74,9 @@ class Sampler:
         label: str,
         work: Sequence[Work] | None = None,
     ) -> None:
-        self.table, self.priors, self.chain, self.label = table, priors, chain, label
+        self.priors, self.chain, self.label = priors, chain, label
+        self.further = FurtherEffects(table, priors, chain)
+        self.table = table = self.further.table
         a = table.arrays
         n, K = chain.Y.shape
         M, X = np.zeros(table.divisor.shape), np.empty((n, a.column[-1]))
@@ -67,7 +87,7 @@ class Sampler:
             chain.V, chain.Y, M, X, np.zeros(a.coefficient[-1]), np.zeros((table.clusters, a.effect[-1])),
             np.ones(K), np.zeros((K, most)),
         )  # fmt: skip
-        self.rows = WorkingRows(table, self.state)
+        self.rows = WorkingRows(table, self.state, self.further.known)
         self.work = [workspace(a, table.cells, k) for k in range(K)] if work is None else list(work)
         self.summed: dict[int, list[Summed]] = {}
         for k in range(K):
@@ -76,26 +96,41 @@ class Sampler:
     def sweep(self, tune: bool = False) -> None:
         """One update of everything; `tune`: whether steps are tuned, as in warm-up."""
         self._factors(tune)
-        for b in range(len(self.chain.Psi)):
+        self._covariances(range(len(self.chain.Psi)))
+
+    def _covariances(self, blocks: Iterable[int]) -> None:
+        for b in blocks:
             if not self.update_covariance(b):
                 raise SamplingError(f"{self.label}: {FAILURES[1]}.")
 
     def _factors(self, tune: bool) -> None:
-        """Update everything but Psi, factor by factor."""
-        for k in range(len(self.table.factors)):
-            failed = self.update_parameters(k)
-            if failed:
-                raise SamplingError(
-                    f"{self.label}, factor '{self.table.factors[k].formula}': {FAILURES[failed]}."
-                )
+        """Update everything factor by factor, but Psi only between two rounds of a factor's parameters.
+
+        Effects of few clusters and their covariance matrix change slowly given each other, and a second round costs less
+        than the cells (``python -m benchmarks joint_glmm_rounds``).
+        """
+        for k, factor in enumerate(self.table.factors):
+            blocks = [place[k][0] for s, place in enumerate(self.priors.places) if factor.has_level(s)]
+            for turn in range(1 if factor.code == NORMAL or not blocks else self.rounds):
+                if turn:
+                    self._covariances(blocks)
+                failed = self.update_parameters(k)
+                if failed:
+                    raise SamplingError(f"{self.label}, factor '{factor.formula}': {FAILURES[failed]}.")
             self.update_cells(k, tune)
 
     def update_parameters(self, k: int) -> int:
         """Update coefficients, effects and dispersion of factor k; returns 0 or a key of `FAILURES`."""
-        failed = self._normal(k) if self.table.factors[k].code == NORMAL else self._generalised(k)
-        if not failed:
+        update = self._normal if self.table.factors[k].code == NORMAL else self._generalised
+        for level in self.further.levels(k):
+            failed = update(k, level)
+            if failed:
+                return failed
             self._refresh(k)
-        return failed
+        if self.table.nested:
+            self.further.shift_between(k)
+            self._refresh(k)
+        return 0
 
     def update_cells(self, k: int, tune: bool = False) -> None:
         """Update missing cells of factor k on which other factors depend."""
@@ -110,7 +145,7 @@ class Sampler:
             chain.rng, np.int64(k), table.arrays, table.cells, table.programs, table.means, table.divisor, self.state,
             self.work[k],
         )  # fmt: skip
-        if len(table.bare[k]):
+        if len(table.bare[k]) and not any(group.of == k for group in self.groups(k)):
             self._together(k, tune)
 
     def update_covariance(self, b: int) -> bool:
@@ -127,7 +162,7 @@ class Sampler:
         return self.summed[k]
 
     def _summed_out(self, k: int, group: Summed) -> None:
-        """Effects of a later factor in a cluster that mostly lacks y_k, whose cells there are drawn next."""
+        """Effects of one factor in a cluster that mostly lacks y_k, whose cells there are drawn next."""
         table, chain, l = self.table, self.chain, group.of
         factor, (block, at) = table.factors[l], self.priors.place[l]
         B, stop, C = chain.B[block], at + factor.effects, table.scales[l].random
@@ -144,7 +179,7 @@ class Sampler:
         chain.failed += not draw_effects_summed(chain.rng, mixture, work.search, work.weight, b)
         B[i, at:stop] = b
         first, q = table.arrays.effect[l], len(factor.random)
-        self.state.B[i, first : first + factor.effects] = (b.reshape(-1, q) @ C.T).ravel()
+        self.state.B[i, first : first + factor.effects] = on_columns(b.reshape(-1, q), C).ravel()
 
     def _together(self, k: int, tune: bool) -> None:
         """Update effects and cells of factor k together in clusters in which it is never observed."""
@@ -194,9 +229,8 @@ class Sampler:
             return False
         chain.B[block][i, own] = moved
         first = a.effect[k]
-        self.state.B[i, first : first + factor.effects] = (
-            table.scales[k].random @ moved.reshape(factor.predictors, q).T
-        ).T.ravel()
+        own_columns = on_columns(moved.reshape(factor.predictors, q), table.scales[k].random)
+        self.state.B[i, first : first + factor.effects] = own_columns.ravel()
         follow_columns(number, cluster, a, table.cells, table.programs, self.state, self.work[k])
         return True
 
@@ -208,22 +242,22 @@ class Sampler:
             out.append(drawn if len(drawn) == len(rows) else self.chain.Y[rows, k])
         return out
 
-    def _normal(self, k: int) -> int:
-        table, chain, rows = self.table, self.chain, self.table.rows[k]
-        X, Z = self.rows.design(k, rows)
-        y = chain.Y[rows, k] - table.arrays.offset[rows, k]
-        block, at = self.priors.place[k]
+    def _normal(self, k: int, level: int) -> int:
+        chain, own = self.chain, self.further.rows(k, level, self.state)
+        X, Z = self.rows.design(k, own.rows, level)
+        y, block = self.rows.response(k, own.rows, level)[0] - own.offset, own.block
         beta = np.ascontiguousarray(chain.beta[k][:, 0])
         failed = normal_step(
-            chain.rng, X, Z, y, table.starts[k], *self.priors.beta[k], self.priors.variance[k],
-            self.priors.updates[block], np.int64(at), beta, chain.sd[k : k + 1], chain.Psi[block], chain.B[block],
+            chain.rng, X, Z, y, own.first, *self.priors.beta[k], self.priors.variance[k],
+            self.priors.updates[block], own.at, beta, chain.sd[k : k + 1], chain.Psi[block], chain.B[block],
         )  # fmt: skip
         chain.beta[k][:, 0] = beta
         return int(failed)
 
-    def _generalised(self, k: int) -> int:
-        table, chain = self.table, self.chain
-        factor, glmm = table.factors[k], self.rows.merged(k)
+    def _generalised(self, k: int, level: int) -> int:
+        chain, factor = self.chain, self.table.factors[k]
+        own = self.further.rows(k, level, self.state)
+        glmm, block = self.rows.merged(k, own, level), own.block
         levels = len(factor.levels) if factor.code in (ORDINAL, CATEGORICAL) else 1
         counts = (
             np.bincount(glmm.y.astype(np.int64), minlength=levels).astype(float)
@@ -235,14 +269,13 @@ class Sampler:
         slices = 1 + p * r // 4 if rare_events(glmm, counts) < 10 * p else 0
         if factor.code == ORDINAL:
             slices += int((counts < RARE).sum())
-        block, at = self.priors.place[k]
         return int(glmm_factor_step(
             chain.rng, glmm, counts, above, np.int64(slices), *self.priors.beta[k], self.priors.updates[block], 1.0,
-            np.int64(at), chain.beta[k], chain.aux[k], chain.Psi[block], chain.B[block], chain.tallies[k],
+            own.at, chain.beta[k], chain.aux[k], chain.Psi[block], chain.B[block], chain.tallies[k],
         ))  # fmt: skip
 
     def _refresh(self, k: int) -> None:
-        """Update coefficients and effects of the table's columns, dispersion and cutpoints of factor k.
+        """Update coefficients and effects of the table's columns, offset, dispersion and cutpoints of factor k.
 
         Moving the scales of one factor's effects does not change those of other factors.
         """
@@ -254,7 +287,8 @@ class Sampler:
         for c in range(factor.predictors):
             own = chain.B[block][:, at + c * q : at + (c + 1) * q]
             first = a.effect[k] + c * q
-            self.state.B[:, first : first + q] = own @ scale.random.T
+            self.state.B[:, first : first + q] = on_columns(own, scale.random)
+        self.further.refresh(k)
         if factor.code == NORMAL:
             self.state.shape[k] = chain.sd[k]
         elif factor.code == ORDINAL:

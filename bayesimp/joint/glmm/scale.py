@@ -40,8 +40,8 @@ class FactorScale(CoefficientScale):
         (q, q), from effects of centred columns of Z to those of the table's columns.
     a
         (q,) standard deviations of the centred columns of Z.
-    intercept
-        Position of the intercept among the fixed columns, or -1.
+    intercept, random_intercept
+        Position of the intercept among the fixed and among the random columns, or -1.
     """
 
     s: Array
@@ -50,6 +50,7 @@ class FactorScale(CoefficientScale):
     C: Array
     a: Array
     intercept: int
+    random_intercept: int = -1
 
     @property
     def random(self) -> Array:
@@ -85,7 +86,8 @@ def factor_scale(
     intercept = list(fixed).index(INTERCEPT) if INTERCEPT in fixed else -1
     if intercept < 0:
         c = np.zeros_like(c)
-    return FactorScale(s, c, T, C, _spread(Z_c), intercept)
+    at = list(random).index(INTERCEPT) if INTERCEPT in random else -1
+    return FactorScale(s, c, T, C, _spread(Z_c), intercept, at)
 
 
 def joint_scale(scales: Sequence[FactorScale]) -> JointScale:

@@ -19,9 +19,11 @@ from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.columns import INTERCEPT
 from bayesimp.joint.glmm.cells import bare_clusters, is_censored, missing_cells, used_rows
 from bayesimp.joint.glmm.factors import Factor
+from bayesimp.joint.glmm.groups import FurtherRows, further_rows, nested_levels
 from bayesimp.joint.glmm.observed_scale import check_finite, factor_scales, representative
 from bayesimp.joint.glmm.programs import Compiler
 from bayesimp.joint.glmm.scale import FactorScale, JointScale, joint_scale
+from bayesimp.joint.levels.factors import GroupingFactor
 from bayesimp.kernels.factors.arrays import Cells, FactorArrays
 from bayesimp.kernels.factors.columns import Programs
 from bayesimp.scale.order import KEY_DIGITS, cluster_order
@@ -64,6 +66,11 @@ class FactorTable:
         Conversions between the working scale and the data.
     variables
         (v,) names of the columns of V.
+    further
+        Grouping factors besides the clusters.
+    nested
+        Pairs of levels (0: the clusters, s: further grouping factors), the finer one first, and the group of the coarser
+        one in which each of its groups lies.
     """
 
     factors: tuple[Factor, ...]
@@ -87,11 +94,17 @@ class FactorTable:
     scales: tuple[FactorScale, ...]
     joint: JointScale
     variables: tuple[str, ...] = ()
+    further: tuple[FurtherRows, ...] = ()
+    nested: tuple[tuple[int, int, NDArray[np.int64]], ...] = ()
 
     @property
     def clusters(self) -> int:
         """The number of clusters, m."""
         return len(self.order)
+
+    def number(self, level: int) -> int:
+        """The number of clusters (0), or of groups of the s-th further grouping factor."""
+        return self.clusters if level == 0 else self.further[level - 1].number
 
     def columns_of(self, k: int) -> tuple[slice, slice]:
         """Fixed and random columns of factor k."""
@@ -107,12 +120,14 @@ def factor_table(
     shift: Shift,
     analyses_only: bool = False,
     known: FactorTable | None = None,
+    further: Sequence[GroupingFactor] = (),
 ) -> FactorTable:
     """Convert a table to the form that the sampler reads.
 
     analyses_only: a missing cell is drawn given its own factor and the analyses only, as in chained equations, where the
     models of other covariates are conditional on it without being factors of its distribution.
     known: the table from which the parameters come, whose scale is used; None: this one.
+    further: grouping factors besides the clusters.
     """
     compiler = Compiler(data, base)
     columns = [
@@ -120,7 +135,7 @@ def factor_table(
         for factor in factors
     ]
     places = [compiler.register(factor.response) for factor in factors]
-    order, row = _rows(data, compiler, factors)
+    order, row, groups = _rows(data, compiler, factors, further)
     codes = np.empty(data.codes.max() + 1, dtype=np.int64)
     codes[order] = np.arange(len(order))
     cluster = codes[data.codes][row]
@@ -163,6 +178,8 @@ def factor_table(
     return FactorTable(
         factors, row, order, arrays, cells, programs, means, divisor, V, Y, rows, starts, leaf, missing, free, limits,
         bare, observed, scales, joint_scale(scales), tuple(compiler.variables),
+        tuple(further_rows(factor, *own, rows) for factor, own in zip(further, groups, strict=True)),
+        nested_levels([(cluster, len(order)), *((codes, len(own)) for own, codes in groups)]),
     )  # fmt: skip
 
 
@@ -172,9 +189,10 @@ def _values(data: IncompleteData, base: BaseColumns, name: str) -> Array:
 
 
 def _rows(
-    data: IncompleteData, compiler: Compiler, factors: Sequence[Factor]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Clusters and rows in an order that depends on values alone."""
+    data: IncompleteData, compiler: Compiler, factors: Sequence[Factor], further: Sequence[GroupingFactor]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[tuple[NDArray[np.int64], NDArray[np.int64]]]]:
+    """Clusters and rows in an order that depends on values alone; and for each further grouping factor its groups in such
+    an order, and the group of each row."""
     Y = np.column_stack([_shown(data, factor.response) for factor in factors])
     names = [name for name in compiler.variables if name in compiler.base.complete]
     covariates = np.column_stack([compiler.base.complete[name] for name in names] or [np.zeros((len(Y), 0))])
@@ -185,8 +203,15 @@ def _rows(
     order = cluster_order(Y, covariates, data.codes, len(data.clusters))
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
-    keys = [*covariates.T, *np.where(np.isnan(Y), np.inf, Y).T, place[data.codes]]
-    return order, np.lexsort(keys).astype(np.int64)
+    known, groups = np.column_stack([covariates, place[data.codes]]), []
+    for factor in further:
+        own = cluster_order(Y, known, factor.groups.codes, len(factor.groups))
+        groups.append((own, np.argsort(own)[factor.groups.codes]))
+        known = np.column_stack([known, groups[-1][1]])
+    # the groups decide between rows that are alike
+    keys = [*(codes for _, codes in groups), *covariates.T, *np.where(np.isnan(Y), np.inf, Y).T]
+    row = np.lexsort([*keys, place[data.codes]]).astype(np.int64)
+    return order, row, [(own.astype(np.int64), codes[row].astype(np.int64)) for own, codes in groups]
 
 
 def _shown(data: IncompleteData, name: str) -> Array:

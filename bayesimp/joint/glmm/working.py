@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.joint.glmm.levels import LevelRows, entries
 from bayesimp.joint.glmm.table import FactorTable
 from bayesimp.kernels.factors.arrays import State
 from bayesimp.kernels.glmm.merge import SUMMED, Alike, rows_alike, summed_rows
@@ -16,58 +17,79 @@ Array = NDArray[np.float64]
 
 
 class WorkingRows:
-    """Working rows of the factors of a table, while its state changes."""
+    """Working rows of the factors of a table, while its state changes; known (n, K): offset without effects."""
 
-    def __init__(self, table: FactorTable, state: State) -> None:
-        self.table, self.state = table, state
+    def __init__(self, table: FactorTable, state: State, known: Array) -> None:
+        self.table, self.state, self.known = table, state, known
         active = table.cells.active
         self.moving = active.any(axis=0) if len(active) else np.zeros(table.arrays.column[-1], bool)
-        self.still: dict[int, tuple[Array, Array]] = {}  # columns without imputed values, by factor
-        self.alike: dict[int, Alike | None] = {}  # rows with these columns equal
+        # columns without imputed values, by factor and level; rows with these columns equal
+        self.still: dict[tuple[int, int], tuple[Array, Array]] = {}
+        self.alike: dict[tuple[int, int], Alike | None] = {}
+        # trials, and what else keeps rows apart
+        self.trials: dict[tuple[int, int], Array] = {}
+        self.apart: dict[tuple[int, int], list[Array]] = {}
 
     def moves(self, k: int) -> bool:
         """Whether the columns of factor k contain imputed values."""
         a = self.table.arrays
         return bool(self.moving[a.column[k] : a.column[k + 1]].any())
 
-    def design(self, k: int, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-        """Working columns X_w (n, p), Z_w (n, q) of rows of factor k; the rows must not change where nothing moves."""
-        if k not in self.still:
-            made = self.columns(k, rows)
+    def design(self, k: int, rows: NDArray[np.int64], level: int = 0) -> tuple[Array, Array]:
+        """Working columns X_w (n, p), Z_w (n, q) of rows of factor k, Z_w of a further level being an intercept; the rows
+        must not change where nothing moves."""
+        if (k, level) not in self.still:
+            X, Z = self.columns(k, rows, in_order=level == 0)
+            made = (X, np.ones((len(rows), 1))) if level else (X, Z)
             if self.moves(k):
                 return made
-            self.still[k] = made
-        return self.still[k]
+            self.still[k, level] = made
+        return self.still[k, level]
 
-    def columns(self, k: int, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-        """Working columns of any rows."""
+    def columns(self, k: int, rows: NDArray[np.int64], in_order: bool = True) -> tuple[Array, Array]:
+        """Working columns of any rows; in_order: whether these are sorted as in the table."""
         (fixed, random), scale, X = self.table.columns_of(k), self.table.scales[k], self.state.X
-        every = len(rows) == len(X)
+        every = in_order and len(rows) == len(X)
         X_k, Z_k = (X[:, fixed], X[:, random]) if every else (X[rows, fixed], X[rows, random])
         return np.ascontiguousarray(X_k @ scale.T), np.ascontiguousarray(Z_k @ scale.random)
 
-    def merged(self, k: int) -> GlmmRows:
-        """Rows of a factor that is not normal; equal rows of a cluster are merged, where that leaves fewer."""
-        rows, a, code = self.table.rows[k], self.table.arrays, self.table.factors[k].code
-        y, trials = np.ascontiguousarray(self.state.Y[rows, k]), np.ascontiguousarray(a.trials[rows, k])
-        offset = np.ascontiguousarray(a.offset[rows, k])
-        alike = self._alike(k, rows, offset)
-        if alike is not None:
-            X, Z = self.design(k, rows[alike.one])
-            return summed_rows(code, alike, y, trials, offset, X, Z)
-        X, Z = self.design(k, rows)
-        return GlmmRows(code, y, trials, np.ones(len(rows)), offset, X, Z, self.table.starts[k])
+    def response(self, k: int, rows: NDArray[np.int64], level: int = 0) -> tuple[Array, Array]:
+        """(rows,) responses, a copy, and trials of all rows of factor k, in the order of a level."""
+        if (k, level) not in self.trials:
+            self.trials[k, level] = entries(self.table.arrays.trials, k, rows, level == 0)
+        return entries(self.state.Y, k, rows, level == 0), self.trials[k, level]
 
-    def _alike(self, k: int, rows: NDArray[np.int64], offset: Array) -> Alike | None:
-        """Rows of factor k with equal columns, for families that can be summed; found once where nothing moves."""
-        if k in self.alike:
-            return self.alike[k]
-        found = None
+    def merged(self, k: int, own: LevelRows, level: int) -> GlmmRows:
+        """Rows of a factor that is not normal; equal rows of a group are merged, where that leaves fewer."""
+        rows, code = own.rows, self.table.factors[k].code
+        y, trials = self.response(k, rows, level)
+        alike = self._alike(k, own, level)
+        if alike is not None:
+            X, Z = self.design(k, rows[alike.one], level)
+            return summed_rows(code, alike, y, trials, own.offset, X, Z)
+        X, Z = self.design(k, rows, level)
+        return GlmmRows(code, y, trials, np.ones(len(rows)), own.offset, X, Z, own.first)
+
+    def _alike(self, k: int, own: LevelRows, level: int) -> Alike | None:
+        """Rows of factor k with equal columns and groups, for families that can be summed; found once where nothing
+        moves."""
+        if (k, level) in self.alike:
+            return self.alike[k, level]
+        found, rows, X = None, own.rows, self.state.X
         if self.table.factors[k].code in SUMMED:
-            a = self.table.arrays
-            columns = self.state.X[rows, a.column[k] : a.column[k + 1]]
-            columns = np.column_stack([columns, offset]) if offset.any() else columns
-            found = rows_alike(columns, self.table.starts[k])
+            if (k, level) not in self.apart:
+                self.apart[k, level] = self._apart(k, rows, level)
+            columns = slice(self.table.arrays.column[k], self.table.arrays.column[k + 1])
+            present = X[:, columns] if level == 0 and len(rows) == len(X) else X[rows, columns]
+            apart = self.apart[k, level]
+            found = rows_alike(np.column_stack([present, *apart]) if apart else present, own.first)
         if not self.moves(k):
-            self.alike[k] = found
+            self.alike[k, level] = found
         return found
+
+    def _apart(self, k: int, rows: NDArray[np.int64], level: int) -> list[Array]:
+        """What keeps rows with equal columns apart, whatever the effects are: groups of other levels, known offsets."""
+        a, factor, known = self.table.arrays, self.table.factors[k], self.known[rows, k]
+        codes = [a.cluster, *(f.codes for f in self.table.further)] if self.table.further else []
+        groups = [c[rows].astype(float) for s, c in enumerate(codes) if s != level and factor.has_level(s)]
+        return [*groups, *([known] if known.any() else [])]

@@ -33,6 +33,7 @@ from bayesimp.kernels.draws import truncated_normal
 from bayesimp.kernels.factors.arrays import COUNT, GAUSSIAN, SLICE, Cells, FactorArrays, State, Work
 from bayesimp.kernels.factors.columns import Programs, cluster_mean, column
 from bayesimp.kernels.factors.density import log_density
+from bayesimp.kernels.factors.linear import draw_linear_cells
 from bayesimp.kernels.factors.search import (
     DONE,
     PHASE,
@@ -46,8 +47,8 @@ from bayesimp.kernels.factors.search import (
 from bayesimp.kernels.families.mixtures import has_extra_zeros, propose_count
 from bayesimp.notation import Integer, Matrix, Vector
 
-__all__ = ["child_density", "draw_cells", "formula_value", "linear_predictors", "propose_counts", "set_columns",
-           "NONE", "set_rest"]  # fmt: skip
+__all__ = ["NONE", "child_density", "draw_cells", "draw_each_cell", "formula_value", "linear_predictors",
+           "propose_counts", "set_columns", "set_rest"]  # fmt: skip
 
 NONE = np.int64(-1)  # no child
 
@@ -268,7 +269,7 @@ def propose_counts(
     """work.proposal <- a draw of p_k(y | eta_k) for each missing cell of a factor with extra zeros, before `draw_cells`.
 
     No cell of a variable changes its own predictors. Drawn here because Poisson draws make numba count references, which
-    `draw_cells` must not.
+    `draw_each_cell` must not.
     """
     for c in range(cells.start[k], cells.start[k + 1]):
         j = cells.row[c]
@@ -278,8 +279,29 @@ def propose_counts(
         )
 
 
-@kernel(nogil=True, _nrt=False)
 def draw_cells(
+    rng: np.random.Generator,
+    k: Integer,
+    arrays: FactorArrays,
+    cells: Cells,
+    programs: Programs,
+    means: Programs,
+    divisor: Matrix,
+    state: State,
+    work: Work,
+) -> int:
+    """Draw all missing cells of the variable of factor k: see `draw_each_cell`.
+
+    Where they are normal, and each concerns its own row alone, by the faster kernel of kernels/factors/linear.py.
+    """
+    wide = arrays.at_cluster[k] or cells.wide[cells.child[k] : cells.child[k + 1]].any()
+    if cells.kind[k] == GAUSSIAN and not wide and cells.mean[k] == cells.mean[k + 1]:
+        return draw_linear_cells(rng, k, arrays, cells, programs, state, work)
+    return draw_each_cell(rng, k, arrays, cells, programs, means, divisor, state, work)
+
+
+@kernel(nogil=True, _nrt=False)
+def draw_each_cell(
     rng: np.random.Generator,
     k: Integer,
     arrays: FactorArrays,

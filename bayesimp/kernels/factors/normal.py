@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.compiled import inner, kernel, reduction
 from bayesimp.kernels.covariance.update import (
     DIAGONAL_HALF_T,
     FIXED,
@@ -32,36 +32,32 @@ from bayesimp.notation import Integer, IntVector, Matrix, Stack, Vector
 __all__ = ["normal_step"]
 
 
+@reduction
+def _add_gram(W: Matrix, n: Integer, out: Matrix) -> None:
+    """out += W W', lower triangle, of the first n columns of W."""
+    for a in range(W.shape[0]):
+        for b in range(a + 1):
+            s = 0.0
+            for j in range(n):
+                s += W[a, j] * W[b, j]
+            out[a, b] += s
+
+
 @inner
-def _products(
-    X: Matrix,
-    Z: Matrix,
-    y: Vector,
-    start: Integer,
-    stop: Integer,
-    XX: Matrix,
-    XZ: Matrix,
-    ZZ: Matrix,
-    Xy: Vector,
-    Zy: Vector,
-) -> None:
-    """Cross products of rows start .. stop - 1, added to XX and Xy; the other arrays are overwritten."""
+def _products(X: Matrix, Z: Matrix, y: Vector, start: Integer, stop: Integer, W: Matrix, G: Matrix) -> None:
+    """G (p + q + 1, p + q + 1) <- cross products of (X, Z, y) in rows start .. stop - 1, lower triangle; W: work space.
+
+    With each column of these rows contiguous in W, `reduction` adds several rows at a time.
+    """
     p, q = X.shape[1], Z.shape[1]
-    fill(XZ, 0.0)
-    fill(ZZ, 0.0)
-    for l in range(q):
-        Zy[l] = 0.0
     for j in range(start, stop):
         for a in range(p):
-            Xy[a] += X[j, a] * y[j]
-            for b in range(a + 1):
-                XX[a, b] += X[j, a] * X[j, b]
-            for l in range(q):
-                XZ[a, l] += X[j, a] * Z[j, l]
+            W[a, j - start] = X[j, a]
         for l in range(q):
-            Zy[l] += Z[j, l] * y[j]
-            for h in range(l + 1):
-                ZZ[l, h] += Z[j, l] * Z[j, h]
+            W[p + l, j - start] = Z[j, l]
+        W[p + q, j - start] = y[j]
+    fill(G, 0.0)
+    _add_gram(W, stop - start, G)
 
 
 @inner
@@ -90,25 +86,36 @@ def _draw_beta(
     variance: float,
     beta: Vector,
     WW: Stack,
+    ZZ: Stack,
     ZX: Stack,
     Zys: Matrix,
 ) -> int:
-    """BETA. Leaves the Cholesky factors of W_i in WW (m, q, q), Z'X in ZX (m, p, q) and Z'y in Zys (m, q)."""
-    p, q, m = X.shape[1], Z.shape[1], first.size - 1
-    H, h, Xy = np.zeros((p, p)), np.empty(p), np.zeros(p)
-    ZZ, v = np.empty((q, q)), np.empty(q)
+    """BETA. Leaves the Cholesky factors of W_i in WW (m, q, q), Z'Z in ZZ (m, q, q), lower triangles, Z'X in ZX (m, p, q)
+    and Z'y in Zys (m, q)."""
+    p, q, m, most = X.shape[1], Z.shape[1], first.size - 1, 1
+    H, h, Xy, v = np.zeros((p, p)), np.empty(p), np.zeros(p), np.empty(q)
     correction, pull = np.zeros((p, p)), np.zeros(p)
     for i in range(m):
-        _products(X, Z, y, first[i], first[i + 1], H, ZX[i], ZZ, Xy, Zys[i])
+        most = max(most, first[i + 1] - first[i])
+    W, G, half = np.empty((p + q + 1, most)), np.empty((p + q + 1, p + q + 1)), np.empty((p, q))
+    for i in range(m):
+        _products(X, Z, y, first[i], first[i + 1], W, G)
+        for a in range(p):
+            Xy[a] += G[p + q, a]
+            for b in range(a + 1):
+                H[a, b] += G[a, b]
+            for l in range(q):
+                ZX[i, a, l] = G[p + l, a]
         for l in range(q):
+            Zys[i, l] = G[p + q, p + l]
             for k in range(l + 1):
-                WW[i, l, k] = ZZ[l, k] / variance + Q[l, k]
+                ZZ[i, l, k] = G[p + l, p + k]
+                WW[i, l, k] = ZZ[i, l, k] / variance + Q[l, k]
         if not cholesky(WW[i], q):
             return 2
         if first[i] == first[i + 1]:
             continue
-        half = np.empty((p, q))  # rows L^-1 Z'x_a
-        for a in range(p):
+        for a in range(p):  # rows of half: L^-1 Z'x_a
             for l in range(q):
                 half[a, l] = ZX[i, a, l]
             solve_lower(WW[i], half[a], q)
@@ -162,53 +169,51 @@ def _draw_effects(
 
 
 @inner
-def _residuals(
-    X: Matrix,
-    Z: Matrix,
-    y: Vector,
-    first: IntVector,
-    beta: Vector,
-    B: Matrix,
-    at: Integer,
-    out: Vector,
-    effects: bool,
-) -> None:
-    """out (n,) <- y - X beta, less Z b if `effects`."""
+def _sum_of_squares(
+    X: Matrix, Z: Matrix, y: Vector, first: IntVector, beta: Vector, B: Matrix, at: Integer
+) -> float:
+    """The sum of squares of the residuals y - X beta - Z b."""
+    total = 0.0
     for i in range(first.size - 1):
         for j in range(first[i], first[i + 1]):
             s = y[j]
             for a in range(X.shape[1]):
                 s -= X[j, a] * beta[a]
-            if effects:
-                for l in range(Z.shape[1]):
-                    s -= Z[j, l] * B[i, at + l]
-            out[j] = s
+            for l in range(Z.shape[1]):
+                s -= Z[j, l] * B[i, at + l]
+            total += s * s
+    return total
 
 
 @inner
 def _draw_scales(
     rng: np.random.Generator,
-    Z: Matrix,
-    first: IntVector,
-    residual: Vector,
+    beta: Vector,
+    ZZ: Stack,
+    ZX: Stack,
+    Zys: Matrix,
     B: Matrix,
     at: Integer,
     variance: float,
     H: Matrix,
     alpha: Vector,
 ) -> bool:
-    """alpha (q,) of SCALE; on entry, H (q, q) has the mixing precisions. residual: y - X beta."""
-    q = Z.shape[1]
-    u = np.empty(q)
+    """alpha (q,) of SCALE; on entry, H (q, q) has the mixing precisions.
+
+    With z_jl b_il as the columns of alpha, cluster i adds b_il b_ih (Z'Z)_lh to their cross products, and
+    b_il (Z'(y - X beta))_l to those with the residuals.
+    """
+    m, p, q = ZX.shape
     for l in range(q):
         alpha[l] = 0.0
-    for i in range(first.size - 1):
-        for j in range(first[i], first[i + 1]):
-            for l in range(q):
-                u[l] = Z[j, l] * B[i, at + l]
-                alpha[l] += u[l] * residual[j] / variance
-                for h in range(l + 1):
-                    H[l, h] += u[l] * u[h] / variance
+    for i in range(m):
+        for l in range(q):
+            s = Zys[i, l]
+            for a in range(p):
+                s -= ZX[i, a, l] * beta[a]
+            alpha[l] += B[i, at + l] * s / variance
+            for h in range(l + 1):
+                H[l, h] += B[i, at + l] * B[i, at + h] * ZZ[i, l, h] / variance
     return _draw_normal(rng, H, alpha, q)
 
 
@@ -253,26 +258,22 @@ def normal_step(
     if not invert(Psi, R):
         return 1
     conditional_prior(R, B, at, at + q, Q, t)
-    WW, ZX, Zys = np.empty((m, q, q)), np.empty((m, p, q)), np.empty((m, q))
+    WW, ZZ, ZX, Zys = np.empty((m, q, q)), np.empty((m, q, q)), np.empty((m, p, q)), np.empty((m, q))
     variance = sd[0] * sd[0]
-    failed = _draw_beta(rng, X, Z, y, first, Q0, t0, Q, t, variance, beta, WW, ZX, Zys)
+    failed = _draw_beta(rng, X, Z, y, first, Q0, t0, Q, t, variance, beta, WW, ZZ, ZX, Zys)
     if failed:
         return failed
     _draw_effects(rng, beta, t, variance, WW, ZX, Zys, at, B)
-    residual = np.empty(n)
     if q > 0 and (psi_prior.kind == HUANG_WAND or psi_prior.kind == DIAGONAL_HALF_T):
         H, alpha = np.empty((q, q)), np.empty(q)
         mixing_precision(rng, psi_prior, R, at, at + q, H)
-        _residuals(X, Z, y, first, beta, B, at, residual, False)
-        if not _draw_scales(rng, Z, first, residual, B, at, variance, H, alpha):
+        if not _draw_scales(rng, beta, ZZ, ZX, Zys, B, at, variance, H, alpha):
             return 4
         scaled(alpha, at, B, Psi, R)
     if sigma_prior.kind == FIXED:
         return 0
-    _residuals(X, Z, y, first, beta, B, at, residual, True)
-    S, inverse, out = np.zeros((1, 1)), np.empty((1, 1)), np.empty((1, 1))
-    for j in range(n):
-        S[0, 0] += residual[j] * residual[j]
+    S, inverse, out = np.empty((1, 1)), np.empty((1, 1)), np.empty((1, 1))
+    S[0, 0] = _sum_of_squares(X, Z, y, first, beta, B, at)
     out[0, 0] = variance
     inverse[0, 0] = 1.0 / variance
     if not update_covariance(rng, sigma_prior, S, n, inverse, out):

@@ -1,4 +1,4 @@
-"""Draws of a later factor's effects in clusters that mostly lack a discrete variable, its missing values summed out.
+"""Draws of effects in clusters that mostly lack a discrete variable, its missing values summed out.
 
 Where a cluster lacks y_k, its imputed values follow the effects b_li of a factor l in which y_k is a predictor, and the
 effects follow the imputed values: a random slope of y_k, about which such a cluster says little, is tied to them. Given
@@ -8,13 +8,17 @@ everything except b_li and the missing cells of y_k in cluster i, and with these
     w_jv  =  p_k(v | eta_kj)  prod_{l' != l} p_l'(y_l'j | eta_l'j(v))
 
 where v runs over the possible values of the cell (a single one if it is observed), e_jv + z_jv' b is the linear predictor
-at v, and mu and Q come from the other effects (kernels/factors/effects.py). b_li is drawn by slice sampling (Neal 2003),
-then the cells from their full conditionals (kernels/factors/cells.py); together this is a draw from their joint
-distribution.
+at v, and mu and Q come from the other effects (kernels/factors/effects.py). Likewise the effects b_ki of the variable's
+own factor, which follow its imputed values where it is never observed, have
+
+    p(b_ki | .)  ~  N(b_ki; mu, Q^-1)  prod_j sum_v w_jv p_k(v | e_j + z_j' b_ki),     w_jv = prod_l p_l(y_lj | eta_lj(v))
+
+which has the same form, with v in place of y_lj. The effects are drawn by slice sampling (Neal 2003), then the cells from
+their full conditionals (kernels/factors/cells.py); together this is a draw from their joint distribution.
 
 The slices lie along the columns of L^-T, where L L' = Q + sum_j g_j g_j' and g_j is the gradient of row j at a point that
-does not depend on b_li: one scoring step from mu (Berndt, Hall, Hall & Hausman 1974). Poor directions slow the chain but
-leave its distribution invariant.
+does not depend on the effects drawn: one scoring step from mu (Berndt, Hall, Hall & Hausman 1974). Poor directions slow
+the chain but leave its distribution invariant.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import kernel, lean
 from bayesimp.kernels.factors.arrays import SLICE, Cells, FactorArrays, State, Work
-from bayesimp.kernels.factors.cells import child_density, formula_value, linear_predictors, set_rest
+from bayesimp.kernels.factors.cells import NONE, child_density, formula_value, linear_predictors, set_rest
 from bayesimp.kernels.factors.columns import Programs, column
 from bayesimp.kernels.factors.density import log_density
 from bayesimp.kernels.factors.search import DONE, PHASE, first_place, next_place
@@ -42,15 +46,15 @@ ROUNDS = 3  # slices along each direction
 class Mixture(NamedTuple):
     """The factor l in cluster i: value s of row j is entry first[j] + s.
 
-    y, trials, times (rows,): times is the number of rows like this one; first (rows + 1,); weight (s,): log w; base
-    (s, r) and Z (s, q): e and z. family, shape, cuts, l, last: those of factor l, as in `log_density`. mean (d,),
-    L (d, d): mu and the Cholesky factor of Q. Work space: eta (r,), vectors (4, d), H (d, d).
+    trials, times (rows,): times is the number of rows like this one; first (rows + 1,); y (s,): the response of factor l;
+    weight (s,): log w; base (s, r) and Z (s, q): e and z. family, shape, cuts, l, last, full: those of factor l, as in
+    `log_density`. mean (d,), L (d, d): mu and the Cholesky factor of Q. Work space: eta (r,), vectors (4, d), H (d, d).
     """
 
-    y: np.ndarray
     trials: np.ndarray
     times: np.ndarray
     first: np.ndarray
+    y: np.ndarray
     weight: np.ndarray
     base: np.ndarray
     Z: np.ndarray
@@ -59,6 +63,7 @@ class Mixture(NamedTuple):
     cuts: np.ndarray
     l: Integer
     last: Integer
+    full: bool
     mean: np.ndarray
     L: np.ndarray
     eta: np.ndarray
@@ -83,8 +88,9 @@ def _read_row(
     at: Integer,
     m: Mixture,
 ) -> None:
-    """Entries starting at `at` <- those of row j, child a of factor k."""
-    l, variable = cells.of[cells.child[k] + a], arrays.variable[k]
+    """Entries starting at `at` <- those of row j, child a of factor k (NONE: factor k itself)."""
+    variable = arrays.variable[k]
+    l = k if a == NONE else cells.of[cells.child[k] + a]
     r, q, before = arrays.predictors[l], C.shape[0], state.V[j, variable]
     random = arrays.column[l] + arrays.fixed[l]
     last = arrays.level[k + 1] - arrays.level[k] - 1
@@ -95,16 +101,21 @@ def _read_row(
         v = float(level) if missing else state.Y[j, k]
         state.V[j, variable] = formula_value(arrays, k, v)
         m.weight[at] = child_density(arrays, cells, state, programs, k, j, i, False, work, a)
-        m.weight[at] += log_density(
-            arrays.family[k], v, arrays.trials[j, k], work.own, arrays.predictors[k], state.shape[k],
-            state.cuts, k, last, True,
-        )  # fmt: skip
-        for c in range(r):
-            m.base[at, c] = work.rest[a, 0, c]
-        for t in range(work.active[a]):
-            x = column(programs, work.column[a, t], state.V, state.M, j, i, work.stack)
+        m.y[at] = v if a == NONE else state.Y[j, l]
+        if a == NONE:
             for c in range(r):
-                m.base[at, c] += x * work.coefficient[a, t, c]
+                m.base[at, c] = work.own[c]
+        else:
+            m.weight[at] += log_density(
+                arrays.family[k], v, arrays.trials[j, k], work.own, arrays.predictors[k], state.shape[k],
+                state.cuts, k, last, True,
+            )  # fmt: skip
+            for c in range(r):
+                m.base[at, c] = work.rest[a, 0, c]
+            for t in range(work.active[a]):
+                x = column(programs, work.column[a, t], state.V, state.M, j, i, work.stack)
+                for c in range(r):
+                    m.base[at, c] += x * work.coefficient[a, t, c]
         for h in range(q):
             m.Z[at, h] = 0.0
         for t in range(q):
@@ -131,7 +142,7 @@ def _row_density(m: Mixture, j: Integer, b: Vector) -> float:
             for h in range(q):
                 m.eta[c] += m.Z[s, h] * b[c * q + h]
         value = m.weight[s] + log_density(
-            m.family, m.y[j], m.trials[j], m.eta, r, m.shape, m.cuts, m.l, m.last, False
+            m.family, m.y[s], m.trials[j], m.eta, r, m.shape, m.cuts, m.l, m.last, m.full
         )
         if value > highest:
             total = total * math.exp(highest - value) + 1.0 if total > 0.0 else 1.0
@@ -150,7 +161,7 @@ def _density(m: Mixture, b: Vector) -> float:
         for f in range(e, b.size):
             s += m.L[f, e] * (b[f] - m.mean[f])
         total -= 0.5 * s * s
-    for j in range(m.y.size):
+    for j in range(m.times.size):
         total += m.times[j] * _row_density(m, j, b)
     return total if total == total else -math.inf
 
@@ -158,7 +169,7 @@ def _density(m: Mixture, b: Vector) -> float:
 @lean
 def _directions(m: Mixture) -> bool:
     """m.H (lower triangle) <- Cholesky factor of Q + sum_j g_j g_j' (module docstring); returns whether it is finite."""
-    d, rows = m.mean.size, m.y.size
+    d, rows = m.mean.size, m.times.size
     H, point, trial, step, g = m.H, m.vectors[0], m.vectors[1], m.vectors[2], m.vectors[3]
     for e in range(d):
         point[e] = m.mean[e]
@@ -212,7 +223,7 @@ def read_values(
     b: Vector,
     m: Mixture,
 ) -> None:
-    """m.weight, m.base and m.Z <- the terms of the sums over v, for child a of factor k in some rows of cluster i.
+    """m.y, m.weight, m.base and m.Z <- the terms of the sums over v, for child a of factor k in some rows of cluster i.
 
     missing (n,): whether y_k is to be imputed; C (q, q): maps working effects to those of the table's columns; b (d,):
     the working effects in the state.

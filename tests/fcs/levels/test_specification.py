@@ -197,9 +197,6 @@ REFUSED = {
         lambda: bi.FCS(data(frame=table(**{"class": np.arange(120).astype(str)})), predictors={"y": BOTH}),
         "observed once in each of the",
     ),
-    "JointGLMM": (
-        lambda: bi.JointGLMM(data(), "visits ~ y + (1 | school) + (1 | class)"), r"bi\.FCS|bi\.JointNormal",
-    ),
 }  # fmt: skip
 
 
@@ -249,11 +246,7 @@ def test_one_call_chooses_an_engine(capsys):
 
 
 CALLS = {
-    "glmm": ({"engine": "glmm"}, "JointGLMM has effects of one grouping factor"),
-    "analysis": (
-        {"analysis": "visits ~ y * x + (1 | school)"},
-        "with one grouping factor, not with class besides",
-    ),
+    "glmm": ({"engine": "glmm"}, "no analysis is given, which the joint GLMM needs as a factor"),
 }
 
 

@@ -62,7 +62,7 @@ def chain_values(run, new, sweeps, draw=0):
     """response -> (sweeps, cells): the chain of imputation 0 of `run`, put at one draw, once it has warmed up."""
     rows = NewRows(run.model.data, new)
     table, place = new_table(run.model, rows)
-    layout = layout_of(run.model.factors, run.model.separate)
+    layout = layout_of(table, run.model.separate)
     chain = module.given_chain(at_draw(run, draw), table, layout, 0, 1)
     sampler = module.GivenSampler(table, layout, chain, "test")
     for k in range(module.SWEEPS):

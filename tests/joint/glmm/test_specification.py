@@ -119,7 +119,7 @@ REFUSED = {
     "factor of the analysis": (dict(analysis=Y, factors={"y": "y ~ 1"}), "factors: 'y' is the response of the analysis"),
     "another response": (dict(analysis=Y, factors={"x": "w ~ 1 + (1 | g)"}), "formula of 'x'.*another response.*w"),
     "another group": (dict(analysis="y ~ x + (1 | q)"), "groups by 'q' but the data by 'g'"),
-    "two groups": (dict(analysis="y ~ x + (1 | g) + (1 | q)"), "one|two|2 random"),
+    "two groups": (dict(analysis="y ~ x + (1 | g) + (1 | q)"), "not a cluster column"),
     "effects of a variable of clusters": (
         dict(analysis="q ~ x + (1 | g)"), "'q' has a single value in each cluster.*remove the random part"),
     "within clusters": (dict(analysis="q ~ x"), "'x' varies within clusters; write cluster_mean"),

@@ -4,8 +4,9 @@ With parameters fixed, the move and the draws of the missing cells are a chain w
 
     p(b, v | y) ~ N(b; mu, Q^-1) prod_j p(v_j) p(u_j | v_j) p(y_j | v_j, b),      b intercept and slope of y
 
-u another variable that depends on v. Means, squares and products of b and of the mean of v, in batch means; level LEVEL,
-wrong variants below REJECTED. Merged rows of factors: their likelihood is that of all rows, up to a constant.
+u another variable that depends on v. Likewise for the effect b of v itself, N(b; mu, Q^-1) prod_j p(v_j | b) .. . Means,
+squares and products of b and of the mean of v, in batch means; level LEVEL, wrong variants below REJECTED. Merged rows of
+factors: their likelihood is that of all rows, up to a constant.
 """
 
 from dataclasses import replace
@@ -167,6 +168,106 @@ def test_rows_alike_that_count_once_are_noticed(monkeypatch):
     assert Setting("rows alike").p_value() < REJECTED
 
 
+# -- effects of the variable's own factor -------------------------------------------------------------------------
+
+
+class OwnSetting(Setting):
+    """The move of the effect of the variable's own factor, in the cluster that lacks all its values."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        (self.group,) = [s for s in self.cell.sampler.groups(self.k) if s.of == self.k]
+        assert self._is_bare(self.group) and len(self.open) == len(self.group.rows)
+
+    def chain_of(self, count: int) -> np.ndarray:
+        """(1, count, 5) b, mean of v, their squares and product."""
+        tab, k, cell, i = self.tab, np.int64(self.k), self.cell, int(self.group.cluster)
+        start = np.where(np.arange(self.K + 1) > self.k, len(self.open), 0).astype(np.int64)
+        cells = tab.cells._replace(start=start, row=self.open)
+        work, out = workspace(tab.arrays, cells, k), np.empty((count, 2))
+        for d in range(count):
+            cell.sampler._summed_out(self.k, self.group)
+            draw_cells(cell.rng, k, tab.arrays, cells, tab.programs, tab.means, tab.divisor, cell.state, work)
+            out[d] = self.chain.B[0][i, self.k], cell.state.Y[self.rows, self.k].mean()
+        b, v = out.T
+        return np.stack([b, v, b**2, v**2, b * v], axis=-1)[None]
+
+    def expected(self) -> np.ndarray:
+        state, a, i, k, Psi = (
+            self.cell.state,
+            self.tab.arrays,
+            int(self.group.cluster),
+            self.k,
+            self.chain.Psi[0],
+        )
+        rest = np.delete(np.arange(self.K + 1), k)
+        gain = np.linalg.solve(Psi[np.ix_(rest, rest)], Psi[rest, k])
+        mu, sd = gain @ self.chain.B[0][i, rest], np.sqrt(Psi[k, k] - gain @ Psi[rest, k])
+        b = mu + sd * np.linspace(-7.0, 7.0, 281)
+        own = state.beta[a.coefficient[k]] + self.tab.scales[k].random[0, 0] * b
+        beta = [state.beta[a.coefficient[f] : a.coefficient[f + 1]] for f in range(self.K)]
+        log_p, mean, variance = stats.norm.logpdf(b, mu, sd), np.zeros_like(b), np.zeros_like(b)
+        for row in self.rows:
+            levels = self.levels(row)
+            joint = np.stack([self.density(k, row, own, v) for v in levels])
+            for f in range(1, self.K):  # u has an intercept, the last one a slope of v too
+                effects = [*state.B[i, a.effect[f] : a.effect[f + 1]], 0.0][:2]
+                terms = beta[f][0] + effects[0] + (beta[f][1] + effects[1]) * levels
+                joint *= np.array([self.density(f, row, eta) for eta in terms])[:, None]
+            total = joint.sum(axis=0)
+            log_p = log_p + np.log(total)
+            first, second = levels @ joint / total, levels**2 @ joint / total
+            mean, variance = (
+                mean + first / len(self.rows),
+                variance + (second - first**2) / len(self.rows) ** 2,
+            )
+        w = softmax(log_p)
+        return np.array([(w * x).sum() for x in (b, mean, b**2, mean**2 + variance, b * mean)])
+
+
+OWN = "binary", "binomial", "binary of binary", "rows alike"
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_move_of_own_effects_leaves_the_law_as_it_is(name):
+    setting = OwnSetting(name)
+    setting.chain.B[0][:, setting.k + 1 :] += 1.0
+    assert setting.p_value(3000) > LEVEL
+
+
+def forgetting(part: str):
+    """Children left out of the weights, or every response read as a failure."""
+    right = module.read_values
+
+    def forgetful(*given):
+        right(*given)
+        getattr(given[-1], part)[:] = 0.0
+
+    return forgetful
+
+
+@pytest.mark.parametrize("part", ["weight", "y", "base"])
+def test_a_move_of_own_effects_that_forgets_is_noticed(part, monkeypatch):
+    monkeypatch.setattr(module, "read_values", forgetting(part))
+    assert OwnSetting("binary").p_value(2000) < REJECTED
+
+
+def test_own_effects_without_binomial_coefficients_are_noticed(monkeypatch):
+    right = Summed.mixture
+    monkeypatch.setattr(Summed, "mixture", lambda *given: right(*given)._replace(full=False))
+    assert OwnSetting("binomial").p_value() < REJECTED
+
+
+def test_own_effects_apart_from_those_of_others_are_noticed(monkeypatch):
+    right = module.conditional_law
+    monkeypatch.setattr(module, "conditional_law", lambda Psi, *given: right(np.diag(np.diag(Psi)), *given))
+    setting = OwnSetting("binary")
+    setting.chain.B[0][:, setting.k + 1 :] = (
+        2.0  # far from their mean, which shows where the prior reads them
+    )
+    assert setting.p_value() < REJECTED
+
+
 # -- where it is made ----------------------------------------------------------------------------------------------
 
 
@@ -184,23 +285,37 @@ def holed() -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("analysis", "made"),
-    [("y ~ w + (1 + w | g)", 1), ("y ~ w + (1 | g)", 0), ("y ~ w + cluster_mean(w) + (1 + w | g)", 0)],
+    [
+        ("y ~ w + (1 + w | g)", [1, 0]),
+        ("y ~ w + (1 | g)", [0]),
+        ("y ~ w + cluster_mean(w) + (1 + w | g)", []),
+    ],
 )
-def test_where_the_move_is_made(analysis, made):
-    s = sampler(analysis, {"w": "bernoulli"}, holed())
+def test_where_the_move_is_made(analysis, made, monkeypatch):
+    """Effects of y with a slope of w, and those of w; where there is none, effects and values of w move together."""
+    s, together = sampler(analysis, {"w": "bernoulli"}, holed()), []
     groups = s.groups(0)
-    assert len(groups) == made
-    if made:
-        assert (G[s.table.row[groups[0].rows]] == 1).all() and len(groups[0].rows) == (G == 1).sum()
+    assert [group.of for group in groups] == made
+    for group in groups:
+        assert (G[s.table.row[group.rows]] == 1).all() and len(group.rows) == (G == 1).sum()
+    monkeypatch.setattr(module.Sampler, "_together", lambda *given: together.append(given))
+    s.update_cells(0)
+    assert bool(together) == (not made)
+
+
+def test_own_effects_are_drawn_only_where_the_variable_is_never_observed():
+    frame = holed()
+    frame.loc[np.flatnonzero(G == 1)[0], "w"] = 1.0
+    assert [group.of for group in sampler("y ~ w + (1 + w | g)", {"w": "bernoulli"}, frame).groups(0)] == [1]
 
 
 def test_a_draw_without_a_finite_density_is_reported(monkeypatch):
-    """The effects keep their values, one draw in every sweep of the chain."""
+    """The effects keep their values, two draws in every sweep of the chain: effects of y, and those of w."""
     monkeypatch.setattr(module, "draw_effects_summed", lambda *_: False)
     model = bi.JointGLMM(bi.IncompleteData(holed(), "g", {"w": "bernoulli"}), "y ~ w + (1 + w | g)")
     imp = model.impute(2, seed=1, chains=1, tune=3, draws=4, progress=False)
     (event,) = imp.events.query("kind == 'cells kept'").to_dict("records")
-    assert event["count"] == 7 and "effects with missing cells summed out" in event["message"]
+    assert event["count"] == 14 and "effects with missing cells summed out" in event["message"]
 
 
 # -- merged rows of a factor ---------------------------------------------------------------------------------------
@@ -224,10 +339,10 @@ def test_a_factor_reads_sums_of_rows_alike(family, wrong, monkeypatch):
     s = sampler("y ~ w + (1 + w | g)", {"w": "bernoulli", "y": family}, frame)
     if wrong:
         monkeypatch.setattr(s.rows, "moves", lambda k: False)
-    s.rows.merged(1)
+    s.rows.merged(1, s.further.rows(1, 0, s.state), 0)
     s.chain.rng = np.random.default_rng(5)
     s.update_cells(0)
-    merged = s.rows.merged(1)
+    merged = s.rows.merged(1, s.further.rows(1, 0, s.state), 0)
     rows, starts = s.table.rows[1], s.table.starts[1]
     X, Z = s.rows.columns(1, rows)
     a = s.table.arrays

@@ -259,7 +259,7 @@ def test_crossed_with_one_row_a_cell_works():
     [
         lambda data: bi.JointNormal(data, "y + w ~ x + (1 | school)"),
         lambda data: bi.JointLatent(data, "y + w ~ x + (1 | school)"),
-        lambda data: bi.JointGLMM(data, "y ~ w + (1 | school)"),
+        lambda data: bi.JointGLMM(data, "y ~ w + (1 | school)", {"w": "~ x + (1 | school)"}),
         lambda data: bi.FCS(data, predictors={"y": "~ w + x + (1 | school)", "w": "~ y + x + (1 | school)"}),
     ],
     ids=["JointNormal", "JointLatent", "JointGLMM", "FCS"],

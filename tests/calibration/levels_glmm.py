@@ -1,0 +1,193 @@
+"""Calibration of the joint GLMM with several grouping factors, from the table to the completed table:
+`python -m tests.calibration.levels_glmm`.
+
+Parameters are drawn from explicit priors with SciPy. A binary x and, given it and a complete z, a response y with the
+product of both are simulated longhand with correlated effects of both grouping factors, and deleted at random, in one
+cluster and in one group of the second factor. Ranks of parameters, imputed cells, and of how imputed values go along with
+their effects are uniform if model, sampler and the way back are right. `--datasets 40` rewrites LEVELS_GLMM_RESULTS.md.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+import bayesimp as bi
+from bayesimp import priors as pr
+from bayesimp.joint.glmm.sampler import Sampler
+from tests.calibration.levels_fcs import DRAWS, GROUPS, N, g, overall, row
+from tests.calibration.montecarlo import REJECTED
+from tests.calibration.run import LEVEL
+from tests.calibration.sbc import draw_covariance
+
+SEED, TUNE, THIN = 2032, 100, 10
+WISHART, SIGMA = pr.InverseWishart(6.0, 0.4), pr.InverseWishart(6.0, 1 / 6.0)
+HALF_T = pr.HuangWand(nu=6.0, scale=0.7)
+
+
+@dataclass(frozen=True)
+class Design:
+    """The family of y, the second factor, whether y has a slope of z in the clusters, the prior of both Psi."""
+
+    family: str
+    groups: str
+    slope: bool
+    prior: pr.CovariancePrior
+
+
+DESIGNS = {
+    "normal, nested": Design("normal", "nested", False, HALF_T),
+    "normal, crossed, slope": Design("normal", "crossed", True, WISHART),
+    "poisson, crossed": Design("poisson", "crossed", False, HALF_T),
+}
+
+
+def simulate(rng, design: Design) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """A complete table, and the truth by name of a posterior variable; repeated until x varies and counts are small."""
+    h = GROUPS[design.groups]
+    while True:
+        z = rng.normal(size=N)
+        z = (z - z.mean()) / z.std()  # so that effects at the mean of z are those at 0
+        beta_x, beta_y = rng.normal(0.0, 1.0, 2), rng.normal(0.0, 1.0, 4)
+        Psi, Psi_h = (
+            draw_covariance(rng, design.prior, 2 + design.slope),
+            draw_covariance(rng, design.prior, 2),
+        )
+        b = rng.multivariate_normal(np.zeros(len(Psi)), Psi, 8, method="cholesky")[g]
+        c = rng.multivariate_normal(np.zeros(2), Psi_h, h.max() + 1, method="cholesky")[h]
+        x = (rng.random(N) < expit(beta_x[0] + beta_x[1] * z + b[:, 0] + c[:, 0])).astype(float)
+        eta = np.column_stack([np.ones(N), z, x, x * z]) @ beta_y + b[:, 1] + c[:, 1]
+        eta = eta + (b[:, 2] * z if design.slope else 0.0)
+        truth = {"beta_x": beta_x, "beta_y": beta_y, "Psi_g": Psi, "Psi_h": Psi_h}
+        if design.family == "normal":
+            truth["sigma2_y"] = draw_covariance(rng, SIGMA, 1)[0, 0]
+            y = eta + rng.normal(0, np.sqrt(truth["sigma2_y"]), N)
+        else:
+            y = rng.poisson(np.exp(np.minimum(eta, 12.0))).astype(float)
+        lost_x, lost_y = ((rng.random(N) < 0.25) | (g == k) | (h == 3 + k) for k in (1, 2))
+        if len(np.unique(x[~lost_x])) > 1 and len(np.unique(y[~lost_y])) > 1 and np.abs(y).max() < 1e4:
+            frame = pd.DataFrame({"g": g, "h": "c" + pd.Series(h).astype(str), "z": z, "x": x, "y": y})
+            return frame.assign(lost_x=lost_x, lost_y=lost_y, b=b[:, 0], c=c[:, 0]), truth
+
+
+def model(design: Design, frame: pd.DataFrame) -> bi.JointGLMM:
+    table = frame[["g", "h", "z"]].assign(**{k: frame[k].mask(frame[f"lost_{k}"]) for k in "xy"})
+    data = bi.IncompleteData(table, ["g", "h"], {"x": "bernoulli", "y": design.family})
+    priors = pr.Priors(SIGMA, design.prior, pr.Normal(0.0, 1.0))
+    formula = f"y ~ x * z + (1{' + z' * design.slope} | g) + (1 | h)"
+    return bi.JointGLMM(data, formula, {"x": "x ~ z + (1 | g) + (1 | h)"}, priors=priors)
+
+
+def quantities(
+    frame: pd.DataFrame, parameters: dict[str, np.ndarray], x: np.ndarray, y: np.ndarray, effects: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Name -> (draws,); x, y (draws, lost cells), effects (draws, lost cells of x, 2): their intercepts."""
+    out = {}
+    for name, a in parameters.items():
+        flat = a.reshape(len(a), -1)
+        out |= {f"{name}[{e}]": flat[:, e] for e in range(flat.shape[1])}
+    out |= {"mean of imputed x": x.mean(1), "mean of imputed y": np.arcsinh(y).mean(1)}
+    for k, name in enumerate(("g", "h")):
+        out[f"imputed x by effects of {name}"] = ((x - x.mean(1)[:, None]) * effects[..., k]).mean(1)
+        out[f"squares of effects of {name}"] = (effects[..., k] ** 2).mean(1)
+    observed = frame["y"].mask(frame["lost_y"]).groupby(frame["h"]).transform("mean").to_numpy()
+    at = np.arcsinh(observed[frame["lost_x"].to_numpy()])
+    there = ~np.isnan(at)
+    out["imputed x by observed y of h"] = (x[:, there] - x.mean(1)[:, None]) @ (at[there] - at[there].mean())
+    return out
+
+
+def draws(made: bi.JointGLMM, frame: pd.DataFrame, names: list[str], seed: int) -> dict[str, np.ndarray]:
+    """The quantities along one chain."""
+    imp = made.impute(
+        DRAWS, chains=1, tune=TUNE, draws=DRAWS, thin=THIN, seed=seed, keep_effects=True, progress=False
+    )
+    tree, rows = imp.tree["posterior"], frame[frame["lost_x"]]
+    b, c = (tree[f"B_{k}"].sel({f"effect_{k}": "x:Intercept"}).isel(chain=0) for k in "gh")
+    of_clusters = b.values[:, np.searchsorted(np.arange(8), rows["g"])]
+    of_groups = c.sel(group_h=rows["h"].to_numpy()).values
+    assert list(tree["fixed_y"].values) == ["Intercept", "z", "x", "x:z"]  # the order of the truth
+    kept = {name: tree[name].values[0] for name in names}
+    x, y = (np.array([imp.to_frame(d)[k][frame[f"lost_{k}"]] for d in range(DRAWS)], float) for k in "xy")
+    return quantities(frame, kept, x, y, np.stack([of_clusters, of_groups], axis=-1))
+
+
+def ranks(design: Design, datasets: int, seed: int, spoil=nullcontext) -> dict[str, np.ndarray]:
+    """Name -> (datasets,) ranks of the truth, 0..DRAWS; ties at random."""
+    out: dict[str, list[int]] = {}
+    for k in range(datasets):
+        rng = np.random.default_rng([seed, k])
+        frame, truth = simulate(rng, design)
+        with spoil():
+            found = draws(model(design, frame), frame, list(truth), int(rng.integers(2**31)))
+        true = {name: np.asarray(a, float)[None] for name, a in truth.items()}
+        cells = (frame.loc[frame[f"lost_{k}"], k].to_numpy()[None] for k in "xy")
+        right = quantities(frame, true, *cells, frame.loc[frame["lost_x"], ["b", "c"]].to_numpy()[None])
+        for name, drawn in found.items():
+            tie = rng.random(DRAWS) < rng.random()
+            below = (drawn < right[name][0]) | ((drawn == right[name][0]) & tie)
+            out.setdefault(name, []).append(int(below.sum()))
+    return {name: np.array(r) for name, r in out.items()}
+
+
+@contextmanager
+def effects_left_out() -> Iterator[None]:
+    """Missing cells are drawn as if there were no effects of the second factor."""
+    update = Sampler.update_cells
+
+    def wrong(self, k, tune=False):
+        offset = self.table.arrays.offset
+        kept = offset.copy()
+        offset[:] = self.further.known
+        update(self, k, tune)
+        offset[:] = kept
+
+    with patch.object(Sampler, "update_cells", wrong):
+        yield
+
+
+VARIANTS = {"effects left out of missing cells": ("normal, nested", effects_left_out)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--datasets", type=int, default=40)
+    datasets = parser.parse_args().datasets
+    began, lines = (
+        time.perf_counter(),
+        ["", "| | quantities | p (Bonferroni) | most extreme | its p |", "|---|---|---|---|---|"],
+    )
+    held, caught = [], []
+
+    def report(line: str) -> None:
+        print(line, flush=True)
+        lines.append(line)
+
+    for name, design in DESIGNS.items():
+        found = ranks(design, datasets, SEED)
+        held.append(overall(found) > LEVEL / len(DESIGNS))
+        report(row(name, found))
+    for name, (of, spoil) in VARIANTS.items():
+        found = ranks(DESIGNS[of], 2 * datasets, SEED, spoil)
+        caught.append(overall(found) < REJECTED)
+        report(row(f"spoiled: {name} ({of})", found))
+    head = [
+        "# Calibration of the joint GLMM with several grouping factors", "", (__doc__ or "").strip(), "",
+        f"{date.today()}, {datasets} data sets (twice as many for the spoiled model), "
+        f"{time.perf_counter() - began:.0f} s. "
+        f"Right above {LEVEL} / {len(DESIGNS)}: {'yes' if all(held) else 'NO'}; spoiled below {REJECTED}: "
+        f"{'all' if all(caught) else 'NOT ALL'}.",
+    ]  # fmt: skip
+    Path(__file__).with_name("LEVELS_GLMM_RESULTS.md").write_text("\n".join(head + lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

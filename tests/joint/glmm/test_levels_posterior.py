@@ -1,0 +1,374 @@
+"""The posterior of a joint GLMM with several grouping factors, where it is known: dense normals, sums over the missing
+levels with quadrature over effects, and the joint normal model.
+
+Level 1e-4 after Bonferroni over quantities; wrong variants of the sampler and of its wiring below 1e-6.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import bayesimp as bi
+from bayesimp import priors as pr
+from bayesimp.joint.glmm import levels
+from bayesimp.joint.glmm.chain import start_chain
+from bayesimp.joint.glmm.prior import factor_priors
+from bayesimp.joint.glmm.sampler import Sampler
+from bayesimp.joint.glmm.working import WorkingRows
+from tests.calibration.montecarlo import LEVEL, REJECTED, batch_means, bonferroni, with_products
+from tests.joint.glmm import test_posterior as one_factor
+from tests.longhand import several_factors as longhand
+
+BATCHES = 50
+
+
+def sampler(model: bi.JointGLMM, seed: int = 1) -> Sampler:
+    priors = factor_priors(model.table, model.priors, model.separate, cluster=model.data.cluster)
+    return Sampler(model.table, priors, start_chain(model.table, priors, seed, 0), "test")
+
+
+# -- normal responses that are in no other factor: a dense normal ------------------------------------------------
+
+SIGMA2 = 1.3
+CLASS = np.array([[2.0, 0.9], [0.9, 1.0]])
+SCHOOL = np.array([[1.2, 0.3, 0.2, 0.0], [0.3, 0.5, 0.0, 0.1], [0.2, 0.0, 0.9, -0.2], [0.0, 0.1, -0.2, 0.6]])
+
+
+@cache
+def pupils(nested: bool) -> pd.DataFrame:
+    """4 schools; 8 classes, two in each school or crossed with them; unsorted."""
+    rng = np.random.default_rng(5)
+    n = 36
+    school, x = np.arange(n) % 4, rng.normal(2.0, 1.0, n)
+    second = school * 2 + rng.integers(0, 2, n) if nested else rng.integers(0, 8, n)
+    Y = np.column_stack([3 + x, -1 - 0.5 * x]) + rng.normal(0, 1.5, (4, 2))[school]
+    Y += rng.normal(0, 1.5, (8, 2))[second] + rng.normal(size=(n, 2))
+    Y[rng.random(Y.shape) < 0.15] = np.nan
+    Y[school == 2, 1] = np.nan
+    Y[0] = np.nan
+    frame = pd.DataFrame({"y": Y[:, 0], "w": Y[:, 1], "x": x, "school": school})
+    frame["class"] = "c" + pd.Series(second).astype(str)
+    return frame.sample(frac=1, random_state=1)
+
+
+def agreement(nested: bool, draws: int) -> float:
+    """Completed cells of one chain against their law; covariances known, coefficients flat."""
+    frame = pupils(nested)
+    priors = pr.Priors(pr.Fixed([[SIGMA2]]), pr.Fixed(SCHOOL), pr.Flat(), Psi_of={"class": pr.Fixed(CLASS)})
+    formula = "y ~ x + (1 + x | school) + (1 | class)"
+    own = {"w": "~ x + (1 + x | school) + (1 | class)"}
+    model = bi.JointGLMM(
+        bi.IncompleteData(frame, ["school", "class"]), formula, own, order=["y", "w"], priors=priors
+    )
+    chain, out = sampler(model), []
+    for t in range(draws + 20):
+        chain.sweep(tune=t < 20)
+        if t >= 20:
+            out.append(_in_table(model, chain.completed()))
+    ones, x = np.ones((len(frame), 1)), frame[["x"]].to_numpy()
+    X, codes = np.hstack([ones, x]), [pd.factorize(frame[name])[0] for name in ("school", "class")]
+    parts = [(Z, c, c.max() + 1) for Z, c in zip((X, ones), codes, strict=True)]
+    Y = frame[["y", "w"]].to_numpy()
+    mean, covariance = longhand.missing_cells(X, parts, Y, SIGMA2 * np.eye(2), (SCHOOL, CLASS))
+    return whitened(np.array(out), mean, covariance)
+
+
+def whitened(draws: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> float:
+    """Draws (D, cells) of one chain against a normal law: first and second moments."""
+    white = (draws - mean) @ np.linalg.inv(np.linalg.cholesky(covariance)).T
+    i, j = np.tril_indices(len(mean))
+    found, se = batch_means(with_products(white)[None], BATCHES)
+    return bonferroni(2 * stats.norm.sf(np.abs(found - np.concatenate([np.zeros(len(mean)), i == j])) / se))
+
+
+def _in_table(model: bi.JointGLMM, drawn: list[np.ndarray]) -> np.ndarray:
+    """Missing cells row by row in the order of the table, in the units of the data."""
+    table, out = model.table, np.full((len(model.table.row), 2), np.nan)
+    for k, y in enumerate(drawn):
+        out[table.row[table.missing[k]], k] = table.arrays.center[k] + table.arrays.unit[k] * y
+    return out[~np.isnan(out)]
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_completed_cells_of_normal_responses_have_their_law(nested):
+    assert agreement(nested, 1_500) > LEVEL
+
+
+def test_variables_of_classes_with_effects_of_schools_have_their_law():
+    """Classes are the clusters; the law is that of a table with one row for each."""
+    classes, school = np.arange(12), np.arange(12) // 3
+    rng = np.random.default_rng(3)
+    v = np.array([2.0, -1.0, 0.0, 3.0])[school] + rng.normal(size=12)
+    v[[1, 4, 9, 10, 11]] = np.nan
+    at = np.repeat(classes, 3)
+    frame = pd.DataFrame({"class": at, "v": v[at], "y": rng.normal(size=36)})
+    frame["school"] = "s" + pd.Series(school[at]).astype(str)
+    frame.loc[rng.random(36) < 0.2, "y"] = np.nan
+    priors = pr.Priors(
+        pr.Fixed([[SIGMA2]]), pr.Fixed([[1.0]]), pr.Flat(), Psi_of={"school": pr.Fixed(np.diag([2.5, 1.0]))}
+    )
+    model = bi.JointGLMM(
+        bi.IncompleteData(frame, ["class", "school"]), "y ~ 1 + (1 | class) + (1 | school)", {"v": "~ 1 + (1 | school)"},
+        order=["v", "y"], priors=priors,
+    )  # fmt: skip
+    chain, table, out = sampler(model), model.table, []
+    firsts = np.unique(table.arrays.cluster[table.missing[0]], return_index=True)
+    order = np.argsort(table.order[firsts[0]])
+    for _ in range(1_500):
+        chain.sweep()
+        out.append((table.arrays.center[0] + table.arrays.unit[0] * chain.completed()[0])[firsts[1]][order])
+    one = np.ones((12, 1))
+    mean, covariance = longhand.missing_cells(
+        one, [(one, school, 4)], v[:, None], np.array([[SIGMA2]]), (np.array([[2.5]]),)
+    )
+    assert whitened(np.array(out), mean, covariance) > LEVEL
+    assert whitened(np.array(out), mean, 1.3 * covariance) < REJECTED
+
+
+# -- an incomplete binary covariate, two crossed factors: sums and quadrature -------------------------------------
+
+PSI = {"school": [[1.5, 0.8], [0.8, 1.2]], "class": [[2.0, -1.1], [-1.1, 1.5]]}  # effects of x and of y
+BETA = 1.5  # prior sd of every coefficient
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
+
+
+@cache
+def tiny() -> pd.DataFrame:
+    """16 rows in 2 schools crossed with 2 classes; 4 values of x are missing, two of them in one class."""
+    rng = np.random.default_rng(11)
+    school, second = np.arange(16) % 2, np.arange(16) // 2 % 2
+    x = (rng.random(16) < 0.5).astype(float)
+    y = np.array([1.0, -1.0])[school] + np.array([-1.6, 1.2])[second] + x + rng.normal(0, 0.7, 16)
+    x[[1, 2, 7, 10]] = np.nan
+    frame = pd.DataFrame({"x": x, "y": y.round(2), "school": school, "class": second})
+    frame["class"] = frame["class"].map({0: "p", 1: "q"})
+    return frame
+
+
+@cache
+def law() -> np.ndarray:
+    """P(x = v | all observed values) for the 16 combinations v of the missing values, in the order of `product`.
+
+    Effects (b, c) and the coefficient of x are integrated by Gauss and Hermite's rule in 5 dimensions; given them, the
+    observed y are normal, effects of y being normal given those of x.
+    """
+    x, y = tiny()["x"].to_numpy(), tiny()["y"].to_numpy()
+    codes = [pd.factorize(tiny()[name])[0] for name in ("school", "class")]
+    Psi = [np.array(PSI[name]) for name in ("school", "class")]
+    grid = np.array(list(product(NODES, repeat=5)))
+    weight = np.prod(np.array(list(product(WEIGHTS, repeat=5))), axis=1)
+    u = [np.sqrt(P[0, 0]) * grid[:, 1 + 2 * j : 3 + 2 * j] for j, P in enumerate(Psi)]
+    eta = BETA * grid[:, :1] + u[0][:, codes[0]] + u[1][:, codes[1]]
+    mean = sum(P[0, 1] / P[0, 0] * own[:, c] for P, own, c in zip(Psi, u, codes, strict=True))
+    V = SIGMA2 * np.eye(len(y))
+    for P, c in zip(Psi, codes, strict=True):
+        V += (P[1, 1] - P[0, 1] ** 2 / P[0, 0]) * (c[:, None] == c)
+    out = []
+    for values in product([0.0, 1.0], repeat=int(np.isnan(x).sum())):
+        v = x.copy()
+        v[np.isnan(x)] = values
+        X = np.column_stack([np.ones(len(y)), v])
+        root = np.linalg.cholesky(V + BETA**2 * X @ X.T)
+        white = np.linalg.solve(root, (y - mean).T)
+        log_p = -0.5 * (white**2).sum(axis=0) - np.log(np.diagonal(root)).sum()
+        log_p -= np.log1p(np.exp(np.where(v == 1, -eta, eta))).sum(axis=1)
+        out.append(weight @ np.exp(log_p))
+    return np.array(out) / np.sum(out)
+
+
+def binary() -> bi.JointGLMM:
+    data = bi.IncompleteData(tiny(), ["school", "class"], families={"x": "bernoulli"})
+    priors = pr.Priors(
+        pr.Fixed([[SIGMA2]]),
+        pr.Fixed(PSI["school"]),
+        pr.Normal(0.0, BETA),
+        Psi_of={"class": pr.Fixed(PSI["class"])},
+    )
+    own = {"x": "~ 1 + (1 | school) + (1 | class)"}
+    return bi.JointGLMM(data, "y ~ x + (1 | school) + (1 | class)", own, priors=priors)
+
+
+def agreement_of_levels(draws: int) -> float:
+    """Means of the four missing values and of their products, one chain."""
+    model, out = binary(), []
+    chain, place = sampler(model), np.argsort(model.table.row)
+    lost = place[np.isnan(tiny()["x"].to_numpy())]
+    for t in range(draws + 50):
+        chain.sweep(tune=t < 50)
+        out.append(chain.chain.Y[lost, 0].copy())
+    values = np.array(list(product([0.0, 1.0], repeat=4)))
+    i, j = np.tril_indices(4, -1)
+    both = [np.column_stack([v, v[:, i] * v[:, j]]) for v in (values, np.array(out[50:]))]
+    found, se = batch_means(both[1][None], BATCHES)
+    return bonferroni(2 * stats.t(BATCHES - 1).sf(np.abs(found - law() @ both[0]) / se))
+
+
+def test_missing_levels_have_their_law():
+    assert agreement_of_levels(4_000) > LEVEL
+
+
+def effects_left_out_of_cells(monkeypatch):
+    """Missing cells are drawn as if there were no classes."""
+    update = Sampler.update_cells
+
+    def wrong(self, k, tune=False):
+        offset = self.table.arrays.offset
+        kept = offset.copy()
+        offset[:] = self.further.known
+        update(self, k, tune)
+        offset[:] = kept
+
+    monkeypatch.setattr(Sampler, "update_cells", wrong)
+
+
+def classes_of_other_rows(monkeypatch):
+    """The intercept that a row gets is that of another class."""
+    added = levels.FurtherEffects._added
+    monkeypatch.setattr(levels.FurtherEffects, "_added", lambda self, k, s: np.roll(added(self, k, s), 1))
+
+
+def stale_predictors(monkeypatch):
+    """Cells are drawn with what the intercepts added to the predictors before these moved, five sweeps ago."""
+    update = Sampler.update_cells
+
+    def wrong(self, k, tune=False):
+        offset, past = self.table.arrays.offset, self.__dict__.setdefault("past", [])
+        now = offset.copy()
+        past.append(now)
+        offset[:] = past[max(len(past) - 11, 0)]
+        update(self, k, tune)
+        offset[:] = now
+
+    monkeypatch.setattr(Sampler, "update_cells", wrong)
+
+
+def clusters_left_out(monkeypatch):
+    """Effects of classes are drawn as if there were no schools."""
+    monkeypatch.setattr(
+        levels.FurtherEffects, "_of_clusters", lambda self, k, rows, state: np.zeros(len(rows))
+    )
+
+
+def classes_counted_twice(monkeypatch):
+    """Effects of classes are drawn given their own present values."""
+    rows = levels.FurtherEffects.rows
+
+    def wrong(self, k, level, state):
+        own = rows(self, k, level, state)
+        return own if level == 0 else own._replace(offset=own.offset + self._added(k, level)[own.rows])
+
+    monkeypatch.setattr(levels.FurtherEffects, "rows", wrong)
+
+
+def rows_in_the_order_of_the_table(monkeypatch):
+    """Columns of rows sorted by class are those of rows sorted by school."""
+    columns = WorkingRows.columns
+    monkeypatch.setattr(WorkingRows, "columns", lambda self, k, rows, in_order=True: columns(self, k, rows))
+
+
+WRONG = {
+    effects_left_out_of_cells: 1_200,
+    classes_of_other_rows: 1_200,
+    stale_predictors: 1_200,
+    clusters_left_out: 3_600,
+    classes_counted_twice: 1_200,
+    rows_in_the_order_of_the_table: 1_200,
+}
+
+
+@pytest.mark.parametrize("spoil", WRONG)
+def test_wrong_wiring_of_levels_is_noticed(spoil, monkeypatch):
+    law()
+    spoil(monkeypatch)
+    assert agreement_of_levels(WRONG[spoil]) < REJECTED
+
+
+# -- all factors normal: the joint normal model -------------------------------------------------------------------
+
+NU, V, SD = 6.0, 2.0, 3.0
+IW = pr.Priors(pr.InverseWishart(NU, V), pr.InverseWishart(NU, V, centred=False), pr.Normal(0.0, SD))
+
+
+@cache
+def two_variables() -> bi.IncompleteData:
+    """16 clusters g of 3 groups h each."""
+    rng = np.random.default_rng(9)
+    n = 160
+    g = np.arange(n) % 16
+    h = 3 * g + np.arange(n) // 16 % 3
+    effects = rng.multivariate_normal([0, 0], [[1.0, -0.6], [-0.6, 1.0]], 16)[g]
+    effects = effects + rng.multivariate_normal([0, 0], [[0.8, 0.5], [0.5, 0.8]], 48)[h]
+    e = rng.multivariate_normal([0, 0], [[0.8, 0.3], [0.3, 0.8]], n)
+    frame = pd.DataFrame({"g": g, "h": "h" + pd.Series(h).astype(str)})
+    frame[["x", "y"]] = effects + e
+    for k, name in enumerate("xy"):
+        frame.loc[(g % 6 == k) | (rng.random(n) < 0.2), name] = np.nan
+    return bi.IncompleteData(frame, ["g", "h"])
+
+
+def all_quantities(beta, Sigma, Psi, imp):
+    both = [one_factor.quantities(beta, Sigma, P, one_factor.imputed_means(imp)) for P in Psi]
+    return np.concatenate([both[0], both[1][..., -3:]], axis=-1)
+
+
+@cache
+def of_joint_normal():
+    model = bi.JointNormal(two_variables(), "x + y ~ 1 + (1 | g) + (1 | h)", IW)
+    imp = model.impute(4, chains=4, tune=200, draws=2000, **one_factor.RUN)
+    tree = imp.tree["posterior"]
+    Psi = [tree[f"Psi_{label}"].values for label in "gh"]
+    return all_quantities(tree["beta"].values[:, :, 0], tree["Sigma"].values, Psi, imp)
+
+
+def log_iw(S):
+    flat = np.moveaxis(S.reshape(-1, 2, 2), 0, -1)
+    return stats.invwishart(NU, np.eye(2) / V).logpdf(flat).reshape(S.shape[:2])
+
+
+def of_factors(draws: int = 1000):
+    """Quantities, and log weights that turn the priors of the factors into those of the joint model.
+
+    Effects of both grouping factors, and residuals, are multiplied by L = [1 0; G 1] (`one_factor.as_joint`).
+    """
+    model = bi.JointGLMM(two_variables(), "y ~ x + (1 | g) + (1 | h)", priors=IW)
+    imp = model.impute(4, chains=2, tune=200, draws=draws, **one_factor.RUN)
+    tree = imp.tree["posterior"]
+    a, (c, G) = tree["beta_x"].values[..., 0], np.moveaxis(tree["beta_y"].values, -1, 0)
+    s = np.stack([tree["sigma2_x"].values, tree["sigma2_y"].values], axis=-1)
+    L = np.zeros((*G.shape, 2, 2))
+    L[..., 0, 0] = L[..., 1, 1] = 1.0
+    L[..., 1, 0] = G
+    turned, own = np.swapaxes(L, -1, -2), [tree[f"Psi_{label}"].values for label in "gh"]
+    Sigma, Psi = L @ (s[..., None] * turned), [L @ P @ turned for P in own]
+    beta = np.stack([a, c + G * a], axis=-1)
+    log_weight = (
+        stats.norm.logpdf(beta[..., 1], 0, SD) - stats.norm.logpdf(c, 0, SD) - stats.norm.logpdf(G, 0, SD)
+    )
+    log_weight += (
+        log_iw(Sigma) - stats.invgamma(NU / 2, scale=0.5 / V).logpdf(s).sum(axis=-1) + np.log(s[..., 0])
+    )
+    log_weight += sum(log_iw(after) - log_iw(before) for after, before in zip(Psi, own, strict=True))
+    return all_quantities(beta, Sigma, Psi, imp), log_weight
+
+
+def test_all_normal_factors_are_the_joint_normal_model():
+    values, log_weight = of_factors()
+    assert one_factor.p_weighted(values, log_weight, of_joint_normal()) > LEVEL
+
+
+def test_a_move_between_other_groups_is_noticed(monkeypatch):
+    """The coordinate of the wrong factor moves: predictors change, and nothing accounts for it."""
+    shift = levels.shift_between
+
+    def wrong(rng, Psi, effects, at, parent):
+        shift(rng, Psi, effects, (at[0], 1 - at[1]), parent)
+
+    monkeypatch.setattr(levels, "shift_between", wrong)
+    values, log_weight = of_factors(300)
+    assert one_factor.p_weighted(values, 0 * log_weight, of_joint_normal()) < REJECTED
