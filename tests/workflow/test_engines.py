@@ -7,6 +7,7 @@ import pytest
 import bayesimp as bi
 from bayesimp.workflow.default_formula import joint_formula, sides
 from bayesimp.workflow.engines import Facts, choose, facts_of, obstacle, override
+from tests.unfolding import unfolded
 
 NORMAL = {"x": "normal", "z": "normal"}
 MIXED = {"x": "normal", "k": "bernoulli", "o": "ordinal", "c": "categorical"}
@@ -227,7 +228,7 @@ CALLS = [  # columns, options, engine, model
 @pytest.mark.parametrize(("columns", "options", "engine", "model"), CALLS)
 def test_the_engine_is_the_one_that_is_named(columns, options, engine, model, capsys):
     imp = bi.impute(FULL[["g", *columns]], "g", **options)
-    said = capsys.readouterr().out
+    said = unfolded(capsys.readouterr().out)
     event = imp.events[imp.events["kind"] == "engine"]
     assert said.startswith(f"Engine '{engine}'") and said.splitlines()[1].startswith(model)
     assert list(event["where"]) == [engine] and said.splitlines()[0] == event["message"].item()
