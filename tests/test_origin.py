@@ -112,7 +112,7 @@ def test_pymc_blocks_are_given_the_same_data_and_priors(family, monkeypatch):
             table = bi.FCS(data, methods=method, predictors="y ~ x + (1 + x | g)").table
             block = (hmc.PriorModel if family == "normal" else hmc.GeneralisedModel)(table, 0)
             if family == "normal":
-                m = block.moments(hmc._completed(table))[1]
+                m = block.moments(hmc.completed_chain(table))[1]
                 given[-1] += (m.ZZ, m.ZX, m.ZY, m.XX)
     for one, other in zip(given[:3], given[3:], strict=True):
         a, b = (np.concatenate([np.ravel(x) for x in numbers(record)]) for record in (one, other))
