@@ -9,6 +9,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.sensitivity_analysis.deltas import AT_RANDOM
 from bayesimp.sensitivity_analysis.tipping import Line, crossing
 from tests.mnar_runs import names, of_trial, trial
+from tests.unfolding import unfolded
 
 
 def a_line(x, start=None):
@@ -69,7 +70,7 @@ def test_tipping_points_in_words_and_in_the_unit_of_the_axis():
     row = point.table.iloc[0]
     sd = trial()["y"].std()
     np.testing.assert_allclose([row["shift"], row["sd"]], [row["delta"] * sd, row["delta"]], rtol=1e-9)
-    text = str(point)
+    text = unfolded(str(point))
     assert (
         f"delta = {row['shift']:+.3g} ({abs(row['sd']):.2f} sd of the observed values) would be needed"
         in text

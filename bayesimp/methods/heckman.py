@@ -66,7 +66,8 @@ class Heckman(Method):
     takes_priors = True
 
     def __post_init__(self) -> None:
-        names = (self.excluded,) if isinstance(self.excluded, str) else tuple(self.excluded)
+        several = isinstance(self.excluded, tuple | list)
+        names = tuple(self.excluded) if several else (self.excluded,)
         if not all(isinstance(name, str) for name in names):
             raise SpecificationError(f"Heckman: excluded must be names of variables, got {self.excluded!r}.")
         object.__setattr__(self, "excluded", names)

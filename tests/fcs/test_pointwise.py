@@ -225,7 +225,7 @@ def test_compatible_conditionals_are_those_of_the_joint_model():
     X, Z, Y, codes = arrays(joint)
     mu = X @ beta + np.einsum("nkl,nl->nk", B[codes], Z)
     z = completed["z"].to_numpy()
-    rows = block._rows.places()[: len(found)]
+    rows = block.fitted_rows.places()[: len(found)]
     both = [stats.multivariate_normal(mu[j], Sigma).logpdf([Y[j, 0], z[j]]) for j in rows]
     given = stats.norm.logpdf(z[rows], mu[rows, 1], np.sqrt(Sigma[1, 1]))
     np.testing.assert_allclose(found, np.array(both) - given, atol=1e-9)

@@ -156,9 +156,9 @@ def test_another_plan_is_refused_by_name(place, capsys):
         ("[model]\nformula", '[model]\ntype = "JointLatent"\nformula', "its model is JointLatent"),
         ("seed = 1", 'seed = 1\nsampler = "nuts"', "asks for the sampler nuts"),
         ("[impute]", "[model.shift]\nby = { after = 1.0 }\n\n[impute]", "has a shift"),
-        ('arm = ["control", "treated"]', 'arm = "string"', 'Agree on them: levels={"arm"'),
+        ('arm = ["control", "treated"]', 'arm = "string"', 'Agree on the levels: levels={"arm"'),
         ('cluster = "ward"', 'cluster = ["ward", "bed"]', "several cluster columns"),
-        ("before + after ~ age + arm", "before + after ~ age + weight", "no column 'weight'"),
+        ("before + after ~ age + arm", "before + after ~ age + weight", "Covariate 'weight' is not a column"),
     ],
 )
 def test_plans_that_are_not_for_sites_are_refused(place, old, new, words, capsys):

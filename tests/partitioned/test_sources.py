@@ -176,7 +176,7 @@ def test_formulas_that_are_refused(folder, formula, message):
     (lambda f: f.assign(y=f["g"] % 3 + 0.5), DataError, "'y' has a single value in each of the 16 clusters"),
     (lambda f: f.assign(y=np.nan), DataError, "No value of 'y' is observed in any of 960 rows and 16 clusters"),
     (lambda f: f.assign(y=1.5), DataError, "'y' has 960 observed values in all tables together, and they do not vary"),
-    (lambda f: f.assign(y=f["y"].where(f["g"] == 2)), DataError, "'y' is observed in 1 of 16 clusters"),
+    (lambda f: f.assign(y=f["y"].where(f["g"] == 2)), DataError, "'y' is observed in only 1 of 16 clusters"),
     (lambda f: f.assign(g=1), DataError, r"'g' has only one cluster, '?1'? \(960 rows\)"),
     (lambda f: f.assign(g=f["g"].where(f.index != 7)), DataError, "cluster id 'g' is missing in 1 of 100 rows"),
     (lambda f: f.assign(x=f["x"].where(f.index != 900)), DataError, "Covariate 'x' is missing in 1 of 60 rows.*900"),
@@ -215,10 +215,10 @@ def test_sources_that_are_refused(frame, tmp_path, folder):
     with pytest.raises(SpecificationError, match="JointNormal"):
         bi.JointNormal(data, FORMULA)
     with pytest.raises(
-        SpecificationError, match="not conditionally conjugate, and a table in partitions is imputed"
+        SpecificationError, match="not conditionally conjugate, but a table in partitions is imputed"
     ):
         bi.PartitionedNormal(data, FORMULA, bi.priors.Priors(Psi=bi.priors.LKJ()))
-    with pytest.raises(DataError, match="levels that are not agreed on, 'low'"):
+    with pytest.raises(DataError, match="levels outside the agreement, 'low'"):
         bi.PartitionedNormal(data, FORMULA, levels={"arm": LEVELS["arm"][::2]})
 
 

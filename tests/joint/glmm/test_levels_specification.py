@@ -14,6 +14,7 @@ import bayesimp as bi
 from bayesimp import priors as pr
 from bayesimp.errors import BayesimpError
 from bayesimp.joint.glmm import levels
+from tests.unfolding import unfolded
 
 RUN = dict(m=3, seed=1, chains=1, tune=4, draws=6, progress=False)
 ANALYSIS = "y ~ x * z + (1 | school) + (1 | class)"
@@ -83,7 +84,7 @@ def test_default_formulas_have_every_cluster_column_or_say_why_not():
     text = {factor.response: factor.formula for factor in model.factors}
     assert text["x"].endswith("(1 | school) + (1 | class)") and text["colour"].endswith("+ (1 | school)")
     assert re.search(r"colour: no effects of class: 'colour' is categorical: its levels have effects of 'school' only",
-                     repr(model))  # fmt: skip
+                     unfolded(repr(model)))  # fmt: skip
     alone = bi.JointGLMM(data(), "y ~ x + (1 | school)", {"x": "~ z + (1 | school)"})
     assert alone.further == () and "Psi:" in repr(alone)
     assert [e for e in alone.events if e.kind == "not used"]
