@@ -66,7 +66,11 @@ class SelectionData(ConditionalData):
 
 
 def selection_model(
-    data: SelectionData, priors: pr.Priors, outcome: Sequence[int], rho: float | None = None
+    data: SelectionData,
+    priors: pr.Priors,
+    outcome: Sequence[int],
+    rho: float | None = None,
+    normal: tuple[Array, Array] | None = None,
 ) -> pm.Model:
     """The model above.
 
@@ -80,6 +84,9 @@ def selection_model(
         The columns of X that affect y, in order.
     rho
         The correlation of the errors, if it is known.
+    normal
+        Q0 (p, p) and t0 (p,), precision and precision times mean of a normal prior of beta that multiplies the one in
+        ``priors``; some coefficients may be flat in it.
 
     Returns
     -------
@@ -92,6 +99,9 @@ def selection_model(
     }  # fmt: skip
     with pm.Model(coords=labels) as model:
         beta = fixed_effects(priors.beta, len(outcome), 1)
+        if normal is not None:
+            Q0, t0 = normal
+            pm.Potential("beta_normal", t0 @ beta[:, 0] - 0.5 * beta[:, 0] @ Q0 @ beta[:, 0])
         gamma = pm.Normal("gamma", 0, 2.5, dims="selection")
         sigma = pt.sqrt(covariance("Sigma", priors.Sigma, 1, (dim.RESPONSE, dim.RESPONSE_2))[0, 0])
         Psi = covariance("Psi", priors.Psi, q, (dim.EFFECT, dim.EFFECT_2))

@@ -48,9 +48,7 @@ def read_contents(path: Path) -> tuple[dict[str, Any], dict[str, xr.Dataset]]:
         raise DataError(f"{path} cannot be read; it is damaged, or not netCDF or zarr: {text}") from None
     if not isinstance(attrs.get("bayesimp"), str):
         raise DataError(f"{path} is not a result saved by this version of bayesimp.")
-    expected = attrs.get(
-        "sha256"
-    )  # results of earlier versions have none, or one without the numeric attributes
+    expected = attrs.get("sha256")  # earlier versions have none, or one without the numeric attributes
     if expected is not None and all(
         expected != contents_digest(attrs["bayesimp"], groups, numeric) for numeric in (True, False)
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
     from bayesimp.fcs.identification.evidence import Evidence
     from bayesimp.fcs.specification.levels import Draft
     from bayesimp.fcs.table import ChainedTable
+    from bayesimp.formulas.columns import Column
     from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["Heckman"]
+
+LEVEL = re.compile(r"\[[^\]]*\]")  # of a factor, in the name of a column: arm[b]
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,9 @@ class Heckman(Method):
     Parameters
     ----------
     excluded
-        Variables of the formula that affect whether the variable is observed but not its value. Without any, ``rho``
-        rests on the normal distribution of the errors alone, and an event says so.
+        Variables of the formula that affect whether the variable is observed but not its value: their columns, cluster
+        means and products leave the model of the value. A function such as ``I(w ** 2)`` is a name of its own. Without
+        any, ``rho`` rests on the normal distribution of the errors alone, and an event says so.
     rho
         The correlation, between -1 and 1, if it is assumed rather than estimated; 0: missing at random given the
         predictors and the effects of clusters, which both models share.
@@ -94,15 +99,29 @@ class Heckman(Method):
         return replace(self, priors=priors)
 
     def columns(self, draft: Draft, data: IncompleteData, values: Mapping[str, NDArray[np.float64]]) -> Draft:
-        """The draft, after checking that the excluded variables are in its formula and others remain."""
-        bases = {column.base for column in draft.block.fixed}
+        """The draft, after checking that the excluded variables are in its formula and that other columns remain.
+
+        Raises
+        ------
+        SpecificationError
+            An excluded variable has no column, or all columns are excluded.
+        """
+        parts = set().union(*map(_parts, draft.block.fixed))
         for name in self.excluded:
-            if name not in bases:
+            if name not in parts:
                 raise SpecificationError(
                     f"'{draft.block.name}': excluded variable '{name}' has no column in its formula. "
-                    f"{suggestion(name, sorted(bases))}"
+                    f"{suggestion(name, sorted(parts))}"
                 )
+        if all(map(self.excludes, draft.block.fixed)):
+            raise SpecificationError(
+                f"'{draft.block.name}': all columns of its formula are excluded. Leave one in, such as the intercept."
+            )
         return draft
+
+    def excludes(self, column: Column) -> bool:
+        """Whether a column of the formula leaves the model of the value."""
+        return not _parts(column).isdisjoint(self.excluded)
 
     def check(self, evidence: Evidence) -> list[Event]:
         """Refuse a variable whose missing values say nothing about selection; note a missing exclusion.
@@ -116,8 +135,8 @@ class Heckman(Method):
         missing = int((partly & ~evidence.rows).sum())
         if not missing:
             raise SpecificationError(
-                f"'{evidence.name}': every cluster has all of its values or none, so that there is no selection of rows "
-                "to model. Use method 'bayes'."
+                f"'{evidence.name}' ({evidence.seen} observed): every cluster has all of its values or none, so that "
+                "there is no selection of rows to model. Use method 'bayes'."
             )
         if self.excluded or self.rho is not None:
             return []
@@ -137,3 +156,8 @@ class Heckman(Method):
     def to_dict(self) -> dict[str, Any]:
         """The record as plain values."""
         return super().to_dict() | {"excluded": list(self.excluded)}
+
+
+def _parts(column: Column) -> set[str]:
+    """The variables that a column is made of: factors of products, without levels, and what its cluster mean is over."""
+    return {part for name in (column.base, *(column.over or ())) for part in LEVEL.sub("", name).split(":")}

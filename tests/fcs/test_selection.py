@@ -43,7 +43,8 @@ class Known:
     made: "list[Known]" = []
     structure = None
 
-    def __init__(self, data, priors, outcome, rho, transitions):
+    def __init__(self, data, priors, outcome, rho, transitions, normal):
+        self.normal = normal
         self.data, self.outcome, self.transitions = data, outcome, transitions
         rng = np.random.default_rng(5)
         self.b, self.c = rng.normal(0, 0.5, (data.clusters, 1)), rng.normal(0, 0.5, data.clusters)
@@ -60,7 +61,14 @@ class Known:
     def transition(self, rng, state, arrays, count): ...
 
     def natural(self, state, data):
-        return PARAMETERS | {"beta": BETA, "Psi": np.array([[0.25]]), "b": self.b, "c": self.c}
+        gamma = np.resize(PARAMETERS["gamma"], len(data.fixed))
+        return PARAMETERS | {
+            "gamma": gamma,
+            "beta": BETA,
+            "Psi": np.array([[0.25]]),
+            "b": self.b,
+            "c": self.c,
+        }
 
 
 def test_imputed_values_are_those_of_the_parameters(monkeypatch):
@@ -128,6 +136,34 @@ def test_ignored_rows_are_imputed_but_not_in_the_model(monkeypatch):
     assert imp.frame(0)["y"].notna().all()
 
 
+@pytest.mark.parametrize(
+    ("formula", "excluded", "left"),
+    [
+        ("~ x + arm + (1 | g)", "arm", ["Intercept", "x"]),  # a factor by its name, not by its levels
+        ("~ x * w + (1 | g)", "w", ["Intercept", "x"]),
+        ("~ x + cluster_mean(w) + (1 | g)", "w", ["Intercept", "x"]),
+        ("~ x + I(w ** 2) + (1 | g)", "I(w ** 2)", ["Intercept", "x"]),
+        ("~ x + x:w + (1 | g)", "x:w", None),
+    ],
+)
+def test_all_columns_of_an_excluded_variable_leave_the_outcome(formula, excluded, left, monkeypatch):
+    monkeypatch.setattr(selection, "SelectionConditional", Known)
+    frame = table().drop(columns="full").assign(arm=lambda f: np.resize(["a", "b", "c"], len(f)))
+    data = bi.IncompleteData(frame, cluster="g")
+
+    def made():
+        return bi.FCS(data, {"y": me.Heckman(excluded)}, {"y": formula}, compatible=False)
+
+    if left is None:  # a product is excluded through its variables
+        with pytest.raises(bi.SpecificationError, match="excluded variable 'x:w' has no column"):
+            made()
+        return
+    made().impute(1, cycles=1, seed=1, progress=False)
+    known = Known.made[-1]
+    assert [known.data.fixed[k] for k in known.outcome] == left
+    assert known.normal[0].shape == (len(left), len(left))
+
+
 def test_shift_moves_imputed_values_only(monkeypatch):
     monkeypatch.setattr(selection, "SelectionConditional", Known)
     frame = table()
@@ -145,6 +181,10 @@ def test_shift_moves_imputed_values_only(monkeypatch):
         (lambda: me.Heckman(rho=1.0), "between -1 and 1"),
         (lambda: me.Heckman(excluded=(3,)), "names of variables"),
         (lambda: model(table(), me.Heckman(excluded=("v",))), "excluded variable 'v' has no column"),
+        (
+            lambda: model(table(), me.Heckman(("Intercept", "x", "w"))),
+            "all columns of its formula are excluded",
+        ),
         (lambda: model(table(), me.Heckman(), bounds={"y": (0, 50)}), "does not support bounds"),
         (
             lambda: model(table().assign(y=lambda f: f["full"].where(f["g"] > 2)), me.Heckman()),

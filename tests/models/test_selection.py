@@ -47,7 +47,7 @@ def test_log_density_is_that_of_the_bivariate_normal(rho):
     data, rng = rows(), np.random.default_rng(3)
     priors = pr.Priors(pr.InverseWishart(3.0, np.eye(1)), pr.InverseWishart(4.0, np.eye(2)), pr.Flat())
     model = selection_model(data, priors, [0, 1], rho)
-    (potential,) = model.potentials
+    (potential,) = (each for each in model.potentials if each.name == "rows")
     u, v = rng.normal(size=(4, 2)), rng.normal(size=4)
     values = {**{k: np.array(x) for k, x in P.items()}, "u": u, "v": v}
     free = {variable: values[variable.name] for variable in model.free_RVs}
@@ -60,6 +60,21 @@ def test_log_density_is_that_of_the_bivariate_normal(rho):
         longhand(data, at, u, 0 * v),
     ):
         assert abs(ours - wrong) > 0.05
+
+
+def test_normal_prior_of_some_coefficients():
+    """Up to a constant the normal density, flat in the second coefficient."""
+    Q0, mean = np.array([[4.0, 0.0], [0.0, 0.0]]), np.array([0.7, 0.0])
+    priors = pr.Priors(pr.InverseWishart(3.0, np.eye(1)), pr.InverseWishart(4.0, np.eye(2)), pr.Flat())
+    model = selection_model(rows(), priors, [0, 1], 0.3, (Q0, Q0 @ mean))
+    (prior,) = (each for each in model.potentials if each.name == "beta_normal")
+    beta = model["beta"]
+    at = [
+        float(prior.eval({beta: np.array([[x], [z]])}, mode="FAST_COMPILE"))
+        for x, z in ((0.1, 3.0), (1.5, -9.0))
+    ]
+    right = norm(0.7, 0.5).logpdf([0.1, 1.5])
+    assert at[1] - at[0] == pytest.approx(right[1] - right[0], rel=1e-12)
 
 
 @pytest.mark.parametrize("rho", [-0.8, 0.0, 0.6])

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from bayesimp import priors as pr
-from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import FREE, Block, Chain, Parameters
 from bayesimp.fcs.blocks.pymc import completed_chain, pack_state, unpack_state
@@ -44,13 +43,21 @@ class SelectionConditional(HmcBlock):
         The correlation of the errors, if it is known.
     transitions
         NUTS transitions per visit.
+    normal
+        Precision (p, p) of the prior of beta, and precision times mean (p,); beta is flat otherwise.
     """
 
     def __init__(
-        self, data: SelectionData, priors: pr.Priors, outcome: list[int], rho: float | None, transitions: int
+        self,
+        data: SelectionData,
+        priors: pr.Priors,
+        outcome: list[int],
+        rho: float | None,
+        transitions: int,
+        normal: tuple[np.ndarray, np.ndarray],
     ) -> None:
         self.name, self.transitions, self.rho = data.name, transitions, rho
-        model = selection_model(data.variables(), priors, outcome, rho)
+        model = selection_model(data.variables(), priors, outcome, rho, normal)
         self.structure: Structure = compile_model(model, keep=["b", "c"])
 
     def adapt(self, rng: np.random.Generator, data: SelectionData) -> None:
@@ -85,31 +92,16 @@ class SelectionBlock(Block):
         self.selected = np.isin(rows.hole_cluster, rows.cluster)
         fitted = table.cell_fitted[table.row_cell[rows.holes]]
         self.used = self.selected & fitted  # missing values of the rows of the model
-        out = set(method.excluded)
-        self.outcome = [k for k, c in enumerate(block.fixed) if not out & {c.base, *(c.over or ())}]
+        self.outcome = [k for k, c in enumerate(block.fixed) if not method.excludes(c)]
         priors = pr.default() if method.priors is None else method.priors
         Sigma = pr.rescale(pr.resolve(priors.Sigma, scale.s, f"Sigma of '{block.name}'"), scale.s)
         Psi = scale.working_Psi_prior(scale.Psi_prior(priors.Psi, f"Psi of '{block.name}'"))
-        working = pr.Priors(Sigma, Psi, self._beta_prior(priors))
+        working, at = pr.Priors(Sigma, Psi, pr.Flat()), self.outcome
+        Q0, t0 = beta_prior(priors.beta, scale, 1, f"beta of '{block.name}'")
         data = self.rows(completed_chain(table))[0]
-        self.model = SelectionConditional(data, working, self.outcome, method.rho, method.transitions)
-
-    def _beta_prior(self, priors: pr.Priors) -> pr.Flat | pr.Normal:
-        """The prior of the coefficients of the outcome, on the working scale."""
-        name = self.chained.block.name
-        Q0, t0 = beta_prior(priors.beta, self.chained.scale, 1, f"beta of '{name}'")
-        precision = np.diag(Q0)
-        if not np.allclose(Q0, np.diag(precision)):
-            raise SpecificationError(
-                f"'{name}': when predictors are centred, a normal prior in the units of the data is correlated, which "
-                "the PyMC model does not allow. Use priors.Weak() or priors.Flat()."
-            )
-        precision, t0 = precision[self.outcome], t0[self.outcome]
-        if not precision.any():
-            return pr.Flat()
-        flat = precision == 0.0
-        sd = np.where(flat, 1e3, 1.0 / np.sqrt(np.where(flat, 1.0, precision)))
-        return pr.Normal((t0 * sd**2)[:, None], sd[:, None])
+        self.model = SelectionConditional(
+            data, working, at, method.rho, method.transitions, (Q0[np.ix_(at, at)], t0[at])
+        )
 
     def move(self, moved: Mapping[str, np.ndarray]) -> None:
         """Set the shift of the imputed values."""
