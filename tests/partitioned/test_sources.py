@@ -227,9 +227,11 @@ def test_sources_that_are_refused(frame, tmp_path, folder):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are Linux's")
 def test_a_table_larger_than_the_memory_allowed(tmp_path):
-    """600,000 rows in 100 MB above a small run, in a process of its own; the table in memory does not fit there.
+    """600,000 rows with 100 MB of data above a small run, in a process of its own; in memory the table does not fit.
 
-    Five million rows in 400 MB: python -m benchmarks.larger_than_memory.
+    The kernel refuses more (RLIMIT_DATA), so a run that ends is the assertion: with 40 it ends too, and the table in
+    memory needs more than 150. Resident memory is not asserted: it counts pages that the small run gave back, by
+    allocator and number of threads. Five million rows in 400 MB: python -m benchmarks.larger_than_memory.
     """
     from benchmarks import larger_than_memory as bench
 
@@ -252,6 +254,5 @@ def test_a_table_larger_than_the_memory_allowed(tmp_path):
 
     made = child("partitioned")
     assert made.get("rows") == 600_000, made
-    assert made["above"] < 100
     assert child("in_memory") != {"enough": True}
     assert pa.dataset.dataset(out / "completed", partitioning="hive").count_rows() == 3 * 600_000
