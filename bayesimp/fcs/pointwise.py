@@ -2,7 +2,8 @@
 
 For each variable k, at cycle t of a chain, with Y_-k the other variables as completed when k was visited,
 
-    log likelihood    log p_k(y_kj | Y_-k,j, theta_k, B_k)         of the rows where y_k is observed
+    log likelihood    log p_k(y_kj | Y_-k,j, theta_k, B_k)         of the rows where y_k is observed; in a block of
+                                                                   several normal variables, of those observed in row j
     log prior         log p(theta_k), in the units of the data
     replicates        y_rep,kj ~ p_k( . | Y_-k,j, theta_k, B_k)    B_k of the cycle or, of new clusters, ~ N(0, Psi_k)
 
@@ -14,7 +15,7 @@ function of the seed, its cycles are run again, and compared with what was kept.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,10 +27,12 @@ from bayesimp.errors import PACKAGE, SamplingError, SpecificationError, Statisti
 from bayesimp.fcs.after_visit import call_post, derive
 from bayesimp.fcs.blocks.base import KEPT, Block, Chain, Parameters
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock
+from bayesimp.fcs.blocks.joint_rows import JointRows
 from bayesimp.fcs.history import History, empty_history
 from bayesimp.fcs.loop import Cycles
 from bayesimp.fcs.tree import block_names
 from bayesimp.imputation.tree import cluster_labels
+from bayesimp.joint.pointwise import log_normal_rows
 from bayesimp.kernels.chained.places import Places, places
 from bayesimp.kernels.chained.visit import STATE, VISIT, BlockState, gibbs_cycles
 from bayesimp.kernels.factors.density import log_densities
@@ -221,6 +224,12 @@ def _same(run: FCSRun, c: int, t: int, b: int, theta: Parameters) -> None:
 
 def _log_likelihood(block: Block, visit: Visited, request: TreeRequest) -> dict[str, Any]:
     """{"": (n,) log density of the observed responses, in the units of the data}."""
+    joint = block.joint_rows
+    if joint is not None:
+        means = joint.means(visit.chain.V, visit.theta.beta, visit.theta.B)
+        units = np.log(block.table.scale[list(block.chained.columns)])
+        value = log_normal_rows(joint.y - means, visit.theta.Sigma[0], joint.patterns)
+        return {"": value - ~np.isnan(joint.y) @ units}
     rows, eta, sd = block.predictors(visit.chain, visit.theta)
     unit = float(block.table.scale[rows.k]) if sd is not None else rows.unit
     if sd is not None:
@@ -248,10 +257,21 @@ def _log_prior(block: Block, visit: Visited, request: TreeRequest) -> dict[str, 
 
 
 def _replicates(block: Block, visit: Visited, request: TreeRequest) -> dict[str, Any]:
-    """{"": (n,) replicates of the observed responses, in the units of the data, or positions of levels}."""
+    """{"": (n,) replicates of the observed responses, in the units of the data, or positions of levels}; the keys are
+    responses in a block of several variables."""
     words = np.random.SeedSequence(request.seed, spawn_key=(REPLICATES, visit.b, visit.place[0], visit.cycle))
     rng = np.random.Generator(np.random.PCG64(words))
     theta = block.new_effects(rng, visit.theta) if request.new_clusters else visit.theta
+    joint = block.joint_rows
+    if joint is not None:
+        noise = rng.standard_normal(joint.y.shape) @ np.linalg.cholesky(theta.Sigma[0]).T
+        y = joint.means(visit.chain.V, theta.beta, theta.B) + noise
+        return {
+            name: block.table.on_data_scale(k, drawn[~np.isnan(observed)])
+            for name, k, drawn, observed in zip(
+                block.chained.block.responses, block.chained.columns, y.T, joint.y.T, strict=True
+            )
+        }
     rows, eta, sd = block.predictors(visit.chain, theta)
     if sd is not None:
         return {"": block.table.on_data_scale(rows.k, eta[:, 0] + sd * rng.standard_normal(len(eta)))}
@@ -298,11 +318,17 @@ def _labelled(
         labels = {dim: cluster_labels(factor.groups.labels)}
         return {f"{symbol}_{name}": xr.DataArray(a, dims=(nt.CHAIN, nt.DRAW, dim), coords=labels)}
     if what == "cluster_effects":
-        of = [str(level) for level in data.levels(record.name)[1:]] if record.predictors > 1 else [""]
-        effects = [f"{level}:{c.name}" if level else c.name for level in of for c in record.random]
+        random = [c.name for c in record.random]
+        of = list(record.responses)
+        if len(of) == 1 and len(record.levels):
+            of = [str(level) for level in data.levels(record.name)[1:]]
+        effects = nt.effect_names(of, random) if record.predictors > 1 else random
         coords = {nt.CLUSTER: cluster_labels(data.clusters), f"effect_{name}": effects}
         dims = nt.CHAIN, nt.DRAW, nt.CLUSTER, f"effect_{name}"
         return {f"B_{name}": xr.DataArray(a, dims=dims, coords=coords)}
+    joint = block.joint_rows
+    if joint is not None:
+        return _of_joint_rows(run, joint, record.responses, name, symbol, a)
     rows = block.fitted_rows
     place = rows.places()[: len(rows.y)]
     order, dim = np.argsort(place), nt.row_dimension(name)
@@ -321,3 +347,20 @@ def _labelled(
         a[..., order], dims=(nt.CHAIN, nt.DRAW, dim), coords=at, attrs={"column": record.responses[0]}
     )
     return {name: made}
+
+
+def _of_joint_rows(
+    run: FCSRun, joint: JointRows, responses: Sequence[str], name: str, symbol: str, a: Array
+) -> Mapping[str, xr.DataArray]:
+    """Densities of the rows of a block, or replicates of one of its responses, `symbol`."""
+    place = joint.row
+    if symbol:
+        place, name = place[~np.isnan(joint.y[:, responses.index(symbol)])], nt.in_tree(symbol)
+    order, dim = np.argsort(place), nt.row_dimension(name)
+    at: dict[str, Any] = {dim: place[order]}
+    if symbol:
+        data = run.model.data
+        at[nt.cluster_coordinate(name)] = dim, cluster_labels(data.clusters)[data.codes[place[order]]]
+    attrs = {"column": symbol} if symbol else {}
+    dims = nt.CHAIN, nt.DRAW, dim
+    return {name: xr.DataArray(a[..., order], dims=dims, coords=at, attrs=attrs)}

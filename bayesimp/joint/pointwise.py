@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from bayesimp import notation as nt
 from bayesimp.contract import TreeRequest
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from bayesimp.joint.normal import JointNormal
     from bayesimp.joint.run import JointRun
 
-__all__ = ["generator", "pointwise"]
+__all__ = ["generator", "log_normal_rows", "pointwise", "row_patterns"]
 
 EFFECTS, REPLICATES = 4, 5  # first number of spawn keys; 0 to 3 belong to chains, imputations and NUTS
 LOG_2PI = np.log(2 * np.pi)
@@ -92,19 +93,32 @@ def _by_row(model: JointNormal, draws: ParameterDraws, request: TreeRequest) -> 
     Y, codes = _responses(model), model.data.codes
     observed = ~np.isnan(Y)
     rows = np.flatnonzero(observed.any(axis=1))
-    patterns, pattern = np.unique(observed[rows], axis=0, return_inverse=True)
+    patterns = row_patterns(observed[rows])
     out = np.empty((*draws.beta.shape[:2], len(rows)))
     B = _drawn_effects(model, draws, request.seed)
     for c, d in np.ndindex(*out.shape[:2]):
         residual = Y[rows] - _means(model, draws.beta[c, d], B[c, d])[rows]
-        for a, seen in enumerate(patterns):
-            own = np.flatnonzero(pattern == a)
-            L = np.linalg.cholesky(draws.Sigma[c, d][np.ix_(seen, seen)])
-            z = np.linalg.solve(L, residual[own][:, seen].T)
-            constant = np.log(np.diagonal(L)).sum() + 0.5 * seen.sum() * LOG_2PI
-            out[c, d, own] = -0.5 * (z**2).sum(axis=0) - constant
+        out[c, d] = log_normal_rows(residual, draws.Sigma[c, d], patterns)
     coords = {nt.ROW: rows, nt.CLUSTER_OF_ROW: (nt.ROW, _clusters(model)[codes[rows]])}
     return xr.Dataset({"y_obs": xr.DataArray(out, dims=(nt.CHAIN, nt.DRAW, nt.ROW), coords=coords)})
+
+
+def row_patterns(observed: NDArray[np.bool_]) -> list[tuple[NDArray[np.bool_], NDArray[np.int64]]]:
+    """Missingness patterns: (r,) which responses are observed, and the rows of `observed` (n, r) with this pattern."""
+    patterns, pattern = np.unique(observed, axis=0, return_inverse=True)
+    return [(seen, np.flatnonzero(pattern.ravel() == a)) for a, seen in enumerate(patterns)]
+
+
+def log_normal_rows(
+    residual: Array, Sigma: Array, patterns: list[tuple[NDArray[np.bool_], NDArray[np.int64]]]
+) -> Array:
+    """(n,) log N(e_j,obs | 0, Sigma_obs) of rows e_j of `residual` (n, r), with their patterns (`row_patterns`)."""
+    out = np.empty(len(residual))
+    for seen, own in patterns:
+        L = np.linalg.cholesky(Sigma[np.ix_(seen, seen)])
+        z = np.linalg.solve(L, residual[own][:, seen].T)
+        out[own] = -0.5 * (z**2).sum(axis=0) - np.log(np.diagonal(L)).sum() - 0.5 * seen.sum() * LOG_2PI
+    return out
 
 
 def _log_prior(model: JointNormal, draws: ParameterDraws, request: TreeRequest) -> xr.Dataset:

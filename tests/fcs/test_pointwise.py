@@ -6,6 +6,7 @@ comparisons: |z| < 4.5, that is 7e-6 two-sided for each of at most 20 numbers a 
 """
 
 import warnings
+from types import SimpleNamespace
 
 import arviz as az
 import matplotlib.pyplot as plt
@@ -388,3 +389,182 @@ def test_arviz_reads_them(tmp_path):
     plt.close("all")
     told = imp.replicates(40, seed=1)
     assert set(told.table["variable"]) == {"x", "y"}
+
+
+# --- blocks of several variables, cluster-level variables ---------------------------------------------------
+
+
+def block_run(m=2, cycles=6, tune=1, **options):
+    data = bi.IncompleteData(frame(x_too=True), "g")
+    formula = {"both": "x + y ~ w + (1 + w | g)"}
+    model = bi.FCS(data, blocks={"both": ["x", "y"]}, predictors=formula, **options)
+    return model.impute(m=m, cycles=cycles, tune=tune, seed=1, progress=False)
+
+
+def block_means(one, table):
+    """(N, 2) of x and y."""
+    X = np.column_stack([np.ones(len(table)), table["w"]])
+    assert list(one["effect_both"].values) == ["x:Intercept", "x:w", "y:Intercept", "y:w"]
+    B = one["B_both"].sel(cluster=list(table["g"])).values.reshape(-1, 2, 2)
+    return X @ one["beta_both"].values + np.einsum("nkl,nl->nk", B, X)
+
+
+def test_rows_of_a_block_have_one_density_of_its_observed_variables():
+    """Independent variables, the effects of the other response and the parameters of the other chain are far away."""
+    table = frame(x_too=True)
+    tree = block_run().tree_with("log_likelihood", "cluster_effects")
+    value, Y = tree["log_likelihood"]["both"], table[["x", "y"]].to_numpy()
+    seen = ~np.isnan(Y)
+    rows = value.row_both.values
+    np.testing.assert_array_equal(rows, np.flatnonzero(seen.any(axis=1)))
+
+    def density(mean, Sigma):
+        laws = [stats.multivariate_normal(mean[j, o := seen[j]], Sigma[np.ix_(o, o)]) for j in rows]
+        return np.array([law.logpdf(Y[j, seen[j]]) for law, j in zip(laws, rows, strict=True)])
+
+    for c, d in np.ndindex(2, 5):
+        one, other, found = draw(tree, c, d), draw(tree, 1 - c, d), value.values[c, d]
+        mean, Sigma = block_means(one, table), one["Sigma_both"].values
+        np.testing.assert_allclose(found, density(mean, Sigma), rtol=1e-8, atol=1e-9)
+        swapped = one.assign(B_both=one["B_both"].copy(data=one["B_both"].values[:, [2, 3, 0, 1]]))
+        for wrong in (
+            density(mean, np.diag(np.diag(Sigma))),
+            density(block_means(swapped, table), Sigma),
+            density(block_means(other, table), other["Sigma_both"].values),
+        ):
+            assert np.abs(wrong - found).max() > 1e-3
+
+
+def test_log_prior_of_a_block():
+    S0 = np.array([[3.0, 1.0], [1.0, 40.0]])
+    own = pr.Priors(
+        pr.InverseWishart(7.0, np.linalg.inv(S0)),
+        pr.Diagonal(pr.HalfT(nu=3.0, scale=1.5)),
+        pr.Normal(1.0, 9.0),
+    )
+    data = bi.IncompleteData(frame(x_too=True), "g")
+    model = bi.FCS(data, blocks={"both": ["x", "y"]}, predictors={"both": "x + y ~ w + (1 | g)"})
+    imp = model.with_priors(own).impute(m=2, cycles=4, tune=1, seed=1, progress=False)
+    tree = imp.tree_with("log_prior")
+    prior, posterior = tree["log_prior"].to_dataset(), tree["posterior"].to_dataset()
+    assert set(prior.data_vars) == {"beta_both", "Sigma_both", "Psi_both"}
+    expected = stats.norm.logpdf(posterior["beta_both"], 1.0, 9.0).sum(axis=(-1, -2))
+    np.testing.assert_allclose(prior["beta_both"], expected, rtol=1e-6)
+    # of s and R, Sigma = diag(s) R diag(s): the Jacobian is 2^2 (s_1 s_2)^2
+    of_Sigma = [
+        stats.invwishart(7.0, S0).logpdf(Sigma) + np.log(4.0 * Sigma[0, 0] * Sigma[1, 1])
+        for Sigma in posterior["Sigma_both"].values.reshape(-1, 2, 2)
+    ]
+    np.testing.assert_allclose(np.ravel(prior["Sigma_both"]), of_Sigma, rtol=1e-6)
+    sds = np.sqrt(np.einsum("...ii->...i", posterior["Psi_both"].values))
+    of_Psi = (np.log(2 / 1.5) + stats.t.logpdf(sds / 1.5, 3.0)).sum(axis=-1)
+    np.testing.assert_allclose(prior["Psi_both"], of_Psi, rtol=1e-6)
+
+
+def test_replicates_of_a_block_have_its_covariance():
+    """Squares and products of standardised residuals have means 1 and 0; those of independent variables do not."""
+    imp = block_run(m=4, cycles=61)
+    table = frame(x_too=True)
+    tree = imp.tree_with("posterior_predictive", "cluster_effects", seed=3)
+    made, Y = tree["posterior_predictive"].to_dataset(), table[["x", "y"]].to_numpy()
+    for k, name in enumerate(("x", "y")):
+        np.testing.assert_array_equal(made[f"row_{name}"], np.flatnonzero(~np.isnan(Y[:, k])))
+        assert list(made[f"cluster_{name}"].values) == list(table["g"].iloc[made[f"row_{name}"].values])
+        np.testing.assert_allclose(tree["observed_data"][name], Y[~np.isnan(Y[:, k]), k])
+    rows = np.flatnonzero(~np.isnan(Y).any(axis=1))
+    z = np.empty((4, 60, len(rows), 2))
+    corr = np.empty((4, 60))
+    for c, d in np.ndindex(4, 60):
+        one = draw(tree, c, d)
+        drawn = np.column_stack([made[name].sel({f"row_{name}": rows}).values[c, d] for name in ("x", "y")])
+        Sigma = one["Sigma_both"].values
+        corr[c, d] = Sigma[0, 1] / np.sqrt(Sigma[0, 0] * Sigma[1, 1])
+        z[c, d] = (drawn - block_means(one, table)[rows]) @ np.linalg.inv(np.linalg.cholesky(Sigma)).T
+    for a, b in ((0, 0), (0, 1), (1, 1)):
+        products = (z[..., a] * z[..., b]).ravel() - (a == b)
+        assert abs(products.mean()) < Z_MAX * products.std() / np.sqrt(products.size)
+    assert abs(z.mean() * np.sqrt(z.size)) < Z_MAX
+    of_independent = np.abs(corr).mean() / np.sqrt(1 - corr.mean() ** 2)  # mean product, were they drawn so
+    assert of_independent > 2 * Z_MAX / np.sqrt(z.size / 2)
+
+
+@pytest.mark.parametrize("family", ["normal", "bernoulli", "poisson"])
+def test_cluster_level_variables_have_one_density_a_cluster(family):
+    """The first row of each cluster with a value has it; the mean of another cluster's predictors is far away."""
+    table, rng = frame(), np.random.default_rng(8)
+    value = {"normal": lambda: rng.normal(20.0, 4.0), "bernoulli": lambda: float(rng.integers(2)),
+             "poisson": lambda: float(rng.poisson(4.0))}[family]  # fmt: skip
+    of_cluster = {g: value() for g in sorted(set(table["g"]))} | {"s6": np.nan}
+    table["y"] = table["g"].map(of_cluster)
+    table.loc[table.index[table["g"] == "s4"][0], "y"] = np.nan  # known from the others
+    data = bi.IncompleteData(table, "g", {"y": family})
+    imp = bi.FCS(data, predictors={"y": "y ~ cluster_mean(x)"}).impute(
+        m=2, cycles=5, tune=1, seed=1, progress=False
+    )
+    tree = imp.tree_with("log_likelihood", "posterior_predictive")
+    seen = table.loc[~table["y"].isna()].drop_duplicates("g")
+    for group in ("log_likelihood", "posterior_predictive"):
+        assert list(tree[group]["row_y"].values) == list(seen.index)
+    assert list(tree["posterior_predictive"]["cluster_y"].values) == list(seen["g"])
+    np.testing.assert_allclose(tree["observed_data"]["y"], seen["y"])
+    means = table.groupby("g")["x"].mean().loc[seen["g"]].to_numpy()
+    for c, d in np.ndindex(2, 4):
+        one = draw(tree, c, d)
+        found = tree["log_likelihood"]["y"].values[c, d]
+        right, wrong = (
+            log_p(family, seen["y"].to_numpy(), one["beta_y"].values @ np.array([np.ones(len(x)), x]), one)
+            for x in (means, np.roll(means, 1))
+        )
+        np.testing.assert_allclose(found, right, rtol=1e-7, atol=1e-9)
+        assert np.abs(found - wrong).max() > 1e-4
+    with pytest.raises(SpecificationError, match="weak priors are fixed"):
+        imp.tree_with("log_prior")
+
+
+@pytest.mark.parametrize("family", ["normal", "bernoulli"])
+def test_two_stage_rows_have_the_coefficients_of_their_cluster(family):
+    """Also cluster-level columns, which act on intercepts. The next cluster's coefficients are far away."""
+    table = frame(family).assign(u=lambda t: t["g"].str[1:].astype(float))
+    data = bi.IncompleteData(table, "g", {"y": family})
+    model = bi.FCS(data, methods={"y": "2stage"}, predictors={"y": "y ~ x + u + (1 + x | g)"})
+    task = Cycles(model, 1)
+    made, (block,), _ = task.parts
+    chain = task.start(0)
+    block.step(chain, chain.theta[0])
+    theta, scale = chain.theta[0], block.chained.scale
+    found = _log_likelihood(block, Visited(0, chain, theta, (0, 0), 0), bi.contract.TreeRequest())[""]
+    rows = block.fitted_rows.places()[: len(found)]
+    seen, y = table.iloc[rows], numbers(table["y"])[rows]
+    # coefficients on 1 and x in the units of the data
+    assert [c.name for c in block.chained.block.random] == ["Intercept", "x"]
+    unit = scale.s[0] if family == "normal" else 1.0
+    k = made.names.index("x")
+    slope = theta.B[:, 1, 0] * unit / made.scale[k]
+    intercept = theta.B[:, 0, 0] * unit - slope * made.center[k]
+    if family == "normal":
+        intercept += made.center[made.names.index("y")]
+    place = np.argsort(made.order)[[list(data.clusters).index(g) for g in seen["g"]]]
+    for shift, same in ((0, True), (1, False)):
+        at = (place + shift) % CLUSTERS
+        eta = intercept[at] + slope[at] * seen["x"].to_numpy()
+        if family == "normal":
+            expected = stats.norm.logpdf(y, eta, np.sqrt(theta.Sigma[at, 0, 0]) * unit)
+        else:
+            expected = stats.bernoulli.logpmf(y, expit(eta))
+        assert np.allclose(found, expected, atol=1e-8) == same
+
+
+def test_log_prior_does_not_depend_on_the_sampler(monkeypatch):
+    not_sampled = SimpleNamespace(adapt=lambda *_: None)
+    monkeypatch.setattr("bayesimp.fcs.blocks.pymc.NormalConditional", lambda *_, **__: not_sampled)
+    own = pr.Priors(pr.HuangWand(), pr.Diagonal(pr.HalfT(nu=3.0, scale=1.5)), pr.Normal(1.0, 9.0))
+    data = bi.IncompleteData(frame(), "g")
+    made = []
+    for method in (methods.Gibbs(own), methods.PyMC(own)):
+        _, (block,), _ = Cycles(bi.FCS(data, methods={"y": method}, predictors={"y": FORMULA}), 1).parts
+        assert not block.no_prior and not block.no_likelihood
+        p, q, _ = block.sizes
+        Psi = np.diag(np.linspace(0.4, 0.9, q)) + 0.1
+        theta = Parameters(np.linspace(-1, 1, p)[:, None], np.full((1, 1, 1), 0.7), Psi, np.zeros((8, q, 1)))
+        made.append(block.log_prior(theta))
+    assert made[0] == made[1] and set(made[0]) == {"beta", "sigma2", "Psi"}

@@ -20,10 +20,11 @@ from bayesimp.events import Event
 from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.methods.base import Method
-from bayesimp.priors import CovariancePrior, resolve
+from bayesimp.priors import CovariancePrior, default, resolve
 from bayesimp.scale.coefficients import log_normal
 
 if TYPE_CHECKING:
+    from bayesimp.fcs.blocks.joint_rows import JointRows
     from bayesimp.fcs.blocks.rows import BlockRows
     from bayesimp.fcs.scale import ChainedBlock
     from bayesimp.kernels.chained.visit import Visit
@@ -151,12 +152,14 @@ def without_limits(chained: ChainedBlock) -> str:
 def log_priors(block: Any, theta: Parameters) -> dict[str, float]:
     """Log prior densities of beta, sigma2 and Psi in the units of the data (`CovariancePrior.log_density`).
 
+    A block of several variables has Sigma instead of sigma2.
     block: a `Block` whose method has priors, with Q0 and t0, the precision and precision times mean of vec(beta_w).
     """
     scale, name, (Sigma, Psi) = block.chained.scale, block.chained.block.name, block.stated_priors
     out = {"beta": float(log_normal(theta.beta, block.Q0, block.t0, scale.T, scale.s))}
     if theta.Sigma.size:
-        out["sigma2"] = float(Sigma.log_density(scale.Sigma(theta.Sigma[0]), f"Sigma of '{name}'"))
+        symbol = "Sigma" if theta.Sigma.shape[-1] > 1 else "sigma2"
+        out[symbol] = float(Sigma.log_density(scale.Sigma(theta.Sigma[0]), f"Sigma of '{name}'"))
     if theta.Psi.size:
         out["Psi"] = float(Psi.log_density(scale.Psi(theta.Psi), f"Psi of '{name}'"))
     return out
@@ -220,6 +223,11 @@ class Block(ABC):
         """The rows of `predictors`."""
         raise NotImplementedError
 
+    @property
+    def joint_rows(self) -> JointRows | None:
+        """The rows of a block of several normal variables, to be used instead of `predictors`."""
+        return None
+
     def predictors(self, chain: Chain, theta: Parameters) -> tuple[BlockRows, Array, Array | None]:
         """The rows of the block, and linear predictors (n, r) where its response is observed, in a state after `step`.
 
@@ -240,8 +248,7 @@ class Block(ABC):
     def stated_priors(self) -> tuple[CovariancePrior, CovariancePrior]:
         """Priors of Sigma and Psi in the units of the data, of a method that has priors."""
         scale, name = self.chained.scale, self.chained.block.name
-        priors = self.method.priors
-        assert priors is not None, "`no_prior` is empty"
+        priors = default() if self.method.priors is None else self.method.priors
         return resolve(priors.Sigma, scale.s, f"Sigma of '{name}'"), scale.Psi_prior(
             priors.Psi, f"Psi of '{name}'"
         )

@@ -6,12 +6,15 @@ The model has one row per cluster, with cluster means of the other variables' co
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
-from bayesimp.fcs.blocks.base import BEYOND, Chain, Parameters, summed
+from bayesimp.fcs.blocks.base import BEYOND, Chain, Parameters, summed, without_limits
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock
+from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.blocks.single_level import FATAL, fatal
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.rows import cluster_values
@@ -36,6 +39,37 @@ class ClusterLevelBlock(GeneralisedBlock):
            for code, text in WORDS.items()},
         **GeneralisedBlock.words,
     }  # fmt: skip
+
+    no_prior = "its weak priors are fixed (location and scale of the observed values), and their density is not computed"
+
+    @property
+    def no_likelihood(self) -> str:  # type: ignore[override]
+        """Why clusters have none."""
+        if self.method.donors:
+            return "it imputes values of donors and has no distribution of the response"
+        return without_limits(self.chained)
+
+    @cached_property
+    def fitted_rows(self) -> BlockRows:  # type: ignore[override]
+        """The first row of the table in each cluster where the value is observed."""
+        cluster = self.rows.cluster
+        order = np.lexsort([self.rows.places()[: len(cluster)], cluster])
+        return self.rows.restricted(order[np.unique(cluster[order], return_index=True)[1]])
+
+    def predictors(self, chain: Chain, theta: Parameters) -> tuple[BlockRows, np.ndarray, np.ndarray | None]:
+        """Linear predictors (clusters with a value, r); of a normal variable also the residual sd."""
+        rows = self.fitted_rows
+        eta = self._cluster_columns(chain)[rows.cluster] @ theta.beta
+        return rows, eta, np.full(len(eta), np.sqrt(theta.Sigma[0, 0, 0])) if self.code == NORMAL else None
+
+    def new_effects(self, rng: np.random.Generator, theta: Parameters) -> Parameters:
+        """The same parameters, because clusters have no effects in a model of clusters."""
+        return theta
+
+    def _cluster_columns(self, chain: Chain) -> np.ndarray:
+        X = np.empty((self.table.clusters, self.p))
+        cluster_values(self.rows.factors(chain.V), X)
+        return X
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
@@ -114,9 +148,7 @@ class ClusterLevelBlock(GeneralisedBlock):
     def step(self, chain: Chain, theta: Parameters) -> int:
         """A regression with one row per cluster, then draws for clusters without a value."""
         own = theta.own
-        X = np.empty((self.table.clusters, self.p))
-        cluster_values(self.rows.factors(chain.V), X)
-        X = np.ascontiguousarray(X[:, self.columns])
+        X = np.ascontiguousarray(self._cluster_columns(chain)[:, self.columns])
         fitted = ~np.isnan(self.y)
         use = fitted | self.empty  # clusters of ignored rows have a value but are not fitted
         regression = RegressionState(*(own[name] for name in RegressionState._fields))

@@ -62,7 +62,7 @@ class GroupRows(BlockRows):
     def _means(self, V: Array, f: Array) -> tuple[Array, Array]:
         """Means of the columns of X and Z by group."""
         source = np.concatenate([self.source, self.hole_source])
-        X, Z = self._design(V, f, source, self._row_clusters)
+        X, Z = self.design(V, f, source, self._row_clusters)
         X, Z = (np.add.reduceat(D[self._order], self._starts) / self._rows for D in (X, Z))
         return X, Z
 

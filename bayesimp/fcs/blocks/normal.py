@@ -12,6 +12,7 @@ from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import Block, Chain, Parameters, held_coefficients, log_priors, without_limits
+from bayesimp.fcs.blocks.joint_rows import JointRows
 from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.fill import fill, predict
@@ -69,17 +70,18 @@ class NormalBlock(Block):
 
     @property
     def no_likelihood(self) -> str:  # type: ignore[override]
-        """Why rows have none: they have one joint density if several variables share the block."""
-        return without_limits(self.chained) or (
-            "its block has several variables, and their joint density is not computed"
-            if self.sizes[2] > 1
-            else ""
-        )
+        """Why rows have none."""
+        return without_limits(self.chained)
 
     @cached_property
     def fitted_rows(self) -> BlockRows:  # type: ignore[override]
-        """The rows with the response."""
+        """The rows with the response, of blocks of one variable."""
         return BlockRows(self.table, self.chained_number)
+
+    @cached_property
+    def joint_rows(self) -> JointRows | None:  # type: ignore[override]
+        """The rows with a response, of blocks of several variables."""
+        return JointRows(self.table, self.chained_number) if self.sizes[2] > 1 else None
 
     def predictors(self, chain: Chain, theta: Parameters) -> tuple[BlockRows, np.ndarray, np.ndarray | None]:
         """Means (n, 1) on the working scale, and residual standard deviations (n,)."""

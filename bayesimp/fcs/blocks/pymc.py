@@ -13,7 +13,7 @@ import numpy as np
 from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.blocks.base import FREE, Block, Chain, Parameters
+from bayesimp.fcs.blocks.base import FREE, Block, Chain, Parameters, log_priors
 from bayesimp.fcs.blocks.glmm import glmm_beta_prior
 from bayesimp.fcs.blocks.normal import NormalBlock
 from bayesimp.fcs.blocks.pymc_normal import NormalConditional
@@ -45,6 +45,7 @@ class PriorModel(NormalBlock):
 
     adapts = True
     method: PyMC
+    no_prior = ""
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
@@ -53,15 +54,20 @@ class PriorModel(NormalBlock):
         priors = pr.default() if method.priors is None else method.priors
         Sigma = pr.rescale(pr.resolve(priors.Sigma, scale.s, f"Sigma of '{name}'"), scale.s)
         Psi = scale.working_Psi_prior(scale.Psi_prior(priors.Psi, f"Psi of '{name}'"))
+        self.Q0, self.t0 = beta_prior(priors.beta, scale, r, f"beta of '{name}'")
         options = {} if method.transitions is None else {"transitions": method.transitions}
         self.model = NormalConditional(
             pr.Priors(Sigma, Psi, pr.Flat()),
             p,
             q,
-            beta_prior=beta_prior(priors.beta, scale, r, f"beta of '{name}'"),
+            beta_prior=(self.Q0, self.t0),
             name=name,
             **options,
         )
+
+    def log_prior(self, theta: Parameters) -> dict[str, float]:
+        """Of beta, sigma2 and Psi."""
+        return log_priors(self, theta)
 
     def adapt(self, chain: Chain) -> None:
         """Tune step size and metric of HMC on the completed data of this chain."""
@@ -96,6 +102,10 @@ class OwnModel(Block):
 
     adapts = True
     method: PyMC
+    no_likelihood = (
+        "the density of a PyMC model's rows is not computed; pm.compute_log_likelihood computes it"
+    )
+    no_prior = "the density of its priors is not computed"
     shift: np.ndarray | float = 0.0  # added to imputed values (R,) of a normal variable, on the working scale
     keep: tuple[str, ...] = ()  # computed quantities of the model to keep besides its free variables
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,14 @@ class BlockRows:
             )
             self.trials = np.rint(every[order])
             self.hole_trials = np.rint(table.center[t] + table.scale[t] * table.cells.X[self.holes, t])
+
+    def restricted(self, at: NDArray[np.int64]) -> BlockRows:
+        """The same with only these of the rows where the response is observed, sorted by cluster."""
+        rows = copy(self)
+        rows.source, rows.cluster = self.source[at], self.cluster[at]
+        rows.y, rows.trials = self.y[at], self.trials[at]
+        rows.first = np.searchsorted(rows.cluster, np.arange(self.table.clusters + 1)).astype(np.int64)
+        return rows
 
     def places(self) -> NDArray[np.int64]:
         """(n + R,) rows of the table: those where the response is observed, then those where it is missing."""
@@ -168,15 +177,16 @@ class BlockRows:
 
     def observed(self, V: Array, f: Array) -> tuple[Array, Array]:
         """X (n, p) and Z (n, q) for the rows where the response is observed."""
-        return self._design(V, f, self.source, self.cluster)
+        return self.design(V, f, self.source, self.cluster)
 
     def missing(self, V: Array, f: Array) -> tuple[Array, Array]:
         """X and Z for the rows to be imputed."""
-        return self._design(V, f, self.hole_source, self.hole_cluster)
+        return self.design(V, f, self.hole_source, self.hole_cluster)
 
-    def _design(
+    def design(
         self, V: Array, f: Array, source: NDArray[np.int64], cluster: NDArray[np.int64]
     ) -> tuple[Array, Array]:
+        """X and Z for rows of these clusters; source: a complete row of the table's D, or -1 - r for incomplete row r."""
         p, q = (int(n) for n in self.chained.arrays.sizes[:2])
         X, Z = np.empty((len(source), p)), np.empty((len(source), q))
         design_rows(self.table.cells, self.chained.terms, f, self.table.D, V, source, cluster, X, Z)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.blocks.base import Chain, Parameters, summed
+from bayesimp.fcs.blocks.base import Chain, Parameters, summed, without_limits
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock
+from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.moments import Terms
 from bayesimp.kernels.chained.regression import match
@@ -49,6 +51,7 @@ class TwoStageBlock(GeneralisedBlock):
     }
     words |= GeneralisedBlock.words
     words[-TOO_FEW] = "failed", WORDS[TOO_FEW]
+    no_prior = "its parameters come from a meta-analysis of regressions, without a prior"
     words[TOGETHER] = (
         "clusters together",
         "too few clusters could be fitted separately, or cluster-level columns were dependent: drawn from one "
@@ -92,6 +95,24 @@ class TwoStageBlock(GeneralisedBlock):
             **initial_state(m, p)._asdict(),
         }  # fmt: skip
         return Parameters(np.zeros((self.p, 1)), Sigma, np.zeros((p, p)), np.zeros((m, p, 1)), own)
+
+    @property
+    def no_likelihood(self) -> str:  # type: ignore[override]
+        """Why rows have none."""
+        if self.method.donors is not None:
+            return "it imputes values of donors and has no distribution of the response"
+        return without_limits(self.chained)
+
+    def predictors(self, chain: Chain, theta: Parameters) -> tuple[BlockRows, np.ndarray, np.ndarray | None]:
+        """Linear predictors (n, 1) from each cluster's coefficients; of a normal variable also the residual sd."""
+        rows = self.rows
+        _, Z = rows.observed(chain.V, rows.factors(chain.V))
+        eta = np.einsum("jx,jx->j", Z, theta.B[rows.cluster, :, 0])[:, None]
+        return rows, eta, np.sqrt(theta.Sigma[rows.cluster, 0, 0]) if self.code == NORMAL else None
+
+    def new_effects(self, rng: np.random.Generator, theta: Parameters) -> Parameters:
+        """Refused: coefficients of new clusters are not drawn."""
+        raise SpecificationError("coefficients of new clusters are not drawn; use new_clusters=False")
 
     def step(self, chain: Chain, theta: Parameters) -> int:
         """A fit in each cluster, a meta-analysis, draws for each cluster, then draws of the missing values."""
