@@ -6,7 +6,6 @@ comparisons: |z| < 4.5, that is 7e-6 two-sided for each of at most 20 numbers a 
 """
 
 import warnings
-from types import SimpleNamespace
 
 import arviz as az
 import matplotlib.pyplot as plt
@@ -23,7 +22,6 @@ from bayesimp.errors import SamplingError, SpecificationError, StatisticalWarnin
 from bayesimp.fcs.blocks.base import Parameters
 from bayesimp.fcs.loop import Cycles
 from bayesimp.fcs.pointwise import Visited, _log_likelihood
-from bayesimp.sampling.hmc_block import HmcState
 from tests.joint.test_pointwise import FORMULA as JOINT
 from tests.joint.test_pointwise import arrays
 from tests.joint.test_pointwise import frame as joint_frame
@@ -556,8 +554,10 @@ def test_two_stage_rows_have_the_coefficients_of_their_cluster(family):
 
 
 def test_log_prior_does_not_depend_on_the_sampler(monkeypatch):
-    not_sampled = SimpleNamespace(adapt=lambda *_: None, start=lambda *_: HmcState(np.zeros(1)))
-    monkeypatch.setattr("bayesimp.fcs.blocks.pymc.NormalConditional", lambda *_, **__: not_sampled)
+    monkeypatch.setattr(
+        "bayesimp.fcs.blocks.pymc.NormalConditional", lambda *_, **__: None
+    )  # not to be sampled
+    monkeypatch.setattr("bayesimp.fcs.model.adapt_all", lambda *_: None)
     own = pr.Priors(pr.HuangWand(), pr.Diagonal(pr.HalfT(nu=3.0, scale=1.5)), pr.Normal(1.0, 9.0))
     data = bi.IncompleteData(frame(), "g")
     made = []
