@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from bayesimp.plots._style import titled
 from bayesimp.plots.performance import plot_performance
 
 if TYPE_CHECKING:
@@ -59,10 +60,10 @@ def jolani_figures(summary: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
             if len(page):
                 what = "fixed effects" if terms is FIXED else "standard deviations of random effects"
                 rows = _named(page, terms, what, "heterogeneity")
-                yield (
-                    f"figure_{letter}{number}",
-                    plot_performance(rows, what, measure, across="studies", panels="parameter"),
-                )
+                figure = plot_performance(rows, what, measure, across="studies", panels="parameter")
+                which = f"{outcome} outcome, {share:.0%} systematically missing, MAR"
+                titled(figure, f"{which}: {figure.get_suptitle()}")
+                yield f"figure_{letter}{number}", figure
 
 
 def kunkel_figures(summary: pd.DataFrame, table: pd.DataFrame) -> Iterator[tuple[str, Figure]]:

@@ -45,6 +45,19 @@ def figures():
     return out
 
 
+def test_titles_name_the_scenarios(figures):
+    assert (
+        figures["figure_A2"]
+        .get_suptitle()
+        .startswith("binary outcome, 30% systematically missing, MAR: coverage")
+    )
+    assert (
+        figures["figure_S4"]
+        .get_suptitle()
+        .startswith("continuous outcome, 10% systematically missing, MAR: bias")
+    )
+
+
 def test_jolani_has_the_figures_of_paper_appendix_and_supplement(figures):
     letters = [f"{letter}{k}" for letter in ("", "A", "S") for k in range(1, 6)]
     assert list(figures) == [f"figure_{name}" for name in [*letters, "S6", "S7", "S8", "S9", "S10"]]
