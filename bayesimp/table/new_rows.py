@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,29 @@ from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.reading import as_pandas, check_columns
 from bayesimp.table.variables import Variable, check_finite
 
-__all__ = ["NewRows"]
+__all__ = ["GroupsBeside", "NewRows"]
+
+
+@dataclass(frozen=True)
+class GroupsBeside:
+    """The groups of a grouping factor in the rows of the run's table followed by the new rows.
+
+    Attributes
+    ----------
+    labels
+        (G,) those of the run's table, in its order, then new ones.
+    codes
+        (N + n,) group of each row.
+    known
+        The number of groups of the run's table.
+    """
+
+    labels: pd.Index
+    codes: NDArray[np.int64]
+    known: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
 class NewRows(IncompleteData):
@@ -59,7 +82,8 @@ class NewRows(IncompleteData):
         self.cluster_columns = training.cluster_columns
         self.grouping = Clusters.of(self.frame[self.cluster], least=1)
         self.groupings = {self.cluster: self.grouping}
-        self.known: NDArray[np.int64] = self._places()
+        self.known: NDArray[np.int64] = self._places(self.grouping, training.grouping)
+        self._beside: dict[tuple[str, ...], GroupsBeside] = {}
         self.families = {name: training.families.get(name, "none") for name in self.variables}
         coded = [
             name for name in self.variables if name in training.families and training.variable(name).is_coded
@@ -85,16 +109,48 @@ class NewRows(IncompleteData):
         own = np.where(self.is_new, m + np.cumsum(self.is_new) - 1, self.known)
         return np.concatenate([self.training.codes, own[self.codes]])
 
-    def _places(self) -> NDArray[np.int64]:
-        ours, theirs = _kind(self.clusters), _kind(self.training.clusters)
+    def groups_beside(self, names: Sequence[str]) -> GroupsBeside:
+        """The groups of a grouping factor of the run, one cluster column or a combination of several (school:class).
+
+        Raises
+        ------
+        SpecificationError
+            The new rows lack a cluster column.
+        DataError
+            Its ids are missing, or of another type than those of `training`.
+        """
+        key = tuple(names)
+        if key not in self._beside:
+            self._beside[key] = _combined([self._column_beside(name) for name in key], len(self.training))
+        return self._beside[key]
+
+    def _column_beside(self, name: str) -> GroupsBeside:
+        """The groups of one cluster column."""
+        if name not in self.frame.columns:
+            raise SpecificationError(
+                f"The new table has no column '{name}', whose groups have effects in the model of the run. Give each new "
+                f"row its '{name}'; an id that the run's table does not have is a new group. "
+                f"{suggestion(name, self.variables)}"
+            )
+        theirs = self.training.groupings[name]
+        ours = Clusters.of(self.frame[name], least=1)
+        places = self._places(ours, theirs)
+        number, is_new = len(theirs), places < 0
+        own = np.where(is_new, number + np.cumsum(is_new) - 1, places)
+        labels = theirs.labels.append(ours.labels[is_new])
+        return GroupsBeside(labels, np.concatenate([theirs.codes, own[ours.codes]]), number)
+
+    def _places(self, own: Clusters, known: Clusters) -> NDArray[np.int64]:
+        """(m,) positions of groups among those of `training`, -1 for new ones."""
+        ours, theirs, name = _kind(own.labels), _kind(known.labels), own.labels.name
         if ours != theirs:
             raise DataError(
-                f"The cluster ids in '{self.cluster}' are {ours} in the new table ({listing(self.clusters, 3)}; "
+                f"The cluster ids in '{name}' are {ours} in the new table ({listing(own.labels, 3)}; "
                 f"{len(self.frame):,} rows) and {theirs} in the table that the run was fitted to "
-                f"({listing(self.training.clusters, 3)}), so no cluster would be recognised. Give them the same type: "
-                f"new[{self.cluster!r}].astype(...)."
+                f"({listing(known.labels, 3)}), so no cluster would be recognised. Give them the same type: "
+                f"new[{name!r}].astype(...)."
             )
-        return self.training.clusters.get_indexer(self.clusters).astype(np.int64)
+        return known.labels.get_indexer(own.labels).astype(np.int64)
 
     def require(self, names: Sequence[str], role: str) -> None:
         """Refuse a table that lacks columns used by the model.
@@ -155,6 +211,11 @@ class NewRows(IncompleteData):
                 "given the observed values of their rows"
             )
             out.append(Event("new clusters", self.cluster, text, len(labels)))
+        out += [
+            _new_groups(":".join(names), beside, len(self))
+            for names, beside in self._beside.items()
+            if names != (self.cluster,) and len(beside) > beside.known
+        ]
         extra = [name for name in self.variables if name not in self.training.families]
         if extra:
             text = (
@@ -175,3 +236,33 @@ def _kind(labels: pd.Index) -> str:
     """The type of cluster ids, in words."""
     kind = pd.api.types.infer_dtype(labels, skipna=True)
     return {"string": "text", "integer": "numbers", "floating": "numbers"}.get(kind, kind)
+
+
+def _combined(parts: Sequence[GroupsBeside], rows: int) -> GroupsBeside:
+    """Combinations of groups of several columns; those of the run's table, its first `rows`, as `Clusters.combined` has
+    them."""
+    if len(parts) == 1:
+        return parts[0]
+    codes = np.column_stack([part.codes for part in parts])
+    groups, place = np.unique(codes, axis=0, return_inverse=True)
+    place = place.ravel()
+    in_run = np.isin(np.arange(len(groups)), place[:rows])
+    order = np.concatenate([np.flatnonzero(in_run), np.flatnonzero(~in_run)])
+    labels = [
+        ":".join(str(part.labels[k]) for part, k in zip(parts, groups[at], strict=True)) for at in order
+    ]
+    number = np.argsort(order)
+    return GroupsBeside(pd.Index(labels), number[place].astype(np.int64), int(in_run.sum()))
+
+
+def _new_groups(name: str, beside: GroupsBeside, rows: int) -> Event:
+    """The event about groups of a further factor that the run has not seen."""
+    own = beside.codes[-rows:]
+    labels = beside.labels[beside.known :]
+    groups, new = len(np.unique(own)), int((own >= beside.known).sum())
+    text = (
+        f"{len(labels):,} of {groups:,} groups of '{name}', with {new:,} rows, are not in the table to which the run was "
+        f"fitted ({listing(labels)}): their effects were drawn from the distribution between groups of '{name}', given "
+        "the observed values of their rows"
+    )
+    return Event("new clusters", name, text, len(labels))

@@ -121,17 +121,10 @@ class LevelsRun(StridedRun):
         return xr.Dataset({name: ((nt.CHAIN, nt.DRAW), value) for name, value in values.items()})
 
     def transform(self, new: NewRows, m: int, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray]]:
-        """Refused, because effects of several factors given new rows are not drawn.
+        """The missing values of new rows, by exact draws (joint/levels/new_rows.py)."""
+        from bayesimp.joint.levels.new_rows import complete_new_rows
 
-        Raises
-        ------
-        SpecificationError
-        """
-        raise SpecificationError(
-            "New rows are not completed by JointNormal with several grouping factors "
-            f"({', '.join(f.label for f in self.grouping.factors)}). Append the new rows to the table and impute "
-            "both, or use JointNormal with one random part."
-        )
+        return complete_new_rows(self, new, m, seed)
 
     def state(self) -> xr.Dataset:
         """The states of the chains, the kept draws, and the specification of the model."""

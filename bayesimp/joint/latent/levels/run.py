@@ -63,17 +63,10 @@ class LatentLevelsRun(LatentRun):
         return build_tree(model.data, variables, stats, cells, observed, coords | {nt.RESPONSE: names}, attrs)
 
     def transform(self, new: NewRows, m: int, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray]]:
-        """Refused, because effects of several factors given new rows are not drawn.
+        """The missing values of new rows, by a Gibbs sampler at fixed parameters (joint/latent/levels/new_rows.py)."""
+        from bayesimp.joint.latent.levels.new_rows import complete_new_rows
 
-        Raises
-        ------
-        SpecificationError
-        """
-        raise SpecificationError(
-            "New rows are not completed by JointLatent with several grouping factors "
-            f"({', '.join(self.several.labels)}). Append the new rows to the table and impute both, or use JointLatent "
-            "with one random part."
-        )
+        return complete_new_rows(self, new, m, seed)
 
     def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
         """Refused, because the draws do not keep the effects of all groups.
