@@ -212,7 +212,10 @@ def _log_densities(imp: Imputations) -> tuple[dict[str, xr.DataArray], list[Even
                 v.sum([d for d in v.dims if d not in (nt.CHAIN, nt.DRAW)]) for v in made.data_vars.values()
             )
             assert isinstance(total, xr.DataArray)
-            if any(set(v.dims) - {nt.CHAIN, nt.DRAW, nt.CLUSTER} for v in made.data_vars.values()):
+            marginal = made.attrs.get("effects") == nt.INTEGRATED
+            if not marginal and any(
+                set(v.dims) - {nt.CHAIN, nt.DRAW, nt.CLUSTER} for v in made.data_vars.values()
+            ):
                 events.append(Event("conditional likelihood", source, CONDITIONAL))
             numbers = np.arange(thin - 1, thin * total.sizes[nt.DRAW], thin)
             found[source] = total.drop_vars(list(total.coords)).assign_coords({nt.DRAW: numbers})

@@ -141,6 +141,13 @@ class EffectsGiven:
             sparse.csc_matrix(P), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
         )  # fmt: skip
 
+    @cached_property
+    def log_pivots(self) -> Array:
+        """(C r,) logarithms of the pivots of P, whose sum over the effects of connected groups is log|P| of these."""
+        rows, columns = self.factor.perm_r, self.factor.perm_c
+        assert np.array_equal(rows, columns), "pivots are on the diagonal"
+        return np.log(self.factor.U.diagonal())[columns]
+
     @property
     def normals(self) -> int:
         """How many standard normals a draw takes."""

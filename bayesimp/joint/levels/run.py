@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from bayesimp import notation as nt
 from bayesimp.contract import TreeRequest
-from bayesimp.errors import SpecificationError
 from bayesimp.imputation.tree import build_tree
 from bayesimp.joint.levels.gibbs import LevelsChain, LevelsDraws
 from bayesimp.joint.storage import specification_state
@@ -37,6 +36,7 @@ class LevelsRun(StridedRun):
     """The current states of the chains and the draws so far, on the working scale."""
 
     model: JointNormal
+    costly_likelihood = True
 
     @property
     def grouping(self) -> SeveralFactors:
@@ -84,23 +84,12 @@ class LevelsRun(StridedRun):
         }  # fmt: skip
 
     def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
-        """``log_prior``; refused otherwise: with crossed clusters the likelihood is not a product over clusters, and
-        effects are not kept.
-
-        Raises
-        ------
-        SpecificationError
-        """
+        """See joint/levels/pointwise.py."""
         if what == "log_prior":
             return self._log_prior(request)
-        others = " and ".join(repr(f.label) for f in self.grouping.factors[1:])
-        reason = {
-            "log_likelihood": f"rows of different clusters depend on each other through {others}",
-        }.get(what, "its runs do not keep the cluster effects, from which it is computed")
-        raise SpecificationError(
-            f"{what}: JointNormal does not compute this with several grouping factors, because {reason}. "
-            "JointNormal(data, formula) with one random part does."
-        )
+        from bayesimp.joint.levels.pointwise import pointwise
+
+        return pointwise(self, what, request)
 
     def _log_prior(self, request: TreeRequest) -> xr.Dataset:
         """log p(beta), log p(s, R) of Sigma and of the Psi of every factor (chain, draw); 0 for flat priors."""

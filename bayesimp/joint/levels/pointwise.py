@@ -1,0 +1,265 @@
+"""Log likelihood, replicates and effects of the joint normal model with several grouping factors at posterior draws.
+
+    connected rows i    log p(y_i,obs | beta, Sigma, Psi_1 .. Psi_S), effects integrated out
+    by row              log p(y_ij,obs | beta, Sigma, b)       given effects b ~ p(b | parameters, y_obs) (effects.py)
+    replicates          y_rep,ij ~ N(x_ij'beta + z_ij'b, Sigma)      these effects or, of new groups, b_g ~ N(0, Psi_s)
+
+Rows depend on each other if their groups are connected: with classes in schools those of a school, with crossed factors
+mostly all rows. With d_j = y_j - x_j'beta, W, Z_a and P as in effects.py, and n_i observed cells (Searle, Casella &
+McCulloch 1992, sec. 7.4: |V| = |R| |G| |P|, V^-1 = R^-1 - R^-1 Z P^-1 Z'R^-1),
+
+    -2 log p(y_i,obs) = n_i log 2 pi + sum_j log|Sigma_jj| + sum_g log|Psi_g| + log|P_i|
+                        + sum_j d_j'W_j d_j - t_i'P_i^-1 t_i,          t_i = sum_j z_j kron W_j d_j
+
+Densities refer to the observed values in the units of the data; their sum over i is log p(y_obs | beta, Sigma, Psi).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+from bayesimp import notation as nt
+from bayesimp.contract import TreeRequest
+from bayesimp.errors import SamplingError
+from bayesimp.imputation.tree import cluster_labels
+from bayesimp.joint.levels.effects import EffectsGiven, EffectsLaw, RowsOfGroups
+from bayesimp.joint.levels.table import working_designs
+from bayesimp.joint.pointwise import EFFECTS, LOG_2PI, REPLICATES, generator, log_normal_rows, row_patterns
+from bayesimp.scale.effects import of_all
+
+if TYPE_CHECKING:
+    from bayesimp.joint.levels.run import LevelsRun
+
+__all__ = ["pointwise"]
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """All rows of the table on the working scale: X (N, p), Y (N, r) with NaN where missing, and groups."""
+
+    X: Array
+    Y: Array
+    groups: RowsOfGroups
+
+    @cached_property
+    def patterns(self) -> list[tuple[NDArray[np.bool_], Ints]]:
+        """As `row_patterns`."""
+        return row_patterns(~np.isnan(self.Y))
+
+    @cached_property
+    def part(self) -> Ints:
+        """(C,) number of the connected part of each column of `RowsOfGroups.sparse`."""
+        Z = abs(self.groups.sparse)
+        there = sparse.csr_array((np.ones(Z.nnz), Z.indices, Z.indptr), shape=Z.shape)
+        return connected_components(there.T @ there, directed=False)[1]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Parameters of one draw on the working scale, and its place in the result, (chain, draw), and number."""
+
+    beta: Array
+    Sigma: Array
+    laws: list[EffectsLaw]
+    place: tuple[int, int]
+    number: int
+
+    def effects(self, rows: Rows) -> EffectsGiven:
+        """The distribution of the effects given these parameters."""
+        try:
+            return EffectsGiven(rows.groups, self.Sigma, self.laws)
+        except np.linalg.LinAlgError:
+            raise SamplingError(
+                f"Chain {self.place[0]}, draw {self.number}: Sigma or Psi is not positive definite."
+            ) from None
+
+    def drawn_effects(self, rows: Rows, seed: int) -> Array:
+        """(C, r) effects given the observed values."""
+        given = self.effects(rows)
+        z = generator(seed, EFFECTS, self.place[0], self.number).standard_normal(given.normals)
+        return given.draw(z, rows.Y - rows.X @ self.beta, self.laws)
+
+
+def pointwise(run: LevelsRun, what: str, request: TreeRequest) -> xr.Dataset:
+    """``log_likelihood``, ``posterior_predictive`` or ``cluster_effects`` at the draws of `request`.
+
+    Raises
+    ------
+    SamplingError
+        A draw of Sigma or Psi is not positive definite.
+    """
+    make = {
+        "log_likelihood": _by_row if request.by == "row" else _by_part,
+        "posterior_predictive": _replicates,
+        "cluster_effects": _effects,
+    }
+    return make[what](run, _rows(run), request)
+
+
+def _rows(run: LevelsRun) -> Rows:
+    several, model = run.grouping, run.model
+    scale = several.table.working.scale
+    X = several.design.X @ scale.T
+    Z, _ = working_designs(several.designs, scale.s)
+    data = np.column_stack([model.data.numeric(name) for name in model.responses])
+    Y = data / scale.s - X @ scale.offset
+    patterns, pattern = np.unique(~np.isnan(Y), axis=0, return_inverse=True)
+    groups = RowsOfGroups(
+        Z, several.table.factors.column, np.column_stack([f.groups.codes for f in several.factors]).astype(np.int64),
+        np.array([len(f.groups) for f in several.factors], dtype=np.int64), pattern.ravel().astype(np.int64), patterns,
+    )  # fmt: skip
+    return Rows(X, Y, groups)
+
+
+def _draws(run: LevelsRun, request: TreeRequest) -> Iterator[Draw]:
+    h, factors = run.history, run.grouping.table.factors
+    r = h.Sigma.shape[-1]
+    sizes = r * np.diff(factors.column)
+    for c in range(h.chains):
+        for at, d in enumerate(range(request.thin - 1, h.draws, request.thin)):
+            own = [
+                h.Psi[c, d, factors.psi_at[s] : factors.psi_at[s + 1]].reshape(n, n)
+                for s, n in enumerate(sizes)
+            ]
+            laws = [EffectsLaw.centred(Psi, int(G)) for Psi, G in zip(own, factors.number, strict=True)]
+            yield Draw(h.beta[c, d], h.Sigma[c, d], laws, (c, at), d)
+
+
+def _shape(run: LevelsRun, request: TreeRequest) -> tuple[int, int]:
+    return run.history.chains, run.history.draws // request.thin
+
+
+# --- log likelihood -----------------------------------------------------------------------------------------
+
+
+def _by_part(run: LevelsRun, rows: Rows, request: TreeRequest) -> xr.Dataset:
+    """``y_obs`` (chain, draw, connected part), of the parts in which something is observed."""
+    observed, part = ~np.isnan(rows.Y), rows.part
+    of_rows = part[rows.groups.sparse.indices[rows.groups.sparse.indptr[:-1]]]
+    parts = int(part.max()) + 1
+    cells = np.zeros((parts, observed.shape[1]))
+    np.add.at(cells, of_rows, observed)
+    units = np.log(run.grouping.table.working.scale.s)
+    out = np.empty((*_shape(run, request), parts))
+    for draw in _draws(run, request):
+        out[draw.place] = _log_density(draw, rows, of_rows, parts)
+    seen = cells.any(axis=1)
+    dim, labels = _names_of_parts(run, of_rows, parts)
+    value = (out - 0.5 * LOG_2PI * cells.sum(axis=1) - cells @ units)[..., seen]
+    made = xr.DataArray(value, dims=(nt.CHAIN, nt.DRAW, dim), coords={dim: labels[seen]})
+    return xr.Dataset({"y_obs": made}, attrs={"effects": nt.INTEGRATED})
+
+
+def _log_density(draw: Draw, rows: Rows, of_rows: Ints, parts: int) -> Array:
+    """(parts,) log p(y_i,obs) on the working scale, without 2 pi."""
+    given, groups, part = draw.effects(rows), rows.groups, rows.part
+    d = np.nan_to_num(rows.Y - rows.X @ draw.beta)  # 0 where missing
+    weighted, of_row = np.empty_like(d), np.zeros(len(d))
+    for a, seen in enumerate(groups.patterns):
+        own = groups.pattern == a
+        weighted[own] = d[own] @ given.W[a]
+        of_row[own] = np.linalg.slogdet(draw.Sigma[np.ix_(seen, seen)])[1]
+    total = np.bincount(of_rows, of_row + (d * weighted).sum(axis=1), parts)
+    first = 0
+    for s, law in enumerate(draw.laws):
+        q = int(given.widths[s])
+        own = part[first : first + len(law.mean) * q : q]
+        total += np.bincount(own, np.linalg.slogdet(law.covariance)[1][law.which], parts)
+        first += len(law.mean) * q
+    t = (groups.sparse.T @ weighted).ravel()
+    of_effect = np.repeat(part, len(draw.Sigma))
+    total += np.bincount(of_effect, given.log_pivots - t * given.factor.solve(t), parts)
+    return -0.5 * total
+
+
+def _names_of_parts(run: LevelsRun, of_rows: Ints, parts: int) -> tuple[str, np.ndarray]:
+    """Dimension and labels of connected parts: those of a factor whose groups they are, or numbers."""
+    for s, factor in enumerate(run.grouping.factors):
+        if len(factor.groups) == parts:
+            labels = np.empty(parts, dtype=object)
+            labels[of_rows] = cluster_labels(factor.groups.labels)[factor.groups.codes]
+            return (nt.in_tree(factor.label) if s else nt.CLUSTER), labels.astype(str)
+    return "connected", np.arange(parts)
+
+
+def _by_row(run: LevelsRun, rows: Rows, request: TreeRequest) -> xr.Dataset:
+    """``y_obs`` (chain, draw, row), of the rows in which something is observed."""
+    observed = ~np.isnan(rows.Y)
+    units = np.log(run.grouping.table.working.scale.s)
+    out = np.empty((*_shape(run, request), len(observed)))
+    for draw in _draws(run, request):
+        mean = rows.X @ draw.beta + rows.groups.of_rows(draw.drawn_effects(rows, request.seed))
+        out[draw.place] = log_normal_rows(rows.Y - mean, draw.Sigma, rows.patterns) - observed @ units
+    seen, data = np.flatnonzero(observed.any(axis=1)), run.model.data
+    coords = {nt.ROW: seen, nt.CLUSTER_OF_ROW: (nt.ROW, cluster_labels(data.clusters)[data.codes[seen]])}
+    return xr.Dataset(
+        {"y_obs": xr.DataArray(out[..., seen], dims=(nt.CHAIN, nt.DRAW, nt.ROW), coords=coords)}
+    )
+
+
+# --- replicates, effects ------------------------------------------------------------------------------------
+
+
+def _replicates(run: LevelsRun, rows: Rows, request: TreeRequest) -> xr.Dataset:
+    """Replicates of the observed cells: response -> (chain, draw, row_<response>)."""
+    model, scale = run.model, run.grouping.table.working.scale
+    observed, clusters = ~np.isnan(rows.Y), cluster_labels(model.data.clusters)[model.data.codes]
+    out = np.empty((*_shape(run, request), *rows.Y.shape))
+    fixed = rows.X @ scale.offset
+    for draw in _draws(run, request):
+        rng = generator(request.seed, REPLICATES, draw.place[0], draw.number)
+        if request.new_clusters:
+            b = np.vstack([_new(rng, law, len(draw.Sigma)) for law in draw.laws])
+        else:
+            b = draw.drawn_effects(rows, request.seed)
+        e = rng.standard_normal(rows.Y.shape) @ np.linalg.cholesky(draw.Sigma).T
+        out[draw.place] = (rows.X @ draw.beta + rows.groups.of_rows(b) + e + fixed) * scale.s
+    variables, names = {}, nt.tree_names(model.responses)
+    for k, column in enumerate(model.responses):
+        dim, own = nt.row_dimension(names[column]), np.flatnonzero(observed[:, k])
+        coords = {dim: own, nt.cluster_coordinate(names[column]): (dim, clusters[own])}
+        variables[names[column]] = xr.DataArray(
+            out[..., own, k], dims=(nt.CHAIN, nt.DRAW, dim), coords=coords, attrs={"column": column}
+        )
+    return xr.Dataset(variables)
+
+
+def _new(rng: np.random.Generator, law: EffectsLaw, r: int) -> Array:
+    """(G q_s, r) effects of new groups."""
+    G, n = law.mean.shape
+    b = rng.standard_normal((G, n)) @ np.linalg.cholesky(law.covariance[0]).T
+    return b.reshape(G, r, n // r).transpose(0, 2, 1).reshape(-1, r)
+
+
+def _effects(run: LevelsRun, rows: Rows, request: TreeRequest) -> xr.Dataset:
+    """``B_<factor>`` (chain, draw, group, effect), drawn given the parameters and the observed values."""
+    several, r = run.grouping, rows.Y.shape[1]
+    units = [of_all(scale.C, len(scale.effects)) * scale.effects for scale in several.table.scales]
+    shape, names = _shape(run, request), [nt.in_tree(label) for label in several.labels]
+    out = [np.empty((*shape, int(G), len(E))) for G, E in zip(rows.groups.number, units, strict=True)]
+    for draw in _draws(run, request):
+        b, first = draw.drawn_effects(rows, request.seed), 0
+        for s, E in enumerate(units):
+            G, q = int(rows.groups.number[s]), len(E) // r
+            own = b[first : first + G * q].reshape(G, q, r).transpose(0, 2, 1).reshape(G, -1)
+            out[s][draw.place] = own @ E.T
+            first += G * q
+    variables: dict[str, tuple] = {}
+    coords: dict[str, Any] = {}
+    for s, (name, factor) in enumerate(zip(names, several.factors, strict=True)):
+        group = name if s else nt.CLUSTER
+        coords |= {group: cluster_labels(factor.groups.labels), f"effect_{name}": several.effects(s)}
+        variables[f"B_{name}"] = (nt.CHAIN, nt.DRAW, group, f"effect_{name}"), out[s]
+    return xr.Dataset(variables, coords=coords)
