@@ -378,6 +378,13 @@ def test_engines_without_a_posterior_say_what_to_do_instead():
         bi.power_scaling(imp, analysis="written ~ course + (1 | school)")
 
 
+def test_too_few_imputations_are_refused(strong):
+    """With two imputations every slope would have a Monte Carlo error of zero."""
+    imp, _ = strong
+    with pytest.raises(SpecificationError, match=r"with 2 imputations neither a slope.*imp.extend\(200\)"):
+        bi.power_scaling(imp.run.imputations(2), analysis="y ~ x + (1 | g)")
+
+
 def test_words_and_figure(strong):
     imp, result = strong
     assert len(result.events) == 0 or set(result.events["kind"]) <= {"not scaled"}

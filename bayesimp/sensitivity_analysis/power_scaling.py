@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["NOTABLE", "PowerScaling", "power_scaling"]
 
 NOTABLE = 0.05  # standard errors per doubling from which a pooled number is said to move
+LEAST = 5  # imputations
 CONDITIONAL = (
     "The likelihood is that of observed cells given the drawn cluster effects and missing cells, so its power moves "
     "these too, and a large slope may come from them. JointNormal has the likelihood with both integrated out."
@@ -149,8 +150,8 @@ def power_scaling(
     Raises
     ------
     SpecificationError
-        If there is no posterior (chained equations with several conditional models) or no log prior, or the imputations
-        do not carry their chains. The message says what to do instead.
+        If there is no posterior (chained equations with several conditional models) or no log prior, the imputations do
+        not carry their chains, or there are fewer than 5 of them. The message says what to do instead.
 
     Examples
     --------
@@ -163,6 +164,11 @@ def power_scaling(
     if not given:
         raise SpecificationError("powers: give at least one number, such as (0.5, 2).")
     log, events = _log_densities(imp)
+    if imp.m < LEAST:
+        raise SpecificationError(
+            f"power_scaling: with {imp.m} imputations neither a slope nor its Monte Carlo error can be estimated; at "
+            f"least {LEAST} are needed, and hundreds for small moves: imp.extend(200)."
+        )
     fits = analysis if isinstance(analysis, Fits) else imp.analyse(analysis, **options)
     if not isinstance(fits, Fits) or len(fits) != imp.m:
         raise SpecificationError(

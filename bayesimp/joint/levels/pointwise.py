@@ -190,7 +190,7 @@ def _names_of_parts(run: LevelsRun, of_rows: Ints, parts: int) -> tuple[str, np.
         if len(factor.groups) == parts:
             labels = np.empty(parts, dtype=object)
             labels[of_rows] = cluster_labels(factor.groups.labels)[factor.groups.codes]
-            return (nt.in_tree(factor.label) if s else nt.CLUSTER), labels.astype(str)
+            return (f"group_{nt.in_tree(factor.label)}" if s else nt.CLUSTER), labels.astype(str)
     return "connected", np.arange(parts)
 
 
@@ -259,7 +259,7 @@ def _effects(run: LevelsRun, rows: Rows, request: TreeRequest) -> xr.Dataset:
     variables: dict[str, tuple] = {}
     coords: dict[str, Any] = {}
     for s, (name, factor) in enumerate(zip(names, several.factors, strict=True)):
-        group = name if s else nt.CLUSTER
+        group = f"group_{name}" if s else nt.CLUSTER
         coords |= {group: cluster_labels(factor.groups.labels), f"effect_{name}": several.effects(s)}
         variables[f"B_{name}"] = (nt.CHAIN, nt.DRAW, group, f"effect_{name}"), out[s]
     return xr.Dataset(variables, coords=coords)

@@ -73,7 +73,7 @@ def means(one, table):
     return (
         X @ one["beta"].values
         + np.einsum("nkl,nl->nk", of_school, X)
-        + one["B_class"].sel({"class": list(table["class"])}).values
+        + one["B_class"].sel(group_class=list(table["class"])).values
     )
 
 
@@ -135,7 +135,7 @@ def test_effects_are_drawn_given_the_observed_values(imputed):
     X = np.column_stack([np.ones(N), table["x"]])
     Psi = {"school": one["Psi_school"].values, "class": one["Psi_class"].values}
     z = []
-    for name, dim in (("school", "cluster"), ("class", "class")):
+    for name, dim in (("school", "cluster"), ("class", "group_class")):
         for g in one[dim].values:
             own = (table[name] == g).to_numpy()
             # cov(b_g, y_jh) = Psi_s[:, (h, m)] x_jm
