@@ -298,7 +298,10 @@ def _statistics(x: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _judged(x: np.ndarray, checked: int) -> np.ndarray:
-    """(k, 5) the columns `JUDGED_BY` for x (k, chains, draws), some of `checked` quantities; no R-hat of a single chain."""
+    """(k, 5) the columns `JUDGED_BY` for x (k, chains, draws), some of `checked` quantities.
+
+    A single chain has no R-hat.
+    """
     halves = split(x)
     folded = np.abs(halves - np.median(halves, axis=(1, 2), keepdims=True))
     z, z_folded = normal_scores(halves), normal_scores(folded)

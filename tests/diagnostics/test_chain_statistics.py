@@ -17,7 +17,7 @@ WITH_ARVIZ = {
 
 
 def quantities(chains: int, draws: int, seed: int = 1) -> np.ndarray:
-    """(chains, draws, 9): quick, slow, antithetic, apart, with ties, of two values, heavy-tailed, trending, stuck chains."""
+    """(chains, draws, 9): quick, slow, antithetic, apart, tied, of two values, heavy-tailed, trending, stuck chains."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(chains, draws, 9))
     for t in range(1, draws):

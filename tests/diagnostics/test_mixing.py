@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from arviz_stats.base import array_stats
 
-from bayesimp.diagnostics.convergence import Summary, diagnose
 from bayesimp.diagnostics import mixing
 from bayesimp.diagnostics.chain_statistics import normal_scores, split
+from bayesimp.diagnostics.convergence import Summary, diagnose
 from bayesimp.diagnostics.mixing import autocorrelation_time
 from bayesimp.workflow.words import in_plan_words
 
