@@ -257,6 +257,7 @@ BENCHMARKS = {
     "latent": latent.latent,
     "joint_glmm": joint_glmm.joint_glmm,
     "joint_glmm_rounds": joint_glmm.joint_glmm_rounds,
+    "joint_glmm_summed": joint_glmm.joint_glmm_summed,
     "joint_glmm_rows": joint_glmm.joint_glmm_rows,
     "joint_glmm_default": joint_glmm.joint_glmm_default,
     "joint_glmm_jomo": joint_glmm.joint_glmm_jomo,

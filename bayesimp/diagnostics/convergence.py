@@ -1,6 +1,6 @@
 """R-hat and effective sample sizes of parameters and of imputed values.
 
-These are rank-normalised split R-hat and bulk / tail ESS (Vehtari et al. 2021), computed by ArviZ. Parameters can have
+These are rank-normalised split R-hat and bulk / tail ESS (Vehtari et al. 2021; `chain_statistics`). Parameters can have
 converged while the imputed values of a poorly observed cluster have not, so both are checked: imputed values through
 the mean and standard deviation of the missing values of every response and cluster along the chains.
 
@@ -11,15 +11,23 @@ Two questions are separated: whether the chains mix (R-hat, against a limit that
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from bayesimp import notation as nt
+from bayesimp.diagnostics.chain_statistics import (
+    effective_size,
+    in_blocks,
+    normal_scores,
+    r_hat,
+    split,
+    tail_size,
+)
 from bayesimp.diagnostics.mixing import R_HAT_LIMIT, r_hat_limit
 from bayesimp.errors import PACKAGE, SpecificationError, StatisticalWarning
 from bayesimp.events import listed
@@ -36,7 +44,8 @@ __all__ = ["ESS_LIMIT", "R_HAT_LIMIT", "Summary", "diagnose", "glance", "summari
 ESS_LIMIT = 400  # Vehtari et al. 2021, sec. 4.1: 100 per chain, for four chains
 JUDGED = 20  # fewest draws per chain from which to conclude that chains do not mix
 ESS_PROB = (0.05, 0.95)  # quantiles behind the tail ESS
-COLUMNS = ["mean", "sd", "q2.5", "q97.5", "ess_bulk", "ess_tail", "mcse_mean", "r_hat", "r_hat_limit"]
+JUDGED_BY = ["ess_bulk", "ess_tail", "mcse_mean", "r_hat", "r_hat_limit"]
+COLUMNS = ["mean", "sd", "q2.5", "q97.5", *JUDGED_BY]
 MORE = 1.2  # factor by which advice exceeds the draws that ESS requires
 FEW = 4  # advice is never to take more than this many times the imputations, but longer chains
 HTML_ROWS = 60  # most rows of a table in a notebook
@@ -275,28 +284,28 @@ def _upper(dims: Sequence[Hashable], index: tuple[int, ...]) -> bool:
 
 def _statistics(x: np.ndarray) -> dict[str, np.ndarray]:
     """Statistics of x (chains, draws, k); the diagnostics of a constant quantity (a fixed prior) are nan."""
-    from arviz_stats.base import array_stats
-
-    axes = {"chain_axis": 0, "draw_axis": 1}
     flat = x.reshape(-1, x.shape[-1])
     out = {"mean": flat.mean(0), "sd": flat.std(0, ddof=1)}
     out["q2.5"], out["q97.5"] = np.quantile(flat, [0.025, 0.975], axis=0)
     moving = np.ptp(flat, axis=0) > 0
-    enough = x.shape[1] >= 4
-    statistics: list[tuple[str, Callable, dict[str, Any]]] = [
-        ("ess_bulk", array_stats.ess, {"method": "bulk"}),
-        ("ess_tail", array_stats.ess, {"method": "tail", "prob": ESS_PROB}),
-        ("mcse_mean", array_stats.mcse, {"method": "mean"}),
-        ("r_hat", array_stats.rhat, {"method": "rank"}),
-    ]
-    for name, function, options in statistics:
-        out[name] = np.full(x.shape[-1], np.nan)
-        if enough and moving.any():
-            with np.errstate(
-                divide="ignore", invalid="ignore"
-            ):  # chains that do not move, each at its own value
-                out[name][moving] = function(x[:, :, moving], **axes, **options)
-    out["r_hat_limit"] = np.full(x.shape[-1], np.nan)
-    if enough and moving.any():
-        out["r_hat_limit"][moving] = r_hat_limit(x[:, :, moving])
+    out |= {name: np.full(x.shape[-1], np.nan) for name in JUDGED_BY}
+    if x.shape[1] >= 4 and moving.any():
+        own = np.ascontiguousarray(np.moveaxis(x[:, :, moving], -1, 0), dtype=float)
+        found = in_blocks(lambda part: _judged(part, int(moving.sum())), own)
+        for name, column in zip(JUDGED_BY, found.T, strict=True):
+            out[name][moving] = column
     return out
+
+
+def _judged(x: np.ndarray, checked: int) -> np.ndarray:
+    """(k, 5) the columns `JUDGED_BY` for x (k, chains, draws), some of `checked` quantities.
+
+    A single chain has no R-hat.
+    """
+    halves = split(x)
+    folded = np.abs(halves - np.median(halves, axis=(1, 2), keepdims=True))
+    z, z_folded = normal_scores(halves), normal_scores(folded)
+    worst = np.fmax(r_hat(z), r_hat(z_folded)) if x.shape[1] > 1 else np.full(len(x), np.nan)
+    error = x.reshape(len(x), -1).std(axis=1, ddof=1) / np.sqrt(effective_size(halves))
+    limit = r_hat_limit(z, z_folded, checked)
+    return np.column_stack([effective_size(z), tail_size(x, ESS_PROB), error, worst, limit])

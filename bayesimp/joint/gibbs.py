@@ -38,6 +38,7 @@ FAILURES = {
     2: "the precision of a cluster's effects is not positive definite",
     3: "the fixed effects are not identified",
     4: "Psi lost its positive definiteness",
+    6: "the scale of a latent variable has no proper distribution, since a covariance matrix is singular to rounding",
 }
 TOO_FAR = "a latent value lies too far from the bounds of its level"  # for every other failure code
 

@@ -1,4 +1,7 @@
-"""Random matrices and truncated normals for the kernels. The generator, the first argument, is the only randomness."""
+"""Random matrices, normals given their precision, and truncated normals for the kernels.
+
+The generator, the first argument, is the only randomness.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,18 @@ import math
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
-from bayesimp.kernels.linalg import cholesky, copy_to
+from bayesimp.kernels.linalg import cholesky, copy_to, solve_lower, solve_lower_t
 from bayesimp.notation import Integer, Matrix, Vector
 
-__all__ = ["draw_inverse_wishart", "draw_wishart_identity", "truncated_normal", "truncated_normals"]
+__all__ = [
+    "draw_by_factor",
+    "draw_by_precision",
+    "draw_inverse_wishart",
+    "draw_wishart_identity",
+    "noise_by_factor",
+    "truncated_normal",
+    "truncated_normals",
+]
 
 FARTHEST = 1e100  # sds to a bound: the squares of larger numbers overflow
 
@@ -75,6 +86,32 @@ def draw_wishart_identity(rng: np.random.Generator, df: Integer, out: Matrix, n:
             for k in range(min(i, j) + 1):
                 s += A[i, k] * A[j, k]
             out[i, j] += s
+
+
+@inner
+def noise_by_factor(rng: np.random.Generator, L: Matrix, out: Vector, d: int) -> None:
+    """out (d,) <- a draw from N(0, H^-1), H = L L'."""
+    for a in range(d):
+        out[a] = rng.standard_normal()
+    solve_lower_t(L, out, d)
+
+
+@inner
+def draw_by_factor(rng: np.random.Generator, L: Matrix, t: Vector, d: int) -> None:
+    """t (d,) <- a draw from N(H^-1 t, H^-1), H = L L': L^-T (L^-1 t + z) with z standard normal."""
+    solve_lower(L, t, d)
+    for a in range(d):
+        t[a] += rng.standard_normal()
+    solve_lower_t(L, t, d)
+
+
+@inner
+def draw_by_precision(rng: np.random.Generator, H: Matrix, t: Vector, d: int) -> bool:
+    """t (d,) <- a draw from N(H^-1 t, H^-1); H (lower triangle) becomes its Cholesky factor. False if H is not p.d."""
+    if not cholesky(H, d):
+        return False
+    draw_by_factor(rng, H, t, d)
+    return True
 
 
 @inner

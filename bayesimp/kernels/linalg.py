@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 
 from bayesimp.kernels.compiled import inner
-from bayesimp.notation import Integer, Matrix, Vector
+from bayesimp.notation import Integer, Matrix, Stack, Vector
 
 __all__ = [
+    "add_square",
     "cholesky",
     "cholesky_log_det",
     "copy_to",
@@ -48,6 +49,17 @@ def lower_product(L: Matrix, out: Matrix) -> None:
             for k in range(min(i, j) + 1):
                 s += L[i, k] * L[j, k]
             out[i, j] = s
+
+
+@inner
+def add_square(B: Stack, i: Integer, out: Matrix) -> None:
+    """out (rq, rq) += vec(B_i) vec(B_i)' for B_i = B[i] (q, r)."""
+    q, r = B.shape[1], B.shape[2]
+    for k in range(r):
+        for l in range(q):
+            for j in range(r):
+                for h in range(q):
+                    out[k * q + l, j * q + h] += B[i, l, k] * B[i, h, j]
 
 
 @inner

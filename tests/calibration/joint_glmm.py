@@ -23,6 +23,7 @@ from scipy.special import expit
 
 import bayesimp as bi
 from bayesimp import priors as pr
+from bayesimp.joint.glmm import summed
 from bayesimp.joint.glmm import table as joint_table
 from tests.calibration import sbc
 from tests.calibration.run import LEVEL, SEED, row
@@ -41,6 +42,7 @@ class Design:
     limits: variable -> lower and upper limit of detection; the column ``<variable>_is`` says where one stands.
     order: of the factors, where the numbers of missing values would decide between several; Psi is in it.
     groups: variables of the groups of another column than the clusters, with that column.
+    fewest: rows of a cluster from which effects are drawn with missing levels summed out.
     """
 
     analysis: str
@@ -53,6 +55,7 @@ class Design:
     limits: dict[str, tuple[float, float]] = field(default_factory=dict)
     order: tuple[str, ...] = ()
     groups: dict[str, str] = field(default_factory=dict)
+    fewest: int = summed.FEWEST
 
     def model(self, frame: pd.DataFrame) -> bi.JointGLMM:
         data = bi.IncompleteData(frame, "g", self.families)
@@ -275,7 +278,7 @@ DESIGNS = {
     "binary slope": Design(
         "y ~ w + (1 + w | g)", {"w": "w ~ 1 + (1 | g)", "x": "x ~ w + (1 | g)"},
         pr.Priors(SIGMA, SLOPES, BETA), binary_slope, {"w": 1, "x": 3, "y": 5}, {"w": "bernoulli", "y": "bernoulli"},
-        order=("w", "y", "x"),
+        order=("w", "y", "x"), fewest=1,
     ),
     "levels": Design(
         "y ~ o + c + (1 | g)", {"o": "o ~ 1 + (1 | g)", "c": "c ~ o + (1 | g)"}, HUANG, levels, {"o": 1, "c": 2},
@@ -381,10 +384,11 @@ def ranks(
             continue
         done += 1
         model = design.model(frame) if spoil is None else spoil(design.model(frame))
-        imp = model.impute(
-            DRAWS, seed=int(rng.integers(2**31)), chains=1, tune=tune, draws=DRAWS * thin, progress=False,
-            **design.options,
-        )  # fmt: skip
+        with patch.object(summed, "FEWEST", design.fewest):
+            imp = model.impute(
+                DRAWS, seed=int(rng.integers(2**31)), chains=1, tune=tune, draws=DRAWS * thin, progress=False,
+                **design.options,
+            )  # fmt: skip
         tree = imp.tree["posterior"]
         kept = {name: tree[name].values[0, thin - 1 :: thin] for name in truth if name in tree}
         kept |= {

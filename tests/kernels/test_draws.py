@@ -102,3 +102,30 @@ def test_no_degrees_of_freedom_add_nothing():
     out = np.ones((2, 3, 3))
     wisharts(np.random.default_rng(0), 0, out)
     assert (out == 1).all()
+
+
+@njit
+def normal_by_precision(rng, H, t):
+    return draws.draw_by_precision(rng, H, t, t.size)
+
+
+@njit
+def normals_by_factor(rng, L, t, noise):
+    draws.draw_by_factor(rng, L, t, t.size)
+    draws.noise_by_factor(rng, L, noise, noise.size)
+
+
+def test_normals_given_a_precision():
+    """H^-1 t + L^-T z with H = L L', by NumPy with the same z; the transpose of L would differ."""
+    H, t = np.linalg.inv(SCALES[3]), np.array([1.0, -2.0, 0.5])
+    L = np.linalg.cholesky(H)
+    z = np.random.default_rng(8).standard_normal((2, 3))
+    right = np.linalg.solve(H, t) + np.linalg.solve(L.T, z[0])
+    drawn, by_factor, noise = t.copy(), t.copy(), np.empty(3)
+    assert normal_by_precision(np.random.default_rng(8), H.copy(), drawn)
+    np.testing.assert_allclose(drawn, right, rtol=1e-12)
+    assert np.abs(drawn - np.linalg.solve(H, t) - np.linalg.solve(L, z[0])).max() > 0.1
+    normals_by_factor(np.random.default_rng(8), np.tril(L), by_factor, noise)
+    np.testing.assert_allclose(by_factor, right, rtol=1e-12)
+    np.testing.assert_allclose(noise, np.linalg.solve(L.T, z[1]), rtol=1e-12)
+    assert not normal_by_precision(np.random.default_rng(8), -H, t.copy())

@@ -145,8 +145,7 @@ class Sampler:
             chain.rng, np.int64(k), table.arrays, table.cells, table.programs, table.means, table.divisor, self.state,
             self.work[k],
         )  # fmt: skip
-        if len(table.bare[k]) and not any(group.of == k for group in self.groups(k)):
-            self._together(k, tune)
+        self._together(k, tune)
 
     def update_covariance(self, b: int) -> bool:
         """Update block b of Psi given all its effects; returns whether all was positive definite."""
@@ -166,12 +165,12 @@ class Sampler:
         table, chain, l = self.table, self.chain, group.of
         factor, (block, at) = table.factors[l], self.priors.place[l]
         B, stop, C = chain.B[block], at + factor.effects, table.scales[l].random
-        mean, L, fine = conditional_law(chain.Psi[block], B, np.int64(at), np.int64(stop))
+        i, b, work = group.cluster, B[group.cluster, at:stop].copy(), self.work[k]
+        mean, L, fine = conditional_law(chain.Psi[block], B[i : i + 1], np.int64(at), np.int64(stop))
         if not fine:
             raise SamplingError(f"{self.label}: {FAILURES[1]}.")
-        i, b, work = group.cluster, B[group.cluster, at:stop].copy(), self.work[k]
         rows, times = group.alike(table, self.state, k)
-        mixture = group.mixture(table, self.state, rows, times, mean[i], L)
+        mixture = group.mixture(table, self.state, rows, times, mean[0], L)
         read_values(
             np.int64(k), group.child, i, table.arrays, table.cells, table.programs, self.state, work, group.missing,
             rows, C, b, mixture,
@@ -182,25 +181,30 @@ class Sampler:
         self.state.B[i, first : first + factor.effects] = on_columns(b.reshape(-1, q), C).ravel()
 
     def _together(self, k: int, tune: bool) -> None:
-        """Update effects and cells of factor k together in clusters in which it is never observed."""
-        table, chain, factor = self.table, self.chain, self.table.factors[k]
+        """Update effects and cells of factor k together in clusters in which it is never observed, except those whose
+        cells are summed out for these effects."""
+        chain, factor = self.chain, self.table.factors[k]
+        summed = {int(group.cluster) for group in self.groups(k) if group.of == k}
+        clusters = [i for i in self.table.bare[k].tolist() if i not in summed]
+        if not clusters:
+            return
         block, at = self.priors.place[k]
         B, stop = chain.B[block], at + factor.effects
         mean, L, fine = conditional_law(chain.Psi[block], B, np.int64(at), np.int64(stop))
         if not fine:
             raise SamplingError(f"{self.label}: {FAILURES[1]}.")
         rho, accepted = np.sqrt(1.0 - chain.step[k] ** 2), 0
-        for i in table.bare[k]:
+        for i in clusters:
             w = solve_triangular(
                 L, chain.rng.standard_normal(factor.effects), trans=1, lower=True, check_finite=False
             )
             moved = mean[i] + rho * (B[i, at:stop] - mean[i]) + chain.step[k] * w
             accepted += self._accept_together(k, i, moved)
         if tune:
-            share = accepted / len(table.bare[k])
+            share = accepted / len(clusters)
             chain.step[k] = min(chain.step[k] * np.exp(GAIN * (share - TARGET)), 1.0)
         else:
-            chain.moved[k] += len(table.bare[k]), accepted
+            chain.moved[k] += len(clusters), accepted
 
     def _accept_together(self, k: int, i: int, moved: Array) -> bool:
         """Whether the effects of factor k in cluster i move to `moved`, and its responses to the corresponding values."""

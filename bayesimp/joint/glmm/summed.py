@@ -4,6 +4,11 @@ The moves themselves are in kernels/factors/summed.py. Those of a later factor a
 half of the values of a discrete variable that has a random slope in it, those of the variable's own factor where it lacks
 all of them, provided that each missing value has its own conditional distribution, that is, the variable enters no factor
 through a cluster mean.
+
+The move costs some twenty evaluations of every row, so it is made only in clusters of at least `FEWEST` rows. The more
+rows, the more precisely imputed values determine an effect, and the longer both keep their values without the move; with
+few, the other clusters determine the effect, through Psi, and the move gains nothing (``python -m benchmarks
+joint_glmm_summed``).
 """
 
 from __future__ import annotations
@@ -19,10 +24,11 @@ from bayesimp.kernels.factors.cells import NONE
 from bayesimp.kernels.factors.summed import Mixture
 from bayesimp.kernels.glmm.merge import rows_alike
 
-__all__ = ["MOSTLY", "Summed", "summed_out"]
+__all__ = ["FEWEST", "MOSTLY", "Summed", "summed_out"]
 
 Array = NDArray[np.float64]
 MOSTLY = 0.5  # share of missing values in a cluster
+FEWEST = 60  # rows of a cluster in which the factor is used
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ def summed_out(table: FactorTable, k: int) -> list[Summed]:
     def add(child: int, l: int, i: int) -> None:
         rows = np.arange(a.first[i], a.first[i + 1])
         rows = rows[a.used[rows, l]]
-        if len(rows):
+        if len(rows) >= max(FEWEST, 1):
             fixed = _never_changes(table, k, rows)
             out.append(Summed(np.int64(child), l, np.int64(i), rows, values, missing, fixed))
 

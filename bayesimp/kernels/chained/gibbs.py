@@ -48,6 +48,7 @@ from bayesimp.kernels.normal.effects import Moments
 from bayesimp.kernels.normal.rescale import draw_and_rescale_effects
 from bayesimp.kernels.normal.residuals import residual_products
 from bayesimp.kernels.normal.statistics import SufficientStatistics
+from bayesimp.kernels.slices import DONE, ENTRIES, PHASE, begin_slice, next_on_slice
 from bayesimp.notation import IntVector, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
@@ -273,27 +274,14 @@ def cluster_step(
 def _slice(
     rng: np.random.Generator, z: Vector, e: int, RR: Stack, rows: IntVector, prior: VariancesPrior
 ) -> None:
-    """z_e <- a draw from its conditional, by stepping out (width 1, a factor of e) and shrinking (Neal 2003)."""
-    level = _log_density(z, RR, rows, prior) - rng.standard_exponential()
-    centre = z[e]
-    low = centre - rng.random()
-    high = low + 1.0
-    z[e] = low
-    while _log_density(z, RR, rows, prior) > level:
-        low -= 1.0
-        z[e] = low
-    z[e] = high
-    while _log_density(z, RR, rows, prior) > level:
-        high += 1.0
-        z[e] = high
-    while True:
-        z[e] = low + (high - low) * rng.random()
-        if _log_density(z, RR, rows, prior) >= level:
-            return
-        if z[e] < centre:
-            low = z[e]
-        else:
-            high = z[e]
+    """z_e <- a draw from its conditional, by slice sampling with width 1, a factor of e (kernels/slices.py)."""
+    search = np.empty(ENTRIES)
+    now = _log_density(z, RR, rows, prior)
+    at = begin_slice(rng, now, z[e], 1.0, math.inf, -math.inf, math.inf, search)
+    while search[PHASE] != DONE:
+        z[e] = at
+        at = next_on_slice(rng, at, _log_density(z, RR, rows, prior), search)
+    z[e] = at
 
 
 @inner

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesimp.kernels.factors.columns import DEEPEST
+from bayesimp.kernels.slices import ENTRIES
 from bayesimp.notation import Integer
 
 __all__ = ["COUNT", "ENUMERATE", "GAUSSIAN", "SLICE", "Cells", "FactorArrays", "State", "Work", "workspace"]
@@ -123,7 +124,8 @@ class Work(NamedTuple):
     rest (a, rows of a cluster, r): linear predictors without the columns that depend on the cell; center (a, rows): with
     these columns, at one value of the cell. coefficient (a, t, r), column (a, t): those of these columns, of which there
     are active (a,). eta, own (r,): predictors of a child, and of the cell's own factor.
-    search (8,), weight (levels,): see `next_place`. proposal (missing cells of the factor,): see `propose_counts`.
+    search (ENTRIES + 1,), weight (levels,): see `next_place`. proposal (missing cells of the factor,): see
+    `propose_counts`.
     """
 
     rest: np.ndarray
@@ -154,6 +156,6 @@ def workspace(arrays: FactorArrays, cells: Cells, k: Integer) -> Work:
     return Work(
         np.empty((children, rows, most)), np.empty((children, rows)), np.empty((children, active, most)),
         np.empty((children, active), dtype=np.int64), np.empty(children, dtype=np.int64), np.empty(most),
-        np.empty(most), np.empty(DEEPEST), np.empty(8), np.empty(levels),
+        np.empty(most), np.empty(DEEPEST), np.empty(ENTRIES + 1), np.empty(levels),
         np.empty(cells.start[k + 1] - cells.start[k]),
     )  # fmt: skip

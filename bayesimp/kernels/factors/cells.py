@@ -369,7 +369,7 @@ def draw_each_cell(
                     y = y if math.log(rng.random()) < of_children - likelihood else before
                     at = first_place(rng, kind, y, width, scale, count, work.search)
                     continue
-            at = next_place(rng, kind, at, value, width, work.search, work.weight)
+            at = next_place(rng, kind, at, value, work.search, work.weight)
         if arrays.at_cluster[k]:
             for row in range(arrays.first[i], arrays.first[i + 1]):
                 state.Y[row, k] = y

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.draws import noise_by_factor
 from bayesimp.kernels.factors.effects import conditional_means, conditional_prior
 from bayesimp.kernels.families.codes import NEGATIVE_BINOMIAL, ORDINAL
 from bayesimp.kernels.families.mixtures import component, is_mixture, latent
@@ -20,7 +21,6 @@ from bayesimp.kernels.families.responses import cutpoints
 from bayesimp.kernels.families.scalar import is_log_concave
 from bayesimp.kernels.glmm.blocks import BlockTarget, draw_block
 from bayesimp.kernels.glmm.moves import predictor, read_effects, write_effects
-from bayesimp.kernels.linalg import solve_lower_t
 from bayesimp.notation import Integer, IntMatrix, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
@@ -126,9 +126,7 @@ def _without_rows(rng: np.random.Generator, L: Matrix, mean: Vector, b: Matrix) 
     """b (q, r) ~ N(mean, Q^-1), L the Cholesky factor of Q."""
     d = mean.size
     z = np.empty(d)
-    for e in range(d):
-        z[e] = rng.standard_normal()
-    solve_lower_t(L, z, d)
+    noise_by_factor(rng, L, z, d)
     for e in range(d):
         z[e] += mean[e]
     write_effects(z, b)

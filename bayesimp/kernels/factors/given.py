@@ -12,11 +12,11 @@ import numpy as np
 
 from bayesimp.kernels.compiled import kernel
 from bayesimp.kernels.covariance.update import invert
+from bayesimp.kernels.draws import draw_by_precision
 from bayesimp.kernels.factors.conditional import latent_and_effects, put_back
 from bayesimp.kernels.factors.effects import conditional_prior
 from bayesimp.kernels.glmm.blocks import workspace
 from bayesimp.kernels.glmm.rows import GlmmRows
-from bayesimp.kernels.linalg import cholesky, solve_lower, solve_lower_t
 from bayesimp.notation import Integer, IntMatrix, IntVector, Matrix, Vector
 
 __all__ = ["glmm_effects", "normal_effects"]
@@ -61,12 +61,8 @@ def normal_effects(
                 u[l] += Z[j, l] * e / variance
                 for h in range(l + 1):
                     W[l, h] += Z[j, l] * Z[j, h] / variance
-        if not cholesky(W, q):
+        if not draw_by_precision(rng, W, u, q):
             return 2
-        solve_lower(W, u, q)
-        for l in range(q):
-            u[l] += rng.standard_normal()
-        solve_lower_t(W, u, q)
         for l in range(q):
             B[i, at + l] = u[l]
     return 0

@@ -25,8 +25,9 @@ from bayesimp.kernels.covariance.update import (
     invert,
     update_covariance,
 )
+from bayesimp.kernels.draws import draw_by_factor, draw_by_precision
 from bayesimp.kernels.factors.effects import conditional_prior, mixing_precision, scaled
-from bayesimp.kernels.linalg import cholesky, fill, solve_lower, solve_lower_t
+from bayesimp.kernels.linalg import cholesky, fill, solve_lower
 from bayesimp.notation import Integer, IntVector, Matrix, Stack, Vector
 
 __all__ = ["normal_step"]
@@ -58,18 +59,6 @@ def _products(X: Matrix, Z: Matrix, y: Vector, start: Integer, stop: Integer, W:
         W[p + q, j - start] = y[j]
     fill(G, 0.0)
     _add_gram(W, stop - start, G)
-
-
-@inner
-def _draw_normal(rng: np.random.Generator, H: Matrix, t: Vector, d: int) -> bool:
-    """t <- a draw from N(H^-1 t, H^-1); H (lower triangle) becomes its Cholesky factor. Returns False if H is not p.d."""
-    if not cholesky(H, d):
-        return False
-    solve_lower(H, t, d)
-    for a in range(d):
-        t[a] += rng.standard_normal()
-    solve_lower_t(H, t, d)
-    return True
 
 
 @inner
@@ -132,7 +121,7 @@ def _draw_beta(
         h[a] = t0[a] + (Xy[a] - pull[a]) / variance
         for b in range(a + 1):
             H[a, b] = Q0[a, b] + (H[a, b] - correction[a, b] / variance) / variance
-    if not _draw_normal(rng, H, h, p):
+    if not draw_by_precision(rng, H, h, p):
         return 3
     for a in range(p):
         beta[a] = h[a]
@@ -160,10 +149,7 @@ def _draw_effects(
             for a in range(p):
                 s -= ZX[i, a, l] * beta[a]
             u[l] = s / variance + t[i, l]
-        solve_lower(WW[i], u, q)
-        for l in range(q):
-            u[l] += rng.standard_normal()
-        solve_lower_t(WW[i], u, q)
+        draw_by_factor(rng, WW[i], u, q)
         for l in range(q):
             B[i, at + l] = u[l]
 
@@ -214,7 +200,7 @@ def _draw_scales(
             alpha[l] += B[i, at + l] * s / variance
             for h in range(l + 1):
                 H[l, h] += B[i, at + l] * B[i, at + h] * ZZ[i, l, h] / variance
-    return _draw_normal(rng, H, alpha, q)
+    return draw_by_precision(rng, H, alpha, q)
 
 
 @kernel(nogil=True)

@@ -4,9 +4,7 @@ The density is evaluated at one place in the code (kernels/factors/cells.py), wh
 once: `first_place` says where to begin; `next_place` takes the value found there and says where to continue, or that the
 draw is done. The state of the search is kept in an array:
 
-    PHASE    of the search, DONE once the last place is the draw
-    HEIGHT   of the slice               LOW, HIGH    its ends so far        LEFT, RIGHT    steps outwards that remain
-    NOW      the present value          LEVELS       number of levels
+    LEVELS   number of levels           the others   those of kernels/slices.py, with the further phase FIRST
 """
 
 from __future__ import annotations
@@ -29,6 +27,17 @@ from bayesimp.kernels.families.codes import (
     YEO_JOHNSON,
     ZERO_INFLATED_NEGATIVE_BINOMIAL,
 )
+from bayesimp.kernels.slices import (
+    DONE,
+    DOWN,
+    ENTRIES,
+    HEIGHT,
+    LOW,
+    NOW,
+    PHASE,
+    next_on_slice,
+    place_interval,
+)
 from bayesimp.notation import Vector
 
 __all__ = [
@@ -42,11 +51,10 @@ __all__ = [
     "slice_width",
 ]
 
-STEPS = 50  # largest number of steps outwards per slice
+STEPS = 50.0  # largest number of steps outwards per slice
 PLAIN, LOGARITHMS, LOGITS = range(3)  # scales of the search
 LEAST = 0.05  # a, b of a beta; below this, widths grow no further
-DONE, FIRST, DOWN, UP, SHRINK = -1.0, 0.0, 1.0, 2.0, 3.0
-PHASE, HEIGHT, LOW, HIGH, LEFT, RIGHT, NOW, LEVELS = range(8)
+FIRST, LEVELS = 0.0, ENTRIES
 
 
 @inner
@@ -108,53 +116,27 @@ def first_place(
         search[NOW] = 0.0
     else:
         if kind == COUNT:
-            search[NOW] = y + rng.random()
+            now = y + rng.random()
         elif scale == LOGITS:
-            search[NOW] = math.log(y) - math.log1p(-y)
+            now = math.log(y) - math.log1p(-y)
         else:
-            search[NOW] = math.log(y) if scale == LOGARITHMS else y
-        search[LOW] = search[NOW] - width * rng.random()
-        search[HIGH] = search[LOW] + width
-        search[LEFT] = math.floor(STEPS * rng.random())
-        search[RIGHT] = STEPS - 1.0 - search[LEFT]
+            now = math.log(y) if scale == LOGARITHMS else y
+        place_interval(rng, now, width, STEPS, -math.inf, math.inf, search)
     return search[NOW]
 
 
 @inner
 def next_place(
-    rng: np.random.Generator, kind: int, at: float, value: float, width: float, search: Vector, weight: Vector
+    rng: np.random.Generator, kind: int, at: float, value: float, search: Vector, weight: Vector
 ) -> float:
     """The next place, after the target had `value` at `at`; once search[PHASE] is DONE, the draw itself."""
     if kind == ENUMERATE:
         return _next_level(rng, at, value, search, weight)
-    phase = search[PHASE]
-    if phase == FIRST:
+    if search[PHASE] == FIRST:
         search[HEIGHT] = value - rng.standard_exponential()
         search[PHASE] = DOWN
         return search[LOW]
-    outside = value > search[HEIGHT]
-    if phase == DOWN:
-        if outside and search[LEFT] > 0.0:
-            search[LOW] -= width
-            search[LEFT] -= 1.0
-            return search[LOW]
-        search[PHASE] = UP
-        return search[HIGH]
-    if phase == UP:
-        if outside and search[RIGHT] > 0.0:
-            search[HIGH] += width
-            search[RIGHT] -= 1.0
-            return search[HIGH]
-        search[PHASE] = SHRINK
-    elif value >= search[HEIGHT]:
-        search[PHASE] = DONE
-        return at
-    elif search[HIGH] - search[LOW] < 1e-12 * (1.0 + abs(search[NOW])):
-        search[PHASE] = DONE
-        return search[NOW]
-    else:
-        search[LOW if at < search[NOW] else HIGH] = at
-    return search[LOW] + (search[HIGH] - search[LOW]) * rng.random()
+    return next_on_slice(rng, at, value, search)
 
 
 @inner

@@ -254,7 +254,7 @@ def draw_effects_summed(
                 trial[f] = b[f] + at * u[f]
             if search[PHASE] == DONE:
                 break
-            at = next_place(rng, SLICE, at, _density(m, trial), WIDTH, search, weight)
+            at = next_place(rng, SLICE, at, _density(m, trial), search, weight)
         for f in range(d):
             b[f] = trial[f]
     return True

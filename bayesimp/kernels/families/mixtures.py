@@ -56,6 +56,7 @@ from bayesimp.kernels.families.shape import LARGEST as LARGEST_SHAPE
 from bayesimp.kernels.families.shape import log_shape_density
 from bayesimp.kernels.families.truncated import draw_truncated, log_above_zero, minus_log_zero
 from bayesimp.kernels.families.yeo_johnson import draw_power, transformed, untransformed, yeo_johnson_density
+from bayesimp.kernels.slices import DONE, ENTRIES, PHASE, begin_slice, next_on_slice
 from bayesimp.notation import Matrix, Vector
 
 __all__ = [
@@ -293,6 +294,7 @@ def draw_mixture_aux(
         free -= 1
         none, some = rng.standard_gamma(1.0 + zeros.size), rng.standard_gamma(1.0 + y.size)
         aux[free] = none / (none + some)
+    search = np.empty(ENTRIES)
     for draw in range(SWEEPS * free):
         which = draw % free
         if family == ZERO_INFLATED_POISSON:
@@ -302,25 +304,11 @@ def draw_mixture_aux(
             now = math.log(value if which == SIGMA else value - LEAST_DF)
         else:
             now = math.log(value) if which == SHAPE else math.log(value) - math.log1p(-value)
-        height = _log_aux(family, which, y, eta, zeros, above, scale, now, aux) - rng.standard_exponential()
-        ends = np.empty(2)
-        ends[0] = now - WIDTH * rng.random()
-        ends[1] = ends[0] + WIDTH
-        down = int(STEPS * rng.random())
-        for side in range(2):
-            steps = down if side == 0 else STEPS - 1 - down
-            while (
-                steps > 0 and _log_aux(family, which, y, eta, zeros, above, scale, ends[side], aux) > height
-            ):
-                ends[side] += WIDTH if side == 1 else -WIDTH
-                steps -= 1
-        at = now
-        while ends[1] - ends[0] > 1e-12:
-            moved = ends[0] + (ends[1] - ends[0]) * rng.random()
-            if _log_aux(family, which, y, eta, zeros, above, scale, moved, aux) >= height:
-                at = moved
-                break
-            ends[0 if moved < now else 1] = moved
+        here = _log_aux(family, which, y, eta, zeros, above, scale, now, aux)
+        at = begin_slice(rng, here, now, WIDTH, STEPS, -math.inf, math.inf, search)
+        while search[PHASE] != DONE:
+            here = _log_aux(family, which, y, eta, zeros, above, scale, at, aux)
+            at = next_on_slice(rng, at, here, search)
         if family == STUDENT:
             value = math.exp(at) + (LEAST_DF if which == DF else 0.0)
         else:

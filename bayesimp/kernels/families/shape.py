@@ -29,11 +29,12 @@ import numpy as np
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.families.beta import shares
 from bayesimp.kernels.families.scalar import BETA, GAMMA, LOGNORMAL, NEGATIVE_BINOMIAL
+from bayesimp.kernels.slices import DONE, ENTRIES, PHASE, begin_slice, next_on_slice
 from bayesimp.notation import IntVector, Matrix, Vector
 
 __all__ = ["LARGEST", "counts_above", "draw_shape", "log_shape_density"]
 
-TABLE, WIDTH, STEPS = 1000, 0.5, 60
+TABLE, WIDTH, STEPS = 1000, 0.5, 60.0
 LARGEST = math.log(1e8)
 
 
@@ -107,29 +108,13 @@ def draw_shape(
     """A draw of the shape given eta (n, 1), which is overwritten. tally (2,): counts of draws, of evaluations."""
     fixed_sum = _sum(family, y, eta)
     now = math.log(shape)
-    height = log_shape_density(family, y, eta, above, fixed_sum, scale, now) - rng.standard_exponential()
+    search = np.empty(ENTRIES)
+    value = log_shape_density(family, y, eta, above, fixed_sum, scale, now)
+    delta = begin_slice(rng, value, now, WIDTH, STEPS, -math.inf, math.inf, search)
     tally[0] += 1
     tally[1] += 1
-    low = now - WIDTH * rng.random()
-    high = low + WIDTH
-    steps_low = int(STEPS * rng.random())
-    steps_high = STEPS - 1 - steps_low
-    while steps_low > 0 and log_shape_density(family, y, eta, above, fixed_sum, scale, low) > height:
-        low -= WIDTH
-        steps_low -= 1
+    while search[PHASE] != DONE:
+        value = log_shape_density(family, y, eta, above, fixed_sum, scale, delta)
+        delta = next_on_slice(rng, delta, value, search)
         tally[1] += 1
-    while steps_high > 0 and log_shape_density(family, y, eta, above, fixed_sum, scale, high) > height:
-        high += WIDTH
-        steps_high -= 1
-        tally[1] += 1
-    while True:
-        delta = low + (high - low) * rng.random()
-        tally[1] += 1
-        if log_shape_density(family, y, eta, above, fixed_sum, scale, delta) >= height:
-            return math.exp(delta)
-        if high - low < 1e-12:
-            return shape
-        if delta < now:
-            low = delta
-        else:
-            high = delta
+    return math.exp(delta)

@@ -28,6 +28,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.families.beta import shares
+from bayesimp.kernels.slices import DONE, ENTRIES, PHASE, begin_slice, next_on_slice
 from bayesimp.notation import Matrix, Vector
 
 __all__ = ["PRIOR", "draw_power", "transformed", "untransformed", "yeo_johnson_density"]
@@ -35,7 +36,7 @@ __all__ = ["PRIOR", "draw_power", "transformed", "untransformed", "yeo_johnson_d
 PRIOR = 2.0  # both parameters of the beta prior of lambda / 2
 DF = 3.0  # of the half-t prior of sigma
 LEAST, LARGEST = 1e-4, 1e4  # of sigma
-WIDTH, STEPS, FARTHEST = 0.5, 60, 30.0  # slices of logit(lambda / 2); its bound
+WIDTH, STEPS, FARTHEST = 0.5, 60.0, 30.0  # slices of logit(lambda / 2); its bound
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
@@ -89,23 +90,10 @@ def draw_power(rng: np.random.Generator, y: Vector, eta: Matrix, scale: float, a
     for j in range(y.size):
         logs += math.copysign(math.log1p(abs(y[j])), y[j])
     now = math.log(aux[1]) - math.log(2.0 - aux[1])
-    height = _log_power(y, eta, logs, rate, now) - rng.standard_exponential()
-    ends = np.empty(2)
-    ends[0] = now - WIDTH * rng.random()
-    ends[1] = ends[0] + WIDTH
-    down = int(STEPS * rng.random())
-    for side in range(2):
-        steps = down if side == 0 else STEPS - 1 - down
-        while steps > 0 and _log_power(y, eta, logs, rate, ends[side]) > height:
-            ends[side] += WIDTH if side == 1 else -WIDTH
-            steps -= 1
-    at = now
-    while ends[1] - ends[0] > 1e-12:
-        moved = ends[0] + (ends[1] - ends[0]) * rng.random()
-        if _log_power(y, eta, logs, rate, moved) >= height:
-            at = moved
-            break
-        ends[0 if moved < now else 1] = moved
+    search, value = np.empty(ENTRIES), _log_power(y, eta, logs, rate, now)
+    at = begin_slice(rng, value, now, WIDTH, STEPS, -math.inf, math.inf, search)
+    while search[PHASE] != DONE:
+        at = next_on_slice(rng, at, _log_power(y, eta, logs, rate, at), search)
     power = 2.0 * shares(at)[0]
     spread = rate + 0.5 * _sum_of_squares(y, eta, power)
     sigma = math.sqrt(spread / rng.standard_gamma(0.5 * (y.size + DF)))

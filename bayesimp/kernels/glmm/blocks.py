@@ -48,13 +48,14 @@ from bayesimp.kernels.families.responses import CATEGORICAL
 from bayesimp.kernels.families.scalar import is_log_concave
 from bayesimp.kernels.glmm.passes import add_categorical, add_ordinal_with_cuts, add_scalar
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_lower_t
+from bayesimp.kernels.slices import DONE, ENTRIES, PHASE, begin_slice, next_on_slice
 from bayesimp.notation import Integer, IntVector, Matrix, Vector
 
 __all__ = ["BlockTarget", "Workspace", "draw_block", "workspace"]
 
 TOLERANCE, ITERATIONS, HALVINGS = 1e-8, 100, 40
 TOGETHER = 6  # dimensions proposed at once, at most
-WIDTH, STEPS = 4.0, 40  # of slices: width in standard deviations at the mode; at most this many steps out
+WIDTH, STEPS = 4.0, 40.0  # of slices: width in standard deviations at the mode; at most this many steps out
 
 
 class BlockTarget(NamedTuple):
@@ -251,24 +252,13 @@ def _slice(
     for a in range(d):
         w.step[a] = 1.0 if a == column else 0.0
     solve_lower_t(w.L, w.step, d)
-    height = now - rng.standard_exponential()
-    ends = np.empty(2)
-    ends[0] = -WIDTH * rng.random()
-    ends[1] = ends[0] + WIDTH
-    steps_down = int(STEPS * rng.random())
-    for side in range(2):
-        steps = steps_down if side == 0 else STEPS - 1 - steps_down
-        while steps > 0 and _along(block, start, stop, w, ends[side]) > height:
-            ends[side] += WIDTH if side == 1 else -WIDTH
-            steps -= 1
-    while True:
-        s = ends[0] + (ends[1] - ends[0]) * rng.random()
+    search, reached = np.empty(ENTRIES), now
+    s = begin_slice(rng, now, 0.0, WIDTH, STEPS, -math.inf, math.inf, search)
+    while search[PHASE] != DONE:
         reached = _along(block, start, stop, w, s)
-        if reached >= height:
-            break
-        if ends[1] - ends[0] < 1e-12:
-            return now
-        ends[1 if s > 0.0 else 0] = s
+        s = next_on_slice(rng, s, reached, search)
+    if s == 0.0:  # the search ended where it began, after other places
+        return now
     for a in range(d):
         w.theta[a] = w.trial[a]
     return reached

@@ -41,7 +41,8 @@ from bayesimp.kernels.covariance.update import (
     invert,
     update_covariance,
 )
-from bayesimp.kernels.linalg import cholesky, copy_to, fill, semidefinite_cholesky, solve_lower, solve_lower_t
+from bayesimp.kernels.draws import draw_by_precision
+from bayesimp.kernels.linalg import add_square, cholesky, copy_to, fill, semidefinite_cholesky
 from bayesimp.notation import BoolVector, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
@@ -221,12 +222,8 @@ def centre(
     d = r * chosen
     H, t = np.empty((d, d)), np.empty(d)
     _centring_precision(rows, centring, Q0, t0, Psi_inverse, beta, B, H, t)
-    if not cholesky(H, d):
+    if not draw_by_precision(rng, H, t, d):
         return False
-    solve_lower(H, t, d)
-    for a in range(d):
-        t[a] += rng.standard_normal()
-    solve_lower_t(H, t, d)
     for k in range(r):
         for c in range(chosen):
             delta = t[k * chosen + c]
@@ -310,17 +307,12 @@ def draw_Psi(
     S: Matrix,
 ) -> bool:
     """The move COVARIANCE; Psi_inverse is updated too. S (rq, rq): work space."""
-    m, q, r = B.shape
     fill(S, 0.0)
     seen = np.int64(0)
-    for i in range(m):
+    for i in range(B.shape[0]):
         if rows.first[i] < rows.first[i + 1]:
             seen += 1
-            for k in range(r):
-                for l in range(q):
-                    for j in range(r):
-                        for h in range(q):
-                            S[k * q + l, j * q + h] += B[i, l, k] * B[i, h, j]
+            add_square(B, i, S)
     return update_covariance(rng, prior, S, seen, Psi_inverse, Psi) and invert(Psi, Psi_inverse)
 
 

@@ -26,9 +26,10 @@ import numpy as np
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.covariance.update import invert
 from bayesimp.kernels.latent.given_block import draw_given_block
-from bayesimp.kernels.latent.residual import HUANG_WAND, INVERSE_WISHART, KNOWN, log_g
+from bayesimp.kernels.latent.residual import KNOWN, draw_exponents, log_g
 from bayesimp.kernels.latent.residual_likelihood import log_likelihood_of_residuals, ordered_residuals
 from bayesimp.kernels.linalg import copy_to
+from bayesimp.kernels.slices import DONE, ENTRIES, PHASE, begin_slice, next_on_slice
 from bayesimp.notation import Integer, IntVector, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
@@ -100,27 +101,15 @@ def _slice(
         now = -K[k, j] / math.sqrt(K[k, k] * K[j, j])
         middle = S[k, j] - now * size
     common = (move, k, j, middle, size)
-    height = (
-        _at(common, now, prior, nu, kappa, scale, spread, residuals, S, a, out) - rng.standard_exponential()
-    )
-    low = now - width * rng.random()
-    high = low + width
-    least, most = (-1.0, 1.0) if move == CORRELATION else (-math.inf, math.inf)
-    while low > least and _at(common, low, prior, nu, kappa, scale, spread, residuals, S, a, out) >= height:
-        low -= width
-    while high < most and _at(common, high, prior, nu, kappa, scale, spread, residuals, S, a, out) >= height:
-        high += width
-    low, high = max(low, least), min(high, most)
-    while True:
-        x = low + (high - low) * rng.random()
-        if _at(common, x, prior, nu, kappa, scale, spread, residuals, S, a, out) >= height:
-            break
-        if x == now:  # round-off: the interval contains no other number
-            return
-        if x < now:
-            low = x
-        else:
-            high = x
+    bound = 1.0 if move == CORRELATION else math.inf
+    search = np.empty(ENTRIES)
+    value = _at(common, now, prior, nu, kappa, scale, spread, residuals, S, a, out)
+    x = begin_slice(rng, value, now, width, math.inf, -bound, bound, search)
+    while search[PHASE] != DONE:
+        value = _at(common, x, prior, nu, kappa, scale, spread, residuals, S, a, out)
+        x = next_on_slice(rng, x, value, search)
+    if x == now:  # the search ended there, after other places
+        return
     if move == LIKENESS:
         likeness[0] = 2.0 * math.exp(-2.0 * x)
     else:
@@ -178,19 +167,11 @@ def _draw_common(
 ) -> bool:
     """Draw S and a in place, with the clusters' matrices integrated out; False if S is not positive definite."""
     r = S.shape[0]
-    nu, kappa = prior.nu, prior.eta - 1.0
-    if prior.kind == HUANG_WAND:
-        nu = prior.nu + r - 1.0
-    if prior.kind == INVERSE_WISHART or prior.kind == HUANG_WAND:
-        kappa = -0.5 * (nu + r + 1.0)
     K, scale = np.empty((r, r)), np.empty((r, r))
     if not invert(S, K):
         return False
     copy_to(scale, prior.scale)
-    if prior.kind == HUANG_WAND:
-        for k in range(r):
-            rate = prior.nu * K[k, k] + 1.0 / prior.sd[k] ** 2
-            scale[k, k] += 2.0 * prior.nu * rng.standard_gamma(0.5 * (prior.nu + r)) / rate
+    nu, kappa = draw_exponents(rng, prior, K, scale)
     zero = np.int64(0)
     if prior.kind != KNOWN:
         for k in range(r):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp.kernels.compiled import inner
-from bayesimp.kernels.linalg import cholesky, solve_lower, solve_lower_t
+from bayesimp.kernels.draws import draw_by_precision
 from bayesimp.kernels.normal.equations import (
     add_crosses,
     add_fixed,
@@ -121,12 +121,8 @@ def draw_coefficients_and_effects(
             t[x] = beta[x % p, x // p] if at < 0 else gamma[at % p2, n + at // p2]
     else:
         subtract_clusters(U, v, Q, t)
-        if not cholesky(Q, size):
+        if not draw_by_precision(rng, Q, t, size):
             return 2
-        solve_lower(Q, t, size)
-        for x in range(size):
-            t[x] += rng.standard_normal()
-        solve_lower_t(Q, t, size)
         for x in range(size):
             at = x - P
             if at < 0:

@@ -220,14 +220,16 @@ def _draw_scales_and_covariances(
     products_of_clusters(clusters.rows, state.gamma, state.V, AA)
     if latent:
         own_values = np.full(state.beta.shape[1], state.beta.shape[0] + state.B.shape[0] * state.B.shape[1])
-        move_scales(rng, level, W, RR, priors.Q0, priors.t0, K, AA, priors.rate, own_values, state.beta, state.B,
-                    state.cutpoints, state.Y)  # fmt: skip
+        if not move_scales(rng, level, W, RR, priors.Q0, priors.t0, K, AA, priors.rate, own_values, state.beta, state.B,
+                           state.cutpoints, state.Y):  # fmt: skip
+            return np.int64(6)
     if latent_clusters:
         nothing = np.empty((0, 0, 0))
         no_effects = np.empty((0, 0, state.V.shape[1]))
         coefficients = np.full(state.gamma.shape[1], state.gamma.shape[0])
-        move_scales(rng, clusters, K, AA, priors.Q0_clusters, priors.t0_clusters, nothing, nothing, priors.rate,
-                    coefficients, state.gamma, no_effects, state.cluster_cutpoints, state.V)  # fmt: skip
+        if not move_scales(rng, clusters, K, AA, priors.Q0_clusters, priors.t0_clusters, nothing, nothing, priors.rate,
+                           coefficients, state.gamma, no_effects, state.cluster_cutpoints, state.V):  # fmt: skip
+            return np.int64(6)
     if own:
         if not _draw_residuals(rng, level, group, priors, W, RR, state, given):
             return np.int64(1)
@@ -267,7 +269,7 @@ def latent_gibbs(
     Returns
     -------
     0, or what failed: 1 Sigma, 2 a cluster's precision, 3 coefficients not identified, 4 Psi not positive definite, 5 a
-    latent value too far from its bounds.
+    latent value too far from its bounds, 6 the scale of a latent variable.
     """
     latent = (level.columns.kind != 0).any()
     latent_clusters = (clusters.columns.kind != 0).any()

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp.kernels.compiled import inner
-from bayesimp.kernels.linalg import cholesky, fill, solve_lower, solve_lower_t
+from bayesimp.kernels.draws import draw_by_precision
+from bayesimp.kernels.linalg import fill
 from bayesimp.notation import Integer, IntMatrix, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
@@ -124,12 +125,8 @@ def draw_group_coefficients(
                     if weight != 0.0:
                         for y in range(p):
                             Q[at, (j - before) * p + y] += weight * rows.X[i, y]
-    if not cholesky(Q, size):
+    if not draw_by_precision(rng, Q, t, size):
         return False
-    solve_lower(Q, t, size)
-    for e in range(size):
-        t[e] += rng.standard_normal()
-    solve_lower_t(Q, t, size)
     for e in range(size):
         x, k = e % p, before + e // p
         gamma[x, k] = t[e] if groups.coefficient[x, k] else 0.0

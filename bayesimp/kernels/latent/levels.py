@@ -165,15 +165,19 @@ def _fill_cells(
 def _move_scales(
     rng: np.random.Generator, level: LatentLevel, groups: GroupTable, factors: Factors, priors: LevelsPriors, W: Stack,
     RR: Stack, K: Stack, AA: Stack, of_rows: bool, of_groups: bool, B: Stack, state: LevelsState,
-) -> None:  # fmt: skip
-    """Move the scales of latent variables of rows and of groups; both copies of the effects, B and b, change."""
+) -> bool:  # fmt: skip
+    """Move the scales of latent variables of rows and of groups; both copies of the effects, B and b, change.
+
+    Returns False as `move_scales`.
+    """
     if of_rows:
         effects = np.int64(0)
         for s in range(factors.number.size):
             effects += factors.number[s] * (factors.column[s + 1] - factors.column[s])
         multiplied = np.full(state.beta.shape[1], state.beta.shape[0] + effects)
-        move_scales(rng, level, W, RR, priors.Q0, priors.t0, K, AA, priors.rate, multiplied, state.beta, B,
-                    state.cutpoints, state.Y)  # fmt: skip
+        if not move_scales(rng, level, W, RR, priors.Q0, priors.t0, K, AA, priors.rate, multiplied, state.beta, B,
+                           state.cutpoints, state.Y):  # fmt: skip
+            return False
         for s in range(factors.number.size):
             scatter(factors, np.int64(s), B, state.b)
     if of_groups:
@@ -189,8 +193,9 @@ def _move_scales(
             for x in range(p):
                 multiplied[k] += groups.coefficient[x, k]
         nothing, no_effects = np.empty((0, 0, 0)), np.empty((0, 0, w))
-        move_scales(rng, groups.level, K, AA, Q0, t0, nothing, nothing, priors.rate, multiplied, state.gamma,
-                    no_effects, state.group_cutpoints, state.V)  # fmt: skip
+        return move_scales(rng, groups.level, K, AA, Q0, t0, nothing, nothing, priors.rate, multiplied, state.gamma,
+                           no_effects, state.group_cutpoints, state.V)  # fmt: skip
+    return True
 
 
 @inner
@@ -293,7 +298,10 @@ def latent_levels_gibbs(
                 return 1
         residual_products(m, state.beta, B, RR)
         products_of_clusters(groups.level.rows, state.gamma, state.V, AA)
-        _move_scales(rng, level, groups, factors, priors, W, RR, K, AA, latent, latent_groups, B, state)
+        if not _move_scales(
+            rng, level, groups, factors, priors, W, RR, K, AA, latent, latent_groups, B, state
+        ):
+            return 6
         if not draw_covariance(
             rng, level.counts, level.patterns, priors.free_Sigma, priors.restricted_Sigma, W, RR, state.Sigma
         ):

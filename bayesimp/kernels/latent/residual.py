@@ -34,6 +34,7 @@ from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.covariance.density import HALF_NORMAL, HALF_T
 from bayesimp.kernels.covariance.update import invert
 from bayesimp.kernels.linalg import cholesky, solve_lower, solve_lower_t
+from bayesimp.kernels.slices import DONE, ENTRIES, PHASE, begin_slice, begin_within, next_on_slice
 from bayesimp.notation import Integer, IntVector, Matrix, Stack, Vector
 
 __all__ = [
@@ -106,22 +107,11 @@ def _draw_scale(
     for j in range(r):
         if j != k:
             cross += K[k, j] * T[k, j]
-    width = 2.0 / math.sqrt(n + 1.0)
-    height = _log_scale_target(prior, nu, n, k, s, own, cross, 0.0) - rng.standard_exponential()
-    low = -width * rng.random()
-    high = low + width
-    while _log_scale_target(prior, nu, n, k, s, own, cross, low) > height:
-        low -= width
-    while _log_scale_target(prior, nu, n, k, s, own, cross, high) > height:
-        high += width
-    while True:
-        x = low + (high - low) * rng.random()
-        if x == 0.0 or _log_scale_target(prior, nu, n, k, s, own, cross, x) >= height:
-            break
-        if x < 0.0:
-            low = x
-        else:
-            high = x
+    search, width = np.empty(ENTRIES), 2.0 / math.sqrt(n + 1.0)
+    now = _log_scale_target(prior, nu, n, k, s, own, cross, 0.0)
+    x = begin_slice(rng, now, 0.0, width, math.inf, -math.inf, math.inf, search)
+    while search[PHASE] != DONE:
+        x = next_on_slice(rng, x, _log_scale_target(prior, nu, n, k, s, own, cross, x), search)
     factor = math.exp(x)
     for j in range(r):
         Sigma[k, j] *= factor
@@ -194,21 +184,29 @@ def _draw_correlation(
     qi = _cross_product(T, others, i, i, g, g) / ci
     qj = _cross_product(T, others, j, j, h, h) / cj
     qij = _cross_product(T, others, i, j, g, h) / size
-    height = _log_partial_target(power, qi, qj, qij, now) - rng.standard_exponential()
-    low, high = -1.0, 1.0
-    while True:
-        t = low + (high - low) * rng.random()
-        if _log_partial_target(power, qi, qj, qij, t) >= height:
-            break
-        if t == now:  # round-off: the interval contains no other number
-            return True
-        if t < now:
-            low = t
-        else:
-            high = t
+    search = np.empty(ENTRIES)
+    t = begin_within(rng, _log_partial_target(power, qi, qj, qij, now), now, -1.0, 1.0, search)
+    while search[PHASE] != DONE:
+        t = next_on_slice(rng, t, _log_partial_target(power, qi, qj, qij, t), search)
     Sigma[i, j] = middle + t * size
     Sigma[j, i] = Sigma[i, j]
     return True
+
+
+@inner
+def draw_exponents(
+    rng: np.random.Generator, prior: ResidualPrior, K: Matrix, T: Matrix
+) -> tuple[float, float]:
+    """nu and kappa of the prior given its mixing variances, which are drawn given K = Sigma^-1 and added to T (r, r)."""
+    r, nu, kappa = K.shape[0], prior.nu, prior.eta - 1.0
+    if prior.kind == HUANG_WAND:
+        nu = prior.nu + r - 1.0
+        for k in range(r):
+            rate = prior.nu * K[k, k] + 1.0 / prior.sd[k] ** 2
+            T[k, k] += 2.0 * prior.nu * rng.standard_gamma(0.5 * (prior.nu + r)) / rate
+    if prior.kind == INVERSE_WISHART or prior.kind == HUANG_WAND:
+        kappa = -0.5 * (nu + r + 1.0)
+    return nu, kappa
 
 
 @inner
@@ -223,17 +221,10 @@ def draw_residual_covariance(
     K, T = np.empty((r, r)), np.empty((r, r))
     if not invert(Sigma, K):
         return False
-    nu, kappa = prior.nu, prior.eta - 1.0
-    if prior.kind == HUANG_WAND:
-        nu = prior.nu + r - 1.0
-    if prior.kind == INVERSE_WISHART or prior.kind == HUANG_WAND:
-        kappa = -0.5 * (nu + r + 1.0)
     for k in range(r):
         for j in range(r):
             T[k, j] = S[k, j] + prior.scale[k, j]
-        if prior.kind == HUANG_WAND:
-            rate = prior.nu * K[k, k] + 1.0 / prior.sd[k] ** 2
-            T[k, k] += 2.0 * prior.nu * rng.standard_gamma(0.5 * (prior.nu + r)) / rate
+    nu, kappa = draw_exponents(rng, prior, K, T)
     for k in range(r):
         if prior.free_sd[k]:
             _draw_scale(rng, prior, nu, n, k, T, K, Sigma)

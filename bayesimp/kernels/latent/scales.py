@@ -24,6 +24,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.latent.records import NUMBER
+from bayesimp.kernels.slices import DONE, ENTRIES, PHASE, begin_slice, next_on_slice
 from bayesimp.notation import Integer, IntVector, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
@@ -34,23 +35,18 @@ __all__ = ["move_scales", "slice_of_log_scale"]
 
 @inner
 def slice_of_log_scale(rng: np.random.Generator, d: float, S2: float, S1: float) -> float:
-    """t after one slice-sampling step from 0 under log p(t) = d t - S2 e^(2t) / 2 - S1 e^t; d, S2 > 0."""
+    """t after one slice-sampling step from 0 under log p(t) = d t - S2 e^(2t) / 2 - S1 e^t; d > 0.
+
+    Returns nan, without drawing, unless S2 > 0 and both sums are finite: otherwise p has no finite integral.
+    """
+    if not (0.0 < S2 < math.inf and abs(S1) < math.inf):
+        return math.nan
+    search = np.empty(ENTRIES)
     width = 2.0 / math.sqrt(d)
-    height = -0.5 * S2 - S1 - rng.standard_exponential()
-    low = -width * rng.random()
-    high = low + width
-    while d * low - 0.5 * S2 * math.exp(2.0 * low) - S1 * math.exp(low) > height:
-        low -= width
-    while d * high - 0.5 * S2 * math.exp(2.0 * high) - S1 * math.exp(high) > height:
-        high += width
-    while True:
-        t = low + (high - low) * rng.random()
-        if t == 0.0 or d * t - 0.5 * S2 * math.exp(2.0 * t) - S1 * math.exp(t) >= height:
-            return t
-        if t < 0.0:
-            low = t
-        else:
-            high = t
+    t = begin_slice(rng, -0.5 * S2 - S1, 0.0, width, math.inf, -math.inf, math.inf, search)
+    while search[PHASE] != DONE:
+        t = next_on_slice(rng, t, d * t - 0.5 * S2 * math.exp(2.0 * t) - S1 * math.exp(t), search)
+    return t
 
 
 @inner
@@ -97,12 +93,13 @@ def _sums(
 def move_scales(
     rng: np.random.Generator, level: LatentLevel, W: Stack, RR: Stack, Q0: Matrix, t0: Vector, W_effects: Stack,
     AA: Stack, rate: float, multiplied: IntVector, beta: Matrix, B: Stack, cutpoints: Vector, Y: Matrix,
-) -> None:  # fmt: skip
+) -> bool:  # fmt: skip
     """Move every latent variable once, in place: beta (p, w), B (m, q, w), cutpoints, Y (n, w), RR (A, w, w), AA.
 
     W (A, w, w), RR: weights and cross products of residuals by pattern; W_effects, AA (A', d, d): the same for effects
     and cluster-level variables, whose first w q rows are the effects; multiplied (w,): free coefficients and effects of
-    each column. B has q = 0 where there are none.
+    each column. B has q = 0 where there are none. Returns False if S_2 is not positive or a sum is not finite, which
+    happens only if W, W_effects or Q0 is not positive definite to rounding.
     """
     w, q = beta.shape[1], B.shape[1]
     columns = level.columns
@@ -121,10 +118,13 @@ def move_scales(
                 observed += level.counts[a]
         d = (observed + multiplied[first]) * (last - first) + free
         alpha = math.exp(slice_of_log_scale(rng, float(d), S2, S1))
+        if not alpha > 0.0:
+            return False
         for h in range(begin, end):
             cutpoints[h] *= alpha
         for k in range(first, last):
             _multiply(k, alpha, beta, B, Y, RR, AA)
+    return True
 
 
 @inner

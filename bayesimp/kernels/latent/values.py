@@ -24,6 +24,7 @@ from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.draws import truncated_normal
 from bayesimp.kernels.latent.intervals import ROOT_HALF, log_between
 from bayesimp.kernels.latent.records import NUMBER, THRESHOLD
+from bayesimp.kernels.slices import DONE, ENTRIES, PHASE, begin_slice, next_on_slice
 from bayesimp.notation import Integer, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def _draw_cutpoints(
     rng: np.random.Generator, rows: LatentRows, k: Integer, eta: Vector, sd: Vector, rate: float, c: Vector
 ) -> None:
     """Draw c (K - 1,), except the first, in place, with one slice-sampling step each (Neal 2003)."""
-    bound, phi = np.empty(eta.size), np.empty(eta.size)
+    bound, phi, search = np.empty(eta.size), np.empty(eta.size), np.empty(ENTRIES)
     for l in range(1, c.size):
         _neighbours(rows, k, eta, sd, c, l, bound, phi)
         n = 1
@@ -189,20 +190,8 @@ def _draw_cutpoints(
             n += rows.level[j, k] == l or rows.level[j, k] == l + 1
         width = 4.0 / math.sqrt(n)
         least, most = c[l - 1], c[l + 1] if l + 1 < c.size else math.inf
-        height = _log_target(rows, k, eta, sd, rate, c, l, bound, phi, c[l]) - rng.standard_exponential()
-        low = c[l] - width * rng.random()
-        high = low + width
-        while low > least and _log_target(rows, k, eta, sd, rate, c, l, bound, phi, low) > height:
-            low -= width
-        while high < most and _log_target(rows, k, eta, sd, rate, c, l, bound, phi, high) > height:
-            high += width
-        low, high = max(low, least), min(high, most)
-        while True:
-            at = low + (high - low) * rng.random()
-            if at == c[l] or _log_target(rows, k, eta, sd, rate, c, l, bound, phi, at) >= height:
-                break
-            if at < c[l]:
-                low = at
-            else:
-                high = at
+        now = _log_target(rows, k, eta, sd, rate, c, l, bound, phi, c[l])
+        at = begin_slice(rng, now, c[l], width, math.inf, least, most, search)
+        while search[PHASE] != DONE:
+            at = next_on_slice(rng, at, _log_target(rows, k, eta, sd, rate, c, l, bound, phi, at), search)
         c[l] = at

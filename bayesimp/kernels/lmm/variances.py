@@ -36,7 +36,8 @@ import math
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
-from bayesimp.kernels.linalg import cholesky, copy_to, fill, semidefinite_cholesky, solve_lower_t
+from bayesimp.kernels.draws import noise_by_factor
+from bayesimp.kernels.linalg import cholesky, copy_to, fill, semidefinite_cholesky
 from bayesimp.notation import IntMatrix, Matrix, Stack, Vector
 
 __all__ = ["draw_variances", "factor_cluster", "fisher_information", "in_wedge"]
@@ -125,9 +126,7 @@ def draw_variances(
     if semidefinite_cholesky(L, d + 1, DEPENDENT, d + 1) <= d:
         return NO_INFORMATION
     for t in range(TRIES):
-        for k in range(d + 1):
-            out[k] = rng.standard_normal()
-        solve_lower_t(L, out, d + 1)
+        noise_by_factor(rng, L, out, d + 1)
         for k in range(d + 1):
             out[k] += estimate[k]
         for k in range(d):

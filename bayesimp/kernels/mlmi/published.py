@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
-from bayesimp.kernels.draws import draw_inverse_wishart
+from bayesimp.kernels.draws import draw_inverse_wishart, noise_by_factor
 from bayesimp.kernels.families.scalar import POISSON, split_log_likelihood, sum_of_logs
 from bayesimp.kernels.glmm.modes import cluster_log_likelihood, dot, effects_of, fixed_part
 from bayesimp.kernels.laplace.criterion import put_theta
 from bayesimp.kernels.laplace.record import free_elements
-from bayesimp.kernels.linalg import cholesky, cholesky_log_det, copy_to, solve_lower_t
+from bayesimp.kernels.linalg import cholesky, cholesky_log_det, copy_to
 from bayesimp.kernels.mlmi.penalised_fit import FAILED, FITTED, LARGE, penalised_fit
 from bayesimp.kernels.mlmi.penalised_mode import highest
 from bayesimp.notation import BoolVector, IntMatrix, IntVector, Matrix, Vector
@@ -172,9 +172,7 @@ def draw_beta(rng: np.random.Generator, beta_hat: Vector, F: Matrix, beta: Vecto
     p, root, z = beta.shape[0], F.copy(), np.empty(beta.shape[0])
     if not cholesky(root, p):
         return False
-    for x in range(p):
-        z[x] = rng.standard_normal()
-    solve_lower_t(root, z, p)
+    noise_by_factor(rng, root, z, p)
     for x in range(p):
         beta[x] = beta_hat[x] + z[x]
     return True

@@ -22,12 +22,11 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.draws import draw_by_precision
 from bayesimp.kernels.linalg import (
     cholesky,
     copy_to,
     inverse_from_cholesky,
-    solve_lower,
-    solve_lower_t,
 )
 from bayesimp.kernels.normal.equations import (
     add_crosses,
@@ -183,12 +182,8 @@ def draw_beta_and_effects(
     fixed = np.zeros(P, np.bool_)
     if held.size:
         hold(Q, t, Q0, before, beta, fixed)
-    if not cholesky(Q, P):
+    if not draw_by_precision(rng, Q, t, P):
         return 2
-    solve_lower(Q, t, P)
-    for x in range(P):
-        t[x] += rng.standard_normal()
-    solve_lower_t(Q, t, P)
     for x in range(P):
         if fixed[x]:
             t[x] = beta[x % p, x // p]

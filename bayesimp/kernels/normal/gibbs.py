@@ -26,7 +26,7 @@ from bayesimp.kernels.covariance.update import (
     invert,
     update_covariance,
 )
-from bayesimp.kernels.linalg import copy_to, fill
+from bayesimp.kernels.linalg import add_square, copy_to, fill
 from bayesimp.kernels.normal.complete import complete
 from bayesimp.kernels.normal.effects import pattern_weights
 from bayesimp.kernels.normal.imputed import draw_imputed_statistics
@@ -107,11 +107,7 @@ def gibbs(rng: np.random.Generator, iterations: int, thin: int, m: Moments, prio
         if prior_Psi.kind != FIXED:
             fill(T, 0.0)
             for i in range(clusters):
-                for k in range(r):
-                    for l in range(q):
-                        for j in range(r):
-                            for h in range(q):
-                                T[k * q + l, j * q + h] += B[i, l, k] * B[i, h, j]
+                add_square(B, i, T)
             if not update_covariance(rng, prior_Psi, T, clusters, Psi_inverse, Psi):
                 return 4
     return 0

@@ -19,6 +19,7 @@ from scipy.special import expit, softmax
 
 import bayesimp as bi
 from bayesimp.joint.glmm import sampler as module
+from bayesimp.joint.glmm import summed
 from bayesimp.joint.glmm.chain import start_chain
 from bayesimp.joint.glmm.prior import factor_priors
 from bayesimp.joint.glmm.summed import Summed
@@ -44,6 +45,12 @@ def slope_of(target: str, of: str, other: bool = True) -> Case:
 
 CASES = {"binary": slope_of("w", "y"), "partly observed": slope_of("w", "y"), "binomial": slope_of("t", "y"),
          "binary of binary": slope_of("w", "v"), "rows alike": slope_of("w", "v", False)}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def however_few_rows(monkeypatch):
+    """The tables of these tests have clusters of a few rows."""
+    monkeypatch.setattr(summed, "FEWEST", 1)
 
 
 class Setting:
@@ -298,9 +305,27 @@ def test_where_the_move_is_made(analysis, made, monkeypatch):
     assert [group.of for group in groups] == made
     for group in groups:
         assert (G[s.table.row[group.rows]] == 1).all() and len(group.rows) == (G == 1).sum()
-    monkeypatch.setattr(module.Sampler, "_together", lambda *given: together.append(given))
+    monkeypatch.setattr(module.Sampler, "_accept_together", lambda *given: together.append(given) or False)
     s.update_cells(0)
     assert bool(together) == (not made)
+
+
+@pytest.mark.parametrize("fewest", [1, 40, 1000])
+def test_sums_are_made_in_clusters_of_many_rows_only(fewest, monkeypatch):
+    """Where they are not, effects and values move together; every cluster without values has one of the two moves."""
+    monkeypatch.setattr(summed, "FEWEST", fewest)
+    rng = np.random.default_rng(4)
+    g = np.repeat(np.arange(8), [30, 50] * 4)
+    frame = pd.DataFrame({"g": g, "w": 1.0 * rng.integers(0, 2, len(g)), "y": rng.normal(size=len(g))})
+    frame.loc[np.isin(g, (2, 3)), "w"] = np.nan
+    s, together = sampler("y ~ w + (1 + w | g)", {"w": "bernoulli"}, frame), []
+    monkeypatch.setattr(module.Sampler, "_accept_together", lambda *given: together.append(given[2]) or False)
+    s.update_cells(0)
+    label = lambda i: int(g[s.table.row[s.table.arrays.first[i]]])  # noqa: E731  clusters are sorted differently there
+    made = {1: [2, 3], 40: [3], 1000: []}[fewest]
+    for of in (0, 1):
+        assert sorted(label(group.cluster) for group in s.groups(0) if group.of == of) == made
+    assert sorted(made + [label(i) for i in together]) == [2, 3]
 
 
 def test_own_effects_are_drawn_only_where_the_variable_is_never_observed():
