@@ -248,7 +248,9 @@ def test_new_groups_of_every_factor_are_events(imp):
         if event.kind == "new clusters"
     }
     assert "2 of 6 clusters, with 4 rows" in text["school"]
-    assert "3 of 7 groups of 'item', with 4 rows" in text["item"] and "'new', 'newer', 'newest'" in text["item"]
+    assert (
+        "3 of 7 groups of 'item', with 4 rows" in text["item"] and "'new', 'newer', 'newest'" in text["item"]
+    )
 
 
 def test_classes_in_schools_leave_other_schools_out():
