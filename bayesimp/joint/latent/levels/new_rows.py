@@ -160,17 +160,16 @@ def _sweeps(problem: _Problem, draw: _Parameters, rng: np.random.Generator) -> l
     fixed = problem.rows.X @ draw.beta
     Y, V = problem.Y.copy(), [table.V.copy() for table in tables]
     means = [_group_mean(table, gamma) for table, gamma in zip(tables, draw.gamma, strict=True)]
-    effects = EffectsGiven(
-        rows, draw.Sigma, [_law(*each) for each in zip(tables, draw.Psi, V, means, strict=True)]
-    )
+    given = [_GivenVariables.of(table, Psi) for table, Psi in zip(tables, draw.Psi, strict=True)]
+    effects = EffectsGiven(rows, draw.Sigma, [one.law for one in given])
     B = np.zeros((rows.sparse.shape[1], len(draw.Sigma)))
     for _ in range(problem.sweeps):
         _renew(rng, problem.of_rows, problem.columns, W, fixed + rows.of_rows(B), draw.cutpoints, Y)
         for s, table in enumerate(tables):
             level = table.level
             _renew(rng, level.rows, level.columns, W_groups[s], means[s], draw.group_cutpoints[s], V[s])
-        laws = [_law(*each) for each in zip(tables, draw.Psi, V, means, strict=True)]
-        B = effects.draw(rng.standard_normal(effects.normals), Y - fixed, laws)
+        of_effects = [one.mean(v - mean) for one, v, mean in zip(given, V, means, strict=True)]
+        B = effects.draw(rng.standard_normal(effects.normals), Y - fixed, of_effects)
         for s in range(len(tables)):
             own = effects.of_factor(B, s)
             V[s][:, : own.shape[1]] = own
@@ -201,21 +200,36 @@ def _group_mean(table: ClusterTable, gamma: Array) -> Array:
     return out
 
 
-def _law(table: ClusterTable, Psi: Array, V: Array, mean: Array) -> EffectsLaw:
-    """Effects given the observed variables of their groups.
+@dataclass(frozen=True)
+class _GivenVariables:
+    """Effects of the groups of a factor given the observed variables of each.
 
     With O those of a pattern and K = Psi_bO Psi_OO^-1,   b | v_O ~ N(K e_O, Psi_bb - K Psi_Ob),   e = v - gamma' G.
+
+    law: with means 0; slopes: groups of a pattern, the columns O, and K.
     """
-    n, patterns = len(Psi) - len(table.labels), table.level.patterns
-    which, e = table.level.rows.pattern, V - mean
-    out, covariance = np.zeros((len(V), n)), np.empty((len(patterns), n, n))
-    for a, seen in enumerate(patterns):
-        O = n + np.flatnonzero(seen[n:])
-        K = np.linalg.solve(Psi[np.ix_(O, O)], Psi[O, :n]).T
-        covariance[a] = Psi[:n, :n] - K @ Psi[O, :n]
-        own = which == a
-        out[own] = e[np.ix_(own, O)] @ K.T
-    return EffectsLaw(out, covariance, which)
+
+    law: EffectsLaw
+    slopes: list[tuple[Ints, Ints, Array]]
+
+    @classmethod
+    def of(cls, table: ClusterTable, Psi: Array) -> _GivenVariables:
+        n, patterns, which = len(Psi) - len(table.labels), table.level.patterns, table.level.rows.pattern
+        covariance, slopes = np.empty((len(patterns), n, n)), []
+        for a, seen in enumerate(patterns):
+            O = n + np.flatnonzero(seen[n:])
+            K = np.linalg.solve(Psi[np.ix_(O, O)], Psi[O, :n]).T
+            covariance[a] = Psi[:n, :n] - K @ Psi[O, :n]
+            slopes.append((np.flatnonzero(which == a), O, K))
+        return cls(EffectsLaw(np.zeros((len(which), n)), covariance, which), slopes)
+
+    def mean(self, e: Array) -> Array:
+        """(G, n) means of the effects given e (G, w)."""
+        out = np.zeros(self.law.mean.shape)
+        for own, O, K in self.slopes:
+            if len(O):
+                out[own] = e[own][:, O] @ K.T
+        return out
 
 
 def _cells(run: LatentLevelsRun, new: NewRows, problem: _Problem, each: list[list[Array]]) -> dict:
