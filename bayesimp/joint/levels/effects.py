@@ -84,7 +84,7 @@ class RowsOfGroups:
     patterns: NDArray[np.bool_]
 
     @cached_property
-    def sparse(self) -> sparse.csr_array:
+    def design(self) -> sparse.csr_array:
         """(N, C) the columns of Z at the groups of each row, C = sum_s G_s q_s, those of a group adjacent."""
         N, q = self.Z.shape
         widths = np.diff(self.column)
@@ -100,7 +100,7 @@ class RowsOfGroups:
 
     def of_rows(self, b: Array) -> Array:
         """(N, r) what the effects b (C, r) add to the mean of every row."""
-        return self.sparse @ b
+        return self.design @ b
 
     @cached_property
     def grams(self) -> list[tuple[int, sparse.csr_array]]:
@@ -108,7 +108,7 @@ class RowsOfGroups:
         out = []
         for a in np.unique(self.pattern):
             if self.patterns[a].any():
-                own = self.sparse[np.flatnonzero(self.pattern == a)]
+                own = self.design[np.flatnonzero(self.pattern == a)]
                 out.append((int(a), own.T @ own))
         return out
 
@@ -131,7 +131,7 @@ class EffectsGiven:
         self.widths = np.diff(rows.column)
         W = weights(Sigma, rows.patterns)
         self.W_rows, self.seen = W[rows.pattern], rows.patterns[rows.pattern]
-        self.transposed = rows.sparse.T.tocsr()
+        self.transposed = rows.design.T.tocsr()
         self.roots = [np.linalg.cholesky(law.covariance)[law.which] for law in laws]
         self.root = np.linalg.cholesky(Sigma)
         P = sparse.block_diag([self._precision(s, law) for s, law in enumerate(laws)], format="csc")
@@ -148,7 +148,7 @@ class EffectsGiven:
         return int(self.r * (self.rows.number @ self.widths + len(self.rows.Z)))
 
     def draw(self, z: Array, R: Array, means: Sequence[Array] | None = None) -> Array:
-        """(C, r) effects, rows as the columns of `RowsOfGroups.sparse`.
+        """(C, r) effects, rows as the columns of `RowsOfGroups.design`.
 
         z (normals,): standard normals; R (N, r): y less the known part of its mean, of any value where not observed;
         means: mu (G, n) of every factor, where they are not those of the laws.
