@@ -129,8 +129,8 @@ def _by_factor(
             raise error(
                 formula.text,
                 f"({term.columns} | {term.group}): random slopes are those of '{cluster}' here, and '{term.label}' has "
-                f"an intercept, (1 | {term.group}). bi.JointNormal has slopes of every factor for normal variables; or "
-                f"make '{term.label}' the primary clusters",
+                f"an intercept, (1 | {term.group}). bi.JointNormal and bi.JointLatent have slopes of every "
+                f"factor; or make '{term.label}' the primary clusters",
             )
     return (own[0] if own else None), further
 

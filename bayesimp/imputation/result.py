@@ -269,13 +269,15 @@ class Imputations(Printed, CompletedTables):
 
         Imputation k uses the parameter draws of completed table k, which the new rows do not update. Cluster effects
         are drawn given all observed rows of the cluster: those of the run and the new ones for a known cluster, the new
-        ones for a new cluster. `docs/mathematics.md`, section 13, gives the distribution.
+        ones for a new cluster; with several grouping factors, those of the groups of each, given all rows connected with
+        the new ones. `docs/mathematics.md`, section 13, gives the distribution.
 
         Parameters
         ----------
         new
             A pandas, polars or pyarrow table with at least one row and the columns that the model uses: imputed
-            variables, missing or not; complete covariates; and cluster ids of the same type as in the table of the run.
+            variables, missing or not; complete covariates; and cluster ids, of every grouping factor, of the same type as
+            in the table of the run.
             Further columns are kept unchanged.
         seed
             The same seed gives the same values, whatever the order of the rows. None: a seed is drawn and recorded.

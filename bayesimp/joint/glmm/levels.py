@@ -12,6 +12,7 @@ each other (kernels/levels/nested.py).
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +21,9 @@ from numpy.typing import NDArray
 from bayesimp.joint.glmm.chain import ChainState
 from bayesimp.joint.glmm.prior import FactorPriors
 from bayesimp.joint.glmm.table import FactorTable
+from bayesimp.joint.levels.new_table import connected_parts
 from bayesimp.kernels.factors.arrays import State
-from bayesimp.kernels.levels.nested import shift_between
+from bayesimp.kernels.levels.nested import shift_between, shift_connected
 
 __all__ = ["FurtherEffects", "LevelRows", "entries"]
 
@@ -68,6 +70,7 @@ class FurtherEffects:
         if table.further:
             self.table = replace(table, arrays=table.arrays._replace(offset=self.known.copy()))
         self._still: dict[int, LevelRows] = {}  # of factors whose offset never changes
+        self._parts: dict[tuple[int, int], tuple[Ints, Ints]] = {}
 
     def levels(self, k: int) -> list[int]:
         """The levels at which factor k is updated: that of the clusters, and those where it has intercepts."""
@@ -118,3 +121,30 @@ class FurtherEffects:
             (b, first), (c, second) = places[s][k], places[t][k]
             at = first + (intercept if s == 0 else 0), second + (intercept if t == 0 else 0)
             shift_between(chain.rng, (chain.Psi[b], chain.Psi[c]), (chain.B[b], chain.B[c]), at, parent)
+
+    def shift_connected(self, k: int) -> None:
+        """Move the intercepts of factor k at crossed levels against each other: with beta given, what they have in common
+        is shared between the means of their effects, which mix slowly one after the other."""
+        chain, places = self.chain, self.priors.places
+        levels, intercept = self.levels(k), self.table.scales[k].random_intercept
+        nested = {frozenset((s, t)) for s, t, _ in self.table.nested}
+        for s, t in combinations(levels, 2):
+            if frozenset((s, t)) in nested or (s == 0 and intercept < 0):
+                continue
+            (b, first), (c, second) = places[s][k], places[t][k]
+            at = first + (intercept if s == 0 else 0), second
+            both = chain.Psi[b], chain.Psi[c]
+            shift_connected(chain.rng, both, (chain.B[b], chain.B[c]), at, self._connected(s, t))
+
+    def _connected(self, s: int, t: int) -> tuple[Ints, Ints]:
+        """The parts of the table to which the groups of two levels belong."""
+        if (s, t) not in self._parts:
+            cluster, further = self.table.arrays.cluster, self.table.further
+            codes = np.column_stack([further[l - 1].codes if l else cluster for l in (s, t)])
+            part, out = connected_parts(codes), []
+            for l, own in zip((s, t), codes.T, strict=True):
+                of_groups = np.empty(self.table.number(l), dtype=np.int64)
+                of_groups[own] = part
+                out.append(of_groups)
+            self._parts[s, t] = out[0], out[1]
+        return self._parts[s, t]

@@ -6,7 +6,9 @@ At a draw theta of all parameters given the table of the run, a Gibbs sampler th
 
 in the clusters of the new rows, including missing cells of the run's own rows (docs/mathematics.md, sec. 13). With fixed
 parameters, effects and cells of different clusters are independent, and the chain forgets its start within a few
-sweeps; `SWEEPS` is many times that (tests/joint/glmm/test_new_rows.py).
+sweeps; `SWEEPS` is many times that (tests/joint/glmm/test_new_rows.py). With several grouping factors the rows are all
+those of the run that are connected with the new rows through their groups, and what the effects of crossed factors have
+in common is drawn at once (joint/glmm/levels.py).
 """
 
 from __future__ import annotations
@@ -46,6 +48,14 @@ class GivenSampler(Sampler):
     def sweep(self, tune: bool = False) -> None:
         """One update of effects and cells; `tune`: whether steps are tuned."""
         self._factors(tune)
+
+    def update_parameters(self, k: int) -> int:
+        """Update the effects of factor k; returns 0 or a key of `FAILURES`."""
+        failed = super().update_parameters(k)
+        if self.table.further and not failed:
+            self.further.shift_connected(k)
+            self._refresh(k)
+        return failed
 
     def _normal(self, k: int, level: int) -> int:
         chain, own = self.chain, self.further.rows(k, level, self.state)

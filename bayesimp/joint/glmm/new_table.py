@@ -1,5 +1,7 @@
 """The rows of a run's table and new rows, in the clusters of the new rows, as the sampler of a joint GLMM reads them.
 
+With several grouping factors they are the rows connected with the new rows (joint/levels/new_table.py).
+
 Columns are those of the model, on its scale: complete columns are made from the whole table with the new rows below it,
 so that factors keep their levels; then only the clusters of the new rows are kept.
 """
@@ -19,6 +21,8 @@ from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.new_rows import joined_column
 from bayesimp.formulas.predictors import Predictors, predictors
 from bayesimp.joint.glmm.table import FactorTable, factor_table
+from bayesimp.joint.levels.factors import GroupingFactor
+from bayesimp.joint.levels.new_table import connected_rows
 from bayesimp.messages import listing
 from bayesimp.table.clusters import Clusters, varies_within
 from bayesimp.table.incomplete import IncompleteData
@@ -48,7 +52,12 @@ def new_table(model: JointGLMM, new: NewRows) -> tuple[FactorTable, NDArray[np.i
                 f"JointGLMM does not complete new rows of a table with limits of detection ('{factor.response}' is "
                 f"{factor.family_name}). Impute the rows with those of the run: one table, one call of impute."
             )
-    formulas = [predictors(factor.formula) for factor in factors]
+    formulas = [
+        predictors(factor.formula, data.cluster, of_clusters=factor.at_cluster)
+        if model.further
+        else predictors(factor.formula)
+        for factor in factors
+    ]
     for factor in factors:
         over = [c.name for c in (*factor.fixed, *factor.random) if c.over is not None or c.within]
         if over:
@@ -73,12 +82,18 @@ def new_table(model: JointGLMM, new: NewRows) -> tuple[FactorTable, NDArray[np.i
             raise SpecificationError(
                 f"Formula '{factor.formula}': with the new rows its columns differ from those of the run."
             )
-    rows = np.flatnonzero(np.isin(whole.codes, np.unique(whole.codes[len(data) :])))
+    beside = [new.groups_beside(factor.term.names) for factor in model.further]
+    codes = np.column_stack([whole.codes, *(groups.codes for groups in beside)])
+    rows = connected_rows(codes, len(data))
     part = _part(whole, rows)
     _check_clusters(model, part)
     own = copy.copy(base)
     own.data, own.complete = part, {name: values[rows] for name, values in base.complete.items()}
-    table = factor_table(part, factors, own, model.shift, known=model.table)
+    further = [
+        GroupingFactor(factor.label, factor.term, _some(groups.labels, groups.codes[rows], part.frame.index))
+        for factor, groups in zip(model.further, beside, strict=True)
+    ]
+    table = factor_table(part, factors, own, model.shift, known=model.table, further=further)
     return table, np.maximum(rows - len(data), -1)[table.row]
 
 
@@ -133,9 +148,14 @@ def _data(training: IncompleteData, frame: pd.DataFrame, grouping: Clusters) -> 
 
 def _part(whole: IncompleteData, rows: NDArray[np.int64]) -> IncompleteData:
     """Some of the rows, with their clusters only."""
-    there, codes = np.unique(whole.codes[rows], return_inverse=True)
     frame = whole.frame.iloc[rows].reset_index(drop=True)
-    return _data(whole, frame, Clusters(whole.clusters[there], codes.astype(np.int64), frame.index))
+    return _data(whole, frame, _some(whole.clusters, whole.codes[rows], frame.index))
+
+
+def _some(labels: pd.Index, codes: NDArray[np.int64], index: pd.Index) -> Clusters:
+    """The clusters, or groups, that some rows have."""
+    there, own = np.unique(codes, return_inverse=True)
+    return Clusters(labels[there], own.astype(np.int64), index)
 
 
 def _check_clusters(model: JointGLMM, part: IncompleteData) -> None:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from bayesimp import contract
 from bayesimp.contract import plain
-from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.imputation.tree import build_tree
 from bayesimp.joint.glmm.chain import ChainState
@@ -146,19 +145,7 @@ class GLMMRun(StridedRun):
     def transform(
         self, new: NewRows, m: int, seed: int
     ) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
-        """The missing values of new rows, by a Gibbs sampler at fixed parameters (joint/glmm/new_rows.py).
-
-        Raises
-        ------
-        SpecificationError
-            There are several grouping factors, so that new rows depend on rows of other clusters.
-        """
-        if self.model.further:
-            raise SpecificationError(
-                "New rows are not completed by JointGLMM with several grouping factors "
-                f"({', '.join(self.model.labels)}). Append the new rows to the table and impute both, or use JointGLMM "
-                "with one random part."
-            )
+        """The missing values of new rows, by a Gibbs sampler at fixed parameters (joint/glmm/new_rows.py)."""
         from bayesimp.joint.glmm.new_rows import complete_new_rows
 
         return complete_new_rows(self, new, m, seed)

@@ -84,7 +84,7 @@ class RowsOfGroups:
     patterns: NDArray[np.bool_]
 
     @cached_property
-    def sparse(self) -> sparse.csr_array:
+    def design(self) -> sparse.csr_array:
         """(N, C) the columns of Z at the groups of each row, C = sum_s G_s q_s, those of a group adjacent."""
         N, q = self.Z.shape
         widths = np.diff(self.column)
@@ -100,7 +100,7 @@ class RowsOfGroups:
 
     def of_rows(self, b: Array) -> Array:
         """(N, r) what the effects b (C, r) add to the mean of every row."""
-        return self.sparse @ b
+        return self.design @ b
 
     @cached_property
     def grams(self) -> list[tuple[int, sparse.csr_array]]:
@@ -108,7 +108,7 @@ class RowsOfGroups:
         out = []
         for a in np.unique(self.pattern):
             if self.patterns[a].any():
-                own = self.sparse[np.flatnonzero(self.pattern == a)]
+                own = self.design[np.flatnonzero(self.pattern == a)]
                 out.append((int(a), own.T @ own))
         return out
 
@@ -123,19 +123,20 @@ class EffectsGiven:
     Sigma
         (r, r).
     laws
-        Of the effects of every factor. Their means may change between draws; covariances may not.
+        Of the effects of every factor. A draw may have other means, but not other covariances.
     """
 
     def __init__(self, rows: RowsOfGroups, Sigma: Array, laws: Sequence[EffectsLaw]) -> None:
-        self.rows, self.Sigma = rows, Sigma
-        self.r = len(Sigma)
+        self.rows, self.laws, self.r = rows, laws, len(Sigma)
         self.widths = np.diff(rows.column)
-        self.W = weights(Sigma, rows.patterns)
-        self.roots = [np.linalg.cholesky(law.covariance) for law in laws]
+        W = weights(Sigma, rows.patterns)
+        self.W_rows, self.seen = W[rows.pattern], rows.patterns[rows.pattern]
+        self.transposed = rows.design.T.tocsr()
+        self.roots = [np.linalg.cholesky(law.covariance)[law.which] for law in laws]
         self.root = np.linalg.cholesky(Sigma)
         P = sparse.block_diag([self._precision(s, law) for s, law in enumerate(laws)], format="csc")
         for a, gram in rows.grams:
-            P = P + sparse.kron(gram, self.W[a], format="csc")
+            P = P + sparse.kron(gram, W[a], format="csc")
         # symmetric and positive definite: no pivots, so that the factor stays as sparse as its ordering makes it
         self.factor = splu(
             sparse.csc_matrix(P), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
@@ -153,26 +154,23 @@ class EffectsGiven:
         """How many standard normals a draw takes."""
         return int(self.r * (self.rows.number @ self.widths + len(self.rows.Z)))
 
-    def draw(self, z: Array, R: Array, laws: Sequence[EffectsLaw]) -> Array:
-        """(C, r) effects, rows as the columns of `RowsOfGroups.sparse`.
+    def draw(self, z: Array, R: Array, means: Sequence[Array] | None = None) -> Array:
+        """(C, r) effects, rows as the columns of `RowsOfGroups.design`.
 
-        z (normals,): standard normals; R (N, r): y less the known part of its mean, of any value where not observed.
+        z (normals,): standard normals; R (N, r): y less the known part of its mean, of any value where not observed;
+        means: mu (G, n) of every factor, where they are not those of the laws.
         """
         parts, at = [], 0
-        for s, (law, root) in enumerate(zip(laws, self.roots, strict=True)):
-            G, n = law.mean.shape
-            own = z[at : at + G * n].reshape(G, n)
-            at += G * n
-            parts.append(self._by_column(s, law.mean + (root[law.which] @ own[:, :, None])[:, :, 0]))
+        for s, root in enumerate(self.roots):
+            mean = self.laws[s].mean if means is None else means[s]
+            own = z[at : at + mean.size].reshape(*mean.shape, 1)
+            at += mean.size
+            parts.append(self._by_column(s, mean + (root @ own)[:, :, 0]))
         b = np.vstack(parts)
         e = z[at:].reshape(len(R), self.r) @ self.root.T
-        gap = R - self.rows.of_rows(b) - e
-        weighted = np.empty_like(gap)
-        for a in np.unique(self.rows.pattern):
-            own = self.rows.pattern == a
-            seen = self.rows.patterns[a]
-            weighted[own] = np.where(seen, gap[own], 0.0) @ self.W[a]
-        return b + self.factor.solve((self.rows.sparse.T @ weighted).ravel()).reshape(b.shape)
+        gap = np.where(self.seen, R - self.rows.of_rows(b) - e, 0.0)
+        weighted = (gap[:, None] @ self.W_rows)[:, 0]
+        return b + self.factor.solve((self.transposed @ weighted).ravel()).reshape(b.shape)
 
     def of_factor(self, b: Array, s: int) -> Array:
         """(G, n) the effects of factor s in the order of Psi_s, from those of all."""

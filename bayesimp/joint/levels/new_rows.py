@@ -81,7 +81,7 @@ def _completed(
             f"New rows, imputation {k}: a draw of Sigma or Psi is not positive definite."
         ) from None
     z = rng.standard_normal(effects.normals + len(of_new) * len(Sigma))
-    b = effects.draw(z[: effects.normals], rows.Y - mean, laws)
+    b = effects.draw(z[: effects.normals], rows.Y - mean)
     mean += groups.of_rows(b)
     z_rows = z[effects.normals :].reshape(len(of_new), -1)
     y = filled(rows.Y[of_new], mean[of_new], Sigma, groups.patterns, groups.pattern[of_new], z_rows)

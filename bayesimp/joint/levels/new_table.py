@@ -25,7 +25,7 @@ from bayesimp.joint.scale import Scale
 from bayesimp.scale.order import KEY_DIGITS, cluster_order
 from bayesimp.table.new_rows import NewRows
 
-__all__ = ["ConnectedRows", "connected", "connected_rows"]
+__all__ = ["ConnectedRows", "connected", "connected_parts", "connected_rows"]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -106,12 +106,18 @@ def connected(
 
 def connected_rows(codes: Ints, first_new: int) -> Ints:
     """Rows connected through their groups, codes (N, S), with some row at or after `first_new`; all of those too."""
+    part = connected_parts(codes)
+    return np.flatnonzero(np.isin(part, part[first_new:]))
+
+
+def connected_parts(codes: Ints) -> Ints:
+    """(N,) number of the part of the table in which each row is, where no group, codes (N, S), has rows in two parts."""
     number = codes.max(axis=0) + 1
     nodes = codes + np.cumsum([0, *number[:-1]])
     start, end = nodes[:, :-1].ravel(), nodes[:, 1:].ravel()
     graph = sparse.coo_array((np.ones(len(start)), (start, end)), shape=(number.sum(), number.sum()))
-    part = connected_components(graph, directed=False)[1][nodes[:, 0]]
-    return np.flatnonzero(np.isin(part, part[first_new:]))
+    labels = connected_components(graph, directed=False)[1][nodes[:, 0]]
+    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
 def _canonical(codes: Ints, covariates: Array, Y: Array) -> tuple[Ints, tuple[Ints, ...]]:

@@ -18,7 +18,8 @@ __all__ = ["draw_given_means"]
 
 @kernel(nogil=True)
 def draw_given_means(
-    rng: np.random.Generator, rows: LatentRows, columns: LatentColumns, W: Stack, mean: Matrix, cutpoints: Vector, Y: Matrix
+    rng: np.random.Generator, rows: LatentRows, columns: LatentColumns, W: Stack, mean: Matrix, cutpoints: Vector,
+    Y: Matrix,
 ) -> bool:  # fmt: skip
     """Draw the latent values among Y (N, r) in place; W (A, r, r), mean (N, r): kernels/latent/values.py.
 

@@ -1,4 +1,4 @@
-"""An exact move between the intercepts of nested grouping factors (docs/mathematics.md, sec. 16).
+"""Exact moves between the intercepts of two grouping factors (docs/mathematics.md, sec. 16).
 
 For a factor s nested in t, what the data see is little more than the sum of both. For each group h of t, with the n_h
 groups g of s in h, and one coordinate of their effects each,
@@ -7,6 +7,11 @@ groups g of s in h, and one coordinate of their effects each,
                             P = Psi_t^-1 + n_h Psi_s^-1     in these coordinates
 
 leaves every linear predictor as it is, and the distribution of the effects invariant.
+
+Of crossed factors the same holds for all groups that are connected through rows: with the groups of both in a part of the
+table that shares no group with the rest,
+
+    c_th + d,  c_sg - d for all of them,     P = n_t Psi_t^-1 + n_s Psi_s^-1
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from numpy.typing import NDArray
 
 from bayesimp.notation import Matrix
 
-__all__ = ["parents", "shift_between"]
+__all__ = ["parents", "shift_between", "shift_connected"]
 
 Ints = NDArray[np.int64]
 
@@ -52,6 +57,27 @@ def shift_between(
     d = np.where(has, pull / precision + rng.standard_normal(number) / np.sqrt(precision), 0.0)
     coarser[:, t] += d
     child[there, s] -= d[of]
+
+
+def shift_connected(
+    rng: np.random.Generator,
+    Psi: tuple[Matrix, Matrix],
+    effects: tuple[Matrix, Matrix],
+    at: tuple[int, int],
+    part: tuple[Ints, Ints],
+) -> None:
+    """Make the move of crossed factors in place; arguments as for `shift_between`.
+
+    part: for each group of s, and of t, the number of its part of the table, from 0.
+    """
+    (one, other), (s, t), (of_one, of_other) = effects, at, part
+    first, second = np.linalg.inv(Psi[0])[s], np.linalg.inv(Psi[1])[t]
+    number = int(of_other.max()) + 1
+    precision = first[s] * np.bincount(of_one, minlength=number) + second[t] * np.bincount(of_other)
+    pull = np.bincount(of_one, one @ first, number) - np.bincount(of_other, other @ second)
+    d = pull / precision + rng.standard_normal(number) / np.sqrt(precision)
+    other[:, t] += d[of_other]
+    one[:, s] -= d[of_one]
 
 
 def parents(child: Ints, parent: Ints, number: int) -> Ints:

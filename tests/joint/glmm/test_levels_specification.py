@@ -142,10 +142,8 @@ def test_refused(case):
     assert re.search(words, str(caught.value)), str(caught.value)
 
 
-def test_what_a_run_does_with_new_rows_and_effects():
+def test_what_a_run_does_with_effects():
     imp = bi.JointGLMM(data(), ANALYSIS).impute(**RUN, keep_effects=True)
-    with pytest.raises(BayesimpError, match=r"several grouping factors \(school, class\)"):
-        imp.transform(pupils().head(3))
     tree = imp.tree_with("log_likelihood", "log_prior", "posterior_predictive")
     assert np.isfinite(tree["log_likelihood"]["y"].values).all()
     assert {"Psi_school", "Psi_class"} <= set(tree["log_prior"].data_vars)

@@ -243,12 +243,13 @@ def draws_of(engine: type, nu: float = 2.0) -> dict[str, np.ndarray]:
     values[rng.random(values.shape) < 0.2] = np.nan
     frame = pd.DataFrame({"y": values[:, 0], "w": values[:, 1], "x": x, "g": g, "h": [f"h{k}" for k in h]})
     priors = pr.Priors(Psi=pr.HuangWand(nu=nu), Psi_of={"h": pr.InverseWishart(5.0, 0.5)})
-    made = engine(bi.IncompleteData(frame, ["g", "h"]), "y + w ~ x + (1 + x | g) + (1 | h)", priors)
+    made = engine(bi.IncompleteData(frame, ["g", "h"]), "y + w ~ x + (1 + x | g) + (1 + x | h)", priors)
     imp = made.impute(m=2, seed=7, chains=2, draws=8_000, thin=1, progress=False)
     return quantities(imp.tree, ("Sigma", "Psi_g", "Psi_h"))
 
 
 def test_without_levels_it_is_the_joint_normal_model():
+    """Slopes of both factors."""
     z, limit = largest(draws_of(bi.JointNormal), draws_of(bi.JointLatent))
     assert z < limit
 

@@ -285,8 +285,8 @@ def test_classes_in_schools_leave_other_schools_out():
             "no column 'item', whose groups have effects",
         ),
         (lambda new: new.assign(item=1), DataError, r"ids in 'item' are numbers in the new table"),
-        (lambda new: new.assign(item=None), DataError, "cluster id 'item' is missing in all 10 rows"),
-        (lambda new: new.assign(x=NAN), DataError, "'x' is missing in all 10 rows"),
+        (lambda new: new.assign(item=None), DataError, "cluster id 'item' is missing in 10 of 10 rows"),
+        (lambda new: new.assign(x=NAN), DataError, "'x' is missing in 10 of 10 rows"),
     ],
     ids=["no column", "numbers", "missing ids", "covariate"],
 )

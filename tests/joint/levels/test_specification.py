@@ -216,7 +216,6 @@ REFUSED = [
     ("a prior without a Gibbs step", lambda: model(priors=pr.Priors(Psi_of={"class": pr.LKJ()})).impute(),
      r"several grouping factors is sampled by Gibbs steps.*pymc_model"),
     ("NUTS", lambda: model().impute(sampler="nuts"), r"sampled by Gibbs steps only; its pymc_model"),
-    ("new rows", lambda: model().impute(**RUN).transform(table()), r"Append the new rows to the table"),
     ("the likelihood", lambda: model().impute(**RUN).tree_with("log_likelihood"),
      r"depend on each other through 'class'"),
     ("calibration", lambda: bi.studies.calibrate(model(), seed=1), r"one grouping factor; this one has 2 \(school, "),

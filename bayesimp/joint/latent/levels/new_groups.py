@@ -70,6 +70,5 @@ def _check_constant(name: str, y: Array, several: SeveralLatentFactors, s: int, 
     if varying.any():
         raise DataError(
             f"'{name}' has a single value in every group of '{label}' of the run's table, but with the new rows several "
-            f"in {int(varying.sum()):,} groups ({listing(beside.labels[varying])}). Correct it"
-            + (" or set it to missing." if name in several.table.groups.tables[s].fixed[:0] else ".")
+            f"in {int(varying.sum()):,} groups ({listing(beside.labels[varying])}). Correct the new rows."
         )

@@ -34,7 +34,7 @@ from bayesimp.joint.levels.new_rows import filled
 from bayesimp.joint.levels.new_table import ConnectedRows, connected
 from bayesimp.joint.new_rows import check_shift
 from bayesimp.kernels.latent.given_means import draw_given_means
-from bayesimp.kernels.latent.records import NUMBER, UTILITY, LatentRows
+from bayesimp.kernels.latent.records import NUMBER, UTILITY, LatentColumns, LatentRows
 from bayesimp.sampling.chains import new_rows_rng
 from bayesimp.table.clusters import Clusters
 from bayesimp.table.new_rows import NewRows
@@ -60,13 +60,13 @@ def complete_new_rows(run: LatentLevelsRun, new: NewRows, m: int, seed: int) -> 
     """
     new.require(run.model.responses, "response")
     check_shift(run.model, new)
-    problem = _problem(run, new)
-    each = [_completed(problem, _parameters(run, k), k, new_rows_rng(seed, k)) for k in range(m)]
+    problem = _connected_table(run, new)
+    each = [_completed(problem, _latent_draw(run, k), k, new_rows_rng(seed, k)) for k in range(m)]
     return _cells(run, new, problem, each)
 
 
 @dataclass(frozen=True)
-class _Problem:
+class _ConnectedTable:
     """What all imputations share: connected rows, their levels as the kernel reads them, and groups of every factor.
 
     of_rows: with `level`; Y (n, r): observed numbers, zeros elsewhere; new (n_new,): which of the rows are new.
@@ -78,7 +78,7 @@ class _Problem:
     groups: tuple[ClusterTable, ...]
     values: tuple[dict[str, Array], ...]
     variables: tuple[LatentVariable, ...]
-    columns: object
+    columns: LatentColumns
     new: Ints
 
     @property
@@ -89,7 +89,7 @@ class _Problem:
 
 
 @dataclass(frozen=True)
-class _Parameters:
+class _LatentDraw:
     """A draw on the working scale; Psi, gamma and group cutpoints by factor."""
 
     beta: Array
@@ -100,7 +100,7 @@ class _Parameters:
     group_cutpoints: tuple[Array, ...]
 
 
-def _problem(run: LatentLevelsRun, new: NewRows) -> _Problem:
+def _connected_table(run: LatentLevelsRun, new: NewRows) -> _ConnectedTable:
     several = run.several
     table, variables, both = several.table, several.table.variables, (new.training, new)
     Y = np.vstack([np.hstack([values_of(v, data.numeric(v.name)) for v in variables]) for data in both])
@@ -117,7 +117,7 @@ def _problem(run: LatentLevelsRun, new: NewRows) -> _Problem:
     )
     level = np.ascontiguousarray(level[rows.row])
     nothing, none = np.empty(0, dtype=np.int64), np.empty((0, 0))
-    return _Problem(
+    return _ConnectedTable(
         rows, LatentRows(nothing, rows.groups.pattern, nothing, none, none, level),
         np.where(np.isnan(rows.Y) | (level >= 0), 0.0, rows.Y),
         tuple(connected_groups(several, s, new, own, rows) for s, own in enumerate(values)), tuple(values), variables,
@@ -125,7 +125,7 @@ def _problem(run: LatentLevelsRun, new: NewRows) -> _Problem:
     )  # fmt: skip
 
 
-def _parameters(run: LatentLevelsRun, k: int) -> _Parameters:
+def _latent_draw(run: LatentLevelsRun, k: int) -> _LatentDraw:
     """The draw behind imputation k."""
     h, table = run.history, run.several.table
     at = k % h.chains, (k // h.chains + 1) * run.spacing - 1
@@ -140,10 +140,10 @@ def _parameters(run: LatentLevelsRun, k: int) -> _Parameters:
         number = sum(v.cutpoints for v in own.variables)
         cutpoints.append(h.group_cutpoints[at][cut : cut + number])
         cut += number
-    return _Parameters(h.beta[at], h.Sigma[at], h.cutpoints[at], tuple(Psi), tuple(gamma), tuple(cutpoints))
+    return _LatentDraw(h.beta[at], h.Sigma[at], h.cutpoints[at], tuple(Psi), tuple(gamma), tuple(cutpoints))
 
 
-def _completed(problem: _Problem, draw: _Parameters, k: int, rng: np.random.Generator) -> list[Array]:
+def _completed(problem: _ConnectedTable, draw: _LatentDraw, k: int, rng: np.random.Generator) -> list[Array]:
     """Completed latent values, on the working scale: of the new rows, then of the groups of every factor (G, w_s)."""
     try:
         return _sweeps(problem, draw, rng)
@@ -153,24 +153,23 @@ def _completed(problem: _Problem, draw: _Parameters, k: int, rng: np.random.Gene
         ) from None
 
 
-def _sweeps(problem: _Problem, draw: _Parameters, rng: np.random.Generator) -> list[Array]:
+def _sweeps(problem: _ConnectedTable, draw: _LatentDraw, rng: np.random.Generator) -> list[Array]:
     rows, tables = problem.rows.groups, problem.groups
     W = weights(draw.Sigma, rows.patterns)
     W_groups = [weights(Psi, table.level.patterns) for Psi, table in zip(draw.Psi, tables, strict=True)]
     fixed = problem.rows.X @ draw.beta
     Y, V = problem.Y.copy(), [table.V.copy() for table in tables]
     means = [_group_mean(table, gamma) for table, gamma in zip(tables, draw.gamma, strict=True)]
-    effects = EffectsGiven(
-        rows, draw.Sigma, [_law(*each) for each in zip(tables, draw.Psi, V, means, strict=True)]
-    )
-    B = np.zeros((rows.sparse.shape[1], len(draw.Sigma)))
+    given = [_GivenVariables.of(table, Psi) for table, Psi in zip(tables, draw.Psi, strict=True)]
+    effects = EffectsGiven(rows, draw.Sigma, [one.law for one in given])
+    B = np.zeros((rows.design.shape[1], len(draw.Sigma)))
     for _ in range(problem.sweeps):
         _renew(rng, problem.of_rows, problem.columns, W, fixed + rows.of_rows(B), draw.cutpoints, Y)
         for s, table in enumerate(tables):
             level = table.level
             _renew(rng, level.rows, level.columns, W_groups[s], means[s], draw.group_cutpoints[s], V[s])
-        laws = [_law(*each) for each in zip(tables, draw.Psi, V, means, strict=True)]
-        B = effects.draw(rng.standard_normal(effects.normals), Y - fixed, laws)
+        of_effects = [one.mean(v - mean) for one, v, mean in zip(given, V, means, strict=True)]
+        B = effects.draw(rng.standard_normal(effects.normals), Y - fixed, of_effects)
         for s in range(len(tables)):
             own = effects.of_factor(B, s)
             V[s][:, : own.shape[1]] = own
@@ -184,7 +183,13 @@ def _sweeps(problem: _Problem, draw: _Parameters, rng: np.random.Generator) -> l
 
 
 def _renew(
-    rng: np.random.Generator, rows: LatentRows, columns, W: Array, mean: Array, cutpoints: Array, Y: Array
+    rng: np.random.Generator,
+    rows: LatentRows,
+    columns: LatentColumns,
+    W: Array,
+    mean: Array,
+    cutpoints: Array,
+    Y: Array,
 ) -> None:
     """Draw the latent values of observed levels in Y in place."""
     if (columns.kind != NUMBER).any():
@@ -201,24 +206,39 @@ def _group_mean(table: ClusterTable, gamma: Array) -> Array:
     return out
 
 
-def _law(table: ClusterTable, Psi: Array, V: Array, mean: Array) -> EffectsLaw:
-    """Effects given the observed variables of their groups.
+@dataclass(frozen=True)
+class _GivenVariables:
+    """Effects of the groups of a factor given the observed variables of each.
 
     With O those of a pattern and K = Psi_bO Psi_OO^-1,   b | v_O ~ N(K e_O, Psi_bb - K Psi_Ob),   e = v - gamma' G.
+
+    law: with means 0; slopes: groups of a pattern, the columns O, and K.
     """
-    n, patterns = len(Psi) - len(table.labels), table.level.patterns
-    which, e = table.level.rows.pattern, V - mean
-    out, covariance = np.zeros((len(V), n)), np.empty((len(patterns), n, n))
-    for a, seen in enumerate(patterns):
-        O = n + np.flatnonzero(seen[n:])
-        K = np.linalg.solve(Psi[np.ix_(O, O)], Psi[O, :n]).T
-        covariance[a] = Psi[:n, :n] - K @ Psi[O, :n]
-        own = which == a
-        out[own] = e[np.ix_(own, O)] @ K.T
-    return EffectsLaw(out, covariance, which)
+
+    law: EffectsLaw
+    slopes: list[tuple[Ints, Ints, Array]]
+
+    @classmethod
+    def of(cls, table: ClusterTable, Psi: Array) -> _GivenVariables:
+        n, patterns, which = len(Psi) - len(table.labels), table.level.patterns, table.level.rows.pattern
+        covariance, slopes = np.empty((len(patterns), n, n)), []
+        for a, seen in enumerate(patterns):
+            O = n + np.flatnonzero(seen[n:])
+            K = np.linalg.solve(Psi[np.ix_(O, O)], Psi[O, :n]).T
+            covariance[a] = Psi[:n, :n] - K @ Psi[O, :n]
+            slopes.append((np.flatnonzero(which == a), O, K))
+        return cls(EffectsLaw(np.zeros((len(which), n)), covariance, which), slopes)
+
+    def mean(self, e: Array) -> Array:
+        """(G, n) means of the effects given e (G, w)."""
+        out = np.zeros(self.law.mean.shape)
+        for own, O, K in self.slopes:
+            if len(O):
+                out[own] = e[own][:, O] @ K.T
+        return out
 
 
-def _cells(run: LatentLevelsRun, new: NewRows, problem: _Problem, each: list[list[Array]]) -> dict:
+def _cells(run: LatentLevelsRun, new: NewRows, problem: _ConnectedTable, each: list[list[Array]]) -> dict:
     """Response -> rows of the new table in which it is missing, and its values there."""
     model, several, found = run.model, run.several, {}
     scale, own = several.table.working.scale, problem.rows.row[problem.new] - len(new.training)
