@@ -50,7 +50,7 @@ MODELS = ("JointNormal", "JointGLMM", "JointLatent", "FCS")
 SAMPLERS = ("auto", "gibbs", "nuts")
 OF_TYPE = {  # the options of each model in a plan, apart from priors; a test compares them with the models' arguments
     "JointNormal": ("formula", "reference", "shift"),
-    "JointLatent": ("formula", "residual", "shift"),
+    "JointLatent": ("formula", "reference", "residual", "shift"),
     "JointGLMM": ("analysis", "factors", "order", "effects", "links", "shift"),
     "FCS": (
         "methods", "predictors", "analysis", "order", "blocks", "derived", "compatible", "bounds", "shift", "congenial",
