@@ -180,8 +180,8 @@ def _sensitivity(
         nothing = Paragraph(f"Not examined in this report; report(..., {call}) adds it.")
         if own:
             nothing = Paragraph(
-                "This report has no imputation at random to compare with: impute the same model without it, with the same "
-                "seed, and pool the same analysis."
+                "This report has no imputation at random to compare with: impute the same model without it, with "
+                "the same seed, and pool the same analysis."
             )
         return ReportSection(key, title, (*first, nothing))
     blocks: list[Block] = [

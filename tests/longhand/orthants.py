@@ -11,7 +11,7 @@ from tests.joint.latent.brute_force import both_below
 __all__ = ["all_below"]
 
 Array = NDArray[np.float64]
-X, WEIGHTS = np.polynomial.legendre.leggauss(40)
+X, WEIGHTS = np.polynomial.legendre.leggauss(20)
 
 
 def all_below(h: Array, R: Array) -> Array:
@@ -30,5 +30,9 @@ def all_below(h: Array, R: Array) -> Array:
     total = np.zeros(len(h))
     for x, weight in zip(X, WEIGHTS, strict=True):
         z = ndtri(0.5 * (x + 1) * ndtr(h[:, 2]))
-        total += 0.5 * weight * both_below((h[:, 0] - r1 * z) / s1, (h[:, 1] - r2 * z) / s2, (r12 - r1 * r2) / (s1 * s2))
+        total += (
+            0.5
+            * weight
+            * both_below((h[:, 0] - r1 * z) / s1, (h[:, 1] - r2 * z) / s2, (r12 - r1 * r2) / (s1 * s2))
+        )
     return ndtr(h[:, 2]) * total

@@ -1,7 +1,8 @@
 """Reference-based imputation on latent normals: the rows that are not imputed at random, given draws of all else.
 
-Given the parameters and the cluster effects, rows are independent, and y* of a row is N(mu + a, Sigma), mu = x'beta + z'B_i,
-with a as in joint/reference.py. Its observed part is known where it is a number, and within bounds where it is a level:
+Given the parameters and the cluster effects, rows are independent, and y* of a row is N(mu + a, Sigma), with
+mu = x'beta + z'B_i and a as in joint/reference.py. Its observed part is known where it is a number, and within bounds
+where it is a level:
 
     y*_O | numbers, levels    under the mean mu_O + a_O, by Gibbs sweeps over the latent values of levels
     y*_M | y*_O               ~ N(mu_M + a_M + (y*_O - mu_O - a_O) K, C),   K = Sigma_OO^-1 Sigma_OM
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,6 @@ from bayesimp.joint.latent.variables import LatentVariable
 from bayesimp.joint.reference import ReferenceBased, reference_means
 from bayesimp.kernels.draws import truncated_normals
 from bayesimp.kernels.latent.records import NUMBER, THRESHOLD
-from bayesimp.messages import listing
 from bayesimp.notation import Array, BoolMatrix, IntVector
 from bayesimp.sampling.chains import imputation_rng
 
@@ -57,15 +57,18 @@ def check_visits(own: ReferenceBased, variables: Sequence[LatentVariable]) -> No
     for visit in visits:
         if visit.of_clusters:
             raise SpecificationError(
-                f"reference: visit '{visit.name}' has a single value in every cluster, but visits are those of the patients, "
-                "one per row. Take it out of visits=."
+                f"reference: visit '{visit.name}' has a single value in every cluster, but visits are those of the "
+                "patients, one per row. Take it out of visits=."
             )
     kinds = {(v.family.name, v.levels if v.kind != THRESHOLD else len(v.levels)) for v in visits}
     if own.how == "copy increments in reference" and len(kinds) > 1:
-        said = listing([f"{v.name} ({v.family.name})" for v in visits])
+        said = ", ".join(
+            f"{v.name} ({v.family.name}, {len(v.levels)} levels)" if v.levels else f"{v.name} (normal)"
+            for v in visits
+        )
         raise SpecificationError(
-            f"reference: increments are differences between arms carried from one visit to the next, in the same units, but "
-            f'the visits have different families or levels: {said}. Use how="jump to reference" or "copy reference".'
+            f"reference: increments are differences between arms carried from one visit to the next, in the same units, "
+            f'but the visits have different families or levels: {said}. Use how="jump to reference" or "copy reference".'
         )
 
 
@@ -91,7 +94,9 @@ def by_reference(run: LatentRun, drawn: Array) -> Array:
         Z = table.rows.Z[rows]
         mean = table.rows.X[rows] @ h.beta[k] + np.einsum("jl,jlk->jk", Z, h.B[k][cluster]) + added
         own = model.residual == "cluster"
-        Sigma = h.residuals[k][cluster] if own else np.broadcast_to(h.Sigma[k], (len(rows), *h.Sigma[k].shape))
+        Sigma = (
+            h.residuals[k][cluster] if own else np.broadcast_to(h.Sigma[k], (len(rows), *h.Sigma[k].shape))
+        )
         rng = imputation_rng(run.seed, number)
         y = _completed(rng, table, rows, ~means.missing, mean, Sigma, h.cutpoints[k], number)
         _store(cells, table.columns, at, y + cells.shift[at], h.cutpoints[k], out[number])
@@ -103,28 +108,80 @@ def _completed(
     cutpoints: Array, number: int,
 ) -> Array:  # fmt: skip
     """(R, r) latent values of rows, the observed ones given their numbers and levels; mean (R, r), Sigma (R, r, r)."""
-    columns, r = table.columns, mean.shape[1]
+    r = mean.shape[1]
     both = seen[:, :, None] & seen[:, None, :]
     W = np.where(both, np.linalg.inv(np.where(both, Sigma, np.eye(r))), 0.0)  # Sigma_OO^-1, zero elsewhere
-    latent = columns.kind != NUMBER
-    e = np.where(seen & ~latent, table.Y[rows] - mean, 0.0)  # y* - mean
-    level = table.rows.level[rows]
-    for _ in range(_sweeps(W, seen & latent, number)):
-        for k in np.flatnonzero(latent):
-            own = np.flatnonzero(seen[:, k])
-            sd = 1.0 / np.sqrt(W[own, k, k])
-            centre = e[own, k] - np.einsum("jl,jl->j", W[own, k], e[own]) * sd**2
-            bounds = _bounds(columns, k, level[own, k], (e + mean)[own], cutpoints)
-            drawn = np.empty(len(own))
-            truncated_normals(rng, centre + mean[own, k], sd, *bounds, drawn)
-            e[own, k] = drawn - mean[own, k]
+    levels = seen & (table.columns.kind != NUMBER)
+    e = np.where(seen & ~levels, table.Y[rows] - mean, 0.0)  # y* - mean
+    columns = [
+        _column(
+            table.columns, int(k), np.flatnonzero(levels[:, k]), table.rows.level[rows], W, mean, cutpoints
+        )
+        for k in np.flatnonzero(levels.any(axis=0))
+    ]
+    for _ in range(_sweeps(W, levels, number)):
+        for column in columns:
+            column.draw(rng, e)
     if not np.isfinite(e).all():
         raise SamplingError(
             f"Reference-based imputation {number}: a latent value is too far from the bounds of its observed level."
         )
     z = np.einsum("jkl,jl->jk", np.linalg.cholesky(Sigma), rng.standard_normal(mean.shape))
-    carried = np.einsum("jl,jlh,jhk->jk", np.where(seen, e - z, 0.0), W, Sigma, optimize=True)
-    return mean + z + carried
+    carried = np.where(seen, e - z, 0.0)[:, None] @ W @ Sigma
+    return mean + z + carried[:, 0]
+
+
+class ObservedColumn(NamedTuple):
+    """Latent values of observed levels in column k, given the other values of their rows.
+
+    rows (n,): where it is observed; slopes (n, r), sd (n,): of y*_k - mean_k on that of the others; lower, upper (n,):
+    bounds of y*_k - mean_k of binary and ordinal levels; mean (n, w), level (n,): those of the variable, for utilities,
+    whose bounds are the other utilities of the row; first: the first of these columns.
+    """
+
+    k: int
+    rows: IntVector
+    slopes: Array
+    sd: Array
+    lower: Array
+    upper: Array
+    mean: Array
+    level: IntVector
+    first: int
+
+    def draw(self, rng: np.random.Generator, e: Array) -> None:
+        """Draw e (R, r) in this column."""
+        near, lower, upper = e[self.rows], self.lower, self.upper
+        if not len(lower):
+            lower, upper = self._between_utilities(near)
+        out = np.empty(len(near))
+        truncated_normals(rng, (self.slopes * near).sum(axis=1), self.sd, lower, upper, out)
+        e[self.rows, self.k] = out
+
+    def _between_utilities(self, e: Array) -> tuple[Array, Array]:
+        own, w = self.k - self.first, self.mean.shape[1]
+        utilities = np.column_stack([np.zeros(len(e)), e[:, self.first : self.first + w] + self.mean])
+        largest = np.delete(utilities, own + 1, axis=1).max(axis=1)
+        chosen, here = utilities[np.arange(len(e)), self.level], self.level == own + 1
+        lower, upper = np.where(here, largest, -np.inf), np.where(here, np.inf, chosen)
+        return lower - self.mean[:, own], upper - self.mean[:, own]
+
+
+def _column(
+    columns: LatentColumns, k: int, own: IntVector, level: NDArray[np.int64], W: Array, mean: Array, cutpoints: Array
+) -> ObservedColumn:  # fmt: skip
+    """Column k, observed in rows `own`; level (R, r), W (R, r, r), mean (R, r)."""
+    precision, first = W[own, k, k], int(columns.first[k])
+    slopes = -W[own, k] / precision[:, None]
+    slopes[:, k] = 0.0
+    level, none = level[own, k], np.empty(0)
+    if columns.kind[k] == THRESHOLD:
+        c = np.concatenate([[-np.inf], cutpoints[columns.cut[k] : columns.cut[k + 1]], [np.inf]])
+        bounds = c[level] - mean[own, k], c[level + 1] - mean[own, k]
+    else:
+        bounds = none, none
+    utilities = mean[own, first : first + columns.width[k]]
+    return ObservedColumn(k, own, slopes, 1.0 / np.sqrt(precision), *bounds, utilities, level, first)
 
 
 def _sweeps(W: Array, levels: BoolMatrix, number: int) -> int:
@@ -141,20 +198,6 @@ def _sweeps(W: Array, levels: BoolMatrix, number: int) -> int:
             f"({sweeps:,} Gibbs sweeps would be needed). A visit that repeats another one tells nothing more; remove it."
         )
     return sweeps
-
-
-def _bounds(
-    columns: LatentColumns, k: int, level: NDArray[np.int64], y: Array, cutpoints: Array
-) -> tuple[Array, Array]:
-    """Bounds (n,) of latent values in column k, given the level of their variable (n,) and the row's other ones y (n, r)."""
-    if columns.kind[k] == THRESHOLD:
-        c = np.concatenate([[-np.inf], cutpoints[columns.cut[k] : columns.cut[k + 1]], [np.inf]])
-        return c[level], c[level + 1]
-    first, own = columns.first[k], k - columns.first[k] + 1
-    utilities = np.column_stack([np.zeros(len(y)), y[:, first : first + columns.width[k]]])
-    largest = np.max(np.delete(utilities, own, axis=1), axis=1)
-    chosen = np.take_along_axis(utilities, level[:, None], axis=1)[:, 0]
-    return np.where(level == own, largest, -np.inf), np.where(level == own, np.inf, chosen)
 
 
 def _store(
