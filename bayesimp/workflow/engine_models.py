@@ -28,8 +28,8 @@ OWN_OPTIONS = {  # options that only one engine has
     **dict.fromkeys(("factors", "effects", "links"), "glmm"),
 }  # fmt: skip
 NO_REFERENCE = (
-    "after drop-out, values are imputed by reference by JointNormal and JointLatent, without analysis=. JointLatent "
-    "takes normal, binary, ordinal and nominal visits; a short count can be declared 'ordinal'."
+    "JointNormal (engine='joint') and JointLatent (engine='latent') have it, for normal, binary, ordinal and nominal "
+    "visits. A short count can be declared 'ordinal'; bi.mnar shifts values of every family."
 )
 
 

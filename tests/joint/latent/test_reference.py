@@ -419,3 +419,24 @@ def test_refused_in_words(case):
 def test_mnar_is_refused():
     with pytest.raises(SpecificationError, match="the model imputes by reference"):
         bi.mnar(model(JUMP), {"week12": [1]}, analysis="week12 ~ arm")
+
+
+def test_other_engines_refuse_and_say_what_to_use():
+    reference = bi.ReferenceBased("arm", "placebo", VISITS)
+    with pytest.raises(
+        SpecificationError, match=r"not an option of FCS: JointNormal \(engine='joint'\) and JointLatent"
+    ):
+        bi.impute(trial(), "centre", engine="fcs", reference=reference, show=False)
+    imp = bi.impute(
+        trial(),
+        "centre",
+        2,
+        formula=FORMULA,
+        reference=reference,
+        draws=20,
+        tune=10,
+        chains=2,
+        seed=1,
+        show=False,
+    )
+    assert isinstance(imp.model, bi.JointLatent) and imp.model.reference == reference
