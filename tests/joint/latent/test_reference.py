@@ -16,8 +16,9 @@ from scipy.stats import chi2, multivariate_normal, norm
 
 import bayesimp as bi
 from bayesimp.contract import Shift
-from bayesimp.errors import SpecificationError
-from bayesimp.joint.latent.reference import _completed
+from bayesimp.errors import SamplingError, SpecificationError
+from bayesimp.joint.latent import reference as latent_reference
+from bayesimp.joint.latent.reference import _completed, _sweeps
 from bayesimp.joint.reference import HOW
 from bayesimp.kernels.latent.records import NUMBER, THRESHOLD, UTILITY, LatentColumns
 from tests.calibration.montecarlo import LEVEL, REJECTED, bonferroni, two_samples
@@ -440,3 +441,47 @@ def test_other_engines_refuse_and_say_what_to_use():
         show=False,
     )
     assert isinstance(imp.model, bi.JointLatent) and imp.model.reference == reference
+
+
+def equal_rows(n, rho, level):
+    """(n, 3) latent visits of equal rows of which the first two have these levels; all correlations are rho."""
+    Sigma = rho + (1 - rho) * np.eye(3)
+    kind, k = np.full(3, THRESHOLD), np.arange(3)
+    table = SimpleNamespace(
+        columns=LatentColumns(kind, k, np.ones(3, dtype=int), np.arange(4)),
+        rows=SimpleNamespace(level=np.tile([*level, -1], (n, 1))),
+        Y=np.zeros((n, 3)),
+    )
+    seen, mean = np.tile([True, True, False], (n, 1)), np.tile([0.5, -0.2, 0.3], (n, 1))
+    every = np.broadcast_to(Sigma, (n, 3, 3))
+    return (
+        _completed(np.random.default_rng(8), table, np.arange(n), seen, mean, every, np.zeros(3), 0),
+        mean,
+        every,
+    )
+
+
+def test_enough_sweeps_are_made_for_visits_that_are_almost_the_same(monkeypatch):
+    """With two visits the rate of the sweeps is rho^2. After a single one the law is another."""
+    rho, n, level = 0.95, 4_000, (1, 0)  # levels that contradict each other
+
+    def p_value():
+        y, mean, every = equal_rows(n, rho, level)
+        assert ((y[:, :2] > 0) == level).all()
+        seen = np.column_stack([np.tile(level, (n, 1)), np.full(n, np.nan)])
+        P = probability(mean[:1], every[:1], seen[:1], np.array([[np.nan, np.nan, 1.0]]))[0]
+        return 2 * norm.sf(abs((y[:, 2] > 0).mean() - P) / np.sqrt(P * (1 - P) / n))
+
+    made = []
+    monkeypatch.setattr(
+        latent_reference, "_sweeps", lambda *a, right=_sweeps: made.append(right(*a)) or made[-1]
+    )
+    assert p_value() > LEVEL
+    assert made == [int(np.ceil(np.log(1e-6) / np.log(rho**2)))]
+    monkeypatch.setattr(latent_reference, "_sweeps", lambda *a: 1)
+    assert p_value() < REJECTED
+
+
+def test_visits_that_repeat_each_other_end_in_words():
+    with pytest.raises(SamplingError, match="latent values of different visits are almost the same"):
+        equal_rows(5, 0.99999, (1, 0))
