@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
 from bayesimp.formulas.new_rows import new_design
+from bayesimp.joint.reference import refuse_new_rows
 from bayesimp.joint.rows import impute_rows
 from bayesimp.joint.scale import Working, canonical_rows
 from bayesimp.kernels.normal.effects import moments
@@ -42,11 +43,7 @@ def complete_new_rows(
 ) -> dict[str, tuple[NDArray[np.int64], Array]]:
     """See `bayesimp.contract.Run.transform`."""
     model = run.model
-    if model.reference is not None:
-        raise SpecificationError(
-            "The model imputes by reference to another arm, which applies to the rows of its trial only: new rows are "
-            "not completed. Impute them with the table."
-        )
+    refuse_new_rows(model.reference)
     new.require(model.responses, "response")
     check_shift(model, new)
     moved = model.shift_of(new)

@@ -1,22 +1,24 @@
 """Reference-based imputation of longitudinal trials: after drop-out, patients resemble those of a reference arm.
 
-Carpenter, Roger & Kenward (2013, J. Biopharmaceutical Statistics 23, 1352), with the parameters of the joint normal
-model, whose posterior is that of values missing at random. The visits y_1, .., y_T of a patient are responses in one
-row. With x the row's columns, x' those it would have in the reference arm, and d = (x' - x)'beta (r,), zero for responses
-that are not visits, a missing value is drawn at random, y_M | y_O ~ N(mu_M + (y_O - mu_O) K, C) with
-K = Sigma_OO^-1 Sigma_OM, and shifted by
+Carpenter, Roger & Kenward (2013, J. Biopharmaceutical Statistics 23, 1352), with the parameters of a joint normal
+model, whose posterior is that of values missing at random; in `JointLatent` y are the latent normals, and thresholds
+are common to all arms. The visits y_1, .., y_T of a patient are responses in one
+row. With x the row's columns, x' those it would have in the reference arm, d = (x' - x)'beta (r,), zero for responses
+that are not visits, and L the last observed visit, the mean of the row is mu + a instead of mu, with
 
-    jump to reference               d_k                after the last observed visit L
-    copy increments in reference    d_k - d_L          after L; d_L = 0 if no visit is observed
-    copy reference                  d_M - d_O K        wherever the row is incomplete
+    jump to reference               a_k = d_k              after L, else 0
+    copy increments in reference    a_k = d_k - d_L        after L, else 0; d_L = 0 if no visit is observed
+    copy reference                  a = d
 
-Missing values before the last observed visit remain at random in the first two. Sigma and the cluster effects are
-common to all arms.
+and missing values are drawn given the observed ones, y_M ~ N(mu_M + a_M + (y_O - mu_O - a_O) K, C) with
+K = Sigma_OO^-1 Sigma_OM: a draw at random, moved by a_M - a_O K. Missing values before L remain at random in the first
+two. Sigma and the cluster effects are common to all arms.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,16 +37,25 @@ from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.new_rows import NewRows
 
 if TYPE_CHECKING:
+    from bayesimp.joint.latent.model import JointLatent
     from bayesimp.joint.normal import JointNormal
 
-__all__ = ["HOW", "ReferenceBased", "check_reference", "reference_moves"]
+__all__ = [
+    "HOW",
+    "ReferenceBased",
+    "ReferenceMeans",
+    "check_reference",
+    "reference_means",
+    "refuse_new_rows",
+    "refuse_with_several",
+]
 
 HOW = ("jump to reference", "copy increments in reference", "copy reference")
 
 
 @dataclass(frozen=True)
 class ReferenceBased(Record):
-    """How values after drop-out are imputed; passed to `JointNormal` as ``reference=``.
+    """How values after drop-out are imputed; passed to `JointNormal` or `JointLatent` as ``reference=``.
 
     Attributes
     ----------
@@ -124,6 +135,34 @@ def check_reference(
     return []
 
 
+def refuse_with_several(own: ReferenceBased | None, labels: Sequence[str]) -> None:
+    """Refuse a reference if there are several grouping factors.
+
+    Raises
+    ------
+    SpecificationError
+    """
+    if own is not None:
+        raise SpecificationError(
+            f"reference: not available with several grouping factors ({', '.join(labels)}). Give the formula one random "
+            "part, or leave reference out."
+        )
+
+
+def refuse_new_rows(own: ReferenceBased | None) -> None:
+    """Refuse to complete rows that are not in the trial.
+
+    Raises
+    ------
+    SpecificationError
+    """
+    if own is not None:
+        raise SpecificationError(
+            "The model imputes by reference to another arm, which applies to the rows of its trial only: new rows are "
+            "not completed. Impute them with the table."
+        )
+
+
 def _in_reference_arm(
     own: ReferenceBased, data: IncompleteData, formula: Formula, design: DesignMatrices
 ) -> tuple[Array, Array]:
@@ -140,47 +179,95 @@ def _before_last_observed(missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.flip(np.maximum.accumulate(np.flip(~missing, axis=1), axis=1), axis=1)
 
 
-def reference_moves(model: JointNormal, rows: NDArray[np.int64], beta: Array, Sigma: Array) -> Array:
-    """The numbers added to the missing values of rows at each draw of the parameters.
+@dataclass(frozen=True, eq=False)
+class ReferenceMeans:
+    """The means of R rows under reference-based imputation, less those at random, given the coefficients.
 
-    Parameters
+    Attributes
     ----------
-    rows
-        (R,) rows of the table.
-    beta, Sigma
-        (M, p, r) and (M, r, r) in the units of the data.
-
-    Returns
-    -------
-    (M, R, r); 0 where nothing moves, and where a value is observed.
+    how
+        As in `ReferenceBased`.
+    difference
+        (R, p): x' - x.
+    missing
+        (R, r): missing columns of each row.
+    visits
+        The columns of every visit, in chronological order: one, or the utilities of a nominal visit.
     """
-    own = model.reference
+
+    how: str
+    difference: Array
+    missing: NDArray[np.bool_]
+    visits: tuple[tuple[int, ...], ...]
+
+    @property
+    def moved(self) -> NDArray[np.bool_]:
+        """(R,): rows of which some missing value is not imputed at random."""
+        dropped = self.missing if self.how == "copy reference" else self._after
+        return self.difference.any(axis=1) & dropped.any(axis=1)
+
+    def at(self, rows: NDArray[np.integer]) -> ReferenceMeans:
+        """These means in some of the rows."""
+        return replace(self, difference=self.difference[rows], missing=self.missing[rows])
+
+    @property
+    def _last(self) -> NDArray[np.int64]:
+        """(R,): L, the number of the last observed visit, 0 if no visit is observed."""
+        return _before_last_observed(self.missing[:, [visit[0] for visit in self.visits]]).sum(axis=1)
+
+    @property
+    def _after(self) -> NDArray[np.bool_]:
+        """(R, r): columns of visits after L, which are missing."""
+        out = np.zeros(self.missing.shape, dtype=bool)
+        for t, visit in enumerate(self.visits, 1):
+            out[:, visit] = (t > self._last)[:, None]
+        return out
+
+    def added(self, beta: Array) -> Array:
+        """(M, R, r) a, added to the means of all columns, observed ones too; beta (M, p, r) in the units of the data."""
+        d, own = np.zeros((len(beta), *self.missing.shape)), [k for visit in self.visits for k in visit]
+        d[:, :, own] = self.difference @ beta[:, :, own]
+        if self.how == "copy reference":
+            return d
+        if self.how == "copy increments in reference":
+            d[:, :, own] -= np.tile(self._at_last(d), len(self.visits))
+        return np.where(self._after, d, 0.0)
+
+    def _at_last(self, d: Array) -> Array:
+        """(M, R, w): d_L, of the w columns of a visit."""
+        out, last = np.zeros((*d.shape[:2], len(self.visits[0]))), self._last
+        for t, visit in enumerate(self.visits, 1):
+            out[:, last == t] = d[:, last == t][:, :, visit]
+        return out
+
+    def moves(self, beta: Array, Sigma: Array) -> Array:
+        """(M, R, r) a_M - a_O K, added to missing values of normal responses; 0 elsewhere. Sigma (M, r, r)."""
+        a = self.added(beta)
+        return np.where(self.missing, a - _regressed(a, self.missing, Sigma), 0.0)
+
+
+def reference_means(
+    model: JointNormal | JointLatent, rows: NDArray[np.int64], columns: Mapping[str, Sequence[int]]
+) -> ReferenceMeans:
+    """Those of rows (R,) of the table of a model with a reference; columns: the columns of each response."""
+    own, data, design = model.reference, model.data, model.design
     assert own is not None
-    X, _ = _in_reference_arm(own, model.data, model.formula, model.design)
-    at = [model.responses.index(name) for name in own.visits]
-    missing = np.column_stack([model.data.missing(name) for name in model.responses])[rows]
-    d = np.zeros((len(beta), len(rows), len(model.responses)))
-    d[:, :, at] = ((X - model.design.X)[rows] @ beta)[:, :, at]
-    if own.how == "copy reference":
-        return np.where(missing, d - _regressed(d, missing, Sigma), 0.0)
-    known = _before_last_observed(missing[:, at])
-    after = np.zeros(missing.shape, dtype=bool)
-    after[:, at] = ~known
-    if own.how == "copy increments in reference":
-        last = known.sum(axis=1)
-        of_visits = np.concatenate([np.zeros((*d.shape[:2], 1)), d[:, :, at]], axis=2)
-        d = d - np.take_along_axis(of_visits, last[None, :, None], axis=2)
-    return np.where(after & missing, d, 0.0)
+    X, _ = _in_reference_arm(own, data, model.formula, design)
+    missing = np.zeros((len(rows), sum(map(len, columns.values()))), dtype=bool)
+    for name, places in columns.items():
+        missing[:, places] = data.missing(name)[rows][:, None]
+    visits = tuple(tuple(columns[name]) for name in own.visits)
+    return ReferenceMeans(own.how, (X - design.X)[rows], missing, visits)
 
 
-def _regressed(d: Array, missing: NDArray[np.bool_], Sigma: Array) -> Array:
-    """(M, R, r) d_O K in the missing cells of each row, pattern by pattern."""
-    out = np.zeros_like(d)
+def _regressed(a: Array, missing: NDArray[np.bool_], Sigma: Array) -> Array:
+    """(M, R, r) a_O K in the missing cells of each row, pattern by pattern."""
+    out = np.zeros_like(a)
     for pattern in np.unique(missing, axis=0):
         if pattern.all() or not pattern.any():
             continue
         of = np.flatnonzero((missing == pattern).all(axis=1))
         M, O = np.flatnonzero(pattern), np.flatnonzero(~pattern)
         K = np.linalg.solve(Sigma[:, O][:, :, O], Sigma[:, O][:, :, M])
-        out[np.ix_(np.arange(len(d)), of, M)] = d[:, of][:, :, O] @ K
+        out[np.ix_(np.arange(len(a)), of, M)] = a[:, of][:, :, O] @ K
     return out

@@ -20,7 +20,7 @@ from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations
 from bayesimp.imputation.tree import build_tree
 from bayesimp.joint import gibbs as joint_gibbs
-from bayesimp.joint.reference import reference_moves
+from bayesimp.joint.reference import reference_means
 from bayesimp.joint.rows import impute_rows
 from bayesimp.joint.storage import chain_states, draws_of, joint_state
 from bayesimp.kernels.normal.effects import moments
@@ -203,9 +203,9 @@ class JointRun(contract.Run):
         if self.model.shift:
             values += self.model.shift_of(self.model.data)[working.rows.row]
         if self.model.reference is not None:
-            at = self._places(numbers)
-            moves = reference_moves(self.model, working.rows.row, self.draws.beta[at], self.draws.Sigma[at])
-            values = values + moves
+            at, columns = self._places(numbers), {name: (k,) for k, name in enumerate(self.model.responses)}
+            means = reference_means(self.model, working.rows.row, columns)
+            values = values + means.moves(self.draws.beta[at], self.draws.Sigma[at])
         return values
 
     def _places(self, numbers: range) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from bayesimp.report.document import Block, Bullets, Paragraph, ReportSection, T
 from bayesimp.report.facts import ReportFacts, SensitivityTable
 from bayesimp.report.sections import stated
 
-__all__ = ["assumed", "assumptions", "checked", "sensitivity_sections"]
+__all__ = ["assumed", "assumptions", "checked", "not_at_random", "sensitivity_sections"]
 
 IMPLAUSIBLE = ("impossible values", "far outside", "whole numbers", "two values", "rounded")
 ON_PRIOR = ("prior only", "prior matters")
@@ -111,11 +111,8 @@ def _is_formula(text: str) -> bool:
 def assumed(facts: ReportFacts) -> tuple[str, ...]:
     """What data cannot show, and what was not examined."""
     imp = facts.imputations
-    moved = facts.model is not None and bool(facts.model.shift)
-    at_random = (
-        "Values are missing NOT at random, as specified by the shift of the model: see the printed model."
-        if moved
-        else f"Values are missing at random, given the variables of the imputation model "
+    at_random = not_at_random(facts) or (
+        f"Values are missing at random, given the variables of the imputation model "
         f"({', '.join(_known(facts))}). No data can show this."
     )
     out = [f"{at_random} Why this is plausible: {stated(facts, 'missing at random')}."]
@@ -132,6 +129,25 @@ def assumed(facts: ReportFacts) -> tuple[str, ...]:
     if facts.mnar is None:
         out.append("How far the answers depend on values missing at random was not examined in this report.")
     return tuple(out)
+
+
+def not_at_random(facts: ReportFacts) -> str:
+    """How the model departs from values missing at random, in sentences; empty if it does not."""
+    model = facts.model
+    if model is None:
+        return ""
+    out = []
+    if model.reference is not None:
+        out.append(
+            f"Values are imputed by reference to another arm, as if missing NOT at random ({model.reference.words}); the "
+            "parameters, and all other values, are those under missingness at random."
+        )
+    if model.shift:
+        also = "also " if out else ""
+        out.append(
+            f"Values are {also}missing NOT at random, as specified by the shift of the model: see the printed model."
+        )
+    return " ".join(out)
 
 
 def _known(facts: ReportFacts) -> list[str]:
@@ -158,11 +174,20 @@ def sensitivity_sections(facts: ReportFacts) -> tuple[ReportSection, ...]:
 def _sensitivity(
     facts: ReportFacts, given: SensitivityTable | None, key: str, title: str, by: str, call: str
 ) -> ReportSection:
+    own = not_at_random(facts) if key == "not-at-random" else ""
+    first: list[Block] = [Paragraph(own)] if own else []
     if given is None:
-        return ReportSection(
-            key, title, (Paragraph(f"Not examined in this report; report(..., {call}) adds it."),)
-        )
-    blocks: list[Block] = [Paragraph(line) for line in given.words if line.strip()]
+        nothing = Paragraph(f"Not examined in this report; report(..., {call}) adds it.")
+        if own:
+            nothing = Paragraph(
+                "This report has no imputation at random to compare with: impute the same model without it, with "
+                "the same seed, and pool the same analysis."
+            )
+        return ReportSection(key, title, (*first, nothing))
+    blocks: list[Block] = [
+        *first,
+        *(Paragraph(line) for line in given.words if line.strip()),
+    ]
     wanted = [
         "analysis",
         by,

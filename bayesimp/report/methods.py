@@ -54,12 +54,16 @@ def paragraph(facts: ReportFacts) -> tuple[str, list[str]]:
             f"limit {ESS_LIMIT}){cite('Vehtari')}. "
         )
     text += _analysed(facts, cite)
-    moved = facts.model is not None and bool(facts.model.shift)
-    text += (
-        "Values were assumed to be missing not at random and shifted as the model specifies. "
-        if moved
-        else "Values were assumed to be missing at random given the variables of the model. "
-    )
+    reference = None if facts.model is None else facts.model.reference
+    if reference is not None:
+        text += (
+            f"Values after drop-out were imputed by reference to another arm{cite('Roger')} ({reference.words}), and "
+            "other values as missing at random given the variables of the model. "
+        )
+    if facts.model is not None and facts.model.shift:
+        text += "Values were assumed to be missing not at random and shifted as the model specifies. "
+    elif reference is None:
+        text += "Values were assumed to be missing at random given the variables of the model. "
     examined = [
         what
         for what, given in (

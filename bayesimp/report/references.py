@@ -26,6 +26,9 @@ CITED = {
               "participant data meta-analysis. Stat Med 2017; 36: 3507-3532.",
     "Carpenter": "Carpenter JR, Goldstein H, Kenward MG. REALCOM-IMPUTE software for multilevel multiple imputation with "
                  "mixed response types. J Stat Softw 2011; 45(5).",
+    "Roger": "Carpenter JR, Roger JH, Kenward MG. Analysis of longitudinal trials with protocol deviation: a framework "
+             "for relevant, accessible assumptions, and inference via multiple imputation. J Biopharm Stat 2013; 23: "
+             "1352-1371.",
     "Bartlett": "Bartlett JW, Seaman SR, White IR, Carpenter JR. Multiple imputation of covariates by fully conditional "
                 "specification: accommodating the substantive model. Stat Methods Med Res 2015; 24: 462-487.",
     "Ibrahim": "Ibrahim JG, Chen M-H, Lipsitz SR. Bayesian methods for generalized linear models with covariates "

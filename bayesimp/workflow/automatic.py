@@ -62,8 +62,9 @@ def impute(
     methods, predictors, cycles
         See `FCS`; giving one of them selects chained equations.
     options
-        Options of the engine: ``formula``, ``priors``, ``shift``, ``chains``, ``tune`` and ``draws`` of joint models, and
-        ``factors``, ``order``, ``effects`` and ``links`` of `JointGLMM`; those of `FCS`.
+        Options of the engine: ``formula``, ``priors``, ``shift``, ``chains``, ``tune`` and ``draws`` of joint models,
+        ``reference`` of `JointNormal` and `JointLatent`, and ``factors``, ``order``, ``effects`` and ``links`` of
+        `JointGLMM`; those of `FCS`.
     show
         Print which engine was chosen and why, its models, and at the end one line: whether the chains have converged, and
         if not, what to do (`Imputations.summary` has it by parameter and cluster).

@@ -27,6 +27,10 @@ OWN_OPTIONS = {  # options that only one engine has
                      "ignore"), "fcs"),
     **dict.fromkeys(("factors", "effects", "links"), "glmm"),
 }  # fmt: skip
+NO_REFERENCE = (
+    "JointNormal (engine='joint') and JointLatent (engine='latent') have it, for normal, binary, ordinal and nominal "
+    "visits. A short count can be declared 'ordinal'; bi.mnar shifts values of every family."
+)
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,8 @@ def _seen_together(data: IncompleteData, names: Sequence[str]) -> bool:
 def _check_options(options: Mapping[str, Any], takes: Callable, name: str, others: str) -> None:
     known = list(signature(takes).parameters)[2:]
     for option in options:
+        if option == "reference" and option not in known:
+            raise SpecificationError(f"impute: reference= is not an option of {name}: {NO_REFERENCE}")
         if option not in known:
             raise SpecificationError(
                 f"impute: {option!r} is not an option of {name}; {possible(option, known)}. Options of a run, such as "

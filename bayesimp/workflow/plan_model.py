@@ -50,7 +50,7 @@ MODELS = ("JointNormal", "JointGLMM", "JointLatent", "FCS")
 SAMPLERS = ("auto", "gibbs", "nuts")
 OF_TYPE = {  # the options of each model in a plan, apart from priors; a test compares them with the models' arguments
     "JointNormal": ("formula", "reference", "shift"),
-    "JointLatent": ("formula", "residual", "shift"),
+    "JointLatent": ("formula", "reference", "residual", "shift"),
     "JointGLMM": ("analysis", "factors", "order", "effects", "links", "shift"),
     "FCS": (
         "methods", "predictors", "analysis", "order", "blocks", "derived", "compatible", "bounds", "shift", "congenial",
@@ -61,14 +61,14 @@ OF_TYPE = {  # the options of each model in a plan, apart from priors; a test co
 def read_model(section: Section, clusters: Sequence[str]) -> ModelPlan:
     """The section [model]; clusters: the cluster columns of the table."""
     kind = section.text("type", "JointNormal", MODELS) or "JointNormal"
-    for other, keys in OF_TYPE.items():
-        for key in keys:
-            if key in OF_TYPE[kind] or key in section.known:
-                continue
-            section.known.append(key)
-            if key in section.record:
-                own = ", ".join(OF_TYPE[kind])
-                section.note(key, f'is for type = "{other}"; a model of type "{kind}" takes {own} and priors')
+    for key in dict.fromkeys(key for keys in OF_TYPE.values() for key in keys):
+        if key in OF_TYPE[kind] or key in section.known:
+            continue
+        section.known.append(key)
+        if key in section.record:
+            others = " or ".join(f'"{other}"' for other, keys in OF_TYPE.items() if key in keys)
+            own = ", ".join(OF_TYPE[kind])
+            section.note(key, f'is for type = {others}; a model of type "{kind}" takes {own} and priors')
     formula = _joint_formula(section, clusters, kind) if "formula" in OF_TYPE[kind] else None
     given = {key: READERS[key](section, key) for key in OF_TYPE[kind] if key != "formula"}
     if given.get("congenial") and given.get("analysis") is not None:

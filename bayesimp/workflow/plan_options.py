@@ -5,7 +5,7 @@
     group = "arm"
     where = "missing"                  # or "systematic", "sporadic"
 
-    [model.reference]                  # JointNormal (`bayesimp.ReferenceBased`)
+    [model.reference]                  # JointNormal, JointLatent (`bayesimp.ReferenceBased`)
     arm = "arm"
     reference = "placebo"
     visits = ["week4", "week8"]

@@ -71,7 +71,7 @@ class ModelPlan(Record):
     residual
         For a JointLatent: whether clusters have a "common" residual covariance or each "cluster" has its own.
     reference
-        For a JointNormal: the record of its `bayesimp.ReferenceBased`; None: values are missing at random.
+        For a JointNormal or JointLatent: the record of its `bayesimp.ReferenceBased`; None: values are missing at random.
     shift
         Numbers added to imputed values; None: nothing.
     analysis

@@ -82,8 +82,8 @@ def model_of(plan: Plan, data: IncompleteData) -> ImputationModel:
     shift = {} if own.shift is None else {"shift": own.shift.to_record()}
     declared: dict[str, Any] = {"priors": priors_to_dict(cast(Priors, own.priors))} | shift
     if own.formula is not None:
-        further = {"residual": own.residual} if own.type == "JointLatent" else {"reference": own.reference}
-        declared |= {"formula": str(own.formula)} | further
+        residual = {"residual": own.residual} if own.type == "JointLatent" else {}
+        declared |= {"formula": str(own.formula), "reference": own.reference} | residual
     else:
         declared |= {
             "analysis": _analyses(plan), "factors": own.factors, "order": own.order or None, "effects": own.effects,

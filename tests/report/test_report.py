@@ -378,3 +378,17 @@ def test_a_browser_shows_it(drawn, tmp_path):
     assert pixels.shape[:2] == (4000, 1000)
     ink = (pixels[..., :3].min(axis=2) < 0.5).mean(axis=1)
     assert (ink > 0).mean() > 0.2 and ink.max() < 0.9  # text and figures, not a black page
+
+
+def test_imputation_by_reference_is_named(frame):
+    """Values are then not said to be missing at random: among the assumptions, in the section and in the paragraph."""
+    reference = bi.ReferenceBased("b", 0.0, ("x", "y"))
+    for by_reference in (reference, None):
+        model = bi.JointNormal(bi.IncompleteData(frame, "g"), "y + x ~ b + (1 | g)", reference=by_reference)
+        report = read(model.impute(m=4, seed=1, draws=20, tune=10, progress=False))
+        named = "jump to reference: after drop-out as where b is 0.0; visits x, y"
+        for section in ("assumed", "not-at-random", "methods"):
+            assert (named in report.parts[section].text) == (by_reference is not None), section
+        at_random = "Values are missing at random, given" in report.parts["assumed"].text
+        assert at_random == (by_reference is None)
+        assert ("Roger JH" in report.parts["methods"].text) == (by_reference is not None)

@@ -46,6 +46,8 @@ HELD = {
     "JointLatent": [
         {"formula": "y + ill + grade ~ age + (1 | clinic)", "priors": "jomo", "shift": Shift({"ill": 0.5})},
         {"residual": "cluster"},
+        {"formula": "ill + y ~ arm + (1 | clinic)", "residual": "cluster",
+         "reference": bi.ReferenceBased("arm", "drug", ("ill", "y"))},
     ],
     "JointGLMM": [
         {"analysis": [MEAN, "ill ~ age + (1 | clinic)"], "links": {"ill": "probit"}, "effects": "separate",

@@ -30,6 +30,7 @@ from bayesimp.joint.latent.clusters import EffectsAndVariables
 from bayesimp.joint.latent.levels.model import SeveralLatentFactors, several_latent_factors
 from bayesimp.joint.latent.levels.run import LatentLevelsRun
 from bayesimp.joint.latent.prior import given_entries
+from bayesimp.joint.latent.reference import check_visits
 from bayesimp.joint.latent.run import LatentRun
 from bayesimp.joint.latent.table import latent_table
 from bayesimp.joint.latent.variables import (
@@ -42,6 +43,7 @@ from bayesimp.joint.latent.variables import (
 from bayesimp.joint.latent.working_priors import working_priors
 from bayesimp.joint.levels.factors import GroupingFactor, grouping_factors
 from bayesimp.joint.options import draws_per_imputation
+from bayesimp.joint.reference import ReferenceBased, check_reference, refuse_with_several
 from bayesimp.kernels.latent.records import NUMBER, THRESHOLD, UTILITY
 from bayesimp.kinds import checks_arguments
 from bayesimp.notation import effect_names
@@ -83,6 +85,9 @@ class JointLatent(FormulaModel):
     shift
         Numbers added to imputed values of normal variables and to imputed latent values of other variables (see
         `bayesimp.contract.Shift`); None: nothing.
+    reference
+        Imputation after drop-out by reference to another arm, on the scale of the latent normals
+        (`bayesimp.ReferenceBased`); None: at random. The run then keeps the effects of every cluster.
 
     Raises
     ------
@@ -116,14 +121,17 @@ class JointLatent(FormulaModel):
         *,
         residual: Literal["common", "cluster"] = "common",
         shift: Shift | None = None,
+        reference: ReferenceBased | None = None,
     ) -> None:
         super().__init__(data, formula, priors, shift=shift)
+        self.reference = reference
         factors = grouping_factors(self.formula, data) if len(self.formula.random) > 1 else ()
         groups = {f.label: f.groups for f in factors} or {data.cluster: data.grouping}
         self.variables: tuple[LatentVariable, ...] = latent_variables(data, self.responses, groups)
         self.residual = checked_residual(residual, self.variables, len(groups))
         self.several = None
         if factors:
+            refuse_with_several(reference, [factor.label for factor in factors])
             self._take_several(factors)
         else:
             self._take_one()
@@ -148,6 +156,9 @@ class JointLatent(FormulaModel):
         )
         check_levels(data, self.variables)
         self.design = design(self.formula, data.frame, clusters=data.grouping)
+        if self.reference is not None:
+            self.events += check_reference(self.reference, data, self.formula, self.design)
+            check_visits(self.reference, self.variables)
         self.table = table = latent_table(
             data, self.design, self.variables, self.shift, flat=self.priors.beta.is_flat,
             by_cluster=self.residual == "cluster",
@@ -189,11 +200,19 @@ class JointLatent(FormulaModel):
         }  # fmt: skip
 
     def _further(self) -> dict[str, Any]:
-        return {"residual": self.residual}
+        return {"residual": self.residual, "reference": self.reference}
+
+    def _records(self) -> dict[str, Any]:
+        own = {} if self.reference is None else {"reference": self.reference.to_record()}
+        return {"residual": self.residual} | own
 
     @classmethod
     def _read(cls, records: Mapping[str, Any]) -> dict[str, Any]:
-        return {"residual": records.get("residual", "common")}
+        reference = records.get("reference")
+        return {
+            "residual": records.get("residual", "common"),
+            "reference": None if reference is None else ReferenceBased(**reference),
+        }
 
     def shift_link(self, name: str) -> str:
         """The scale on which a shift moves a response."""
@@ -255,6 +274,7 @@ class JointLatent(FormulaModel):
             f"    Sigma: {describe(p['Sigma'], self.table.labels)}",
             *(f"    {name}: {describe(p[name], effects)}" for name, effects in covariances),
             *(f"  {line}" for line in self.shift.describe(lambda name: name in latent)),
+            *([] if self.reference is None else [f"  {self.reference.words}"]),
             *(f"  note: {event.message}" for event in self.events),
         ]
         return "\n".join(lines)
@@ -354,9 +374,10 @@ class JointLatent(FormulaModel):
                 "Leave it out, or use one grouping factor."
             )
         kind = LatentRun if self.several is None else LatentLevelsRun
+        by_reference = self.reference is not None  # rows are completed given the effects of their clusters
         run = kind(
-            self, seed, thin, spacing, 1, workers=workers, executor=executor, residuals=clusters,
-            effects=keep_effects,
+            self, seed, thin, spacing, 1, workers=workers, executor=executor,
+            residuals=clusters or (by_reference and self.residual == "cluster"), effects=keep_effects or by_reference,
         )  # fmt: skip
         return run.impute(m, chains, tune, draws, progress)
 

@@ -22,6 +22,7 @@ from bayesimp.joint.latent.clusters import cluster_shift, cluster_values, of_new
 from bayesimp.joint.latent.table import LatentTable, assembled, levels_of_rows
 from bayesimp.joint.latent.variables import LatentVariable
 from bayesimp.joint.new_rows import check_shift
+from bayesimp.joint.reference import refuse_new_rows
 from bayesimp.joint.scale import Working, canonical_rows
 from bayesimp.kernels.latent.gibbs import latent_gibbs
 from bayesimp.kernels.latent.records import NUMBER, Kept, LatentState
@@ -56,6 +57,7 @@ def complete_new_rows(
         A draw of the run is not positive definite.
     """
     model = run.model
+    refuse_new_rows(model.reference)
     new.require(model.responses, "response")
     check_shift(model, new)
     values = _values_of_clusters(model, new)

@@ -14,6 +14,7 @@ from bayesimp.contract import TreeRequest, plain
 from bayesimp.imputation.tree import build_tree
 from bayesimp.joint.latent.clusters import cluster_values
 from bayesimp.joint.latent.gibbs import LatentChain, LatentDraws, LatentTask
+from bayesimp.joint.latent.reference import by_reference
 from bayesimp.joint.strided import read_state, run_state
 from bayesimp.joint.strided_run import StridedRun
 from bayesimp.kernels.latent.records import Kept, LatentState
@@ -48,6 +49,8 @@ class LatentRun(StridedRun):
 
     def _cells(self, m: int) -> dict[str, tuple[NDArray, NDArray]]:
         drawn, found, first = self._drawn(m), {}, 0
+        if self.model.reference is not None:
+            drawn = by_reference(self, drawn)
         for variable, rows in self.model.table.incomplete:
             found[variable.name] = rows, drawn[:, first : first + len(rows)]
             first += len(rows)

@@ -22,7 +22,7 @@ from bayesimp.joint.levels.factors import GroupingFactor, check_factors, groupin
 from bayesimp.joint.levels.gibbs import LevelsTask
 from bayesimp.joint.levels.run import LevelsRun
 from bayesimp.joint.levels.table import LevelsTable, levels_table
-from bayesimp.joint.reference import ReferenceBased
+from bayesimp.joint.reference import ReferenceBased, refuse_with_several
 from bayesimp.notation import effect_names, in_tree
 from bayesimp.priors.describe import describe
 from bayesimp.sampling.executors import Executor
@@ -260,11 +260,7 @@ def several_factors(
     """
     factors = grouping_factors(formula, data)
     responses, labels = formula.responses, [factor.label for factor in factors]
-    if reference is not None:
-        raise SpecificationError(
-            f"reference: not available with several grouping factors ({', '.join(labels)}). Give the formula one random "
-            "part, or leave reference out."
-        )
+    refuse_with_several(reference, labels)
     primary = name_of(labels[0])
     events = check_information(data, responses, replace(priors, Psi=priors.of_factor(labels[0])), Psi=primary)
     events += check_factors(data, factors, responses, priors)
