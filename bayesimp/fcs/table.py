@@ -146,18 +146,18 @@ def chained_table(
     bounds
         Incomplete variable -> (lower, upper), on the scale of the data (fcs/specification/bounds.py).
     frequency
-        (N,) how many rows each row stands for, in the units of priors only; None: one.
+        (N,) how many rows each row stands for, in centres and units only; None: one.
     """
     codes, clusters = grouping.codes, len(grouping)
     names = (*spec.complete, *spec.incomplete, *(d.name for d in spec.derived))
     ignore = np.zeros(len(Y), dtype=bool) if ignore is None else np.asarray(ignore, dtype=bool)
     full = _with_derived(spec, np.hstack([spec.X, Y]), names, filled or {}, codes, ~ignore)
-    spec, residuals = beside_margins(spec, names, full, ~ignore)
+    times = None if frequency is None else frequency[~ignore]
+    spec, residuals = beside_margins(spec, names, full, ~ignore, times)
     if residuals:
         names = (*spec.complete, *spec.incomplete, *(d.name for d in spec.derived))
         full = _with_derived(spec, np.hstack([spec.X, Y]), names, filled or {}, codes, ~ignore)
     p = len(spec.complete)
-    times = None if frequency is None else frequency[~ignore]
     center, scale = _scales(full[~ignore], times)  # the units of priors
     W = (full - center) / scale
     order = cluster_order(Y, np.round(W[:, :p], KEY_DIGITS), codes, clusters)

@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, ndtr, pdtrc
-from scipy.stats import poisson
+from scipy.special import expit, gammaln, ndtr, pdtrc, xlogy
 
 from bayesimp.kernels.families.codes import LOGIT, POISSON
 from bayesimp.notation import Array
@@ -101,7 +100,7 @@ def _split_counts(rng: np.random.Generator, cells: Cells, k: int, mean: Array) -
     rest, mu, value = many.n.copy(), mean[~few], 0
     while len(rest):
         above = pdtrc(value, mu)  # P(y > value)
-        here = poisson.pmf(value, mu)
+        here = np.exp(xlogy(value, mu) - mu - gammaln(value + 1.0))  # P(y = value)
         n = rng.binomial(rest, np.divide(here, here + above, out=np.ones(len(mu)), where=here + above > 0))
         made = Cells(many.kind, _with(many.y, k, value), n)
         out.append(made.some(n > 0))
