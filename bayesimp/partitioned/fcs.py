@@ -161,6 +161,7 @@ class PartitionedFCS(Printed):
         with progress_bar(progress) as report:
             chains = [task.start(k) for k in range(m)]
             history = run_cycles(task, chains, cycles, where, report)
+        events += where.new_events()
         if not history.cycles:
             raise SamplingError(NOTHING_KEPT)
         if history.cycles < cycles:
