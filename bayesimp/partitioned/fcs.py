@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from bayesimp import priors as pr
@@ -120,7 +121,9 @@ class PartitionedFCS(Printed):
         frequency = self.distinct.frequency
         chained = chained_table(spec, Y, self.table.grouping, frequency=frequency)
         self.counts: CountTable = count_table(chained, _positions(chained, Y), frequency)
-        self.events: tuple[Event, ...] = (*_distinct(self.distinct, model.events), *model.events)
+        self.events: tuple[Event, ...] = (
+            *_distinct(self.distinct, model.events), *model.events, *_types(data, spec.incomplete)
+        )  # fmt: skip
 
     @property
     def responses(self) -> tuple[str, ...]:
@@ -273,3 +276,17 @@ def _distinct(distinct: DistinctRows, events: Sequence[Event]) -> list[Event]:
         f"{len(distinct.frequency):,} among {distinct.rows:,}"
     )
     return [Event("distinct rows", "rows", text)]
+
+
+def _types(data: PartitionedData, names: Sequence[str]) -> list[Event]:
+    """Events about variables that cannot keep their type."""
+    kinds = {name: data.schema.field(name).type for name in names}
+    return [
+        Event(
+            "dtype changed",
+            name,
+            f"categories in the table; completed tables hold the values, {kind.value_type}",
+        )
+        for name, kind in kinds.items()
+        if pa.types.is_dictionary(kind)
+    ]

@@ -126,7 +126,7 @@ class PartitionedFCSImputations(CompletedParts, Printed):
         """
         parameters, imputed = diagnose(self.tree["posterior"].to_dataset()), diagnose(self.imputed_stats)
         cycles = self.history.cycles - self.warm
-        made = Summary(parameters, imputed, self.events, self.m, cycles, extends=False)
+        made = Summary(parameters, imputed, self.events, self.m, cycles, chained=True, extends=False)
         if not made.converged:
             warnings.warn(made.verdict, StatisticalWarning, skip_file_prefixes=PACKAGE)
         return made

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -75,8 +76,9 @@ def test_tables_depend_neither_on_partitions_nor_on_what_reads_them(frame, folde
 
 
 def test_the_number_of_workers_does_not_matter(run):
-    for options in ({"workers": 2}, {"executor": "serial"}):
-        again = run.model.impute(**SHORT, **options)
+    for options in ({"workers": 2}, {"executor": "serial"}, {"executor": "joblib"}):
+        with joblib.parallel_config("threading", n_jobs=2):
+            again = run.model.impute(**SHORT, **options)
         np.testing.assert_array_equal(again.history.mean, run.history.mean)
         assert all((a.n == b.n).all() for a, b in zip(again.cells, run.cells, strict=True))
 
@@ -104,6 +106,7 @@ def test_types_and_levels(frame, tmp_path):
     path = done.export(tmp_path / "out")
     schema = ds.dataset(path / "imp_m=1").schema
     assert schema.field("visits").type == pa.int32() and schema.field("smokes").type == pa.bool_()
+    assert done.events[["kind", "where"]].to_numpy().tolist() == [["dtype changed", "ill"]]
     assert done.model.table.levels("ill") == ("yes", "no") and schema.field("ill").type == pa.string()
     assert "smokes ~ 1 + sex[m] + age + ill[no] + visits + (1 | g)" in str(done.model)
     long = pd.read_parquet(path).astype({"imp_m": int})
@@ -118,7 +121,7 @@ def test_types_and_levels(frame, tmp_path):
 
 
 def test_summary_and_tree(run):
-    with pytest.warns(StatisticalWarning, match="Ask for more draws"):
+    with pytest.warns(StatisticalWarning, match=r"Ask for more cycles \(cycles=\)"):
         made = run.summary()
     assert "mean[visits]" in made.imputed.index and "beta_ill[age]" in made.parameters.index
     beta, names = run.tree["posterior"]["beta_visits"], ["Intercept", "sex[m]", "age", "smokes", "ill[yes]"]
