@@ -2,8 +2,8 @@
 
     python -m benchmarks goals
 
-CPU seconds of this process, one thread, the least of three: they depend less than seconds on what else the machine does, but
-memory shared with other work slows them down too. The first imputation on a machine: `python -m benchmarks.first_run`.
+CPU seconds of this process, one thread, the least of three: they depend less than seconds on what else the machine does,
+but memory shared with other work slows them down too. The first imputation on a machine: `python -m benchmarks.first_run`.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def goals() -> list[str]:
          f"{default:.1f}", ""),
     ]  # fmt: skip
     head = [
-        f"The machine: {can['memory'] / 1e9:.1f} GB read and {can['normals'] / 1e6:.0f} million normals a second, one core.",
+        f"One core reads {can['memory'] / 1e9:.1f} GB and draws {can['normals'] / 1e6:.0f} million normals a second.",
         "", "| what | goal | reached | limit |", "|---|---|---|---|",
     ]  # fmt: skip
     return head + [f"| {' | '.join(row)} |" for row in rows]

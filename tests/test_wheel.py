@@ -11,7 +11,7 @@ from benchmarks import first_run
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("build") is None, reason="build is not installed")
 def test_the_first_imputation_from_a_wheel_compiles_nothing(tmp_path):
-    """Its CPU seconds are those of a process that finds its own compiled kernels; without kernels they are many times that.
+    """Its CPU seconds are those of a process that finds its own compiled kernels; without kernels they are many more.
 
     The kernels are those of one joint model; of all runs of tests/frozen.py: python -m benchmarks.first_run dist/*.whl.
     """
