@@ -3,7 +3,7 @@
     python -m benchmarks goals
 
 CPU seconds of this process, one thread, the least of three: they depend less than seconds on what else the machine does,
-but memory shared with other work slows them down too. The first imputation on a machine: `python -m benchmarks.first_run`.
+but memory shared with other work slows them down too. The first imputation: `python -m benchmarks.first_run`.
 """
 
 from __future__ import annotations
