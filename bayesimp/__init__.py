@@ -25,6 +25,8 @@ _HOME = {
     "PartitionedData": "bayesimp.table.partitions",
     "PartitionedNormal": "bayesimp.partitioned.model",
     "PartitionedImputations": "bayesimp.partitioned.result",
+    "PartitionedFCS": "bayesimp.partitioned.fcs",
+    "PartitionedFCSImputations": "bayesimp.partitioned.fcs_result",
     "load_brain_injury": "bayesimp.datasets.examples",
     "load_exam": "bayesimp.datasets.examples",
     "load_kidney": "bayesimp.studies.simulate_ipd",

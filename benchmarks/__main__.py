@@ -23,6 +23,7 @@ from benchmarks import (
     crossed,
     fcs,
     glmm,
+    goals,
     joint_glmm,
     laplace,
     larger_than_memory,
@@ -238,6 +239,7 @@ def start() -> list[str]:
 
 
 BENCHMARKS = {
+    "goals": goals.goals,
     "joint": joint,
     "rows": rows,
     "memory": memory,
@@ -249,6 +251,7 @@ BENCHMARKS = {
     "fcs_pymc": pymc_block.pymc_block,
     "laplace": laplace.laplace,
     "larger_than_memory": larger_than_memory.larger_than_memory,
+    "larger_than_memory_counts": larger_than_memory.counts,
     "jolani": glmm.jolani,
     "glmm_rows": glmm.rows,
     "glmm_merged": glmm.merged,

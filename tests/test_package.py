@@ -106,6 +106,8 @@ BELOW = {  # what each room may import, besides BASE and itself
     },
     "partitioned": {
         "kernels",
+        "fcs",
+        "methods",
         "table",
         "formulas",
         "priors",

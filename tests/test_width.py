@@ -110,7 +110,12 @@ def in_partitions(place) -> dict[str, object]:
     FRAME.to_parquet(place / "table.parquet")
     data = bi.IncompleteData.from_parquet(place / "table.parquet", G)
     model = bi.PartitionedNormal(data, FORMULA)
+    coded = FRAME.assign(**{name: (FRAME[name] > 0).where(FRAME[name].notna()) for name in (Y, Z)})
+    coded.to_parquet(place / "coded.parquet")
+    counted = bi.PartitionedFCS(bi.IncompleteData.from_parquet(place / "coded.parquet", G), [Y, Z, ARM])
     return {
+        "PartitionedFCS": counted,
+        "PartitionedFCSImputations": counted.impute(m=2, cycles=2, seed=1, progress=False),
         "PartitionedData": data, "PartitionedNormal": model,
         "PartitionedImputations": model.impute(m=2, seed=1, **SHORT),
     }  # fmt: skip

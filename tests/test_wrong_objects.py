@@ -97,8 +97,8 @@ OTHERS = {
     "exceptions": ["BayesimpError", "DataError", "SamplingError", "SpecificationError", "StatisticalWarning"],
     "take no object": ["load_brain_injury", "load_exam", "load_kidney", "simulate_ipd", "simulate_studies",
                        "default_grid"],
-    "not made by hand": ["Imputations", "PartitionedImputations"],
-    "of tables that are not in memory: tests/partitioned/test_sources.py": ["PartitionedData", "PartitionedNormal"],
+    "not made by hand": ["Imputations", "PartitionedFCSImputations", "PartitionedImputations"],
+    "of tables that are not in memory: tests/partitioned": ["PartitionedData", "PartitionedFCS", "PartitionedNormal"],
     "records of options, refused by the model that takes them": ["ReferenceBased"],
     "modules": ["analysis", "compatibility", "federated", "methods", "models", "plots", "priors", "studies"],
 }  # fmt: skip

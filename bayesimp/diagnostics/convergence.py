@@ -126,7 +126,7 @@ class Summary(Printed):
     def verdict(self) -> str:
         """The verdict in one line: converged, too few draws, or no mixing, and what to do."""
         if not (self.judged or self.converged):
-            longer = "cycles: `iterate(...)` or cycles=" if self.chained else "draws (draws=)"
+            longer = "cycles: `iterate(...)` or cycles=" if self.chained and self.extends else self._unit
             few = f"too few draws to judge by ({self.draws} in each chain)"
             return f"NOT known to have converged: {few}. Ask for more {longer}."
         if not self.mixes:
@@ -148,12 +148,16 @@ class Summary(Printed):
     def _title(self) -> str:
         return f"Imputed means and sds {'by cluster' if self.extends else 'of all clusters together'}"
 
+    @property
+    def _unit(self) -> str:
+        return "cycles (cycles=)" if self.chained else "draws (draws=)"
+
     def _more(self) -> str:
         """Advice for enough draws: more imputations if that is not many more, otherwise longer chains."""
         times = MORE * ESS_LIMIT / self.smallest_ess
-        if not self.chained:
+        if not self.chained or not self.extends:
             longer = "`extend_until()`, or more" if self.extends else "Ask for more"
-            return f"{longer} draws (draws=), about {times:.1f} times as many."
+            return f"{longer} {self._unit}, about {times:.1f} times as many."
         longer = f"`iterate({int(np.ceil(self.draws * (times - 1))):d})` (more cycles)"
         if times > FEW:
             return f"{longer} gives enough."
@@ -167,7 +171,8 @@ class Summary(Printed):
                 "More cycles may not help: variables that are missing in the same rows mix when they are imputed "
                 f"together, blocks={self.together}."
             )
-        more = f"Continue, `iterate({2 * self.draws})`," if self.chained else "Ask for more draws (draws=)"
+        extends = self.chained and self.extends
+        more = f"Continue, `iterate({2 * self.draws})`," if extends else f"Ask for more {self._unit}"
         return f"{more} and inspect the traces (plot_trace, plot_imputed_trace)."
 
     def _said(self) -> str:

@@ -38,6 +38,14 @@ class History:
         pair = [np.concatenate([getattr(self, f), getattr(other, f)], axis) for f in ("mean", "sd")]
         return History(blocks, *pair)
 
+    def put(self, place: int, start: int, piece: History) -> None:
+        """Copy the cycles of one chain, from cycle `start` on, to its place."""
+        stop = start + piece.cycles
+        for block, own in zip(self.blocks, piece.blocks, strict=True):
+            for name, values in own.items():
+                block[name][place, start:stop] = values[0]
+        self.mean[place, start:stop], self.sd[place, start:stop] = piece.mean[0], piece.sd[0]
+
     def truncated(self, cycles: int) -> History:
         """The history of the first `cycles` cycles."""
         return History(

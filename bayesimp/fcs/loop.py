@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ from bayesimp.kernels.chained.fill import imputed_moments
 from bayesimp.kernels.chained.places import Places, places
 from bayesimp.kernels.chained.visit import STATE, VISIT, BlockState, gibbs_cycles
 from bayesimp.sampling.chains import Report, chain_rng
-from bayesimp.sampling.executors import Executor
+from bayesimp.sampling.executors import Executor, Task
 
 __all__ = [
     "POST",
@@ -121,6 +121,14 @@ class Model(Protocol):
         """The blocks in the order of their visits, created for one run."""
 
 
+class CycleTask(Task, Protocol):
+    """A task whose iterations are cycles of chained equations."""
+
+    @property
+    def light(self) -> bool:
+        """Whether steps are too short for threads to help."""
+
+
 @dataclass(frozen=True)
 class Cycles:
     """Cycles of chained equations as a task of `bayesimp.sampling.executors`, which can be pickled.
@@ -176,15 +184,11 @@ class Cycles:
 
     def put(self, into: History, place: int, start: int, piece: History) -> None:
         """Copy the cycles of one chain into the history of all."""
-        stop = start + piece.cycles
-        for block, own in zip(into.blocks, piece.blocks, strict=True):
-            for name, values in own.items():
-                block[name][place, start:stop] = values[0]
-        into.mean[place, start:stop], into.sd[place, start:stop] = piece.mean[0], piece.sd[0]
+        into.put(place, start, piece)
 
 
 def run_cycles(
-    task: Cycles, chains: list[Chain], cycles: int, executor: Executor, report: Report | None = None
+    task: CycleTask, chains: list[Any], cycles: int, executor: Executor, report: Report | None = None
 ) -> History:
     """Advance all chains by `cycles` in parallel; returns the kept cycles, fewer if the run was interrupted."""
     history = task.room(chains, cycles)

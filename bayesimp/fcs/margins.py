@@ -33,14 +33,18 @@ class Residual:
 
 
 def beside_margins(
-    spec: Conditionals, names: Sequence[str], full: Array, fitted: NDArray[np.bool_]
+    spec: Conditionals,
+    names: Sequence[str],
+    full: Array,
+    fitted: NDArray[np.bool_],
+    times: NDArray[np.int64] | None = None,
 ) -> tuple[Conditionals, dict[str, Residual]]:
     """Replace products and powers that have a prior by new base columns, `Residual`, fitted where all parts are observed.
 
     These are the ones in Z, and those in X if beta has the weak prior of a generalised model (`priors.Weak`). names
-    (d,) and full (N, d): base columns in the units of the data; fitted (N,): rows to which models are fitted. Centring
-    of base columns handles the intercept. Two-stage models have no prior, and a user-defined model gets the columns as
-    written.
+    (d,) and full (N, d): base columns in the units of the data; fitted (N,): rows to which models are fitted; times:
+    how often each of these counts (None: once). Centring of base columns handles the intercept. Two-stage models have
+    no prior, and a user-defined model gets the columns as written.
     """
     found: dict[str, Residual] = {}
     values = dict(zip(names, full.T, strict=True))
@@ -48,9 +52,9 @@ def beside_margins(
     blocks = []
     for block in spec.blocks:
         if block.method.centres_products:
-            block = replace(block, random=_less_margins(block.random, seen, found, spec.written))
+            block = replace(block, random=_less_margins(block.random, seen, found, spec.written, times))
             if not block.distribution.is_normal:
-                block = replace(block, fixed=_less_margins(block.fixed, seen, found, spec.written))
+                block = replace(block, fixed=_less_margins(block.fixed, seen, found, spec.written, times))
         blocks.append(block)
     if not found:
         return spec, found
@@ -67,6 +71,7 @@ def _less_margins(
     values: Mapping[str, Array],
     found: dict[str, Residual],
     written: Mapping[str, str],
+    times: NDArray[np.int64] | None,
 ) -> tuple[Column, ...]:
     """X* or Z* with products and powers replaced by their residuals, which are added to `found`."""
     plain = [column for column in part if column.over is None and not column.within]
@@ -75,10 +80,12 @@ def _less_margins(
     for l, inside in enumerate(margins(texts)):
         parts = [own[j] for j in inside]
         Z = np.column_stack([values[name] for name in (*parts, own[l])])
-        Z = Z[~np.isnan(Z).any(axis=1)]
+        there = ~np.isnan(Z).any(axis=1)
+        Z = Z[there]
         if set(parts) <= {INTERCEPT} or len(Z) <= len(parts) + 1:  # no columns, or too few joint observations
             continue
-        weights = centred_columns(Z, [texts[j] for j in (*inside, l)])[1][:, -1]
+        own_times = None if times is None else times[there]
+        weights = centred_columns(Z, [texts[j] for j in (*inside, l)], own_times)[1][:, -1]
         used = [(name, float(g)) for name, g in zip(parts, weights, strict=False) if name != INTERCEPT]
         residual = Residual((own[l], *(name for name, _ in used)), (1.0, *(g for _, g in used)))
         name = f"{own[l]} beside {', '.join(residual.names[1:])}"

@@ -83,7 +83,9 @@ class FCSRun(Run):
 
     def _cycles(self, chains: list[Chain], cycles: int, report: Callable | None) -> History:
         executor = read_executor(self.executor, self.workers)
-        return run_cycles(Cycles(self.model, self.seed), chains, cycles, executor, report)
+        history = run_cycles(Cycles(self.model, self.seed), chains, cycles, executor, report)
+        self.events += executor.new_events()
+        return history
 
     def _interrupted(self, done: int, asked: int, kept: int = 0) -> None:
         """Record an interruption; `kept` is the number of earlier cycles."""

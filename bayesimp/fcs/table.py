@@ -127,6 +127,7 @@ def chained_table(
     filled: Mapping[str, Array] | None = None,
     ignore: NDArray[np.bool_] | None = None,
     bounds: Mapping[str, tuple[Bound, Bound]] | None = None,
+    frequency: NDArray[np.int64] | None = None,
 ) -> ChainedTable:
     """Convert a table to the form that the loop uses.
 
@@ -144,17 +145,20 @@ def chained_table(
         (N,) bool: rows that are imputed but to which no model is fitted.
     bounds
         Incomplete variable -> (lower, upper), on the scale of the data (fcs/specification/bounds.py).
+    frequency
+        (N,) how many rows each row stands for, in centres and units only; None: one.
     """
     codes, clusters = grouping.codes, len(grouping)
     names = (*spec.complete, *spec.incomplete, *(d.name for d in spec.derived))
     ignore = np.zeros(len(Y), dtype=bool) if ignore is None else np.asarray(ignore, dtype=bool)
     full = _with_derived(spec, np.hstack([spec.X, Y]), names, filled or {}, codes, ~ignore)
-    spec, residuals = beside_margins(spec, names, full, ~ignore)
+    times = None if frequency is None else frequency[~ignore]
+    spec, residuals = beside_margins(spec, names, full, ~ignore, times)
     if residuals:
         names = (*spec.complete, *spec.incomplete, *(d.name for d in spec.derived))
         full = _with_derived(spec, np.hstack([spec.X, Y]), names, filled or {}, codes, ~ignore)
     p = len(spec.complete)
-    center, scale = _scales(full[~ignore])  # the units of priors
+    center, scale = _scales(full[~ignore], times)  # the units of priors
     W = (full - center) / scale
     order = cluster_order(Y, np.round(W[:, :p], KEY_DIGITS), codes, clusters)
     place = np.empty(clusters, dtype=np.int64)
@@ -209,16 +213,25 @@ def _with_derived(
     return np.column_stack([columns[name] for name in names])
 
 
-def _scales(full: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation of the observed values of each base column; 0 and 1 for constants."""
+def _scales(full: Array, times: NDArray[np.int64] | None = None) -> tuple[Array, Array]:
+    """Mean and standard deviation of the observed values of each base column; 0 and 1 for constants.
+
+    times (N,): how often each row counts; None: once.
+    """
     d = full.shape[1]
     center, scale = np.zeros(d), np.ones(d)
     for k in range(1, d):
-        y = full[:, k][~np.isnan(full[:, k])]
+        seen = ~np.isnan(full[:, k])
+        y = full[:, k][seen]
         if len(y) < 2:
             continue
-        mean = y.mean()
-        sd = np.sqrt(((y - mean) ** 2).sum() / (len(y) - 1))
+        if times is None:
+            mean = y.mean()
+            sd = np.sqrt(((y - mean) ** 2).sum() / (len(y) - 1))
+        else:
+            n = times[seen]
+            mean = np.average(y, weights=n)
+            sd = np.sqrt((n * (y - mean) ** 2).sum() / (n.sum() - 1))
         if sd > 1e-14 * abs(mean) and sd > 0:
             center[k], scale[k] = mean, sd
     return center, scale

@@ -110,10 +110,12 @@ class JointRun(contract.Run):
 
     def _gibbs(self, tune: int, draws: int, report: Callable | None) -> joint_gibbs.JointDraws:
         states, factor = [replace_state(state) for state in self.states], self.model.grouping.only
+        executor = read_executor(self.executor, self.workers)
         new = joint_gibbs.sample_gibbs(
             factor.working, factor.working_priors, states,
-            tune=tune, draws=draws, thin=self.thin, executor=read_executor(self.executor, self.workers), report=report,
+            tune=tune, draws=draws, thin=self.thin, executor=executor, report=report,
         ).on_data_scale(factor.working)  # fmt: skip
+        self.events += executor.new_events()
         if new.draws:  # otherwise the chains are at different iterations
             self.states = states
         return new

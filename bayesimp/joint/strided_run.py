@@ -96,7 +96,8 @@ class StridedRun(contract.Run):
         began, task = time.perf_counter(), self.task
         states = [copy.deepcopy(chain) for chain in self.chains]
         new = task.room(states, draws * self.thin)
-        with read_executor(self.executor, self.workers).session(task) as session:
+        executor = read_executor(self.executor, self.workers)
+        with executor.session(task) as session:
             warm = not tune or min(session.run(states, None, 0, tune, report=report, stage="warm-up")) == tune
             multiple = self.thin * self.stride
             done = (
@@ -106,6 +107,7 @@ class StridedRun(contract.Run):
                 else 0
             )
         self.seconds += time.perf_counter() - began
+        self.events += executor.new_events()
         if done:
             new = new.truncated(done, self.stride)
             self.kept = new if self.kept is None else self.kept + new

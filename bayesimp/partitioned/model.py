@@ -142,12 +142,13 @@ class PartitionedNormal(Printed):
         seed = new_seed() if seed is None else whole(seed, "seed", 0)
         st, priors, began = self.working.statistics, self.working_priors, time.perf_counter()
         states = [initial_state(seed, c, priors, st.r, st.q) for c in range(chains)]
+        where = read_executor(executor, workers)
         with progress_bar(progress) as report:
             kept = sample_gibbs(
                 self.working, priors, states, tune=tune, draws=draws, thin=thin,
-                executor=read_executor(executor, workers), report=report, task_type=WholeTableTask,
+                executor=where, report=report, task_type=WholeTableTask,
             )  # fmt: skip
-        events = self.events
+        events = self.events + where.new_events()
         if not kept.draws:
             raise SamplingError(NOTHING_KEPT)
         if kept.draws < draws:

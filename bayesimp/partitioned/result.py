@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import xarray as xr
-from numpy.typing import NDArray
 
-from bayesimp.arguments import whole
 from bayesimp.diagnostics.convergence import Summary, diagnose
-from bayesimp.durable import replacing
-from bayesimp.errors import PACKAGE, DataError, SpecificationError, StatisticalWarning
+from bayesimp.errors import PACKAGE, StatisticalWarning
 from bayesimp.federated.posterior import PosteriorRun
-from bayesimp.notation import Array
 from bayesimp.partitioned.completion import Completion
 from bayesimp.partitioned.model import PartitionedNormal
+from bayesimp.partitioned.parts import CompletedParts, Filled
 from bayesimp.partitioned.rows import part_rows
+from bayesimp.table.partitions import PartitionedData
 
 __all__ = ["PartitionedImputations"]
 
-TABLE, ROW = "imp_m", "imp_id"  # as imputation/export.py
-
 
 @dataclass(frozen=True)
-class PartitionedImputations(PosteriorRun):
+class PartitionedImputations(CompletedParts, PosteriorRun):
     """Imputations of a table in partitions. Made by `PartitionedNormal.impute`, not by hand.
 
     Attributes
@@ -94,104 +85,37 @@ class PartitionedImputations(PosteriorRun):
         codes = self.model.moments.codes
         return Completion.of(self.working, codes, self.draws, self.places, self.seed)
 
-    def frames(self, k: int) -> Iterator[pd.DataFrame]:
-        """Completed table k, some tens of thousands of rows at a time, with numbers of rows as index.
+    @property
+    def source(self) -> PartitionedData:
+        """The incomplete table."""
+        return self.model.data
+
+    def completed_kind(self, kind: pa.DataType) -> pa.DataType:
+        """Whole numbers become floating point."""
+        return kind if pa.types.is_floating(kind) else pa.float64()
+
+    def batches(self, imputations: Sequence[int]) -> Iterator[tuple[int, int, pa.RecordBatch, Filled]]:
+        """Number of the part, number of the first row, rows, and their missing values in these imputations.
 
         Raises
         ------
-        SpecificationError
-            There is no imputation k.
         DataError
             The table has changed since the model was made.
         """
-        if whole(k, "k", 0) >= self.m:
-            raise SpecificationError(f"k = {k}: imputations are numbered 0 to {self.m - 1}.")
-        for start, batch, cells in self._batches():
-            made = _completed(batch, cells, k).to_pandas()
-            made.index += start
-            yield made
-
-    def export(self, path: str | os.PathLike[str], *, original: bool = True) -> Path:
-        """Write completed tables as Parquet in one pass over the rows: a folder for each, with a file for each partition.
-
-        ``path/imp_m=1/part-00000.parquet``, as `bayesimp.Imputations.export` with ``partitioned=True``: ``imp_m`` counts
-        from 1, ``imp_id`` is the number of the row, from 0. pandas, polars, Arrow, Dask, DuckDB and Spark read the folder
-        as one table. It appears only when it is complete.
-
-        Parameters
-        ----------
-        path
-            A folder that does not exist yet.
-        original
-            Whether to write the incomplete table too, as ``imp_m=0``.
-
-        Returns
-        -------
-        The path.
-
-        Raises
-        ------
-        SpecificationError
-            The folder exists; the table has a column ``imp_m`` or ``imp_id``.
-        DataError
-            The table has changed since the model was made.
-        """
-        path, columns = Path(path), self.model.data.columns
-        if path.exists():
-            raise SpecificationError(f"{path} exists; give the name of a new folder.")
-        if taken := [name for name in (TABLE, ROW) if name in columns]:
-            raise SpecificationError(
-                f"export: the table has a column '{taken[0]}', which would be written. Rename it."
-            )
-        with replacing(path) as made:
-            made.mkdir(parents=True)
-            for k in range(0 if original else 1, self.m + 1):
-                (made / f"{TABLE}={k}").mkdir()
-            start = 0
-            for part in range(self.model.data.parts):
-                start = self._write(made, part, start, original)
-            self._check_rows(start)
-        return path
-
-    def _write(self, folder: Path, part: int, start: int, original: bool) -> int:
-        """Write one partition of every table; returns the number of the row that follows."""
-        with ExitStack() as files:
-            writers: dict[int, pq.ParquetWriter] = {}
-            for first, batch, cells in self._batches(part, start):
-                row = pa.array(np.arange(first, first + batch.num_rows))
-                for k in range(-1 if original else 0, self.m):
-                    table = _completed(batch, cells, k).add_column(0, ROW, row)
-                    if k not in writers:
-                        file = folder / f"{TABLE}={k + 1}" / f"part-{part:05d}.parquet"
-                        writers[k] = files.enter_context(pq.ParquetWriter(file, table.schema))
-                    writers[k].write_table(table)
-                start = first + batch.num_rows
-        return start
-
-    def _batches(
-        self, part: int | None = None, start: int = 0
-    ) -> Iterator[tuple[int, pa.RecordBatch, dict[str, tuple[NDArray[np.bool_], Array]]]]:
-        """Number of the first row, rows, and for each response which are missing (n,) and their values (m, cells)."""
-        data, agreement = self.model.data, self.model.agreement
+        data, agreement, start = self.model.data, self.model.agreement, 0
         needed = [data.cluster, *agreement.responses, *agreement.parsed.variables]
-        for batch in data.batches(part=part):
-            rows = part_rows(batch.select(needed), agreement, start)
-            place, values = self.completion.values(rows, start)
-            cells = {}
-            for k, name in enumerate(agreement.responses):
-                missing = rows.missing(name)
-                cells[name] = missing, values[:, missing[place], k]
-            yield start, batch, cells
-            start += batch.num_rows
-        if part is None:
-            self._check_rows(start)
-
-    def _check_rows(self, rows: int) -> None:
-        if rows != self.model.moments.rows:
-            raise DataError(
-                f"The table has {rows:,} rows now, and had {self.model.moments.rows:,} when its cross products were "
-                "taken. Make the model again, and leave the files alone until the tables are completed."
-            )
+        for part in range(data.parts):
+            for batch in data.batches(part=part):
+                rows = part_rows(batch.select(needed), agreement, start)
+                place, values = self.completion.values(rows, start)
+                filled: Filled = {}
+                for k, name in enumerate(agreement.responses):
+                    missing = rows.missing(name)
+                    own = values[:, missing[place], k]
+                    filled[name] = missing, [pa.array(own[i]) for i in imputations]
+                yield part, start, batch, filled
+                start += batch.num_rows
+        self.check_rows(start, self.model.moments.rows)
 
     def _said(self) -> str:
         n = len(self.log)
@@ -202,21 +126,3 @@ class PartitionedImputations(PosteriorRun):
             f"  {self.draws.chains} chains x {self.draws.draws} draws, seed {self.seed}",
             f"  {n} event{'' if n == 1 else 's'}" + (": see .events" if n else ""),
         ])  # fmt: skip
-
-
-def _completed(batch: pa.RecordBatch, cells: dict[str, tuple[NDArray[np.bool_], Array]], k: int) -> pa.Table:
-    """The rows with the values of imputation k, or without values for k = -1.
-
-    Responses that are whole numbers become floating point in every table and partition, so that all have the same types.
-    """
-    table = pa.Table.from_batches([batch])
-    for name, (missing, values) in cells.items():
-        at, kind = table.schema.get_field_index(name), batch.schema.field(name).type
-        kind = kind if pa.types.is_floating(kind) else pa.float64()
-        column = batch.column(name).cast(kind)
-        if k >= 0:
-            numbers = column.to_numpy(zero_copy_only=False).copy()
-            numbers[missing] = values[k]
-            column = pa.array(numbers, kind)
-        table = table.set_column(at, pa.field(name, kind), column)
-    return table

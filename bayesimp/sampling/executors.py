@@ -15,12 +15,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any
 
 from bayesimp.arguments import whole
 from bayesimp.errors import SpecificationError
+from bayesimp.events import Event
 from bayesimp.sampling.sessions import (
     ProcessSession,
     SerialSession,
@@ -60,6 +61,10 @@ class Executor(ABC):
     @abstractmethod
     def session(self, task: Task, light: bool = False) -> AbstractContextManager[Session]:
         """A context in which the task is run; ``light`` says whether its steps are too short for threads to help."""
+
+    def new_events(self) -> tuple[Event, ...]:
+        """What happened in its sessions since the last call and belongs into the log of a result."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -127,19 +132,27 @@ class JoblibExecutor(Executor):
     """The backend of joblib that is in force, such as that of a Dask or a Ray cluster.
 
     ``joblib.parallel_config("dask")`` or ``("ray")`` chooses it, and with `workers` None also the number of workers. A
-    worker that is lost loses nothing: its chains are sent again (`bayesimp.sampling.joblib_session`).
+    worker that is lost loses nothing: its chains are sent again (`bayesimp.sampling.joblib_session`), with an event.
     """
+
+    _log: list[Event] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @contextmanager
     def session(self, task: Task, light: bool = False) -> Iterator[Session]:
         """Send tasks to joblib's workers."""
         from bayesimp.sampling.joblib_session import JoblibSession
 
-        session = JoblibSession(task, self.workers)
+        session = JoblibSession(task, self.workers, self._log)
         try:
             yield session
         finally:
             session.close()
+
+    def new_events(self) -> tuple[Event, ...]:
+        """Rounds that were repeated because workers were lost."""
+        events = tuple(self._log)
+        self._log.clear()
+        return events
 
 
 EXECUTORS: dict[str, type[Executor]] = {

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SamplingError, SpecificationError
+from bayesimp.events import Event
 from bayesimp.sampling.sessions import Pace, Session, Task, run_task
 
 __all__ = ["JoblibSession", "advance_there"]
@@ -35,8 +36,9 @@ _tasks: dict[str, Task] = {}  # the last task of this process, by the hash of it
 class JoblibSession(Session):
     """Chains sent to the workers of joblib's backend and back, round by round."""
 
-    def __init__(self, task: Task, workers: int | None) -> None:
+    def __init__(self, task: Task, workers: int | None, log: list[Event]) -> None:
         super().__init__(task)
+        self.log = log
         import cloudpickle  # which knows functions that a notebook defines
 
         try:
@@ -103,6 +105,12 @@ class JoblibSession(Session):
                         f"Workers of joblib's backend were lost {REPEATS + 1} times in the same iterations "
                         f"({type(error).__name__}). Memory may have run out: use fewer workers."
                     ) from error
+                text = (
+                    f"workers of joblib's backend were lost ({type(error).__name__}), and iterations {start + 1} to "
+                    f"{start + iterations} of {len(chains)} chains {'' if into is not None else 'of the warm-up '}were "
+                    "done again, with the same random numbers: the results are those of a run in which nothing was lost"
+                )
+                self.log.append(Event("worker lost", "executor", text))
         for c, (chain, piece, _) in enumerate(results):
             chains[c] = chain
             if piece is not None:

@@ -50,18 +50,24 @@ def _contents(node: Node) -> Counter:
     return Counter([write(node)])
 
 
-def centred_columns(Z: Array, names: Sequence[str]) -> tuple[Array, Array]:
-    """Z_c (N, q) and C (q, q) of the module; names (q,), as a formula spells them: `INTERCEPT` is a constant column."""
+def centred_columns(
+    Z: Array, names: Sequence[str], times: NDArray[np.int64] | None = None
+) -> tuple[Array, Array]:
+    """Z_c (N, q) and C (q, q) of the module; names (q,), as a formula spells them: `INTERCEPT` is a constant column.
+
+    times (N,): how often each row counts; None: once.
+    """
+    root = np.ones(len(Z)) if times is None else np.sqrt(times)
     Z_c, C = np.array(Z, dtype=float), np.eye(Z.shape[1])
     inside = margins(names)
     for l in sorted(range(len(names)), key=lambda l: len(inside[l])):
         for j in (j for j in inside[l] if names[j] == INTERCEPT):
-            mean = Z_c[:, l].mean() / Z[0, j]
+            mean = (Z_c[:, l].mean() if times is None else np.average(Z_c[:, l], weights=times)) / Z[0, j]
             Z_c[:, l] -= mean * Z[0, j]
             C[j, l] -= mean
         others = [j for j in inside[l] if names[j] != INTERCEPT]
         if others:
-            g = np.linalg.lstsq(Z_c[:, others], Z_c[:, l], rcond=None)[0]
+            g = np.linalg.lstsq(root[:, None] * Z_c[:, others], root * Z_c[:, l], rcond=None)[0]
             Z_c[:, l] -= Z_c[:, others] @ g
             C[:, l] -= C[:, others] @ g
     return Z_c, C

@@ -144,6 +144,63 @@ def test_workers_that_are_lost_again_and_again_end_the_run(monkeypatch):
         walked(JoblibExecutor(), Walk())
 
 
+def kidney():
+    """A binary variable, a count and a normal variable in 6 clusters."""
+    rng = np.random.default_rng(1)
+    g, x = np.repeat(np.arange(6), 15), rng.normal(size=90)
+    ill, n = np.where(x + rng.normal(size=90) > 0, "yes", "no"), rng.poisson(1.0 + x**2)
+    made = pd.DataFrame({"g": g, "x": x, "y": x + rng.normal(size=90), "ill": ill, "n": n.astype(float)})
+    return made.mask(rng.random(made.shape) < [0.0, 0.0, 0.2, 0.2, 0.2])
+
+
+SHORT = {"m": 2, "seed": 5, "progress": False}
+SWEEPS = SHORT | {"chains": 2, "tune": 2, "draws": 4}
+
+
+def engines():
+    data = bi.IncompleteData(kidney(), cluster="g", families={"n": "poisson"})
+    return {
+        "JointNormal": (bi.JointNormal(data, "y ~ x + (1 | g)"), SWEEPS),
+        "JointGLMM": (bi.JointGLMM(data, "y ~ ill + x + (1 | g)"), SWEEPS),
+        "JointLatent": (bi.JointLatent(data, "y + ill ~ x + (1 | g)"), SWEEPS),
+        "FCS": (bi.FCS(data, "bayes"), SHORT | {"cycles": 2}),
+    }
+
+
+@pytest.mark.filterwarnings("ignore::bayesimp.errors.StatisticalWarning")
+@pytest.mark.parametrize("name", ["JointNormal", "JointGLMM", "JointLatent", "FCS"])
+def test_every_engine_gives_the_same_numbers_and_records_a_lost_worker(name, monkeypatch):
+    """By joblib's threads, with chains that are pickled there and back; a round that is repeated is an event, once."""
+    model, options = engines()[name]
+    here = model.impute(**options)
+    with joblib.parallel_config("threading", n_jobs=2):
+        there = model.impute(**options, executor="joblib")
+        with losing(1, monkeypatch):
+            lost = model.impute(**options, executor=JoblibExecutor(2))
+        again = lost.extend(3)
+    for imp in (there, lost):
+        for k in range(2):
+            pd.testing.assert_frame_equal(imp.frame(k), here.frame(k), rtol=0, atol=0)
+        assert here.tree["posterior"].identical(imp.tree["posterior"])
+    assert "worker lost" not in set(there.events["kind"])
+    for imp in (lost, again):
+        told = imp.events[imp.events["kind"] == "worker lost"]
+        assert len(told) == 1 and "TerminatedWorkerError" in told["message"].iloc[0]
+        assert "done again, with the same random numbers" in told["message"].iloc[0]
+
+
+def test_values_missing_not_at_random_by_joblib():
+    data = bi.IncompleteData(kidney(), cluster="g", families={"n": "poisson"})
+    model = bi.JointNormal(data, "y ~ x + (1 | g)")
+    grid = {"delta": {"y": [0.0, 1.0]}, "analysis": "y ~ x", **SWEEPS}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few draws
+        here = bi.mnar(model, **grid)
+        with joblib.parallel_config("threading", n_jobs=2):
+            there = bi.mnar(model, **grid, executor="joblib")
+    pd.testing.assert_frame_equal(there.table, here.table, rtol=0, atol=0)
+
+
 # Dask -----------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,7 @@ from bayesimp.fcs.blocks.base import (
     without_limits,
 )
 from bayesimp.fcs.blocks.rows import BlockRows
+from bayesimp.fcs.scale import ChainedBlock
 from bayesimp.fcs.specification.feedback import driven_by, note
 from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.fcs.table import ChainedTable
@@ -43,10 +44,10 @@ from bayesimp.kernels.glmm.gibbs import (
 from bayesimp.kernels.glmm.merge import merge_rows
 from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.methods import Gibbs
-from bayesimp.priors import CoefficientPrior
+from bayesimp.priors import CoefficientPrior, CovariancePrior
 from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, is_conjugate
 
-__all__ = ["BayesGlmm", "GeneralisedBlock", "acceptance", "family_code", "glmm_beta_prior"]
+__all__ = ["BayesGlmm", "GeneralisedBlock", "acceptance", "family_code", "glmm_beta_prior", "glmm_prior"]
 
 HEAVY_ROWS = 2_000  # observed rows from which a step with one or a few passes over them is heavy
 FEW_ACCEPTED = 0.1  # accepted share of steps below which chains hardly move in a hundred cycles
@@ -66,6 +67,32 @@ def glmm_beta_prior(
     if prior.follows_mean and block.distribution.has_log_mean_intercept and scale.intercept >= 0:
         t0[scale.intercept] = Q0[scale.intercept, scale.intercept] * np.log(y.mean())
     return Q0, t0
+
+
+def glmm_prior(chained: ChainedBlock, y: np.ndarray, clusters: int) -> tuple[GlmmPrior, CovariancePrior]:
+    """The prior of a block on the working scale, and that of Psi as a record.
+
+    y: observed responses, of which only the mean is used; clusters: in how many there are some.
+
+    Raises
+    ------
+    SpecificationError
+        A prior that is not conditionally conjugate, or with which the posterior is improper.
+    """
+    block, scale = chained.block, chained.scale
+    name, priors = block.name, block.method.priors
+    assert priors is not None
+    size = block.predictors * len(block.random)
+    Psi = scale.working_Psi_prior(scale.Psi_prior(priors.Psi, f"Psi of '{name}'"))
+    if not is_conjugate(Psi):
+        raise SpecificationError(
+            f"'{name}': the Gibbs sampler has no update for {type(Psi).__name__}; use methods.PyMC(priors=...), "
+            "which takes every prior."
+        )
+    update = covariance_update(Psi, size)
+    check_proper(update, clusters, size, f"Psi of '{name}'", "clusters")
+    Q0, t0 = glmm_beta_prior(priors.beta, scale, block, y, f"beta of '{name}'")
+    return GlmmPrior(Q0, t0, update), Psi
 
 
 class GeneralisedBlock(Block):
@@ -283,19 +310,10 @@ class BayesGlmm(GeneralisedBlock):
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
-        block, scale = self.chained.block, self.chained.scale
-        name, method = block.name, self.method
-        Psi = scale.working_Psi_prior(scale.Psi_prior(method.priors.Psi, f"Psi of '{name}'"))
-        if not is_conjugate(Psi):
-            raise SpecificationError(
-                f"'{name}': the Gibbs sampler has no update for {type(Psi).__name__}; use methods.PyMC(priors=...), "
-                "which takes every prior."
-            )
-        update = covariance_update(Psi, self.r * self.q)
         seen = int((np.diff(self.rows.first) > 0).sum())
-        check_proper(update, seen, self.r * self.q, f"Psi of '{name}'", "clusters")
-        Q0, t0 = glmm_beta_prior(method.priors.beta, scale, block, self.rows.y, f"beta of '{name}'")
-        self.prior, self.Psi, self.updates = GlmmPrior(Q0, t0, update), Psi, method.inner
+        self.prior, self.Psi = glmm_prior(self.chained, self.rows.y, seen)
+        Q0, t0 = self.prior.Q0, self.prior.t0
+        self.updates = self.method.inner
         self.Q0, self.t0 = Q0, t0
         self.heavy = True
 

@@ -1,0 +1,139 @@
+"""Completed tables of a table in partitions: made and written part by part, never in memory."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bayesimp.arguments import whole
+from bayesimp.durable import replacing
+from bayesimp.errors import DataError, SpecificationError
+from bayesimp.table.partitions import PartitionedData
+
+__all__ = ["CompletedParts", "Filled"]
+
+TABLE, ROW = "imp_m", "imp_id"  # as imputation/export.py
+
+Filled = dict[str, tuple[NDArray[np.bool_], list[pa.Array]]]
+"""Variable -> which of some rows lack it (n,), and their values in each of some imputations."""
+
+
+class CompletedParts(ABC):
+    """Imputations whose completed tables are made in a pass over the rows."""
+
+    m: int
+
+    @property
+    @abstractmethod
+    def source(self) -> PartitionedData:
+        """The incomplete table."""
+
+    @abstractmethod
+    def batches(self, imputations: Sequence[int]) -> Iterator[tuple[int, int, pa.RecordBatch, Filled]]:
+        """Number of the part, number of the first row, rows, and their missing values in these imputations."""
+
+    @abstractmethod
+    def completed_kind(self, kind: pa.DataType) -> pa.DataType:
+        """The type of an imputed column in completed tables, given its type in the table."""
+
+    def frames(self, k: int) -> Iterator[pd.DataFrame]:
+        """Completed table k, some tens of thousands of rows at a time, with numbers of rows as index.
+
+        Raises
+        ------
+        SpecificationError
+            There is no imputation k.
+        DataError
+            The table has changed since the model was made.
+        """
+        if whole(k, "k", 0) >= self.m:
+            raise SpecificationError(f"k = {k}: imputations are numbered 0 to {self.m - 1}.")
+        for _, start, batch, filled in self.batches([k]):
+            made = self._completed(batch, filled, 0).to_pandas()
+            made.index += start
+            yield made
+
+    def export(self, path: str | os.PathLike[str], *, original: bool = True) -> Path:
+        """Write completed tables as Parquet in one pass over the rows: a folder for each, with a file for each partition.
+
+        ``path/imp_m=1/part-00000.parquet``, as `bayesimp.Imputations.export` with ``partitioned=True``: ``imp_m`` counts
+        from 1, ``imp_id`` is the number of the row, from 0. pandas, polars, Arrow, Dask, DuckDB and Spark read the folder
+        as one table. It appears only when it is complete.
+
+        Parameters
+        ----------
+        path
+            A folder that does not exist yet.
+        original
+            Whether to write the incomplete table too, as ``imp_m=0``.
+
+        Returns
+        -------
+        The path.
+
+        Raises
+        ------
+        SpecificationError
+            The folder exists; the table has a column ``imp_m`` or ``imp_id``.
+        DataError
+            The table has changed since the model was made.
+        """
+        path, columns = Path(path), self.source.columns
+        if path.exists():
+            raise SpecificationError(f"{path} exists; give the name of a new folder.")
+        if taken := [name for name in (TABLE, ROW) if name in columns]:
+            raise SpecificationError(
+                f"export: the table has a column '{taken[0]}', which would be written. Rename it."
+            )
+        with replacing(path) as made, ExitStack() as files:
+            made.mkdir(parents=True)
+            for k in range(0 if original else 1, self.m + 1):
+                (made / f"{TABLE}={k}").mkdir()
+            now, writers = -1, dict[int, pq.ParquetWriter]()
+            for part, start, batch, filled in self.batches(range(self.m)):
+                if part != now:
+                    files.close()
+                    now, writers = part, {}
+                row = pa.array(np.arange(start, start + batch.num_rows))
+                for k in range(-1 if original else 0, self.m):
+                    table = self._completed(batch, filled, k).add_column(0, ROW, row)
+                    if k not in writers:
+                        file = made / f"{TABLE}={k + 1}" / f"part-{part:05d}.parquet"
+                        writers[k] = files.enter_context(pq.ParquetWriter(file, table.schema))
+                    writers[k].write_table(table)
+            files.close()
+        return path
+
+    def _completed(self, batch: pa.RecordBatch, filled: Filled, at: int) -> pa.Table:
+        """The rows with the values of an imputation, by its place among those that were asked for; -1: without values.
+
+        Columns have the same type in every table and partition.
+        """
+        table = pa.Table.from_batches([batch])
+        for name, (missing, values) in filled.items():
+            place = table.schema.get_field_index(name)
+            kind = self.completed_kind(batch.schema.field(name).type)
+            column = batch.column(name).cast(kind)
+            if at >= 0:
+                column = pc.replace_with_mask(column, pa.array(missing), values[at].cast(kind))
+            table = table.set_column(place, pa.field(name, kind), column)
+        return table
+
+    @staticmethod
+    def check_rows(rows: int, known: int) -> None:
+        """Refuse a table with other rows than before."""
+        if rows != known:
+            raise DataError(
+                f"The table has {rows:,} rows now, and had {known:,} when its rows were counted. Make the model again, "
+                "and leave the files alone until the tables are completed."
+            )
