@@ -453,6 +453,7 @@ def test_haven_reads_the_exported_table(ending, tmp_path):
 
 
 @pytest.mark.r
+@pytest.mark.slow
 def test_mitml_pools_the_exported_table(tmp_path):
     if reason := without("mitml"):
         pytest.skip(reason)

@@ -200,7 +200,7 @@ def test_names_are_quoted_as_in_formulas():
         [Variable("blood pressure"), Variable("y", "normal", {"within(blood pressure)": 1.0})], 3, 4
     )
     with pytest.raises(
-        SpecificationError, match="'y': Formula 'within.blood pressure.*in backticks: `blood pressure`"
+        SpecificationError, match=r"'y': Formula 'within.blood pressure.*in backticks: `blood pressure`"
     ):
         unquoted(seed=1)
     with pytest.raises(
