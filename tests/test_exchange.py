@@ -187,6 +187,122 @@ def test_columns_that_stata_does_not_hold(change, message, tmp_path):
         imp.export(tmp_path / "t.dta")
 
 
+def one_column(values):
+    """Imputations of a table with this column, complete."""
+    original, completed = tables()
+    keep = ["clinic", "number"]
+    add = lambda t: t[keep].assign(c=values)  # noqa: E731
+    return bi.read_imputations([add(t) for t in completed], "clinic", original=add(original))
+
+
+N = 40
+DAYS = pd.date_range("1850-01-01", periods=N, freq="D")
+NOT_STORED = {
+    "SPSS cuts labels": (["sav"], pd.Categorical(["x" * 121, "y"] * (N // 2)), "1 of 2 values of more than 120 bytes"),
+    "bytes, not characters": (["sav"], pd.Categorical(["ä" * 61, "y"] * (N // 2)), "1 of 2 values of more than 120"),
+    "SPSS cuts texts": (["sav"], ["x" * 32_768] * N, "40|1 of 1 values of more than 32,767 bytes"),
+    "SPSS drops last blanks": (["sav"], ["a ", "b"] * (N // 2), "1 of 2 values that end in a blank"),
+    "labels too long together": (["dta"], pd.Categorical([f"{k:4}" * 300 for k in range(N)]), "longer than Stata's"),
+    "microseconds": (["dta"], DAYS + pd.Timedelta("1us"), r"round to milliseconds \(first: 1850-01-01 00:00:00.000001"),
+    "nanoseconds": (["sav"], (DAYS.astype("datetime64[ns]") + pd.Timedelta("1ns")), "round to microseconds"),
+    "equal labels": (["dta", "sav"], pd.Categorical([1, "1"] * (N // 2), [1, "1"]), "written alike, '1'"),
+    "several types": (["parquet"], pd.Categorical([1, "1"] * (N // 2), [1, "1"]), "'c' .category. cannot be written"),
+    "intervals": (["parquet"], pd.cut(np.arange(N), 3), "categories that are intervals"),
+    "complex": (["dta", "sav", "parquet"], np.arange(N) * 1j, "'c' .*complex"),
+    "null characters": (["dta", "sav"], ["a\0b"] * N, "null character"),
+    "empty texts": (["csv"], ["", "b"] * (N // 2), "'c' has empty texts, which are missing values in a CSV file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOT_STORED)
+def test_what_would_be_cut_rounded_or_confused_is_refused(name, tmp_path):
+    endings, values, message = NOT_STORED[name]
+    imp = one_column(values)
+    for ending in endings:
+        if ending == "sav":
+            pytest.importorskip("pyreadstat", reason="the extra spss is not installed")
+        with pytest.raises(DataError, match=message):
+            imp.export(tmp_path / f"t.{ending}")
+        assert not (tmp_path / f"t.{ending}").exists()
+
+
+STORED = {
+    "own numbers": pd.Categorical([3, 7, 12, 7] * (N // 4), [3, 7, 12], ordered=True),
+    "another order": pd.Categorical([3, 7, 12, 7] * (N // 4), [7, 3, 12]),
+    "seconds": DAYS.astype("datetime64[s]"),
+    "years": pd.Series(pd.date_range("2200-01-01", periods=N)).astype("datetime64[ns]"),
+    "umlauts": ["ä" * 60, "ß„“"] * (N // 2),
+    "before": pd.Categorical(["ü" * 60, "z"] * (N // 2)),
+    "lines": ["a\nb", '"c", d'] * (N // 2),
+    "single": (np.arange(N) / 3).astype("float32"),
+    "large": np.arange(N) + 2**53 - N,
+}
+
+
+@pytest.mark.parametrize("ending", ["dta", "sav"])
+@pytest.mark.parametrize("name", STORED)
+def test_an_independent_reader_finds_the_values(name, ending, tmp_path):
+    """pyreadstat (ReadStat), for Stata's files too, which pandas has written."""
+    pyreadstat = pytest.importorskip("pyreadstat", reason="the extra spss is not installed")
+    imp = one_column(STORED[name])
+    path = imp.export(tmp_path / f"t.{ending}", names={"c": "größe"})
+    read, meta = (pyreadstat.read_dta if ending == "dta" else pyreadstat.read_sav)(str(path))
+    assert meta.column_names_to_labels["größe"] == "c"
+    ours, theirs = imp.frame(0)["c"], read["größe"].iloc[N : 2 * N].reset_index(drop=True)
+    labels = meta.variable_value_labels.get("größe")
+    if labels:
+        assert list(theirs.map(labels)) == list(ours.astype(str))
+        if name == "own numbers":  # wrong: numbers from 0, beside which a reader sees other numbers as labels
+            assert labels == {3: "3", 7: "7", 12: "12"}
+    elif pd.api.types.is_numeric_dtype(ours.dtype):
+        np.testing.assert_array_equal(theirs, ours)
+    else:
+        assert list(theirs) == list(ours)
+
+
+def test_names_of_spss_are_counted_in_bytes(tmp_path):
+    pytest.importorskip("pyreadstat", reason="the extra spss is not installed")
+    original, completed = tables()
+    renamed = {"number": "ä" * 40, "whole": "to", "count": "_x", "kind": "GRADE"}
+    imp = bi.read_imputations([t.rename(columns=renamed) for t in completed], "clinic",
+                              original=original.rename(columns=renamed))  # fmt: skip
+    with pytest.raises(
+        SpecificationError, match=r"SPSS does not allow the names .*\(at most 64 bytes"
+    ) as caught:
+        imp.export(tmp_path / "t.sav")
+    suggested = eval(str(caught.value).split("names=")[1].rstrip("."))
+    assert set(suggested) == {*renamed.values(), "grade"}
+    path = imp.export(tmp_path / "t.sav", names=suggested)
+    back = bi.read_imputations(path, "clinic")
+    np.testing.assert_array_equal(back.values(suggested["ä" * 40]), imp.values("ä" * 40))
+
+
+@pytest.mark.parametrize("ending", ["dta", "sav"])
+def test_columns_with_labels_of_some_values_stay_numbers(ending, tmp_path):
+    """Wrong: values without a label became missing."""
+    pyreadstat = pytest.importorskip("pyreadstat", reason="the extra spss is not installed")
+    income = np.tile([0.0, 1200.0, 2500.0, 99999.0], 5)
+    m, row = np.repeat([0, 1], 20), np.tile(np.arange(20), 2)
+    y = np.where((m == 0) & (row == 3), np.nan, row / 3)
+    frame = pd.DataFrame(
+        {"imp_m": m, "imp_id": row + 1, "clinic": row % 4, "y": y, "income": np.tile(income, 2)}
+    )
+    write = pyreadstat.write_dta if ending == "dta" else pyreadstat.write_sav
+    own = {"income": {0.0: "none", 99999.0: "refused"}, "clinic": {k: f"clinic {k}" for k in range(4)}}
+    path = str(tmp_path / f"t.{ending}")
+    if ending == "dta":  # whose labels belong to whole numbers
+        frame = frame.astype({"income": "int32", "clinic": "int32"})
+        own = {name: {int(k): label for k, label in each.items()} for name, each in own.items()}
+    write(frame, path, variable_value_labels=own)
+    back = bi.read_imputations(path, "clinic")
+    np.testing.assert_array_equal(back.frame(0)["income"], income)
+    assert list(back.frame(0)["clinic"][:4]) == [f"clinic {k}" for k in range(4)]
+    assert list(back.events["where"]) == ["income"] and "read as numbers" in back.events["message"].item()
+    write(frame, path, variable_value_labels=own | {"clinic": dict.fromkeys(range(4), "same")})
+    with pytest.raises(DataError, match="two values of 'clinic' have the same label"):
+        bi.read_imputations(path, "y")
+
+
 def test_a_long_table_of_mice_pools_as_mice_does():
     imp = from_mice()
     assert isinstance(imp, ImportedImputations) and imp.m == 3
@@ -303,6 +419,52 @@ def test_mice_takes_the_exported_table(tmp_path):
                 np.testing.assert_allclose(theirs[name], ours, rtol=1e-12)
             else:
                 assert list(theirs[name]) == list(ours.astype(str))
+
+
+@pytest.mark.r
+@pytest.mark.parametrize("ending", ["dta", "sav"])
+def test_haven_reads_the_exported_table(ending, tmp_path):
+    """Numbers, labels, texts, dates, missing cells of the incomplete table and all completed ones."""
+    if reason := without("haven"):
+        pytest.skip(reason)
+    if ending == "sav":
+        pytest.importorskip("pyreadstat", reason="the extra spss is not installed")
+    imp = read_in()
+    path = imp.export(tmp_path / f"t.{ending}", names={"yes": "größe"})
+    done = rscript(REFERENCE / "by_haven.R", path, tmp_path / "out.csv", LC_ALL="C.UTF-8")
+    assert done.returncode == 0, done.stderr
+    labelled = ("flag", "größe", "text", "kind", "grade")
+    theirs = pd.read_csv(
+        tmp_path / "out.csv", dtype=dict.fromkeys((f"{name}..label" for name in labelled), str)
+    )
+    number = "imp_m" if ending == "dta" else "Imputation_"
+    for k, ours in enumerate((imp.data.frame, imp.frame(0), imp.frame(1))):
+        own = theirs[theirs[number] == k].reset_index(drop=True)
+        for name, column in ours.rename(columns={"yes": "größe"}).items():
+            if name in labelled:
+                shown = column.astype(object).map(lambda v: str(v).lower() if isinstance(v, bool) else v)
+                assert list(own[f"{name}..label"].fillna("")) == list(shown.where(shown.notna(), ""))
+            elif name == "when":
+                assert list(own[name].str[:10]) == list(column.dt.strftime("%Y-%m-%d"))
+            elif name == "clinic":
+                assert list(own[name]) == list(column)
+            else:
+                np.testing.assert_allclose(own[name].astype(float), column.astype(float), rtol=1e-14)
+
+
+@pytest.mark.r
+@pytest.mark.slow
+def test_mitml_pools_the_exported_table(tmp_path):
+    if reason := without("mitml"):
+        pytest.skip(reason)
+    imp = from_mice()
+    done = rscript(REFERENCE / "mitml.R", imp.export(tmp_path / "long.csv"), tmp_path / "out.csv")
+    assert done.returncode == 0, done.stderr
+    theirs = pd.read_csv(tmp_path / "out.csv")
+    fits = bi.fit_each([imp.frame(k) for k in range(3)], "y ~ z + sex")
+    ours = fits.pool(df_complete=np.inf).to_frame()  # as testEstimates has it by default
+    for name, mine in {"Estimate": "estimate", "Std.Error": "std.error", "df": "df", "FMI": "fmi"}.items():
+        np.testing.assert_allclose(ours[mine], theirs[name], rtol=1e-6, err_msg=name)
 
 
 @pytest.mark.r

@@ -196,7 +196,7 @@ def test_the_command_line_speaks_of_the_plan(tmp_path, capsys, formula, column, 
         f'[data]\nfile = "t.csv"\ncluster = "g"\n[model]\nformula = "{formula}"\n[impute]\nm = 2\nseed = 1\n'
     )
     assert main(["check", str(plan)]) == 1
-    said = capsys.readouterr().err
+    said = unfolded(capsys.readouterr().err)
     assert line in said and not PYTHON.search(said), said
 
 

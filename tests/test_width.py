@@ -164,7 +164,7 @@ def sites() -> dict[str, object]:
 
 def of_studies() -> dict[str, object]:
     Sporadic, Systematic, Design = studies.Sporadic, studies.Systematic, studies.Design
-    x, y = X.replace(" ", "_"), Y.replace(" ", "_")  # terms of a design are names without blanks
+    x, y = X, Y
     variables = (
         studies.SimulatedVariable(x),
         studies.SimulatedVariable(y, coefficients={x: 1.0, "Intercept": 2.0}),
@@ -172,7 +172,7 @@ def of_studies() -> dict[str, object]:
     design = Design(variables, 6, studies.ClusterSizes(5.0, 2), cluster=G)
     _, deleted = studies.delete(design(seed=1), cluster=G, sporadic={y: Sporadic(0.2)},
                                 systematic={x: Systematic(count=2)}, seed=1)  # fmt: skip
-    analysis = studies.Analysis(f"{y} ~ {x}")
+    analysis = studies.Analysis(f"`{y}` ~ `{x}`")
     delete = partial(studies.delete, cluster=G, sporadic={y: Sporadic(0.2)})
     scenario = studies.Scenario(
         long("scenario"), design, delete, analysis, G, truth={x: 1.0}, labels={"n": 6}

@@ -10,6 +10,7 @@ Cells that are missing in the incomplete table are imputed; all other cells must
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ import xarray as xr
 
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
-from bayesimp.imputation.export import SPSS, STATA
+from bayesimp.imputation.export_checks import SPSS, STATA
 from bayesimp.imputation.result import Imputations
 from bayesimp.imputation.tree import cells_and_observed
 from bayesimp.kinds import checks_arguments
@@ -111,13 +112,14 @@ def read_imputations(
     >>> imp = bi.read_imputations("from_mice.csv", cluster="school")                # doctest: +SKIP
     >>> imp.analyse("written ~ course + (1 | school)").pool()                       # doctest: +SKIP
     """
-    frame, tables, what = _tables(source, original, dict(types or {}))
+    frame, tables, what, partly = _tables(source, original, dict(types or {}))
     if not tables:
         raise DataError(f"{what}: there are no imputations, only the incomplete table.")
     for k, table in enumerate(tables, 1):
         _check_table(frame, table, k)
     data = IncompleteData(frame, cluster, families)
-    cells, events = {}, []
+    text = "only some of its values have labels in the file: read as numbers, without labels"
+    cells, events = {}, [Event("labels left out", str(name), text, 1) for name in partly]
     for name in data.frame.columns:
         found, left = _cells(data, name, tables)
         if left:
@@ -139,10 +141,12 @@ def _tree(data: IncompleteData, cells: Mapping[str, Any], attrs: Mapping[str, An
 
 def _tables(
     source: Any, original: Any, types: dict[str, Type]
-) -> tuple[pd.DataFrame, list[pd.DataFrame], str]:
-    """The incomplete table, the completed ones with rows in the same order, and the name of their source."""
+) -> tuple[pd.DataFrame, list[pd.DataFrame], str, list[str]]:
+    """The incomplete table, the completed ones with rows in the same order, the name of their source, columns of which
+    some values have labels."""
     if isinstance(source, str | os.PathLike):
-        return *_split(_read(Path(source), types), Path(source).name), Path(source).name
+        long, partly = _read(Path(source), types)
+        return *_split(long, Path(source).name), Path(source).name, partly
     if types:
         raise SpecificationError(
             "read_imputations: types= is for files; the columns of a table have their types."
@@ -154,11 +158,11 @@ def _tables(
                 "table, original=table. Without it bi.fit_each(tables, analysis) analyses them."
             )
         frame = as_pandas(original)[0]
-        return frame, [as_pandas(table)[0] for table in source], "a list of tables"
-    return *_split(as_pandas(source)[0], "the table"), "a long table"
+        return frame, [as_pandas(table)[0] for table in source], "a list of tables", []
+    return *_split(as_pandas(source)[0], "the table"), "a long table", []
 
 
-def _read(path: Path, types: dict[str, Type]) -> pd.DataFrame:
+def _read(path: Path, types: dict[str, Type]) -> tuple[pd.DataFrame, list[str]]:
     ending = path.suffix.lower()
     if ending not in FILES:
         own = " bi.load reads what imp.save(path) wrote." if ending in (".nc", ".zarr") else ""
@@ -170,28 +174,63 @@ def _read(path: Path, types: dict[str, Type]) -> pd.DataFrame:
             f"read_imputations: types= is for .csv files; {path.name} has its own types."
         )
     if ending == ".dta":
-        # labels do not say whether levels are ordered; families={"grade": "ordinal"} does
-        return pd.read_stata(path, convert_missing=False, order_categoricals=False)
+        return _from_stata(path)
     if ending == ".sav":
-        try:
-            import pyreadstat
-        except ModuleNotFoundError:
-            raise SpecificationError(
-                "read_imputations: .sav files need pyreadstat, which is not installed: pip install "
-                "'bayesimp[spss]'."
-            ) from None
-        return _labelled(*pyreadstat.read_sav(str(path), apply_value_formats=True))
-    return read_table(path, types)
+        return _from_spss(path)
+    return read_table(path, types), []
 
 
-def _labelled(frame: pd.DataFrame, meta: Any) -> pd.DataFrame:
-    """Columns with labels as categories in the order of their numbers; ordered if SPSS says so."""
-    out = {}
+def _from_stata(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Labelled columns as categories; as numbers where some values have no label."""
+    # labels do not say whether levels are ordered; families={"grade": "ordinal"} does
+    try:
+        labelled = pd.read_stata(path, convert_missing=False, order_categoricals=False)
+    except ValueError as error:
+        if found := re.search(r"Value labels for column (.+) are not unique", str(error)):
+            raise _same_labels(path, found[1]) from None
+        raise
+    part = [
+        name
+        for name in labelled.select_dtypes("category")
+        if not labelled[name].cat.categories.map(type).isin([str]).all()
+    ]
+    if not part:
+        return labelled, []
+    numbers = pd.read_stata(path, convert_missing=False, convert_categoricals=False, columns=part)
+    return labelled.assign(**{name: numbers[name] for name in part}), part
+
+
+def _from_spss(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Labelled columns as categories in the order of their numbers, ordered if SPSS says so; as numbers where some
+    values have no label."""
+    try:
+        import pyreadstat
+    except ModuleNotFoundError:
+        raise SpecificationError(
+            "read_imputations: .sav files need pyreadstat, which is not installed: pip install "
+            "'bayesimp[spss]'."
+        ) from None
+    frame, meta = pyreadstat.read_sav(str(path))
+    out, part = {}, []
     for name, labels in meta.variable_value_labels.items():
-        levels = [labels[code] for code in sorted(labels)]
+        if not frame[name].dropna().isin(labels).all():
+            part.append(name)
+            continue
+        codes = sorted(labels)
+        levels = [labels[code] for code in codes]
+        if len(set(levels)) < len(levels):
+            raise _same_labels(path, name)
         ordered = meta.variable_measure.get(name) == "ordinal"
-        out[name] = pd.Series(pd.Categorical(frame[name], levels, ordered=ordered), index=frame.index)
-    return frame.assign(**out)
+        place = frame[name].map({code: k for k, code in enumerate(codes)}).fillna(-1).astype(int)
+        out[name] = pd.Series(pd.Categorical.from_codes(place, levels, ordered=ordered), index=frame.index)
+    return frame.assign(**out), part
+
+
+def _same_labels(path: Path, name: str) -> DataError:
+    return DataError(
+        f"read_imputations: {path.name}: two values of '{name}' have the same label, so that they could not be told "
+        "apart. Give them different labels, or remove the labels, there."
+    )
 
 
 def _split(long: pd.DataFrame, what: str) -> tuple[pd.DataFrame, list[pd.DataFrame]]:

@@ -12,7 +12,6 @@ has expectation `mean` for every s.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -24,13 +23,13 @@ from numpy.typing import ArrayLike, NDArray
 from bayesimp.errors import SpecificationError
 from bayesimp.families.record import Family
 from bayesimp.families.registry import FAMILIES
+from bayesimp.formulas.syntax import Call, Level, Name, Node, Op, read, write
 from bayesimp.layout import Record
 
 __all__ = ["ClusterSizes", "Design", "SimulatedVariable"]
 
 Array = NDArray[Any]
 FLAGS = "_censored"  # suffix of the column that says which numbers of a variable are limits
-FACTOR = re.compile(r"(within|cluster_mean)\((\w+)\)|(\w+)\[(\w+)\]|(\w+)")
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,9 @@ class SimulatedVariable(Record):
         Family as in `bayesimp.IncompleteData`; link "probit" for bernoulli and binomial variables.
     coefficients
         Term -> coefficient. Terms are "Intercept", earlier columns, "cluster_mean(x)", "within(x)", "grade[b]" (whether
-        grade is b), and products of these, "x:z". A categorical variable has one mapping for each level except the
-        first.
+        grade is b), and products of these, "x:z". As in formulas, a name with blanks is written in backticks,
+        "within(`blood pressure`)"; alone it needs none. A categorical variable has one mapping for each level except
+        the first.
     effects
         Terms with a random effect by cluster, such as ``("Intercept", "x")``. (Categorical: in each level except the
         first.)
@@ -244,37 +244,61 @@ class Design(Record):
         """The product of columns, (N,) or (m,)."""
         first = np.searchsorted(codes, np.arange(self.clusters))
         out = np.ones(len(codes))
-        for factor in term.split(":"):
+        try:
+            tree = Name(term) if term in columns else read(term)
+        except SpecificationError as error:
+            raise SpecificationError(
+                f"'{v.name}': {error} In a term, a name with blanks or signs is written in backticks: "
+                "`blood pressure`."
+            ) from None
+        for factor in _factors(tree):
             out = out * self._factor(factor, columns, codes, v)
         return out[first] if v.level == "cluster" else out
 
     def _factor(
-        self, factor: str, columns: Mapping[str, Any], codes: NDArray[np.intp], v: SimulatedVariable
+        self, factor: Node, columns: Mapping[str, Any], codes: NDArray[np.intp], v: SimulatedVariable
     ) -> Array | float:
-        if factor == "Intercept":
-            return 1.0
-        match = FACTOR.fullmatch(factor)
-        name = str(match and (match[2] or match[3] or match[5]))
-        if not match or name not in columns:
+        function = level = None
+        match factor:
+            case Name("Intercept"):
+                return 1.0
+            case Call("within" | "cluster_mean" as function, (Name(name),), ()):
+                pass
+            case Level(Name(name), level):
+                pass
+            case Name(name):
+                pass
+            case _:
+                name = ""
+        if name not in columns:
+            known = ", ".join(write(Name(column)) for column in columns) or "none"
             raise SpecificationError(
-                f"'{v.name}': {factor!r} is not among the columns before it: {', '.join(columns) or 'none'}."
+                f"'{v.name}': {write(factor)!r} is not among the columns before it: {known}."
             )
         before = next(w for w in self.variables if w.name == name)
-        if v.level == "cluster" and before.level != "cluster" and match[1] != "cluster_mean":
+        if v.level == "cluster" and before.level != "cluster" and function != "cluster_mean":
             raise SpecificationError(
                 f"'{v.name}' is a cluster-level variable, but {name!r} varies within clusters."
             )
         values = np.asarray(columns[name], dtype=np.float64)
-        if match[4]:
-            if match[4] not in before.levels:
+        if level is not None:
+            if level not in before.levels:
                 raise SpecificationError(
-                    f"'{v.name}': {name!r} has no level {match[4]!r}; it has {', '.join(before.levels)}."
+                    f"'{v.name}': {name!r} has no level {level!r}; it has {', '.join(before.levels)}."
                 )
-            return (values == list(before.levels).index(match[4])).astype(np.float64)
-        if match[1]:
+            return (values == list(before.levels).index(level)).astype(np.float64)
+        if function is not None:
             mean = (np.bincount(codes, values) / np.bincount(codes))[codes]
-            return mean if match[1] == "cluster_mean" else values - mean
+            return mean if function == "cluster_mean" else values - mean
         return values
+
+
+def _factors(node: Node) -> list[Node]:
+    """The factors of a product ``a:b:c``."""
+    match node:
+        case Op(":", left, right):
+            return [*_factors(left), *_factors(right)]
+    return [node]
 
 
 def _drawn(v: SimulatedVariable, eta: Array, rng: np.random.Generator) -> Array:

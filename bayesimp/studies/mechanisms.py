@@ -19,6 +19,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from bayesimp.errors import DataError, SpecificationError
+from bayesimp.formulas.syntax import Name, read
 from bayesimp.layout import Record
 from bayesimp.messages import listing, suggestion
 
@@ -27,6 +28,7 @@ __all__ = ["Sporadic", "Systematic", "driver_names", "drivers", "intercept", "me
 Array = NDArray[np.float64]
 Strengths = Mapping[str, float | Mapping[Any, float]]
 OF_CLUSTERS = re.compile(r"(within|cluster_mean)\((.+)\)")
+QUOTED = re.compile(r"`.+`", re.DOTALL)  # a name written as in formulas
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Sporadic(Record):
     on
         Driver -> strength: ``{"y": 0.7}``, the log odds ratio of one standard deviation of y;
         ``"within(y)"`` and ``"cluster_mean(y)"`` are y less its mean in the cluster, and that mean. A column that is not
-        numeric needs a strength for each level named: ``{"sex": {"male": 0.5}}``. Empty: completely at random.
+        numeric needs a strength for each level named: ``{"sex": {"male": 0.5}}``. Names may be written in backticks, as
+        in formulas. Empty: completely at random.
     unit
         ``"sd"``, or ``"raw"``: strengths refer to one unit of the driver.
     at
@@ -142,8 +145,15 @@ def driver_names(on: Strengths) -> list[str | None]:
     names: list[str | None] = []
     for driver in on:
         match = OF_CLUSTERS.fullmatch(driver)
-        names.append(match[2] if match else None if driver == "cluster_size()" else driver)
+        name = match[2] if match else None if driver == "cluster_size()" else driver
+        names.append(name if name is None or not QUOTED.fullmatch(name) else _unquoted(name))
     return names
+
+
+def _unquoted(name: str) -> str:
+    """The column of a name in backticks."""
+    node = read(name)
+    return node.name if isinstance(node, Name) else name
 
 
 def mechanism(name: str, on: Strengths, holed: set[str]) -> str:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from bayesimp.workflow.terminal import say
+
 __all__ = ["add_audit_commands"]
 
 DONE, FAULT, DIFFERS = 0, 1, 3
@@ -18,13 +20,13 @@ def lock(options: argparse.Namespace) -> int:
 
     path, contents = lock_plan(options.plan, not options.without_table)
     table = contents["table"]
-    print(f"Written to {path}, at {contents['locked']}")
-    print(f"plan   SHA-256 {contents['plan']['sha256']}")
+    say(f"Written to {path}, at {contents['locked']}")
+    say(f"plan   SHA-256 {contents['plan']['sha256']}")
     if table["state"] == UNREAD:
-        print(f"table  not read; the plan names {len(table['columns named'])} columns")
+        say(f"table  not read; the plan names {len(table['columns named'])} columns")
     else:
-        print(f"table  SHA-256 {table['sha256']}, {table['rows']:,} rows, {len(table['columns'])} columns")
-    print(f"lock   SHA-256 {checksum(path)}   keep this line elsewhere, or sign the file")
+        say(f"table  SHA-256 {table['sha256']}, {table['rows']:,} rows, {len(table['columns'])} columns")
+    say(f"lock   SHA-256 {checksum(path)}   keep this line elsewhere, or sign the file")
     return DONE
 
 
@@ -39,19 +41,19 @@ def verify_log(options: argparse.Namespace) -> int:
         raise SpecificationError(f"{options.folder} has no {LOG}. Give the folder of a run.")
     for line in log.lines:
         words = "".join(f", {key} {line[key]}" for key in ("status", "result") if key in line)
-        print(f"{line['line']:>4}  {line['time']}  {line['action']}{words}")
+        say(f"{line['line']:>4}  {line['time']}  {line['action']}{words}")
     for remark in log.remarks:
-        print(f"Note: {remark}")
+        say(f"Note: {remark}")
     faults = [f"{LOG}: {log.fault}"] if log.fault else altered(log)
     if log.unfinished and not log.fault:
         faults.append(f"the run started at {log.run[0]['time']} has not ended")
     for fault in faults:
-        print(f"NOT AS IT WAS  {fault}")
+        say(f"NOT AS IT WAS  {fault}")
     if faults:
         return FAULT
     files = "1 file is" if len(log.outputs) == 1 else f"{len(log.outputs)} files are"
-    print(f"Every line follows from the line before; {files} as the log states.")
-    print(f"last line  SHA-256 {log.last}")
+    say(f"Every line follows from the line before; {files} as the log states.")
+    say(f"last line  SHA-256 {log.last}")
     return DONE
 
 
@@ -62,7 +64,7 @@ def replay(options: argparse.Namespace) -> int:
 
     with waiting("Running again"):
         result = replay_folder(options.folder, options.stored_table)
-    print(result)
+    say(str(result))
     return DONE if result.equal else DIFFERS
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bayesimp.errors import BayesimpError
-from bayesimp.workflow.words import in_plan_words
+from bayesimp.workflow.terminal import Parser, say
 
 if TYPE_CHECKING:
     from bayesimp.workflow.plan import Plan
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BayesimpError as error:
         return _refuse(str(error))
     except KeyboardInterrupt:
-        print("Interrupted before there were any results to keep.", file=sys.stderr)
+        say("Interrupted before there were any results to keep.", error=True)
         return INTERRUPTED
     except BrokenPipeError:  # bayesimp check plan.toml | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -54,30 +54,30 @@ def check(options: argparse.Namespace) -> int:
 
     plan = read_plan(options.plan)
     ready = _prepared(plan)
-    _say(f"{plan.path}: {plan.title or 'a plan'}\n\n{ready.data!r}\n\n{ready.model!r}\n")
-    print(plan.impute.describe(plan.model.type))
+    say(f"{plan.path}: {plan.title or 'a plan'}\n\n{ready.data!r}\n\n{ready.model!r}\n")
+    say(plan.impute.describe(plan.model.type))
     for analysis in plan.analyses:
         said = [analysis.family, *([] if analysis.link is None else [analysis.link])]
         said += [f"{key} '{column}'" for key, column in analysis.columns.items()]
         said += [f"{analysis.quadrature} nodes of quadrature"] if analysis.quadrature > 1 else []
         said += ["compared with complete rows"] if analysis.complete_case else []
-        print(f"analysis '{analysis.name}': {analysis.formula}   ({', '.join(said)})")
+        say(f"analysis '{analysis.name}': {analysis.formula}   ({', '.join(said)})")
         verdict = congeniality(ready.model, analysis.formula, offset=analysis.columns.get("offset"))
         if text := verdict.warning():
-            _say(f"Note: {text}")
+            say(f"Note: {text}")
     if not plan.analyses:
-        print("no analysis")
+        say("no analysis")
     if plan.mnar is not None:
         from bayesimp.workflow.plan_mnar import describe_mnar
 
-        _say(describe_mnar(plan, ready.model))
+        say(describe_mnar(plan, ready.model))
     if plan.sensitivity is not None:
         from bayesimp.workflow.plan_sensitivity import describe_sensitivity
 
-        _say(describe_sensitivity(plan))
+        say(describe_sensitivity(plan))
     if plan.report is not None:
-        print(f"report: {', '.join(plan.report.files)}")
-    print("\nThe plan can be run.")
+        say(f"report: {', '.join(plan.report.files)}")
+    say("\nThe plan can be run.")
     return DONE
 
 
@@ -95,7 +95,7 @@ def report(options: argparse.Namespace) -> int:
 
     with _waiting("Writing the report"):
         path = report_folder(options.folder, options.out, not options.without_figures)
-    print(f"Written to {path}")
+    say(f"Written to {path}")
     return DONE
 
 
@@ -111,7 +111,7 @@ def demo(options: argparse.Namespace) -> int:
     from bayesimp.workflow.folder import earlier_record
 
     again = earlier_record(options.out).get("command") == "demo"
-    print("bayesimp on examination marks of pupils in schools.", flush=True)
+    say("bayesimp on examination marks of pupils in schools.")
     return _carry_out(None, options.out, options.overwrite or again)
 
 
@@ -121,10 +121,10 @@ def reproduce(options: argparse.Namespace) -> int:
 
     complete = reproduce_paper(
         options.paper, options.tables, options.scenarios, options.replicates, options.imputations, options.workers,
-        options.minutes, options.out, lambda text: print(text, flush=True),
+        options.minutes, options.out, say,
     )  # fmt: skip
     if not complete:
-        print("bayesimp: Not everything was run; the same command continues from here.", file=sys.stderr)
+        say("bayesimp: Not everything was run; the same command continues from here.", error=True)
     return DONE if complete or options.minutes is not None else INTERRUPTED
 
 
@@ -151,10 +151,10 @@ def _carry_out(plan: Plan | None, out: Path, overwrite: bool, despite: str | Non
     with one_writer(out) as remark:
         folder = Folder.make(out, overwrite, keep_out)
         if remark:
-            _say(f"Note: {remark}")
-        status = run_plan(ready, folder, _say, captions, command, lock)
+            say(f"Note: {remark}")
+        status = run_plan(ready, folder, say, captions, command, lock)
     if status in ENDINGS:
-        print(f"bayesimp: {ENDINGS[status]}", file=sys.stderr)
+        say(f"bayesimp: {ENDINGS[status]}", error=True)
     return {"complete": DONE, "interrupted": INTERRUPTED}.get(status, REFUSED)
 
 
@@ -171,19 +171,15 @@ def _waiting(what: str) -> AbstractContextManager[None]:
     return waiting(what)
 
 
-def _say(text: str) -> None:
-    print(in_plan_words(text), flush=True)
-
-
 def _refuse(message: str) -> int:
-    print(f"bayesimp: {in_plan_words(message)}", file=sys.stderr)
+    say(f"bayesimp: {message}", error=True)
     return REFUSED
 
 
 def _parser() -> argparse.ArgumentParser:
     from importlib.metadata import version
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="bayesimp",
         description="Bayesian multiple imputation for clustered data.",
         epilog="Start with:  bayesimp demo --out demo_output",

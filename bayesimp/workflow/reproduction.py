@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.studies.reproduce import NOT_REPRODUCED, Reproduction, options_text, reproduce, verdict
+from bayesimp.workflow.terminal import without_markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +53,7 @@ def reproduce_paper(
         plt.close(figure)  # there are up to twenty
     for name, result in done.results.items():
         result.summary().to_csv(out / f"{name}_summary.csv", index=False)
-    say("\n".join(lines))
+    say(without_markdown(lines))
     say(f"\nWritten to {out}: report.md, table.csv, summaries by simulation, and all replicates.")
     return all(result.complete for result in done.results.values())
 

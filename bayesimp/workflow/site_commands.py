@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bayesimp.workflow.words import in_plan_words
+from bayesimp.workflow.terminal import say
 
 __all__ = ["add_site_commands"]
 
@@ -21,8 +21,8 @@ def export(options: argparse.Namespace) -> int:
     made = export_rows(
         options.plan, options.site, options.out, options.data, options.minimum, options.log, options.again
     )
-    _say(repr(made))
-    print(f"Written to {options.out}\ncontents  SHA-256 {made.sha256}")
+    say(repr(made))
+    say(f"Written to {options.out}\ncontents  SHA-256 {made.sha256}")
     return DONE
 
 
@@ -32,7 +32,7 @@ def show(options: argparse.Namespace) -> int:
 
     for file in options.files:
         made = read_release(file)
-        print(f"{file}\n{made!r}\n  contents  SHA-256 {made.sha256}")
+        say(f"{file}\n{made!r}\n  contents  SHA-256 {made.sha256}")
     return DONE
 
 
@@ -40,9 +40,9 @@ def combine(options: argparse.Namespace) -> int:
     """Sample the parameters given the releases of all sites."""
     from bayesimp.workflow.site import combine_sites
 
-    made = combine_sites(options.plan, options.files, options.out, options.overwrite, _say)
-    _say(f"{made!r}\n{made.summary()!r}")
-    print(f"Written to {options.out}; it contains no rows. Send it to the sites unchanged.")
+    made = combine_sites(options.plan, options.files, options.out, options.overwrite, say)
+    say(f"{made!r}\n{made.summary()!r}")
+    say(f"Written to {options.out}; it contains no rows. Send it to the sites unchanged.")
     return DONE
 
 
@@ -50,14 +50,10 @@ def complete(options: argparse.Namespace) -> int:
     """Complete the rows of a site."""
     from bayesimp.workflow.site import complete_rows
 
-    made = complete_rows(options.folder, options.site, options.out, options.data, options.overwrite, _say)
-    _say(repr(made))
-    print(f"Written to {options.out}; the tables stay at the site.")
+    made = complete_rows(options.folder, options.site, options.out, options.data, options.overwrite, say)
+    say(repr(made))
+    say(f"Written to {options.out}; the tables stay at the site.")
     return DONE
-
-
-def _say(text: str) -> None:
-    print(in_plan_words(text), flush=True)
 
 
 def add_site_commands(commands: Any) -> None:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bayesimp.workflow.terminal import say
+
 __all__ = ["add_verify_command", "verify_installation"]
 
 DONE, FAILED = 0, 3
@@ -51,11 +53,11 @@ def verify_installation(out: Path, full: bool, only: list[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # runs are short on purpose
-        made = verify(chosen, full, environment(), lambda checked: print(checked, flush=True))
+        made = verify(chosen, full, environment(), lambda checked: say(str(checked)))
     write_text(out / "verification.json", json.dumps(made.record(), indent=2, allow_nan=False) + "\n")
     write_text(out / "verification.html", as_page(made))
-    print(repr(made).partition("\n")[0])
-    print(f"Written to {out / 'verification.html'} and {out / 'verification.json'}")
+    say(repr(made).partition("\n")[0])
+    say(f"Written to {out / 'verification.html'} and {out / 'verification.json'}")
     return DONE if made.passed else FAILED
 
 

@@ -14,6 +14,7 @@ from bayesimp import federated as fed
 from bayesimp.durable import checksum
 from bayesimp.runlog import read_log
 from bayesimp.workflow.cli import main
+from tests.unfolding import unfolded
 
 PAGE = Path(bi.__file__).parents[1] / "docs" / "howto" / "federated.md"
 pytestmark = pytest.mark.filterwarnings("ignore::bayesimp.errors.StatisticalWarning")
@@ -121,7 +122,7 @@ def test_a_second_release_that_differs_is_refused_and_the_same_one_is_not(place,
     (place / "again.json").unlink()
     assert main(export) == 1 and not (place / "again.json").exists()
     assert main([*export, "--minimum", "4"]) == 1
-    assert "can be subtracted from each other" in capsys.readouterr().err
+    assert "can be subtracted from each other" in unfolded(capsys.readouterr().err)
     assert main([*export, "--again", "row 17 was entered twice"]) == 0
     release = fed.read_release(place / "again.json")
     (event,) = [event for event in release.events if event.kind == "released again"]
@@ -129,25 +130,25 @@ def test_a_second_release_that_differs_is_refused_and_the_same_one_is_not(place,
     actions = [line["action"] for line in read_log(place / "A").require().lines]
     assert actions.count("site export") == 3
     (place / "A" / "log.jsonl").write_text("altered\n")
-    assert main(export) == 1 and "not JSON" in capsys.readouterr().err
+    assert main(export) == 1 and "not JSON" in unfolded(capsys.readouterr().err)
 
 
 def test_another_plan_is_refused_by_name(place, capsys):
     text = (place / "plan.toml").read_text()
     (place / "other.toml").write_text(text.replace("seed = 1", "seed = 2"))
     assert main(["site", "combine", "other.toml", "A.json", "B.json", "--out", "x"]) == 1
-    assert "A.json was not exported with other.toml: SHA-256 of the plan" in capsys.readouterr().err
+    assert "A.json was not exported with other.toml: SHA-256 of the plan" in unfolded(capsys.readouterr().err)
     assert not (place / "x").exists()
     assert main(["lock", "plan.toml", "--without-table"]) == 0
     (place / "plan.toml").write_text(text.replace("m = 3", "m = 4"))
     assert (
         main(["site", "export", "plan.toml", "--site", "B", "--data", "B/table.csv", "--out", "b.json"]) == 1
     )
-    assert "-m = 3" in capsys.readouterr().err
+    assert "-m = 3" in unfolded(capsys.readouterr().err)
     run = place / "run" / "plan.toml"
     run.write_text(text + "\n")
     assert main(["site", "complete", "run", "--site", "A", "--data", "A/table.csv", "--out", "y"]) == 1
-    assert "not as the run left it" in capsys.readouterr().err
+    assert "not as the run left it" in unfolded(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -168,11 +169,11 @@ def test_plans_that_are_not_for_sites_are_refused(place, old, new, words, capsys
     assert (
         main(["site", "export", "plan.toml", "--site", "B", "--data", "B/table.csv", "--out", "b.json"]) == 1
     )
-    assert words in capsys.readouterr().err and not (place / "b.json").exists()
+    assert words in unfolded(capsys.readouterr().err) and not (place / "b.json").exists()
 
 
 def test_a_table_that_is_not_there_is_asked_for(place, capsys):
     assert main(["site", "export", "plan.toml", "--site", "B", "--out", "b.json"]) == 1
-    assert "--data FILE" in capsys.readouterr().err
+    assert "--data FILE" in unfolded(capsys.readouterr().err)
     assert main(["site", "show", "plan.toml"]) == 1
     assert json.loads((place / "A.json").read_text())["site"] == "A"

@@ -3,14 +3,16 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from scipy.special import expit, ndtr
 
 import bayesimp as bi
 from bayesimp.errors import SpecificationError
+from bayesimp.formulas.syntax import Name, write
 from bayesimp.methods.base import all_families
-from bayesimp.studies import ClusterSizes, Design
+from bayesimp.studies import ClusterSizes, Design, Sporadic, delete
 from bayesimp.studies import SimulatedVariable as Variable
 
 N = 40_000
@@ -167,6 +169,53 @@ def test_variables_of_clusters_and_contextual_terms():
     mean = by["x"].transform("mean")
     np.testing.assert_allclose(table["climate"], mean, atol=1e-12)
     np.testing.assert_allclose(table["y"], 3 * (table["x"] - mean) - mean, atol=1e-12)
+
+
+ODD_NAMES = {"x": "blood pressure (mm)", "g": "1st `visit`: grade", "y": "größe", "climate": "a:b"}
+
+
+def quoted(name):
+    return write(Name(ODD_NAMES[name]))
+
+
+def test_names_are_quoted_as_in_formulas():
+    """The same numbers whatever the variables are called; a term that is a column needs no backticks."""
+
+    def made(x, g, y, climate, named):
+        terms = {f"within({x})": 3.0, f"{x}:{g}[b c]": 0.5, f"{g}[d]": -1.0, f"{climate}:{x}": 0.2}
+        variables = [
+            Variable(named["x"], effects=["Intercept"]),
+            Variable(named["g"], "ordinal", levels=["a", "b c", "d"], increments=[1.0]),
+            Variable(named["climate"], "normal", {f"cluster_mean({x})": 1.0}, level="cluster"),
+            Variable(named["y"], "normal", terms | {named["climate"]: 2.0}, ["Intercept", named["x"]]),
+        ]
+        return Design(variables, 8, 6, np.eye(3))
+
+    plain = dict(zip(ODD_NAMES, ODD_NAMES, strict=True))
+    expected = made(**plain, named=plain)(seed=3)
+    design = made(**{name: quoted(name) for name in ODD_NAMES}, named=ODD_NAMES)
+    assert design.effect_names[-1] == "größe.blood pressure (mm)"
+    pd.testing.assert_frame_equal(design(seed=3), expected.rename(columns=ODD_NAMES))
+    unquoted = Design(
+        [Variable("blood pressure"), Variable("y", "normal", {"within(blood pressure)": 1.0})], 3, 4
+    )
+    with pytest.raises(
+        SpecificationError, match=r"'y': Formula 'within.blood pressure.*in backticks: `blood pressure`"
+    ):
+        unquoted(seed=1)
+    with pytest.raises(
+        SpecificationError, match="'`body mass`' is not among the columns before it: `blood pressure`"
+    ):
+        Design([Variable("blood pressure"), Variable("y", "normal", {"`body mass`": 1.0})], 3, 4)(seed=1)
+
+
+def test_strengths_of_missingness_take_names_in_backticks():
+    frame = Design([Variable("y"), Variable("blood pressure")], 9, 30)(seed=2)
+    missing = [
+        delete(frame, cluster="cluster", sporadic={"y": Sporadic(0.3, {driver: 1.0})}, seed=4)[0]["y"].isna()
+        for driver in ("within(blood pressure)", "within(`blood pressure`)", "`blood pressure`")
+    ]
+    assert (missing[0] == missing[1]).all() and (missing[0] != missing[2]).any()
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.8])

@@ -86,7 +86,7 @@ def test_an_unmet_requirement_is_said_everywhere(tmp_path, monkeypatch, capsys):
     assert main(["verify", "--out", str(tmp_path), "--only", "V-05", "V-07"]) == 3
     assert "FAILED  V-05" in capsys.readouterr().out
     assert main(["verify", "--out", str(tmp_path), "--only", "V-99"]) == 1
-    assert "no requirement has the id 'V-99'" in capsys.readouterr().err
+    assert "no requirement has the id 'V-99'" in unfolded(capsys.readouterr().err)
 
 
 # faults of an installation --------------------------------------------------------------------------

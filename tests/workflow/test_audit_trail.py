@@ -17,6 +17,7 @@ from bayesimp.workflow.plan import read_plan
 from bayesimp.workflow.prepare import prepare
 from bayesimp.workflow.replay import compare_arrays
 from bayesimp.workflow.trail import checked_log
+from tests.unfolding import unfolded
 from tests.workflow.small_plan import PLAN, table, write_plan
 
 
@@ -73,7 +74,7 @@ def test_a_lock_says_what_is_locked(place, capsys):
     found = verdict(place)
     assert (found.changes, found.environment, found.events()) == ((), (), [])
     assert main(["lock", str(place / "plan.toml")]) == 1
-    assert "a lock is not replaced" in capsys.readouterr().err
+    assert "a lock is not replaced" in unfolded(capsys.readouterr().err)
 
 
 def test_before_the_data_are_there(tmp_path, capsys):
@@ -250,7 +251,7 @@ def test_an_altered_file_is_named(place, name, capsys):
     assert f"NOT AS IT WAS  {name}: SHA-256" in capsys.readouterr().out
     for command in ("report", "replay"):
         assert main([command, str(out)]) == 1
-        said = capsys.readouterr().err
+        said = unfolded(capsys.readouterr().err)
         assert "not as the run left it" in said or name == "run.json"
     (out / name).unlink()
     with pytest.raises(DataError, match=f"{name}: is gone"):
@@ -313,13 +314,13 @@ def test_replay_wants_the_table_of_the_run(place, capsys):
     forge(out, "run.json", json.dumps(record).encode())
     table().iloc[::-1].to_csv(place / "small.csv", index=False)
     assert main(["replay", str(out)]) == 1
-    assert "is not the table of this run: SHA-256" in capsys.readouterr().err
+    assert "is not the table of this run: SHA-256" in unfolded(capsys.readouterr().err)
     (place / "small.csv").unlink()
     assert main(["replay", str(out)]) == 0
     assert "the table is the one stored in imputations.nc" in capsys.readouterr().out
     forge(out, "run.json", json.dumps(record | {"status": "interrupted"}).encode())
     assert main(["replay", str(out)]) == 1
-    assert "not interrupted" in capsys.readouterr().err
+    assert "not interrupted" in unfolded(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

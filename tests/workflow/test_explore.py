@@ -32,6 +32,7 @@ from bayesimp.workflow.explore import (
 from bayesimp.workflow.plan import read_plan
 from bayesimp.workflow.prepare import prepare
 from tests.mnar_runs import trial
+from tests.unfolding import unfolded
 
 ROOT = Path(__file__).parents[2]
 FORMULA = "y ~ drug + (1 | g)"
@@ -224,7 +225,7 @@ def test_a_family_or_an_analysis_that_is_none(exploration):
 def test_without_marimo_the_extra_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(words, "find_spec", lambda name: None)
     assert main(["explore", str(tmp_path / "plan.toml")]) == 1
-    assert "pip install 'bayesimp[explore]'" in capsys.readouterr().err
+    assert "pip install 'bayesimp[explore]'" in unfolded(capsys.readouterr().err)
 
 
 def test_a_plan_with_mistakes_is_refused_before_a_server_starts(tmp_path, monkeypatch, capsys):
@@ -232,7 +233,7 @@ def test_a_plan_with_mistakes_is_refused_before_a_server_starts(tmp_path, monkey
     monkeypatch.setattr(words, "find_spec", lambda name: True)
     (tmp_path / "plan.toml").write_text("[model]\n")
     assert main(["explore", str(tmp_path / "plan.toml")]) == 1
-    assert "data" in capsys.readouterr().err
+    assert "data" in unfolded(capsys.readouterr().err)
 
 
 def test_a_server_ends_with_the_command(tmp_path):

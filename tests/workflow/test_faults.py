@@ -15,6 +15,7 @@ import bayesimp as bi
 from bayesimp.durable import UNFINISHED, one_writer, replacing
 from bayesimp.runlog import LOG, append, read_log
 from bayesimp.workflow.cli import main
+from tests.unfolding import unfolded
 from tests.workflow.small_plan import write_plan
 
 KILLED = [
@@ -97,14 +98,14 @@ def test_the_folder_of_a_run_that_was_killed_is_used_again(faults, capsys):
     capsys.readouterr()
     before = (place / "half_a_line" / LOG).read_bytes()
     assert main(["run", plan, "--out", str(place / "half_a_line"), "--overwrite"]) == 1
-    assert "line 2 is incomplete" in capsys.readouterr().err
+    assert "line 2 is incomplete" in unfolded(capsys.readouterr().err)
     assert (place / "half_a_line" / LOG).read_bytes() == before
     assert (place / "half_a_line" / "imputations.nc").exists()
 
 
 def test_a_full_disk(faults):
     place, ended = faults
-    assert "log.jsonl: no room for a line of 1," in ended["no_room_for_the_log"]["said"]
+    assert "log.jsonl: no room for a line of 1," in unfolded(ended["no_room_for_the_log"]["said"])
     result = ended["no_room_for_imputations"]
     assert result["status"] == 1 and "File too large" in result["said"], result
     root = place / "no_room_for_imputations"
@@ -139,7 +140,7 @@ def test_two_writers(faults, capsys):
     with one_writer(out):
         assert main(["run", str(place / "plan.toml"), "--out", str(out)]) == 1
         assert main(["report", str(place / "whole"), "--without-figures"]) == 0
-    assert "Another process is writing into" in capsys.readouterr().err and not list(out.iterdir())
+    assert "Another process is writing into" in unfolded(capsys.readouterr().err) and not list(out.iterdir())
     with one_writer(place / "whole"):
         assert main(["report", str(place / "whole"), "--without-figures"]) == 1
     with one_writer(out):  # free again
@@ -161,7 +162,7 @@ def test_a_folder_that_cannot_be_written(faults, monkeypatch, capsys):
     assert (place / "elsewhere.html").exists()
     monkeypatch.setattr("bayesimp.joint.normal.JointNormal.impute", None)
     assert main(["run", str(place / "plan.toml"), "--out", str(place / "new")]) == 1
-    assert f"{root / LOG}: Permission denied" in capsys.readouterr().err
+    assert f"{root / LOG}: Permission denied" in unfolded(capsys.readouterr().err)
 
 
 def test_what_was_there_stays_where_writing_fails(tmp_path):

@@ -12,6 +12,7 @@ from bayesimp.shift import WHERE
 from bayesimp.workflow import plan_mnar
 from bayesimp.workflow.cli import main
 from tests.mnar_runs import trial
+from tests.unfolding import unfolded
 
 PLAN = """
 [data]
@@ -122,14 +123,16 @@ def test_refused_in_words_before_sampling(plan, tmp_path, capsys, monkeypatch, c
     old, new, message = PROBLEMS[case]
     change(plan, old, new)
     assert main([command, str(plan), *(["--out", str(tmp_path / "out")] if command == "run" else [])]) == 1
-    assert re.search(re.escape(message), capsys.readouterr().err)
+    assert re.search(re.escape(message), unfolded(capsys.readouterr().err))
 
 
 def test_a_section_without_analyses_is_refused(plan, capsys):
     text = plan.read_text()
     plan.write_text(text[: text.index("[[analysis]]")])
     assert main(["check", str(plan)]) == 1
-    assert "mnar: shows how far the answers of analyses move; add an [[analysis]]" in capsys.readouterr().err
+    assert "mnar: shows how far the answers of analyses move; add an [[analysis]]" in unfolded(
+        capsys.readouterr().err
+    )
 
 
 def test_chained_equations_and_factors_in_plans(plan, tmp_path):

@@ -13,6 +13,7 @@ from bayesimp.report.make import ENDINGS
 from bayesimp.workflow import plan_options, plan_report
 from bayesimp.workflow.cli import main
 from tests.mnar_runs import trial
+from tests.unfolding import unfolded
 
 PLAN = """
 [data]
@@ -152,14 +153,14 @@ def test_refused_in_words_before_sampling(plan, capsys, monkeypatch, case):
     if case == "sampler":
         change(plan, '["default", "pan"]', '{a = {Psi = {type = "LKJ", eta = 2}}}')
     assert main(["check", change(plan, old, new)]) == 1
-    assert message in capsys.readouterr().err
+    assert message in unfolded(capsys.readouterr().err)
 
 
 def test_a_section_without_analyses_is_refused(plan, capsys):
     text = plan.read_text()
     plan.write_text(text[: text.index("[[analysis]]")])
     assert main(["check", str(plan)]) == 1
-    assert "sensitivity: shows how far the answers of analyses move" in capsys.readouterr().err
+    assert "sensitivity: shows how far the answers of analyses move" in unfolded(capsys.readouterr().err)
 
 
 def test_several_grouping_factors(tmp_path, capsys):
@@ -197,4 +198,4 @@ def test_several_grouping_factors(tmp_path, capsys):
         path.write_text(text.replace(old, new).replace("`class`", "class"))
         capsys.readouterr()
         assert main(["check", str(path)]) == 1
-        assert message in capsys.readouterr().err
+        assert message in unfolded(capsys.readouterr().err)
