@@ -28,6 +28,16 @@ OWN_OPTIONS = {  # options that only one engine has
     **dict.fromkeys(("factors", "effects", "links"), "glmm"),
 }  # fmt: skip
 
+OF_ANALYSES = {  # option of `fit_each` -> what does for imputation what it does for the analysis
+    "offset": "For imputation, make the offset a covariate, analysis='y ~ x + log_exposure + (1 | cluster)': its "
+    "coefficient is estimated, and is 1 where the offset is right.",
+    "trials": "For imputation, declare the response, families={'y': 'binomial(10)'}.",
+    "weights": "No imputation model takes weights; variables on which they depend may be covariates of it.",
+    "link": "For imputation, choose it by variable, links={'y': 'probit'}.",
+    "quadrature": "Imputation draws cluster effects, and integrates nothing.",
+    "reml": "Imputation draws variances from their posterior.",
+}
+
 
 @dataclass(frozen=True)
 class EngineRequest:
@@ -76,6 +86,11 @@ def check_known(options: Iterable[str]) -> None:
         *(name for kind in kinds for name in list(signature(kind.__init__).parameters)[2:]),
     ]
     for option in options:
+        if option in OF_ANALYSES:
+            raise SpecificationError(
+                f"impute: {option!r} is an option of analyses, not of imputation: give it to imp.analyse(...). "
+                f"{OF_ANALYSES[option]}"
+            )
         if option not in known:
             raise SpecificationError(
                 f"impute: {option!r} is not an option of any engine; {possible(option, list(dict.fromkeys(known)))}."
@@ -94,8 +109,8 @@ def _joint(data: IncompleteData, latent: bool, options: Mapping[str, Any]) -> Im
     left_out = () if "formula" in options else sides(data, latent=latent).left_out
     if left_out:
         text = (
-            f"not in the model: {listing([repr(name) for name in left_out])}, which have a single value, name rows, have "
-            "many levels, or are linear combinations of others"
+            f"not in the model: {listing(left_out)} (columns that have a single value, name rows or clusters, have many "
+            "levels, or are linear combinations of others)"
         )
         model.events.append(Event("predictors", "by default", text, len(left_out)))
     return model
