@@ -98,6 +98,40 @@ def test_one_line_at_the_end(capsys):
     )  # possible by default
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"engine": "latent"}, {"engine": "fcs", "cycles": 4}, {"analysis": "y ~ exp(x) + (1 | g)"}],
+)
+def test_dates_are_not_used_and_an_event_says_so(options, tmp_path):
+    """Complete or not, by every engine; the report of such a table can be written."""
+    rng = np.random.default_rng(1)
+    day = pd.Timestamp("2000-01-01") + pd.to_timedelta(rng.integers(0, 900, N), "D")
+    table = pd.DataFrame(
+        {
+            "g": G,
+            "x": rng.normal(size=N),
+            "y": holes(rng.normal(size=N)),
+            "day": day,
+            "later": holes(day, 0.1),
+        }
+    )
+    fewer = {} if "cycles" in options else {"draws": 30, "tune": 10}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bi.StatisticalWarning)  # few draws
+        imp = bi.impute(table, "g", m=2, seed=1, progress=False, show=False, **options, **fewer)
+    assert imp.frame(0).drop(columns="later").notna().all(axis=None) and imp.frame(0)["later"].isna().any()
+    for name in ("day", "later"):
+        said = " ".join(
+            imp.events["message"][imp.events["message"].str.contains(f"'{name}' has type datetime64")]
+        )
+        assert "neither imputed nor a predictor" in said
+    if not options:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", bi.StatisticalWarning)
+            imp.report(tmp_path / "report.md", figures=False)
+        assert "later" in (tmp_path / "report.md").read_text()
+
+
 def test_doubtful_imputed_values_are_printed(capsys):
     """Counts with many zeros, imputed as normal, and answers from 1 to 5; not a symmetric score."""
     rng = np.random.default_rng(1)

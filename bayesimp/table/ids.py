@@ -72,7 +72,7 @@ def names_rows(data: IncompleteData, name: str) -> str:
 
 def _determines(data: IncompleteData, name: str) -> bool:
     """Whether another variable that varies within clusters has a single value in each group of rows of a column."""
-    others = [other for other in data.variables if other != name]
+    others = [v for v in data.variables if v != name and data.variable(v).distribution.is_imputable]
     return any(grouped_by(data, other, name) for other in others)
 
 

@@ -69,8 +69,26 @@ def engine_model(engine: str, request: EngineRequest) -> tuple[ImputationModel, 
 
         _check_options(options, JointGLMM.__init__, "JointGLMM", "workers")
         assert request.analysis is not None  # otherwise the engine is refused
-        return JointGLMM(request.data, request.analysis, **options), settings
-    return _joint(request.data, engine == "latent", options), settings
+        model: ImputationModel = JointGLMM(request.data, request.analysis, **options)
+    else:
+        model = _joint(request.data, engine == "latent", options)
+    model.events.extend(_unread(request.data))
+    return model, settings
+
+
+def _unread(data: IncompleteData) -> list[Event]:
+    """An event for each variable that no model reads: dates, lists, mixed types, and those declared 'none'."""
+    out = []
+    for name in data.variables:
+        if not data.variable(name).distribution.is_imputable:
+            holes = int(data.missing(name).sum())
+            stays = f" {holes:,} cells stay missing." if holes else ""
+            text = (
+                f"'{name}' has type {data.frame[name].dtype} (family 'none') and is neither imputed nor a predictor."
+                f"{stays} Models read numbers, texts and categories; of a date, for example, the days since another"
+            )
+            out.append(Event("not used", name, text, max(holes, 1)))
+    return out
 
 
 def check_known(options: Iterable[str]) -> None:

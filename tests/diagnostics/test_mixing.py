@@ -104,7 +104,7 @@ def test_verdicts(chained):
     assert "draws under [impute]" in in_plan_words(few.verdict) or chained
     crawling = verdict(chains(np.random.default_rng(6), 4, 1_000, 1, 300))
     assert crawling.mixes and crawling.smallest_ess < 48 and not (crawling.told or crawling.converged)
-    assert crawling.verdict.startswith("NOT known to mix: smallest ESS") and few.told
+    assert crawling.verdict.startswith("NOT known to mix: R-hat 1.177") and few.told
     stuck = verdict(chains(rng, 5, 50, 5, 1) + 5.0 * np.arange(5)[:, None, None])
     assert not stuck.mixes and stuck.verdict.startswith("Does NOT mix") and "of x" in stuck.verdict
     cured = verdict(chains(rng, 5, 50, 5, 500), together={"together": ["a", "b"]})
