@@ -98,6 +98,61 @@ def test_one_line_at_the_end(capsys):
     )  # possible by default
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"engine": "latent"}, {"engine": "fcs", "cycles": 4}, {"analysis": "y ~ exp(x) + (1 | g)"}],
+)
+def test_dates_are_not_used_and_an_event_says_so(options, tmp_path):
+    """Complete or not, by every engine; the report of such a table can be written."""
+    rng = np.random.default_rng(1)
+    day = pd.Timestamp("2000-01-01") + pd.to_timedelta(rng.integers(0, 900, N), "D")
+    table = pd.DataFrame(
+        {
+            "g": G,
+            "x": rng.normal(size=N),
+            "y": holes(rng.normal(size=N)),
+            "day": day,
+            "later": holes(day, 0.1),
+        }
+    )
+    fewer = {} if "cycles" in options else {"draws": 30, "tune": 10}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bi.StatisticalWarning)  # few draws
+        imp = bi.impute(table, "g", m=2, seed=1, progress=False, show=False, **options, **fewer)
+    assert imp.frame(0).drop(columns="later").notna().all(axis=None) and imp.frame(0)["later"].isna().any()
+    for name in ("day", "later"):
+        said = " ".join(
+            imp.events["message"][imp.events["message"].str.contains(f"'{name}' has type datetime64")]
+        )
+        assert "neither imputed nor a predictor" in said
+    if not options:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", bi.StatisticalWarning)
+            imp.report(tmp_path / "report.md", figures=False)
+        assert "later" in (tmp_path / "report.md").read_text()
+
+
+def test_doubtful_imputed_values_are_printed(capsys):
+    """Counts with many zeros, imputed as normal, and answers from 1 to 5; not a symmetric score."""
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame(
+        {
+            "g": G,
+            "ticks": holes(rng.poisson(rng.gamma(0.5, 8, N))),
+            "likert": holes(rng.integers(1, 6, N), seed=1),
+        }
+    )
+    bi.impute(table, "g", m=5, seed=1, draws=50, progress=False)
+    said = unfolded(capsys.readouterr().out.strip()).splitlines()[-2]
+    assert said.startswith(
+        "Check the imputed values; imp.events says what to do. Negative, though no observed value is: 'ticks'"
+    )
+    assert said.endswith("Whole numbers imputed as normal: 'likert'.")
+    table = pd.DataFrame({"g": G, "score": holes(rng.normal(size=N)), "z": rng.normal(size=N)})
+    bi.impute(table, "g", m=5, seed=1, draws=50, progress=False)
+    assert "Check the imputed values" not in capsys.readouterr().out
+
+
 def test_chains_that_do_not_mix_are_said_and_cured_as_advised(capsys):
     alone = {"a": "bayes", "b": "bayes"}  # by default they are one block
     with pytest.warns(bi.StatisticalWarning, match=r"Does NOT mix.*blocks=\{'together': \['a', 'b'\]\}"):
@@ -147,7 +202,8 @@ def test_many_clusters_are_judged_by_their_mean():
     clusters = GLANCED
     x = np.random.default_rng(1).normal(size=3 * clusters)
     table = pd.DataFrame({"g": np.repeat(np.arange(clusters), 3), "x": x, "y": holes(x + np.sin(9 * x), 0.5)})
-    imp = impute(table, cycles=60)
+    with pytest.warns(bi.StatisticalWarning, match=r"NOT known to mix: R-hat 1\.\d+, and smallest ESS"):
+        imp = impute(table, cycles=60)
     quick = glance(imp)
     assert list(quick.imputed.index) == ["mean[y]", "sd[y]"]
     stats = imp.tree["imputed_stats"].to_dataset()["mean"].sel(response="y").values
@@ -312,6 +368,10 @@ def test_an_analysis_is_imputed_for(capsys):
         (
             {"analysis": "a ~ b + (1 + b | g)", "prior": 1},
             "'prior' is not an option of any engine; did you mean 'priors'",
+        ),
+        (
+            {"analysis": "a ~ b + (1 | g)", "offset": "b"},
+            r"'offset' is an option of analyses.*imp.analyse\(...\).*make the offset a covariate",
         ),
         (
             {"analysis": ["a ~ 1 + (1 | g)", "b ~ a + (1 | g)"], "family": "gamma"},

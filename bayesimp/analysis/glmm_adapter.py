@@ -49,7 +49,8 @@ def fit_by_glmm(tables: Tables, formula: Formula, family: str) -> dict:
         if record.is_factor:
             instead = (
                 "Analyse one level against the others (bernoulli, with a column added to the completed tables), or "
-                "give a function of a table (statsmodels)."
+                "give a function of a table (statsmodels). bi.JointGLMM, which bi.impute(..., analysis=...) chooses, "
+                f"samples this analysis with the imputations: beta_{formula.responses[0]} in imp.tree['posterior']."
             )
         raise SpecificationError(
             f"{formula.text!r}: {family} responses cannot be analysed by a formula. {instead}"

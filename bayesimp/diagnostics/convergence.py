@@ -28,7 +28,7 @@ from bayesimp.diagnostics.chain_statistics import (
     split,
     tail_size,
 )
-from bayesimp.diagnostics.mixing import R_HAT_LIMIT, r_hat_limit
+from bayesimp.diagnostics.mixing import R_HAT_LIMIT, SHARE, SHORTEST, r_hat_limit
 from bayesimp.errors import PACKAGE, SpecificationError, StatisticalWarning
 from bayesimp.events import listed
 from bayesimp.kinds import checks_arguments
@@ -43,6 +43,7 @@ __all__ = ["ESS_LIMIT", "R_HAT_LIMIT", "Summary", "diagnose", "glance", "summari
 
 ESS_LIMIT = 400  # Vehtari et al. 2021, sec. 4.1: 100 per chain, for four chains
 JUDGED = 20  # fewest draws per chain from which to conclude that chains do not mix
+AGREE = 1.1  # R-hat above which draws that are too few to judge it by are reported
 ESS_PROB = (0.05, 0.95)  # quantiles behind the tail ESS
 JUDGED_BY = ["ess_bulk", "ess_tail", "mcse_mean", "r_hat", "r_hat_limit"]
 COLUMNS = ["mean", "sd", "q2.5", "q97.5", *JUDGED_BY]
@@ -76,6 +77,8 @@ class Summary(Printed):
         Suggested `blocks` of variables that mix badly and are missing in the same rows.
     extends
         Whether the run can be continued. If not, `imputed` is of all clusters together.
+    chains
+        Number of chains.
     """
 
     parameters: pd.DataFrame
@@ -86,6 +89,7 @@ class Summary(Printed):
     chained: bool = False
     together: dict[str, list[str]] | None = None
     extends: bool = True
+    chains: int = 4
 
     @property
     def worst_r_hat(self) -> float:
@@ -118,6 +122,17 @@ class Summary(Printed):
         return len(self._all("r_hat")) > 0 and bool(self.worst["r_hat"] <= self.worst["r_hat_limit"])
 
     @property
+    def told(self) -> bool:
+        """Whether the effective draws are enough to tell that chains mix.
+
+        The limit of R-hat rests on an autocorrelation time that is trusted up to a twelfth of a chain (`mixing`). If that
+        of the smallest ESS is longer, an R-hat of 1.2 may be within a limit that is as loose; up to 1.1, the limit of
+        Gelman & Rubin (1992), the chains at least agree.
+        """
+        time = self.chains * self.draws / self.smallest_ess
+        return time <= max(SHORTEST, SHARE * self.draws) or self.worst_r_hat <= AGREE
+
+    @property
     def converged(self) -> bool:
         """Whether the chains mix and every quantity has an effective sample size of at least 400."""
         return self.mixes and self.smallest_ess >= ESS_LIMIT
@@ -133,6 +148,11 @@ class Summary(Printed):
             return (
                 f"Does NOT mix: R-hat {self.worst['r_hat']:.3f} of {self.worst.name} (limit "
                 f"{self.worst['r_hat_limit']:.3f}), smallest ESS {self.smallest_ess:.0f}. {self._cure()}"
+            )
+        if not self.told:
+            return (
+                f"NOT known to mix: R-hat {self.worst_r_hat:.3f}, and smallest ESS {self.smallest_ess:.0f} in "
+                f"{self.chains} chains of {self.draws:,} draws, too few to judge by R-hat. {self._more()}"
             )
         if self.smallest_ess < ESS_LIMIT:
             return (
@@ -250,7 +270,15 @@ def _over_clusters(stats: xr.Dataset, imputations: Imputations) -> xr.Dataset:
 def _summary(imputations: Imputations, parameters: pd.DataFrame, stats: xr.Dataset) -> Summary:
     imputed = diagnose(stats)
     draws, chained = imputations.tree["posterior"].sizes["draw"], imputations.chained
-    made = Summary(parameters, imputed, imputations.events, imputations.m, draws, chained)
+    made = Summary(
+        parameters,
+        imputed,
+        imputations.events,
+        imputations.m,
+        draws,
+        chained,
+        chains=imputations.tree["posterior"].sizes["chain"],
+    )
     if not chained or made.mixes or not made.judged or imputations.model is None:
         return made
     table = pd.concat([parameters, imputed])

@@ -14,7 +14,14 @@ from bayesimp.report.sections import stated
 
 __all__ = ["assumed", "assumptions", "checked", "not_at_random", "sensitivity_sections"]
 
-IMPLAUSIBLE = ("impossible values", "far outside", "whole numbers", "two values", "rounded")
+IMPLAUSIBLE = (
+    "impossible values",
+    "far outside",
+    "outside the range",
+    "whole numbers",
+    "two values",
+    "rounded",
+)
 ON_PRIOR = ("prior only", "prior matters")
 OWN_CODE = "FromPyMC"  # the engine whose model is not ours to check
 OF_ENGINE = {
@@ -61,7 +68,7 @@ def checked(facts: ReportFacts) -> tuple[str, ...]:
             "is refused. " + _found(facts, ON_PRIOR, "Resting on the prior", nothing)
         )
     nothing = (
-        "Implausible imputed values: none were found (signs that are never observed, values far outside the "
+        "Implausible imputed values: none were found (signs that are never observed, values outside the "
         "observed ones, continuous values of short scales)."
     )
     out.append(_found(facts, IMPLAUSIBLE, "Implausible imputed values", nothing))

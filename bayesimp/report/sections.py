@@ -129,7 +129,7 @@ def _related(facts: ReportFacts) -> pd.DataFrame:
 def _is_scale(data: Any, name: str) -> bool:
     """Whether a mean makes sense, as it does not for a factor with several levels."""
     family = data.variable(name).distribution
-    return not family.is_coded or family.is_two_valued
+    return family.is_imputable and (not family.is_coded or family.is_two_valued)
 
 
 def _difference(x: np.ndarray, hole: np.ndarray) -> float:

@@ -6,7 +6,8 @@ together. One cannot prove that a column is such a number; these are patterns th
 
     rows        whole numbers, all different, that run without a gap; or that do so within every cluster and never overlap
                 (101, 102, ..., 201, 202, ...); or are called ids
-    groups      whole numbers that have no gap or are called ids, each in one cluster only: pupils seen several times
+    groups      whole numbers that have no gap or are called ids, each in one cluster only: pupils seen several times;
+                or others of which each is in one cluster only and determines another variable, other than by chance
     clusters    one value in each cluster, all different: texts and categories; whole numbers in the order of the clusters
 
 Years and occasions recur in other clusters, and measurements have gaps, so both remain predictors. If clusters follow
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
+from bayesimp.table.other_levels import grouped_by
 
 __all__ = ["names_rows"]
 
@@ -62,9 +64,16 @@ def names_rows(data: IncompleteData, name: str) -> str:
         of_cluster[codes] = values
         return "numbers of the clusters (one in each, all different)" if _in_order(of_cluster, codes) else ""
     pairs = len(np.unique(np.column_stack([codes, values]), axis=0))
-    if gapless and pairs == len(different) > 2 * m and len(different) >= LEAST:
+    apart = pairs == len(different) >= LEAST
+    if apart and ((gapless and pairs > 2 * m) or (pairs > m and _determines(data, name))):
         return "numbers of groups of rows (whole, each in one cluster only)"
     return ""
+
+
+def _determines(data: IncompleteData, name: str) -> bool:
+    """Whether another variable that varies within clusters has a single value in each group of rows of a column."""
+    others = [v for v in data.variables if v != name and data.variable(v).distribution.is_imputable]
+    return any(grouped_by(data, other, name) for other in others)
 
 
 def _runs(values: NDArray[np.float64], codes: NDArray[np.integer], m: int) -> bool:

@@ -23,7 +23,7 @@ from bayesimp.events import Event
 from bayesimp.messages import listing
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["of_other_levels", "other_groupings"]
+__all__ = ["grouped_by", "of_other_levels", "other_groupings"]
 
 CHANCE = 1e-8  # small, because many pairs of columns are compared
 Array = NDArray[np.float64]
@@ -49,6 +49,14 @@ def of_other_levels(data: IncompleteData, names: Iterable[str]) -> list[Event]:
         if found:
             events.append(_event(data, name, y, found, groups))
     return events
+
+
+def grouped_by(data: IncompleteData, name: str, column: str) -> bool:
+    """Whether a variable has a single value in every group of rows of a column within clusters, other than by chance."""
+    codes = _groups(data, column)
+    if codes is None:
+        return False
+    return _constant(data.column_values(name), codes, np.argsort(codes, kind="stable"), data.codes)
 
 
 def other_groupings(data: IncompleteData, used: Collection[str]) -> list[Event]:

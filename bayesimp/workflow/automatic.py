@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from bayesimp.contract import ImputationModel
 from bayesimp.diagnostics.convergence import glance
 from bayesimp.errors import PACKAGE, DataError, SpecificationError, StatisticalWarning
@@ -13,11 +15,19 @@ from bayesimp.events import Event
 from bayesimp.formulas.formula import parse
 from bayesimp.imputation.result import Imputations
 from bayesimp.layout import wrapped
+from bayesimp.messages import listing
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.workflow.engine_models import OWN_OPTIONS, EngineRequest, check_known, engine_model
 from bayesimp.workflow.engines import ENGINES, Choice, choose, facts_of, override
 
 __all__ = ["impute"]
+
+DOUBTS = {  # events about imputed values that are printed, in these words
+    "far outside": "Far outside the observed range",
+    "impossible values": "Negative, though no observed value is",
+    "outside the range": "Often outside the observed range",
+    "whole numbers": "Whole numbers imputed as normal",
+}
 
 
 def impute(
@@ -82,7 +92,8 @@ def impute(
     Warns
     -----
     StatisticalWarning
-        The chains do not mix (with or without `show`). If they mix but draws are too few, this is only printed.
+        The chains do not mix, or their effective draws are too few to tell (with or without `show`). If they mix but
+        draws are too few, this is only printed.
 
     Examples
     --------
@@ -107,10 +118,18 @@ def impute(
         attrs |= {"engine": choice.engine, "engine_reason": choice.reason}
     seen = glance(imputations)
     if show:
-        print(wrapped(seen.verdict))
-    if seen.judged and not seen.mixes:
+        for line in filter(None, (_to_look_at(imputations.events), seen.verdict)):
+            print(wrapped(line))
+    if seen.judged and not (seen.mixes and seen.told):
         warnings.warn(seen.verdict, StatisticalWarning, skip_file_prefixes=PACKAGE)
     return imputations
+
+
+def _to_look_at(events: pd.DataFrame) -> str:
+    """Which variables have imputed values that may be wrong, by kind of event; empty if none has."""
+    found = {words: events.loc[events["kind"] == kind, "where"].unique() for kind, words in DOUBTS.items()}
+    said = " ".join(f"{words}: {listing(names)}." for words, names in found.items() if len(names))
+    return f"Check the imputed values; imp.events says what to do. {said}" if said else ""
 
 
 def _chosen(

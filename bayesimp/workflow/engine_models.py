@@ -32,6 +32,16 @@ NO_REFERENCE = (
     "visits. A short count can be declared 'ordinal'; bi.mnar shifts values of every family."
 )
 
+OF_ANALYSES = {  # option of `fit_each` -> what does for imputation what it does for the analysis
+    "offset": "For imputation, make the offset a covariate, analysis='y ~ x + log_exposure + (1 | cluster)': its "
+    "coefficient is estimated, and is 1 where the offset is right.",
+    "trials": "For imputation, declare the response, families={'y': 'binomial(10)'}.",
+    "weights": "No imputation model takes weights; variables on which they depend may be covariates of it.",
+    "link": "For imputation, choose it by variable, links={'y': 'probit'}.",
+    "quadrature": "Imputation draws cluster effects, and integrates nothing.",
+    "reml": "Imputation draws variances from their posterior.",
+}
+
 
 @dataclass(frozen=True)
 class EngineRequest:
@@ -63,8 +73,26 @@ def engine_model(engine: str, request: EngineRequest) -> tuple[ImputationModel, 
 
         _check_options(options, JointGLMM.__init__, "JointGLMM", "workers")
         assert request.analysis is not None  # otherwise the engine is refused
-        return JointGLMM(request.data, request.analysis, **options), settings
-    return _joint(request.data, engine == "latent", options), settings
+        model: ImputationModel = JointGLMM(request.data, request.analysis, **options)
+    else:
+        model = _joint(request.data, engine == "latent", options)
+    model.events.extend(_unread(request.data))
+    return model, settings
+
+
+def _unread(data: IncompleteData) -> list[Event]:
+    """An event for each variable that no model reads: dates, lists, mixed types, and those declared 'none'."""
+    out = []
+    for name in data.variables:
+        if not data.variable(name).distribution.is_imputable:
+            holes = int(data.missing(name).sum())
+            stays = f" {holes:,} cells stay missing." if holes else ""
+            text = (
+                f"'{name}' has type {data.frame[name].dtype} (family 'none') and is neither imputed nor a predictor."
+                f"{stays} Models read numbers, texts and categories; of a date, for example, the days since another"
+            )
+            out.append(Event("not used", name, text, max(holes, 1)))
+    return out
 
 
 def check_known(options: Iterable[str]) -> None:
@@ -80,6 +108,11 @@ def check_known(options: Iterable[str]) -> None:
         *(name for kind in kinds for name in list(signature(kind.__init__).parameters)[2:]),
     ]
     for option in options:
+        if option in OF_ANALYSES:
+            raise SpecificationError(
+                f"impute: {option!r} is an option of analyses, not of imputation: give it to imp.analyse(...). "
+                f"{OF_ANALYSES[option]}"
+            )
         if option not in known:
             raise SpecificationError(
                 f"impute: {option!r} is not an option of any engine; {possible(option, list(dict.fromkeys(known)))}."
@@ -98,8 +131,8 @@ def _joint(data: IncompleteData, latent: bool, options: Mapping[str, Any]) -> Im
     left_out = () if "formula" in options else sides(data, latent=latent).left_out
     if left_out:
         text = (
-            f"not in the model: {listing([repr(name) for name in left_out])}, which have a single value, name rows, have "
-            "many levels, or are linear combinations of others"
+            f"not in the model: {listing(left_out)} (columns that have a single value, name rows or clusters, have many "
+            "levels, or are linear combinations of others)"
         )
         model.events.append(Event("predictors", "by default", text, len(left_out)))
     return model

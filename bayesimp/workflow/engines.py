@@ -108,11 +108,13 @@ def choose(facts: Facts) -> Choice:
         )
     without = obstacle("latent", facts) or _wide(facts)
     if without is None:
-        return Choice(
-            "latent",
-            f"Engine 'latent' (JointLatent), because {against}: levels are cut from latent normals, whose covariance "
-            f"matrices within and between clusters describe all associations.{hint}",
+        how = (
+            "this joint model imputes it once in each, by its covariance with the cluster effects of the others"
+            if _not_normal(facts) is None
+            else "levels are cut from latent normals, whose covariance matrices within and between clusters describe "
+            "all associations"
         )
+        return Choice("latent", f"Engine 'latent' (JointLatent), because {against}: {how}.{hint}")
     return Choice(
         "fcs",
         f"Engine 'fcs' (FCS), because {without}, and chained equations take every family and level.{hint}",

@@ -104,7 +104,9 @@ def test_verdicts(chained):
 
     def verdict(x, **more):
         table = statistics(x)
-        return Summary(table, table.iloc[:0], EVENTS, x.shape[0], x.shape[1], chained, **more)
+        return Summary(
+            table, table.iloc[:0], EVENTS, x.shape[0], x.shape[1], chained, chains=x.shape[0], **more
+        )
 
     good = verdict(chains(rng, 20, 200, 5, 1))
     assert good.converged and good.verdict.startswith("Converged")
@@ -113,6 +115,9 @@ def test_verdicts(chained):
     assert ("`extend(" in few.verdict and "`iterate(" in few.verdict) == chained
     assert ("`extend_until()`" in few.verdict) == (not chained)
     assert "draws under [impute]" in in_plan_words(few.verdict) or chained
+    crawling = verdict(chains(np.random.default_rng(6), 4, 1_000, 1, 300))
+    assert crawling.mixes and crawling.smallest_ess < 48 and not (crawling.told or crawling.converged)
+    assert crawling.verdict.startswith("NOT known to mix: R-hat 1.177") and few.told
     stuck = verdict(chains(rng, 5, 50, 5, 1) + 5.0 * np.arange(5)[:, None, None])
     assert not stuck.mixes and stuck.verdict.startswith("Does NOT mix") and "of x" in stuck.verdict
     cured = verdict(chains(rng, 5, 50, 5, 500), together={"together": ["a", "b"]})

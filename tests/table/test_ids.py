@@ -45,6 +45,19 @@ def test_kinds(name):
     assert kind in found and bool(kind) == bool(found), found
 
 
+def test_numbers_with_gaps_that_determine_another_variable():
+    """Broods of ticks in locations: the number of a brood has gaps, but all of its rows are of one season."""
+    brood = RNG.choice(10**4, N // 3, replace=False)
+    season = RNG.choice(["spring", "summer", "autumn"], N // 3)
+    table = pd.DataFrame(
+        {"school": CODES, "brood": brood[PEOPLE], "season": season[PEOPLE], "y": RNG.normal(size=N)}
+    )
+    data = bi.IncompleteData(table, "school")
+    assert "groups of rows" in names_rows(data, "brood") and not names_rows(data, "season")
+    unrelated = bi.IncompleteData(table.assign(season=RNG.permutation(table["season"])), "school")
+    assert names_rows(unrelated, "brood") == ""  # may be a measurement
+
+
 def test_a_default_model_leaves_them_out_and_says_so():
     table = pd.DataFrame({"school": CODES} | {name: values for name, (values, _) in COLUMNS.items()})
     table["y"] = np.where(RNG.random(N) < 0.2, np.nan, table["score"] + RNG.normal(size=N))
@@ -61,7 +74,7 @@ def test_a_default_model_leaves_them_out_and_says_so():
 @pytest.mark.parametrize(
     "package, item, cluster, ids",
     [
-        ("mlmRev", "bdf", "schoolNR", {"pupilNR"}),
+        ("mlmRev", "bdf", "schoolNR", {"pupilNR", "classNR"}),
         ("mlmRev", "egsingle", "schoolid", {"childid"}),
         ("mlmRev", "Contraception", "district", {"woman"}),
         ("HLMdiag", "radon", "county", {"county.name"}),

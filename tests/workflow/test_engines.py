@@ -20,7 +20,12 @@ RULE = [  # facts, engine, what the reason says
     (Facts(MIXED), "latent", "'k' (bernoulli), 'o' (ordinal) and 'c' (categorical) are not normal"),
     (Facts({f"k{i}": "bernoulli" for i in range(9)}), "latent", "'k4' (bernoulli) and 4 more are not normal"),
     (Facts({"k": "bernoulli"}, complete={"visits": "poisson"}), "latent", "'k' (bernoulli) is not normal"),
-    (Facts(NORMAL, groups=("z",)), "latent", "'z' has a single value in each cluster"),
+    (
+        Facts(NORMAL, groups=("z",)),
+        "latent",
+        "'z' has a single value in each cluster: this joint model imputes it once",
+    ),
+    (Facts(MIXED, groups=("x",)), "latent", "are not normal: levels are cut from latent normals"),
     (Facts({"n": "poisson", "p": "beta"}), "fcs", "'n' (poisson) and 'p' (beta) are without a latent normal"),
     (Facts(MIXED | {"n": "poisson"}), "fcs", "because 'n' (poisson) is without a latent normal"),
     (Facts(MIXED, unfit={"x": "is never observed"}), "fcs", "because 'x' is never observed"),

@@ -248,7 +248,14 @@ class JointLatent(FormulaModel):
 
     def _said(self) -> str:
         X, Z, p = self.design.X, self.design.Z, self.parameter_priors
-        kinds = ", ".join(f"{v.name} ({v.family.name}, {len(v.labels)})" for v in self.variables)
+        kinds, once = (
+            ", ".join(
+                f"{v.name} ({v.family.name}, {len(v.labels)})"
+                for v in self.variables
+                if v.of_clusters is which
+            )
+            for which in (False, True)
+        )
         latent = [v.name for v in self.variables if v.kind != NUMBER]
         own = self.priors.beta.for_generalised()
         weak = (
@@ -261,6 +268,7 @@ class JointLatent(FormulaModel):
             f"  {len(X):,} rows in {len(self.data.clusters):,} clusters; r = {r} latent variables: {kinds}",
             f"  p = {X.shape[1]} fixed ({', '.join(self.design.fixed)}), q = {Z.shape[1]} random "
             f"({', '.join(self.design.random)})",
+            *([f"  one value for each {self.data.cluster}: {once}"] if once else []),
         ]
         covariances = [("Psi", self.effects)]
         if self.several is not None:
