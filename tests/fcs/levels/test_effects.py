@@ -75,7 +75,8 @@ def test_a_visit_updates_every_factor_as_often_as_asked(monkeypatch):
 
     glmm_step = levels_glmm.glmm_step
     monkeypatch.setattr(levels_glmm, "glmm_step", counted)
-    block, chain, theta = block_of(small(False, "bernoulli"), pr.Priors(), families={"y": "bernoulli"})
+    frame = small(False, "bernoulli").assign(x=lambda f: np.arange(len(f)) % 5 * 1.0)
+    block, chain, theta = block_of(frame, pr.Priors(), families={"y": "bernoulli"})
     assert block.updates == block.method.inner == 1
     block.updates = 3
     made_of.clear()
