@@ -18,6 +18,7 @@ import bayesimp as bi
 from bayesimp import priors as pr
 from bayesimp.analysis.monte_carlo import rubin_numbers
 from bayesimp.errors import SpecificationError
+from bayesimp.plots._style import BLUE, ORANGE
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.sensitivity_analysis.power import NUMBERS, pareto_limit, slopes, weighted
 from tests.test_sensitivity import ANALYSIS, PSI, SIGMA, model
@@ -393,9 +394,18 @@ def test_words_and_figure(strong):
     ) and "If the likelihood counted twice" in unfolded(str(result))
     assert "sd between y1 follows the prior most" in str(result) and "In standard errors" in repr(result)
     figure = result.plot()
-    points = [line.get_xdata() for line in figure.axes[0].lines if line.get_linestyle() == "None"]
-    shown = np.sort(np.concatenate([np.asarray(x, dtype=float) for x in points]))
-    np.testing.assert_allclose(shown[shown != 0], np.sort(result.pooled["moves"]))
+    of_panels = ("moves", "mc.error"), ("low.moves", "mc.low"), ("high.moves", "mc.high")
+    assert [ax.get_title("left") for ax in figure.axes] == ["estimate", "lower limit", "upper limit"]
+    for ax, (moves, error) in zip(figure.axes, of_panels, strict=True):
+        for drawn, (source, colour) in zip(
+            ax.containers, (("prior", ORANGE), ("likelihood", BLUE)), strict=True
+        ):
+            rows = result.pooled[result.pooled["source"] == source]
+            points, _, (bars,) = drawn
+            assert drawn.get_label() == source and points.get_color() == colour
+            np.testing.assert_allclose(points.get_xdata(), rows[moves])
+            ends = np.array([[x for x, _ in segment] for segment in bars.get_segments()])
+            np.testing.assert_allclose(ends, rows[[moves]].to_numpy() + 2 * np.outer(rows[error], [-1, 1]))
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["mean", "spread"]
     few = bi.power_scaling(imp.run.imputations(20), analysis=answer)
     assert "With 20 imputations a move of 0.05 cannot be told from chance" in unfolded(str(few))

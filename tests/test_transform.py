@@ -60,6 +60,19 @@ def test_everything_but_the_missing_cells_is_kept(imp):
     assert list(done.tree["imputed"]["cluster_y"].values) == [1, 99, 5]
 
 
+def test_levels_are_those_of_their_own_table():
+    """In every completed table, the names of the levels that were drawn for it."""
+    frame = TABLE.assign(w=np.where(RNG.random(N) < 0.2, None, TABLE["w"].astype(object)))
+    model = bi.JointLatent(bi.IncompleteData(frame[["g", "x", "y", "w"]], "g"), "y + w ~ x + (1 | g)")
+    made = model.impute(m=8, seed=1, chains=2, tune=5, draws=20, thin=1, progress=False)
+    new = NEW[["g", "x", "y", "w"]].assign(w=None)
+    done = made.transform(new, seed=3)
+    levels, drawn = np.array(list("abc"), dtype=object), done.values("w").astype(int)
+    assert drawn.shape == (8, 4) and len(np.unique(drawn, axis=0)) > 1
+    for k in range(8):
+        assert list(done.frame(k)["w"].iloc[done.rows("w")]) == list(levels[drawn[k]])
+
+
 def test_seeds(imp):
     ours, again, other = (imp.transform(NEW, seed=seed) for seed in (3, 3, 4))
     np.testing.assert_array_equal(ours.values("y"), again.values("y"))

@@ -51,9 +51,10 @@ def frame(family="normal", x_too=False, seed=0):
         case "gamma":
             y = 20 * np.exp(eta) * rng.gamma(3.0, 1 / 3.0, len(g))
         case _:
-            codes = np.digitize(eta + rng.logistic(size=len(g)), [-0.5, 1.0])
+            ordered = family == "ordinal"  # with several increments between cutpoints
+            codes = np.digitize(eta + rng.logistic(size=len(g)), [-0.5, 0.5, 1.5] if ordered else [-0.5, 1.0])
             y = pd.Categorical.from_codes(
-                np.where(holes, -1, codes), ["r", "s", "t"], ordered=family == "ordinal"
+                np.where(holes, -1, codes), list("rstu" if ordered else "rst"), ordered
             )
     table["y"] = y
     if family not in ("ordinal", "categorical"):
@@ -88,7 +89,7 @@ def log_p(family, y, eta, one):
 
 
 def shares(family, eta, one):
-    """(n, 3) probabilities of the levels."""
+    """(n, levels) probabilities."""
     if family == "ordinal":
         cuts = np.concatenate([[0.0], np.atleast_1d(one["cutpoints_y"].values)])
         below = expit(cuts[None] - eta[:, None])

@@ -8,8 +8,10 @@ from scipy.stats import chi2, norm
 
 import bayesimp as bi
 from bayesimp import methods as me
+from bayesimp import priors as pr
 from bayesimp.fcs.blocks import selection
 from bayesimp.methods.base import from_dict
+from bayesimp.models.selection import SelectionData
 from bayesimp.sampling.hmc_block import HmcState
 from bayesimp.shift import Shift
 
@@ -44,7 +46,7 @@ class Known:
     structure = None
 
     def __init__(self, data, priors, outcome, rho, transitions, normal):
-        self.normal = normal
+        self.normal, self.priors, self.rho, self.made_transitions = normal, priors, rho, []
         self.data, self.outcome, self.transitions = data, outcome, transitions
         rng = np.random.default_rng(5)
         self.b, self.c = rng.normal(0, 0.5, (data.clusters, 1)), rng.normal(0, 0.5, data.clusters)
@@ -58,7 +60,8 @@ class Known:
     def start_near_mean(self, rng, arrays):
         return HmcState(np.zeros(1))
 
-    def transition(self, rng, state, arrays, count): ...
+    def transition(self, rng, state, arrays, count):
+        self.made_transitions.append(count)
 
     def natural(self, state, data):
         gamma = np.resize(PARAMETERS["gamma"], len(data.fixed))
@@ -124,6 +127,73 @@ def test_imputed_values_are_those_of_the_parameters(monkeypatch):
     assert set(imp.tree["posterior"].data_vars) >= {"rho_y", "beta_y", "sigma2_y", "Psi_y"}
     beta = imp.tree["posterior"]["beta_y"]
     assert float(abs(beta.sel(predictor_y="w") if "predictor_y" in beta.dims else beta[..., -1]).max()) == 0.0
+
+
+def test_priors_reach_the_model_on_its_scale(monkeypatch):
+    """Standard deviations divided by that of y; beta ~ N(mean, 4), of the columns that are not excluded, carried over:
+
+    y = s_y y' + c_y and x = s_x x' + c_x, so  beta'_0 = (beta_0 + beta_1 c_x - c_y) / s_y,  beta'_1 = beta_1 s_x / s_y.
+    """
+    monkeypatch.setattr(selection, "SelectionConditional", Known)
+    frame, mean = table(), np.array([3.0, 0.5, -2.0])
+    sds = pr.Diagonal(pr.HalfT(scale=4.0)), pr.Diagonal(pr.HalfT(scale=6.0))
+    method = me.Heckman("w", 0.4, pr.Priors(*sds, pr.Normal(mean[:, None], 2.0)), transitions=5)
+    model(frame, method).impute(1, cycles=2, seed=1, progress=False)
+    known, seen = Known.made[-1], frame["y"].notna().to_numpy()
+    (s_y, c_y), (s_x, c_x) = (
+        np.polyfit(np.sort(working[: seen.sum()]), np.sort(frame[name][seen]), 1)
+        for name, working in (("y", known.data.y), ("x", known.data.X[:, 1]))
+    )
+    assert known.rho == 0.4 and set(known.made_transitions) == {5}
+    scales = [float(np.ravel(each.variances.scale)[0]) for each in (known.priors.Sigma, known.priors.Psi)]
+    assert scales == pytest.approx([4.0 / s_y, 6.0 / s_y])
+    J = np.array([[1.0, c_x], [0.0, s_x]]) / s_y
+    Q0, t0 = known.normal
+    np.testing.assert_allclose(np.linalg.inv(Q0), 4.0 * J @ J.T, rtol=1e-8)
+    np.testing.assert_allclose(np.linalg.solve(Q0, t0), J @ mean[:2] - [c_y / s_y, 0.0], rtol=1e-8)
+
+
+def test_without_an_intercept_y_keeps_its_origin(monkeypatch):
+    """In the model, and in the table: y = s_y (x' beta + b_i), all columns in units without an origin."""
+    monkeypatch.setattr(selection, "SelectionConditional", Known)
+    monkeypatch.setattr(selection, "draw_missing", lambda rng, mu, eta, sigma, rho: mu)
+    frame = table()
+    data = bi.IncompleteData(frame.drop(columns="full"), cluster="g")
+    fcs = bi.FCS(data, {"y": me.Heckman()}, {"y": "~ 0 + x + w + (1 | g)"}, compatible=False)
+    imp = fcs.impute(1, cycles=1, seed=1, progress=False)
+    known, holes = Known.made[-1], frame["y"].isna().to_numpy()
+    n = int((~holes).sum())
+    units = []
+    for name, working in (("y", known.data.y), ("x", known.data.X[:, 0]), ("w", known.data.X[:, 1])):
+        slope, origin = np.polyfit(np.sort(working[:n]), np.sort(frame[name][~holes]), 1)
+        assert origin == pytest.approx(0.0, abs=1e-9)
+        units.append(slope)
+    mu = frame[["x", "w"]][holes].to_numpy() / units[1:] @ BETA[:, 0]
+    effect = imp.frame(0)["y"].to_numpy()[holes] / units[0] - mu
+    of = pd.Series(effect).groupby(frame["g"].to_numpy()[holes])
+    assert of.std().max() < 1e-9 and sorted(of.mean()) == pytest.approx(sorted(known.b[:, 0]))
+
+
+def test_a_known_correlation_is_that_of_the_draws():
+    """Where rho is given, the compiled model has no such parameter, and the values are drawn with the given one."""
+
+    class Compiled:
+        def natural(self, theta, *arrays):
+            return [np.array([[1.5]])]
+
+    class Structure:
+        names, compiled = ["beta"], Compiled()
+
+        def filled(self, **arrays):
+            return ()
+
+    made = object.__new__(selection.SelectionConditional)
+    made.structure = Structure()
+    data = SelectionData("y", *np.zeros((4, 1)), 1, (), (), observed=np.ones(1))
+    for rho, names in ((0.4, {"beta", "rho"}), (None, {"beta"})):
+        made.rho = rho
+        natural = made.natural(HmcState(np.zeros(1)), data)
+        assert set(natural) == names and natural["beta"] == 1.5 and natural.get("rho") == rho
 
 
 def test_ignored_rows_are_imputed_but_not_in_the_model(monkeypatch):

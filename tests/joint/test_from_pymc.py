@@ -82,6 +82,12 @@ def test_cells_are_put_into_their_rows(uncompiled):
         pd.testing.assert_series_equal(done["x"].drop(MISSING), data.frame["x"].drop(MISSING))
         mean = imp.tree["imputed_stats"]["mean"].sel(response="x")
         np.testing.assert_allclose(mean.sel(cluster=1), 200.0, atol=0.1)  # rows 1 and 3
+        # imputation k: chain k % 2, the last draw of span k // 2
+        kept = imp.run.kept["alone" if columns else "x"]
+        span = imp.attrs["draws"] // (imp.m // 2)
+        for k in range(imp.m):
+            of_draw = np.asarray(kept)[k % 2, span * (k // 2 + 1) - 1]
+            np.testing.assert_array_equal(imp.values("x")[k], of_draw if columns else of_draw[MISSING])
         assert np.isnan(mean.sel(cluster=2)).all()  # nothing is missing there
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from bayesimp import priors as pr
+from bayesimp.fcs.blocks import levels_glmm
 from bayesimp.fcs.blocks.levels import FactorBlock
 from bayesimp.fcs.loop import Cycles
 from tests.calibration.montecarlo import LEVEL, REJECTED, normal
@@ -63,3 +64,21 @@ def test_effects_of_groups_without_values_have_their_law(family):
     L = np.linalg.cholesky(theta.Psi)
     assert normal(schools, np.zeros(2), L.T @ L) < REJECTED  # the factor on the wrong side
     assert normal(classes, np.zeros(1), 2 * theta.own["Psi_1"]) < REJECTED
+
+
+def test_a_visit_updates_every_factor_as_often_as_asked(monkeypatch):
+    made_of = []
+
+    def counted(rng, rows, *rest):
+        made_of.append(len(rows.first) - 1)
+        return glmm_step(rng, rows, *rest)
+
+    glmm_step = levels_glmm.glmm_step
+    monkeypatch.setattr(levels_glmm, "glmm_step", counted)
+    frame = small(False, "bernoulli").assign(x=lambda f: np.arange(len(f)) % 5 * 1.0)
+    block, chain, theta = block_of(frame, pr.Priors(), families={"y": "bernoulli"})
+    assert block.updates == block.method.inner == 1
+    block.updates = 3
+    made_of.clear()
+    assert block.step(chain, theta) == 0
+    assert made_of == 3 * [len(theta.B), len(theta.own["effects_1"])]

@@ -15,6 +15,7 @@ from scipy.stats import norm
 import bayesimp as bi
 from bayesimp import priors as pr
 from bayesimp.errors import DataError
+from bayesimp.joint.latent import new_rows
 from tests.calibration.montecarlo import LEVEL, REJECTED, means, normal
 from tests.joint.latent.test_clusters import (
     FORMULA,
@@ -135,3 +136,29 @@ def test_values_of_clusters_are_known_from_either_table():
     new["n"] = [frame["n"][2] + 1, 0.2, 0.1]
     with pytest.raises(DataError, match="'n' has a single value in every cluster of the run's table"):
         imp.transform(new)
+
+
+def test_every_imputation_has_the_parameters_of_its_own_draw(monkeypatch):
+    """Imputation k: chain k % 2, the last draw of span k // 2, as in the completed tables of the run."""
+    data = bi.IncompleteData(table(), "g")
+    imp = bi.JointLatent(data, FORMULA).impute(
+        m=6, seed=1, chains=2, draws=12, thin=1, tune=5, progress=False
+    )
+    kept, seen = imp.run.history, []
+
+    def recorded(
+        rng, iterations, every, stride, fixed, moments, of_rows, group, of_clusters, priors, state, *rest
+    ):
+        seen.append([state.beta.copy(), state.Sigma.copy(), state.Psi.copy(), state.gamma.copy()])
+        return latent_gibbs(
+            rng, iterations, every, stride, fixed, moments, of_rows, group, of_clusters, priors, state, *rest
+        )
+
+    latent_gibbs = new_rows.latent_gibbs
+    monkeypatch.setattr(new_rows, "latent_gibbs", recorded)
+    imp.transform(table().iloc[:3], seed=2)
+    assert kept.beta.shape[:2] == (2, 12) and len(seen) == 6
+    for k, found in enumerate(seen):
+        chain, draw = k % 2, 4 * (k // 2 + 1) - 1
+        for name, value in zip(("beta", "Sigma", "Psi", "gamma"), found, strict=True):
+            np.testing.assert_array_equal(value, getattr(kept, name)[chain, draw])

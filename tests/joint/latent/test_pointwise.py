@@ -164,18 +164,26 @@ def test_rows_have_the_density_of_what_is_observed(imp):
     assert all(np.mean(gap) > 0.04 for gap in gaps.values()), {k: np.mean(v) for k, v in gaps.items()}
 
 
+def of_clusters(one):
+    """{cluster: mean (2,) of the latent w and v given the ten effects of the cluster}, and their covariance, dense."""
+    Psi, B = one["Psi"].values, one["B"]
+    gain = Psi[10:, :10] @ np.linalg.inv(Psi[:10, :10])
+    means = {
+        str(i): one["beta_clusters"].values[0] + gain @ B.sel(cluster=i).values for i in one.cluster.values
+    }
+    return means, Psi[10:, 10:] - gain @ Psi[:10, 10:]
+
+
 def test_cluster_level_variables_are_those_given_the_effects(imp):
     """w and v of a cluster given its ten effects: the normal conditional law of (B_i, v_i) ~ N(0, Psi), dense."""
     tree = imp.tree_with("log_likelihood", thin=60)
     value, table = tree["log_likelihood"]["clusters_obs"], frame().groupby("g").first()
     for c in (0, 1):
         one, _, _ = parts(tree, c, 0)
-        Psi, B = one["Psi"].values, one["B"]
-        gain = Psi[10:, :10] @ np.linalg.inv(Psi[:10, :10])
-        S = Psi[10:, 10:] - gain @ Psi[:10, 10:]
+        mean_of, S = of_clusters(one)
         found = {str(i): v for i, v in zip(value.cluster.values, value.values[c, 0], strict=True)}
         for label, own in table.iterrows():
-            m = one["beta_clusters"].values[0] + gain @ B.sel(cluster=label).values
+            m = mean_of[label]
             expected, mean, sd = 0.0, m[1], np.sqrt(S[1, 1])
             if not np.isnan(own.w):
                 expected = norm.logpdf(own.w, m[0], np.sqrt(S[0, 0]))
@@ -332,7 +340,8 @@ def test_replicates_follow_the_law_of_their_draw(imp):
     tree = imp.tree_with("posterior_predictive", seed=3)
     group, table = tree["posterior_predictive"].to_dataset(), frame()
     both = np.flatnonzero(~table[list("yaok")].isna().any(axis=1))
-    z = {name: [] for name in ("y", "a", "ya", "o", "k1", "k2")}
+    z = {name: [] for name in ("y", "a", "ya", "o", "k1", "k2", "w", "w follows", "v", "v follows")}
+    first = table.reset_index().groupby("g")["index"].first()
     for c, d in np.ndindex(2, 60):
         one, X, codes = parts(tree, c, d)
         mu, S, cut = means(one, X, codes)[both], one["Sigma"].values, one["cutpoints_o"].values
@@ -349,10 +358,21 @@ def test_replicates_follow_the_law_of_their_draw(imp):
             pair = np.column_stack([mu[:, i], mu[:, i] - mu[:, j]])
             p = mvn(np.zeros(2), [[1, 0.5], [0.5, 1]]).cdf(pair)
             z[f"k{level}"] += list(((k == level) - p) / np.sqrt(p * (1 - p)))
+        # w and v: of their own cluster, so that errors do not depend on the means
+        mean_of, S = of_clusters(one)
+        for name, at in (("w", 0), ("v", 1)):
+            seen = first[~table[name][first].isna().to_numpy()]
+            drawn = group[name].isel(chain=c, draw=d).sel({f"row_{name}": seen.to_numpy()}).values
+            m = np.array([mean_of[label][at] for label in seen.index]) / np.sqrt(S[at, at])
+            p = norm.cdf(m)
+            e = drawn / np.sqrt(S[at, at]) - m if name == "w" else (drawn - p) / np.sqrt(p * (1 - p))
+            z[name] += list(e)
+            z[f"{name} follows"] += list(e * (m - m.mean()))
     for name, values in z.items():
         x = np.array(values)
         assert abs(x.mean() / (x.std() / np.sqrt(len(x)))) < Z_MAX, name
-    assert abs(np.var(z["y"]) - 1) < Z_MAX * np.sqrt(2 / len(z["y"]))
+    for name in "yw":
+        assert abs(np.var(z[name]) - 1) < Z_MAX * np.sqrt(2 / len(z[name]))
     # the data's cells; levels are whole numbers, and a cluster has one value of a cluster-level variable
     seen = tree["observed_data"].to_dataset()
     for name in ("y", "a", "o", "k", "w", "v"):

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from scipy.special import expit, softmax
 
-from bayesimp.kernels.covariance.update import FIXED, INVERSE_WISHART, CovarianceUpdate
+from bayesimp.kernels.covariance.update import DIAGONAL_HALF_T, FIXED, INVERSE_WISHART, CovarianceUpdate
 from bayesimp.kernels.factors.effects import conditional_law, draw_covariance
 from bayesimp.kernels.factors.given import glmm_effects
 from bayesimp.kernels.factors.glmm import glmm_factor_step
@@ -230,6 +230,33 @@ def test_effects_at_given_parameters_are_those_of_a_step(family, aux):
     assert (
         effects(moved)[:, AT] != B[:, AT]
     ).all()  # those of other factors count, in clusters without rows too
+
+
+def test_the_shape_is_drawn_at_the_rescaled_effects():
+    """Parameters from the prior and y given them, then one step: y given the parameters after it has the same law.
+
+    With one row, the residual in units of its scale is standard normal. At effects that were not read again after their
+    scale was drawn, the shape would fit another residual; so it does at the effects from which the step began.
+    """
+    g, one = np.random.default_rng(6), np.ones((1, 1))
+    psi_prior = CovarianceUpdate(DIAGONAL_HALF_T, 4.0, np.eye(1), np.array([8.0]))
+    first, tallies, none = np.array([0, 1]), np.zeros((5, 2), dtype=np.int64), np.int64(0)
+    after, before = np.empty(1500), np.empty(1500)
+    for d in range(1500):
+        sd, psi = np.abs(g.standard_t(3)), 8.0 * np.abs(g.standard_t(4))
+        beta, B, Psi = g.normal(size=(1, 1)), psi * g.normal(size=(1, 1)), np.array([[psi**2]])
+        start, aux = B[0, 0], np.array([sd**-2])
+        y = np.exp(beta[0] + start + sd * g.normal())
+        rows = GlmmRows(codes.LOGNORMAL, y, np.ones(1), np.ones(1), np.zeros(1), one, one, first)
+        failed = glmm_factor_step(
+            g, rows, np.zeros(1), np.zeros(0), none, np.eye(1), np.zeros(1), psi_prior, 1.0, none, beta, aux, Psi, B,
+            tallies,
+        )  # fmt: skip
+        assert failed == 0
+        residual = np.log(y[0]) - beta[0, 0] - np.array([B[0, 0], start])
+        after[d], before[d] = residual * np.sqrt(aux[0])
+    assert stats.kstest(after, "norm").pvalue > LEVEL
+    assert stats.kstest(before, "norm").pvalue < REJECTED
 
 
 # -- responses that follow effects -----------------------------------------------------------------------------

@@ -126,6 +126,39 @@ def test_a_step_with_another_degree_of_freedom_is_rejected():
     assert compared("Huang-Wand", ROWS, lambda record: record._replace(nu=8.0)) < REJECTED
 
 
+def test_a_matrix_without_fixed_entries_has_its_inverse_wishart_law():
+    """Three free standard deviations: the step of each reads the inverse of Sigma as the one before has left it.
+
+    Means of log s_k and atanh of the correlations, of their squares and products, against exact draws. With the inverse
+    of the beginning, the largest z is above 25.
+    """
+    nu, n, free = 5.0, 3, ~np.eye(3, dtype=bool)
+    scale = np.array([[1.0, 0.7, 0], [0.7, 0.8, 0.2], [0, 0.2, 0.5]])
+    S = 5.0 + np.diag([0.3, 0.5, 0.2])
+    record = residual.ResidualPrior(
+        residual.INVERSE_WISHART, nu, scale, np.ones(3), 1.0, 0, np.ones(3, dtype=bool), free
+    )
+
+    def found(Sigma):
+        s = np.sqrt(np.einsum("kii->ki", Sigma))
+        z = [np.arctanh(Sigma[:, i, j] / (s[:, i] * s[:, j])) for i, j in ((1, 0), (2, 0), (2, 1))]
+        x = np.column_stack([np.log(s), *z])
+        i, j = np.triu_indices(6)
+        return np.hstack([x, x[:, i] * x[:, j]])
+
+    out = np.empty((15_000, 3, 3))
+    assert residual_steps(np.random.Generator(np.random.PCG64(2)), record, S, n, np.eye(3), out)
+    mean, se = batch_means(found(out)[None, 1000:], 50)
+
+    def p_value(df):
+        exact = found(invwishart(df, scale + S).rvs(30_000, random_state=4))
+        z = (mean - exact.mean(axis=0)) / np.hypot(se, exact.std(axis=0) / np.sqrt(len(exact)))
+        return bonferroni(2 * norm.sf(np.abs(z)))
+
+    assert p_value(nu + n) > LEVEL
+    assert p_value(nu + n - 1) < REJECTED
+
+
 @pytest.mark.parametrize("prior", [Diagonal(HalfT(scale=SCALES)), Diagonal(InverseWishart(6.0, 1.5))])
 def test_a_diagonal_prior_leaves_correlations_at_zero_and_draws_the_variance(prior):
     _, record = residual_prior(prior.resolve(SCALES, "Sigma"), ENTRIES)
