@@ -322,7 +322,7 @@ def offsets_forgotten(monkeypatch):
 def test_wrong_variants_of_discrete_models_are_noticed(monkeypatch, spoil, nested):
     fcs = discrete(nested, "bernoulli")
     spoil(monkeypatch)
-    assert agreement_of_means(nested, "bernoulli", cells(fcs, 1_800)) < REJECTED
+    assert agreement_of_means(nested, "bernoulli", cells(fcs, 2_400)) < REJECTED
 
 
 # -- the move between nested factors -------------------------------------------------------------------------
