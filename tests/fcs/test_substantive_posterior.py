@@ -197,10 +197,10 @@ def p_of_means(a, b) -> float:
 @cache
 def of_joint(binary: bool) -> np.ndarray:
     model = bi.JointGLMM(one_covariate(binary), ANALYSIS, OWN, priors=IW, effects="separate")
-    return quantities(model.impute(4, chains=4, tune=200, draws=700, **RUN))
+    return quantities(model.impute(4, chains=4, tune=100, draws=400, **RUN))
 
 
-def of_fcs(binary: bool, cycles: int = 600) -> np.ndarray:
+def of_fcs(binary: bool, cycles: int = 400) -> np.ndarray:
     model = bi.FCS(one_covariate(binary), Bayes(IW), OWN, analysis=ANALYSIS)
     return quantities(model.impute(4, cycles=cycles, tune=100, **RUN))
 
@@ -286,7 +286,7 @@ def test_where_all_is_linear_and_normal_plain_chained_equations_are_the_same():
         pd.DataFrame({"g": g, "w": w, "x": np.where(rng.random(n) < 0.4, np.nan, x), "y": y}), "g"
     )
     analysis = "y ~ x + w + cluster_mean(x) + cluster_mean(w) + (1 | g)"
-    a, b = imputed(bi.FCS(data, analysis=analysis), 90), imputed(bi.FCS(data), 90)
+    a, b = imputed(bi.FCS(data, analysis=analysis), 45), imputed(bi.FCS(data), 45)
     assert p_of_chains(a, b) > LEVEL
     without = bi.FCS(data, analysis="y ~ x + (1 | g)")  # not what plain chained equations have
     assert p_of_chains(imputed(without, 30), b) < REJECTED

@@ -3,13 +3,16 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bayesimp.kernels import compiled
+from tests.forking import Forks, forks
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="fork")
 
 MODULE = """
 from kernels_copy.compiled import inner, kernel
@@ -44,6 +47,12 @@ if "other" in sys.argv:
 """
 
 
+CHOSEN = """
+from numba.core.registry import cpu_target
+print('_toplevel_target_context' in vars(cpu_target))
+"""
+
+
 def package(folder: Path, factor: float) -> None:
     (folder / "kernels_copy").mkdir()
     (folder / "kernels_copy" / "__init__.py").touch()
@@ -51,51 +60,52 @@ def package(folder: Path, factor: float) -> None:
     (folder / "kernels_copy" / "brought.py").write_text(MODULE.format(factor=factor))
 
 
-def run(folder: Path, cache: str, *arguments: str, **environment: str) -> list[float]:
-    """Answer of the kernel, and 1 if it was not compiled."""
+@pytest.fixture(scope="module")
+def fork(tmp_path_factory) -> Iterator[Forks]:
+    """Processes in which numba has not yet chosen a processor."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_CPU")}
-    process = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments],
-        cwd=folder,
-        env=clean | environment | {"NUMBA_CACHE_DIR": str(folder / cache)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [float(x) for x in process.stdout.split()]
+    with forks("import bayesimp.kernels.ahead", tmp_path_factory.mktemp("forks"), clean) as each:
+        assert each(CHOSEN, Path()).strip() == "False"
+        yield each
+
+
+def run(fork: Forks, folder: Path, cache: str, *arguments: str, **environment: str) -> list[float]:
+    """Answer of the kernel, and 1 if it was not compiled."""
+    said = fork(PROGRAM, folder, arguments, NUMBA_CACHE_DIR=str(folder / cache), **environment)
+    return [float(x) for x in said.split()]
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Path:
+def built(fork, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     package(folder, 2.0)
-    assert run(folder, "build", "collect", NUMBA_CPU_NAME="generic") == [7.0, 0.0]
+    assert run(fork, folder, "build", "collect", NUMBA_CPU_NAME="generic") == [7.0, 0.0]
     return folder
 
 
-def test_a_kernel_of_the_wheel_is_not_compiled(built):
-    assert run(built, "user", "other") == [7.0, 1.0, 5.0, 0.0]  # the other kernel is not in the wheel
-    assert run(built, "user", "other") == [7.0, 1.0, 5.0, 1.0]
+def test_a_kernel_of_the_wheel_is_not_compiled(fork, built):
+    assert run(fork, built, "user", "other") == [7.0, 1.0, 5.0, 0.0]  # the other kernel is not in the wheel
+    assert run(fork, built, "user", "other") == [7.0, 1.0, 5.0, 1.0]
 
 
 @pytest.mark.parametrize(
     ("entry", "value"), [(0, "another-system"), (2, "+no_such_feature"), (1, "another generation")]
 )
-def test_another_target_is_not_used(entry, value, built, tmp_path):
+def test_another_target_is_not_used(entry, value, fork, built, tmp_path):
     """Another system, a feature that this processor lacks, or code made for another generation than the file says."""
     target = json.loads((built / "machine_code" / "target.json").read_text())
     changed = [value if k == entry else x for k, x in enumerate(target)]
     shutil.copytree(built / "machine_code", tmp_path / "machine_code")
     (tmp_path / "machine_code" / "target.json").write_text(json.dumps(changed))
     package(tmp_path, 2.0)
-    assert run(tmp_path, "user") == [7.0, 0.0]
+    assert run(fork, tmp_path, "user") == [7.0, 0.0]
 
 
-def test_a_processor_that_the_user_chose_is_compiled_for(built):
-    assert run(built, "chosen", NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="") == [7.0, 0.0]
+def test_a_processor_that_the_user_chose_is_compiled_for(fork, built):
+    assert run(fork, built, "chosen", NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="") == [7.0, 0.0]
 
 
-def test_an_edit_of_the_source_is_compiled(built, tmp_path):
+def test_an_edit_of_the_source_is_compiled(fork, built, tmp_path):
     (tmp_path / "machine_code").symlink_to(built / "machine_code")
     package(tmp_path, 5.0)
-    assert run(tmp_path, "user") == [16.0, 0.0]
+    assert run(fork, tmp_path, "user") == [16.0, 0.0]

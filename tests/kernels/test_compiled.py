@@ -2,14 +2,18 @@
 
 import ast
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import bayesimp.kernels
 from bayesimp.kernels.compiled import stamp
 from bayesimp.kernels.lmm.search import descend
 from bayesimp.kernels.normal.statistics import add_outer
+from tests.forking import forks
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="fork")
 
 PROGRAM = """
 import numpy as np
@@ -47,31 +51,37 @@ def _write(package, name, number):
     )
 
 
-def _run(tmp_path):
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    return [float(x) for x in run.stdout.split()]
+@pytest.fixture(scope="module")
+def fork(tmp_path_factory):
+    """Processes in which numba has compiled something, but none of these kernels."""
+    with forks("import numba; numba.njit(lambda: 1)()", tmp_path_factory.mktemp("forks")) as each:
+        yield each
 
 
-def test_an_edit_of_a_called_file_reaches_its_callers_at_any_remove(tmp_path):
+@pytest.fixture
+def run(fork, tmp_path):
+    """The answer of a kernel in a new process, and how many kernels came from the cache."""
+    return lambda: [float(x) for x in fork(PROGRAM, tmp_path).split()]
+
+
+def test_an_edit_of_a_called_file_reaches_its_callers_at_any_remove(run, tmp_path):
     package = _package(tmp_path)
     results = []
     for number in (2.0, 5.0):
         _write(package, "used", number)
-        results.append(_run(tmp_path))
+        results.append(run())
     assert results == [[12.0, 0.0], [30.0, 0.0]]
 
 
-def test_an_edit_elsewhere_leaves_what_is_compiled(tmp_path):
+def test_an_edit_elsewhere_leaves_what_is_compiled(run, tmp_path):
     package = _package(tmp_path)
     _write(package, "used", 2.0)
-    _run(tmp_path)
+    run()
     _write(package, "other", 7.0)
-    assert _run(tmp_path) == [12.0, 1.0]
+    assert run() == [12.0, 1.0]
 
 
-def test_an_index_whose_types_are_no_longer_there_is_not_read(tmp_path):
+def test_an_index_whose_types_are_no_longer_there_is_not_read(run, tmp_path):
     package = _package(tmp_path)
     typed = (
         "from typing import NamedTuple\n\nfrom kernels_copy.compiled import kernel\n\n\n"
@@ -80,7 +90,7 @@ def test_an_index_whose_types_are_no_longer_there_is_not_read(tmp_path):
     )
     for name in ("Before", "After"):
         (package / "user.py").write_text(typed.format(name))
-        assert _run(tmp_path) == [3.0, 0.0]
+        assert run() == [3.0, 0.0]
 
 
 def test_kernels_import_each_other_in_the_one_form_that_the_stamp_reads():
@@ -93,7 +103,7 @@ def test_kernels_import_each_other_in_the_one_form_that_the_stamp_reads():
                 assert node.level == 0 and node.module != "bayesimp.kernels", path
 
 
-def test_a_cache_that_names_a_class_which_is_gone_is_made_again(tmp_path):
+def test_a_cache_that_names_a_class_which_is_gone_is_made_again(run, tmp_path):
     """A kernel whose argument is a class of its file; then the class has another name."""
     package = tmp_path / "kernels_copy"
     package.mkdir()
@@ -107,7 +117,7 @@ def test_a_cache_that_names_a_class_which_is_gone_is_made_again(tmp_path):
             "@kernel\ndef inside(pair):\n    return 2 * pair.x\n\n\n"
             f"def call(x):\n    return inside({name}(x))\n\n\ncall.stats = inside.stats\n"
         )
-        results.append(_run(tmp_path))
+        results.append(run())
     assert results == [[6.0, 0.0], [6.0, 0.0]]
 
 
@@ -152,7 +162,7 @@ except ValueError as e:
 """
 
 
-def test_what_only_kernels_call_is_compiled_to_intermediate_code_and_no_further(tmp_path):
+def test_what_only_kernels_call_is_compiled_to_intermediate_code_and_no_further(fork, tmp_path):
     """Through two callers, at two removes, from the cache of another process, and with an exception made inside."""
     package = tmp_path / "kernels_copy"
     package.mkdir()
@@ -161,9 +171,7 @@ def test_what_only_kernels_call_is_compiled_to_intermediate_code_and_no_further(
     (package / "user.py").write_text(INNER)
     answers = []
     for name in ("call", "other", "call", "other"):
-        program = [sys.executable, "-c", INNER_PROGRAM.format(name)]
-        run = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=True)
-        answers.append(run.stdout.splitlines())
+        answers.append(fork(INNER_PROGRAM.format(name), tmp_path).splitlines())
     first, second, *again = answers
     assert first == ["9.0 0", "True False False", "no root of -4.0"]
     assert second == [

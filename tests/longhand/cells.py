@@ -112,9 +112,13 @@ def log_density(family, y, trials, eta, aux):
                 below = np.where(y > 0, cumulative(family, np.maximum(y - 1, 0), 1, eta, aux), 0.0)
                 return np.log(cumulative(family, y, 1, eta, aux) - below)
             case "categorical":
-                logs = log_softmax(np.concatenate([np.zeros_like(eta[..., :1]), eta], axis=-1), axis=-1)
-                level = np.broadcast_to(np.asarray(y, dtype=int), logs.shape[:-1])
-                return np.take_along_axis(logs, level[..., None], axis=-1)[..., 0]
+                level = np.asarray(y, dtype=int)
+                top, chosen = np.zeros(e.shape), np.zeros(e.shape)
+                scores = [np.zeros(()), *np.moveaxis(eta, -1, 0)]
+                for k, score in enumerate(scores):
+                    top = np.maximum(top, score)
+                    chosen = np.where(level == k, score, chosen)
+                return chosen - top - np.log(sum(np.exp(score - top) for score in scores))
     raise ValueError(family)
 
 

@@ -141,6 +141,12 @@ def _unique(family, rows: Rows, i):
     ), count
 
 
+def log_sum(log):
+    """(S, 1) logarithm of the sum over the last axis of exp(log) (S, K); several times as fast as np.logaddexp."""
+    top = log.max(axis=1, keepdims=True)
+    return top + np.log(np.exp(log - top).sum(axis=1, keepdims=True))
+
+
 def hierarchical(family, rows: Rows, cells: list[Cell], X, Z, *, mean, sd, levels=2, count=2048, places=49, width=6.0,
                  Psi=huang_wand):  # fmt: skip
     """`Law` of the cells.
@@ -171,7 +177,7 @@ def hierarchical(family, rows: Rows, cells: list[Cell], X, Z, *, mean, sd, level
 
     def eta(x, z, beta, L):
         """(S, K, J, r) of rows with predictors x (J, p), z (J, q)."""
-        b = np.einsum("sde,ke->skd", L, v).reshape(len(L), len(v), r, q)
+        b = (v @ L.mT).reshape(len(L), len(v), r, q)
         return np.swapaxes((beta @ x.T)[:, None] + b @ z.T, 2, 3)
 
     def in_cluster(i, beta, aux, L):
@@ -188,7 +194,7 @@ def hierarchical(family, rows: Rows, cells: list[Cell], X, Z, *, mean, sd, level
     def log_target(theta):
         beta, aux, L, log = read(theta)
         for i in parts:
-            log = log + np.logaddexp.reduce(in_cluster(i, beta, aux, L), axis=1)
+            log = log + log_sum(in_cluster(i, beta, aux, L))[:, 0]
         return log
 
     start = np.zeros(p * r + a + (0 if known is not None else d * (d + 1) // 2))
@@ -199,7 +205,7 @@ def hierarchical(family, rows: Rows, cells: list[Cell], X, Z, *, mean, sd, level
     chance = {}
     for i in {cell.cluster for cell in cells}:
         log = in_cluster(i, beta, aux, L)
-        chance[i] = np.exp(log - np.logaddexp.reduce(log, axis=1, keepdims=True))
+        chance[i] = np.exp(log - log_sum(log))
     etas = [eta(x[None], z[None], beta, L)[:, :, 0] for x, z in zip(X, Z, strict=True)]
     return Law(weight, etas, [chance[cell.cluster] for cell in cells], aux, 1 / (weight**2).sum())
 

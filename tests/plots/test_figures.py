@@ -52,7 +52,7 @@ def large():
 
 
 def texts(figure):
-    figure.canvas.draw()
+    figure.draw_without_rendering()  # places every text, as drawing does
     out = [*figure.texts, *([figure._suptitle] if figure._suptitle else [])]
     for legend in figure.legends:
         out += legend.get_texts()

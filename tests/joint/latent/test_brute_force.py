@@ -81,13 +81,14 @@ def one_variable(cut: list[float]) -> tuple[bi.JointLatent, dict[str, np.ndarray
     log_p = weak(b0) + half_t(sd) + axes[1]
     log_p = log_p + (np.log(increments) - increments).sum(axis=0)
     z, w = nodes(1, 40)
-    for i in range(CLUSTERS):
-        counts = [np.sum(y[g == i] == l) for l in range(K)]
-        total = np.zeros(b0.shape)
-        for (x,), weight in zip(z, w, strict=True):
-            below = [np.zeros(b0.shape), *ndtr(c - b0 - sd * x), np.ones(b0.shape)]
-            total += weight * np.prod([(below[l + 1] - below[l]) ** counts[l] for l in range(K)], axis=0)
-        log_p += np.log(total + 1e-300)
+    counts = [[np.sum(y[g == i] == l) for l in range(K)] for i in range(CLUSTERS)]
+    total = np.zeros((CLUSTERS, *b0.shape))
+    for (x,), weight in zip(z, w, strict=True):
+        below = [np.zeros(b0.shape), *ndtr(c - b0 - sd * x), np.ones(b0.shape)]
+        p = np.diff(below, axis=0)
+        for i in range(CLUSTERS):
+            total[i] += weight * np.prod([p[l] ** counts[i][l] for l in range(K)], axis=0)
+    log_p += np.log(total + 1e-300).sum(axis=0)
     values = {"beta": b0, "sd": np.tanh(sd), **{f"c{l}": c[l] for l in range(1, K - 1)}}
     return model, posterior(log_p, values)
 
@@ -119,30 +120,30 @@ def two_binary(steps: int = 17) -> tuple[bi.JointLatent, dict[str, np.ndarray]]:
     log_p = norm.logpdf(b0, 0, 1.5) + norm.logpdf(b1, 0, 1.5) + 1.5 * np.log1p(-(r**2))
     z, w = nodes(2, 9)
     z = z * np.sqrt([0.3, 0.2])
-    for i in range(CLUSTERS):
-        rows, counts = np.unique(np.nan_to_num(y[g == i], nan=-1), axis=0, return_counts=True)
-        total = np.zeros(b0.shape)
-        for e, weight in zip(z, w, strict=True):
-            h, k = b0 + e[0], b1 + e[1]
-            both = both_below(h, k, r)
-            p = {
-                (1, 1): both,
-                (1, 0): ndtr(h) - both,
-                (0, 1): ndtr(k) - both,
-                (0, 0): 1 - ndtr(h) - ndtr(k) + both,
-            }
-            p |= {
-                (1, -1): ndtr(h),
-                (0, -1): ndtr(-h),
-                (-1, 1): ndtr(k),
-                (-1, 0): ndtr(-k),
-                (-1, -1): np.ones(h.shape),
-            }
-            p = {name: np.maximum(value, 0.0) for name, value in p.items()}  # round-off
-            total += weight * np.prod(
+    parts = [np.unique(np.nan_to_num(y[g == i], nan=-1), axis=0, return_counts=True) for i in range(CLUSTERS)]
+    total = np.zeros((CLUSTERS, *b0.shape))
+    for e, weight in zip(z, w, strict=True):
+        h, k = b0 + e[0], b1 + e[1]
+        both = both_below(h, k, r)
+        p = {
+            (1, 1): both,
+            (1, 0): ndtr(h) - both,
+            (0, 1): ndtr(k) - both,
+            (0, 0): 1 - ndtr(h) - ndtr(k) + both,
+        }
+        p |= {
+            (1, -1): ndtr(h),
+            (0, -1): ndtr(-h),
+            (-1, 1): ndtr(k),
+            (-1, 0): ndtr(-k),
+            (-1, -1): np.ones(h.shape),
+        }
+        p = {name: np.maximum(value, 0.0) for name, value in p.items()}  # round-off
+        for i, (rows, counts) in enumerate(parts):
+            total[i] += weight * np.prod(
                 [p[int(a), int(b)] ** n for (a, b), n in zip(rows, counts, strict=True)], axis=0
             )
-        log_p += np.log(total + 1e-300)
+    log_p += np.log(total + 1e-300).sum(axis=0)
     return model, posterior(log_p, {"beta0": b0, "beta1": b1, "rho": r})
 
 
@@ -180,15 +181,15 @@ def nominal(half: float = 0.5, steps: int = 31) -> tuple[bi.JointLatent, dict[st
     z, w = nodes(2, 15)
     z = z * np.sqrt([0.3, 0.2])
     root = np.sqrt(2 - 2 * half)  # sd of u_1 - u_2; its correlation with u_1 and -u_2 is (1 - half) / root
-    for i in range(CLUSTERS):
-        counts = [np.sum(y[g == i] == l) for l in range(3)]
-        total = np.zeros(m1.shape)
-        for e, weight in zip(z, w, strict=True):
-            a, b = m1 + e[0], m2 + e[1]
-            p = [both_below(-a, -b, half), both_below(a, (a - b) / root, (1 - half) / root),
-                 both_below(b, (b - a) / root, (1 - half) / root)]  # fmt: skip
-            total += weight * np.prod([p[l] ** counts[l] for l in range(3)], axis=0)
-        log_p += np.log(total + 1e-300)
+    counts = [[np.sum(y[g == i] == l) for l in range(3)] for i in range(CLUSTERS)]
+    total = np.zeros((CLUSTERS, *m1.shape))
+    for e, weight in zip(z, w, strict=True):
+        a, b = m1 + e[0], m2 + e[1]
+        p = [both_below(-a, -b, half), both_below(a, (a - b) / root, (1 - half) / root),
+             both_below(b, (b - a) / root, (1 - half) / root)]  # fmt: skip
+        for i in range(CLUSTERS):
+            total[i] += weight * np.prod([p[l] ** counts[i][l] for l in range(3)], axis=0)
+    log_p += np.log(total + 1e-300).sum(axis=0)
     return model, posterior(log_p, {"beta0": m1, "beta1": m2, "product": m1 * m2})
 
 

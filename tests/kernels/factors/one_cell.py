@@ -252,13 +252,17 @@ class OneCell:
         return float(stats.chisquare(together(seen), together(p) * len(draws)).pvalue)
 
     def p_of_numbers(self, draws: np.ndarray, tilt: Callable = lambda v: 0.0) -> float:
-        """Kolmogorov-Smirnov of the draws against the law on a grid; tilt: added to its logarithm, to spoil it."""
+        """Kolmogorov-Smirnov of the draws against the law on a grid; tilt: added to its logarithm, to spoil it.
+
+        Two hundred points are about a tenth of a standard deviation apart, with which the distribution function errs by
+        at most 3e-4; draws reach 4e-2.
+        """
         lo, hi = draws.min(), draws.max()
         positive = self.case.target in ("s", "i", "ln")
         edge = (lo / 4, hi * 4) if positive else (lo - (hi - lo) / 2, hi + (hi - lo) / 2)
-        grid = np.geomspace(*edge, 600) if positive else np.linspace(*edge, 600)
+        grid = np.geomspace(*edge, 200) if positive else np.linspace(*edge, 200)
         if self.case.target == "p":
-            grid = expit(np.linspace(logit(lo) - 2, logit(hi) + 2, 600))
+            grid = expit(np.linspace(logit(lo) - 2, logit(hi) + 2, 200))
         log = self.log_law(grid) + tilt(grid)
         density = np.exp(log - log.max())
         steps = np.diff(grid) * (density[1:] + density[:-1]) / 2
