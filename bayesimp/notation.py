@@ -63,7 +63,9 @@ RESERVED = frozenset(
         CLUSTER_OF_ROW,
     )
 )
-INTEGRATED = "integrated out"  # attribute "effects" of a likelihood without cluster effects that is not by cluster
+INTEGRATED = (
+    "integrated out"  # attribute "effects" of a likelihood without cluster effects that is not by cluster
+)
 SLASH = "\N{DIVISION SLASH}"  # for "/", which separates the groups of a DataTree
 
 

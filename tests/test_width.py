@@ -141,7 +141,8 @@ def analyses() -> dict[str, object]:
         "Estimates, effects": fits.marginal_effects(X), "MultiTest": fits.test(f"`{X}`"),
         "StudyPooling": bi.pool_by_study(imp, f"`{Y}` ~ `{X}`", G), "Posteriors": bi.stack_posteriors(trees, ANALYSIS),
         "Sensitivity": sensitivity, "ReadOnly": sensitivity.imputations, "text, report": sensitivity.report(),
-        "PowerScaling": bi.power_scaling(imp.extend(5), analysis=ANALYSIS), "NotAtRandom": mnar, "NotAtRandom, by study": by_level,
+        "PowerScaling": bi.power_scaling(imp.extend(5), analysis=ANALYSIS),
+        "NotAtRandom": mnar, "NotAtRandom, by study": by_level,
         "TippingPoint": mnar.tipping_point(X),
         "Axis": mnar.axes[0], "DeltaScenario": mnar.scenarios[1],
     }  # fmt: skip

@@ -65,7 +65,8 @@ def make():
         "Imputations of FCS": chained.impute(m=2, cycles=2, seed=1, progress=False), "Fits": fits, "Pooled": fits.pool(),
         "pooled components": fits.pool_components(), "Estimates": fits.contrasts("x - Intercept"),
         "Summary": imp.summary(),
-        "StudyPooling": bi.pool_by_study(imp, "y ~ x", "g"), "PowerScaling": bi.power_scaling(imp.extend(5), analysis=QUESTION),
+        "StudyPooling": bi.pool_by_study(imp, "y ~ x", "g"),
+        "PowerScaling": bi.power_scaling(imp.extend(5), analysis=QUESTION),
         "Sensitivity": bi.sensitivity(model, [pr.default()], analysis=QUESTION, **short, **few),
         "NotAtRandom": bi.mnar(model, {"y": [0, -1]}, analysis=QUESTION, **short, **few), "MultiTest": fits.test("x = 0"),
     }  # fmt: skip

@@ -84,13 +84,17 @@ class StridedRun(contract.Run):
             return self.imputations(m)
 
     def start(self, chains: int, tune: int, draws: int, report: Callable | None) -> None:
-        """Run the chains from their starts: `tune` warm-up sweeps, then `draws` kept draws each."""
+        """Run the chains from their starts: `tune` warm-up sweeps, then `draws` kept draws each.
+
+        If cells are kept for one in several draws, their number is raised to a multiple of that, so that the draws of a
+        continuation keep theirs at the same places.
+        """
         cells = chains * draws * self.task.counted
         # the smallest stride that keeps few enough, because interrupts are noticed only every `stride` draws
         strides = (d for d in range(1, self.spacing + 1) if self.spacing % d == 0)
         self.stride = next((d for d in strides if cells <= d * MOST_CELLS), self.spacing)
         self.chains = [self.task.start(self.seed, c) for c in range(chains)]
-        self._advance(tune, draws, report)
+        self._advance(tune, -(-draws // self.stride) * self.stride, report)
 
     def _advance(self, tune: int, draws: int, report: Callable | None) -> None:
         began, task = time.perf_counter(), self.task

@@ -258,7 +258,8 @@ class Design(Record):
     def _factor(
         self, factor: Node, columns: Mapping[str, Any], codes: NDArray[np.intp], v: SimulatedVariable
     ) -> Array | float:
-        function = level = None
+        function: Any = None
+        level: Any = None
         match factor:
             case Name("Intercept"):
                 return 1.0

@@ -31,7 +31,7 @@ from bayesimp import notation as nt
 from bayesimp.contract import TreeRequest
 from bayesimp.errors import SamplingError
 from bayesimp.imputation.tree import cluster_labels
-from bayesimp.joint.levels.effects import EffectsGiven, EffectsLaw, RowsOfGroups
+from bayesimp.joint.levels.effects import EffectsGiven, EffectsLaw, RowsOfGroups, weights
 from bayesimp.joint.levels.table import working_designs
 from bayesimp.joint.pointwise import EFFECTS, LOG_2PI, REPLICATES, generator, log_normal_rows, row_patterns
 from bayesimp.scale.effects import of_all
@@ -60,8 +60,8 @@ class Rows:
 
     @cached_property
     def part(self) -> Ints:
-        """(C,) number of the connected part of each column of `RowsOfGroups.sparse`."""
-        Z = abs(self.groups.sparse)
+        """(C,) number of the connected part of each column of `RowsOfGroups.design`."""
+        Z = abs(self.groups.design)
         there = sparse.csr_array((np.ones(Z.nnz), Z.indices, Z.indptr), shape=Z.shape)
         return connected_components(there.T @ there, directed=False)[1]
 
@@ -89,7 +89,7 @@ class Draw:
         """(C, r) effects given the observed values."""
         given = self.effects(rows)
         z = generator(seed, EFFECTS, self.place[0], self.number).standard_normal(given.normals)
-        return given.draw(z, rows.Y - rows.X @ self.beta, self.laws)
+        return given.draw(z, rows.Y - rows.X @ self.beta)
 
 
 def pointwise(run: LevelsRun, what: str, request: TreeRequest) -> xr.Dataset:
@@ -147,7 +147,7 @@ def _shape(run: LevelsRun, request: TreeRequest) -> tuple[int, int]:
 def _by_part(run: LevelsRun, rows: Rows, request: TreeRequest) -> xr.Dataset:
     """``y_obs`` (chain, draw, connected part), of the parts in which something is observed."""
     observed, part = ~np.isnan(rows.Y), rows.part
-    of_rows = part[rows.groups.sparse.indices[rows.groups.sparse.indptr[:-1]]]
+    of_rows = part[rows.groups.design.indices[rows.groups.design.indptr[:-1]]]
     parts = int(part.max()) + 1
     cells = np.zeros((parts, observed.shape[1]))
     np.add.at(cells, of_rows, observed)
@@ -166,10 +166,11 @@ def _log_density(draw: Draw, rows: Rows, of_rows: Ints, parts: int) -> Array:
     """(parts,) log p(y_i,obs) on the working scale, without 2 pi."""
     given, groups, part = draw.effects(rows), rows.groups, rows.part
     d = np.nan_to_num(rows.Y - rows.X @ draw.beta)  # 0 where missing
+    W = weights(draw.Sigma, groups.patterns)
     weighted, of_row = np.empty_like(d), np.zeros(len(d))
     for a, seen in enumerate(groups.patterns):
         own = groups.pattern == a
-        weighted[own] = d[own] @ given.W[a]
+        weighted[own] = d[own] @ W[a]
         of_row[own] = np.linalg.slogdet(draw.Sigma[np.ix_(seen, seen)])[1]
     total = np.bincount(of_rows, of_row + (d * weighted).sum(axis=1), parts)
     first = 0
@@ -178,7 +179,7 @@ def _log_density(draw: Draw, rows: Rows, of_rows: Ints, parts: int) -> Array:
         own = part[first : first + len(law.mean) * q : q]
         total += np.bincount(own, np.linalg.slogdet(law.covariance)[1][law.which], parts)
         first += len(law.mean) * q
-    t = (groups.sparse.T @ weighted).ravel()
+    t = (groups.design.T @ weighted).ravel()
     of_effect = np.repeat(part, len(draw.Sigma))
     total += np.bincount(of_effect, given.log_pivots - t * given.factor.solve(t), parts)
     return -0.5 * total

@@ -245,6 +245,18 @@ def test_cells_of_some_draws_only(monkeypatch, tmp_path):
         assert_allclose(tree["posterior"]["B"].values, whole["posterior"]["B"].values[:, 2::3])
 
 
+def test_cells_of_some_draws_only_in_a_run_that_is_extended(monkeypatch):
+    """10 draws for 3 imputations of each chain, and cells of every third: the continuation keeps those of draw 12."""
+    model, _, _ = model_of("product_and_slope")
+    options = dict(m=6, seed=1, chains=2, tune=50, draws=10, progress=False)
+    whole = model.impute(**options).extend(8)
+    monkeypatch.setattr("bayesimp.joint.strided_run.MOST_CELLS", 10)
+    some = model.impute(**options)
+    assert some.run.stride == 3 and some.run.history.draws == 12
+    for k in range(8):
+        pd.testing.assert_frame_equal(some.extend(8).to_frame(k), whole.to_frame(k))
+
+
 def simulated():
     rng = np.random.default_rng(3)
     g = np.repeat(np.arange(12), 10)
