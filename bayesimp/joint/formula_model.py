@@ -146,9 +146,6 @@ def checked_formula(formula: Formula, data: IncompleteData, *, several: bool = F
             else "this model has one level of clusters, without crossed or nested ones: these are in bi.JointNormal and "
             "bi.JointLatent(data, formula), and in bi.FCS(data)."
         )
-        raise SpecificationError(
-            f"'{formula}' needs one random part, (1 | {data.cluster}) at the least; {more}"
-        )
         raise SpecificationError(f"'{formula}' needs one random part, at least (1 | {data.cluster}); {more}")
     if formula.cluster != data.cluster:
         raise SpecificationError(

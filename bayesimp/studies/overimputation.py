@@ -37,10 +37,13 @@ class Overimputation(Printed):
         numbers), rank (0 .. m).
     m
         Number of imputed values per cell.
+    note
+        What of the model was left out: observed values are imputed at random, without shift or reference arm.
     """
 
     cells: pd.DataFrame
     m: int
+    note: str = ""
 
     @property
     def expected(self) -> float:
@@ -81,6 +84,8 @@ class Overimputation(Printed):
         for _, row in self.by_variable().iterrows():
             share = f"{row['inside']:.1%} of {row['cells']:,} values inside, {row['expected']:.1%} expected"
             lines.append(f"{row['variable']}: {share} (z = {row['z']:.1f})")
+        if self.note:
+            lines.append(self.note)
         return "\n".join(lines)
 
 
@@ -125,6 +130,7 @@ def overimpute(
     specification = model.specification()
     if specification.get("where") is not None:
         raise SpecificationError("overimpute hides cells itself; give a model without where.")
+    specification, note = _at_random(model, specification)
     rng = np.random.default_rng(seed)
     part = {name: _parts(data, name, groups, hide, rng) for name in model.responses}
     frames = []
@@ -137,7 +143,23 @@ def overimpute(
             imp = again.impute(m, seed=int(rng.integers(2**62)), progress=False, **options)
             frames += [_compared(data, imp, name, rows, g, rng) for name, rows in hidden.items() if len(rows)]
             report("groups", g + 1, groups)
-    return Overimputation(pd.concat(frames, ignore_index=True), m)
+    return Overimputation(pd.concat(frames, ignore_index=True), m, note)
+
+
+def _at_random(model: Any, specification: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The specification without shift and reference arm, which concern values that are not observed, and a note on it."""
+    has = [
+        word
+        for word, there in (("shift", bool(model.shift)), ("reference arm", model.reference is not None))
+        if there
+    ]
+    if not has:
+        return specification, ""
+    kept = {key: value for key, value in specification.items() if key not in ("shift", "reference")}
+    return kept, (
+        f"The {' and '.join(has)} of the model was left out: observed values show how the model predicts at random, and "
+        "say nothing about values that are missing."
+    )
 
 
 def _parts(

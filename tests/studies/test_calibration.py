@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import bayesimp as bi
+from bayesimp.contract import Shift
 from bayesimp.errors import SpecificationError
 from bayesimp.studies import calibrate, calibration, overimpute
 from bayesimp.studies.uniformity import envelope, uniformity
@@ -186,3 +187,23 @@ def test_what_cannot_be_overimputed_is_refused():
     where = pd.DataFrame({"y1": data().missing("y1")})
     with pytest.raises(SpecificationError, match="without where"):
         overimpute(bi.FCS(data(), where={"y1": where["y1"].to_numpy()}), seed=1)
+
+
+def test_overimputation_leaves_out_what_concerns_missing_values():
+    """A shift of 5, or a reference arm, would move hidden values, which are observed, from the model that is checked."""
+    table = data().frame.assign(arm=lambda t: np.where(np.arange(len(t)) % 2, "a", "b"))
+    given = bi.IncompleteData(table, "study")
+    options = {"m": 5, "groups": 2, "seed": 3, "progress": False}
+    formula = "y1 + y2 ~ arm + (1 | study)"
+    plain = bi.JointNormal(given, formula)
+    assert "left out" not in str(bi.studies.overimpute(plain, **options))
+    by_reference = bi.ReferenceBased(arm="arm", reference="a", visits=("y1", "y2"))
+    moved = {
+        "shift": plain.with_shift(Shift({"y1": 5.0})),
+        "reference arm": bi.JointNormal(given, formula, reference=by_reference),
+    }
+    right = bi.studies.overimpute(plain, **options).cells
+    for word, model in moved.items():
+        made = bi.studies.overimpute(model, **options)
+        pd.testing.assert_frame_equal(made.cells, right)
+        assert f"The {word} of the model was left out" in " ".join(str(made).split())
