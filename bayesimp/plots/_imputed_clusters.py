@@ -16,6 +16,7 @@ from bayesimp.plots._style import (
     WIDEST,
     chosen,
     label,
+    omissions,
     spaced,
     subplots,
     titled,
@@ -82,7 +83,7 @@ def by_clusters(
         ax.set_ylabel(wrapped(shortened([imp.data.cluster], 60)[0], 0.5 + 0.2 * tallest, "medium"))
     _legend(figure, systematic)
     some = any(len(places) < possible for places, possible in picks.values())
-    titled(figure, _title(panels, shown, some))
+    titled(figure, _title(panels, shown, some) + omissions(figure))
     return figure
 
 

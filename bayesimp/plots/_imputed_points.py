@@ -9,7 +9,17 @@ import numpy as np
 
 from bayesimp.errors import SpecificationError
 from bayesimp.messages import shortened, suggestion
-from bayesimp.plots._style import IMPUTED, OBSERVED, SMALL, label, spaced, subplots, titled, wrapped
+from bayesimp.plots._style import (
+    IMPUTED,
+    OBSERVED,
+    SMALL,
+    label,
+    omissions,
+    spaced,
+    subplots,
+    titled,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +79,7 @@ def imputed_points(
             ax.set_title(wrapped(f"{imp.data.cluster} {called[place]}", 3.0), fontsize=SMALL)
     _legend(figure, kind, imp.m)
     few = f"; the first {len(shown)} of {len(panels)} panels" if len(shown) < len(panels) else ""
-    titled(figure, READ[kind] + few)
+    titled(figure, READ[kind] + few + omissions(figure))
     return figure
 
 

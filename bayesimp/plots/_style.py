@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.messages import shortened
+from bayesimp.messages import ELLIPSIS, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,6 +66,17 @@ def titled(figure: Any, text: str, read: str = "") -> None:
     """Put a title above the figure, in as many lines as its width needs; `read`: how to read it, in a line of its own."""
     lines = f"{text}\n{read}" if read else text
     figure.suptitle(wrapped(lines, figure.get_figwidth() - 0.3, "medium"), fontsize="medium")
+
+
+def omissions(figure: Any) -> str:
+    """What the title adds where names have been shortened."""
+    from matplotlib.text import Text
+
+    return (
+        "; … in a name: a part left out"
+        if any(ELLIPSIS in t.get_text() for t in figure.findobj(Text))
+        else ""
+    )
 
 
 def headings(names: Sequence[str], inches: float) -> list[str]:

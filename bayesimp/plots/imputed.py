@@ -21,6 +21,7 @@ from bayesimp.plots._style import (
     density,
     label,
     legend_below,
+    omissions,
     spaced,
     subplots,
     titled,
@@ -142,7 +143,7 @@ def _densities(imp: Imputations, names: list[str], labels: Mapping[str, str] | N
     legend_below(figure, handles)
     titled(
         figure, "Observed and imputed values, a line or dash for each imputation",
-        "they may differ if it depends on other variables what is missing",
+        "they may differ if it depends on other variables what is missing" + omissions(figure),
     )  # fmt: skip
     return figure
 

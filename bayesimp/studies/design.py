@@ -258,15 +258,15 @@ class Design(Record):
     def _factor(
         self, factor: Node, columns: Mapping[str, Any], codes: NDArray[np.intp], v: SimulatedVariable
     ) -> Array | float:
-        function: Any = None
-        level: Any = None
+        function: str | None = None
+        level: str | None = None
         match factor:
             case Name("Intercept"):
                 return 1.0
-            case Call("within" | "cluster_mean" as function, (Name(name),), ()):
-                pass
-            case Level(Name(name), level):
-                pass
+            case Call("within" | "cluster_mean" as called, (Name(name),), ()):
+                function = str(called)
+            case Level(Name(name), label):
+                level = label
             case Name(name):
                 pass
             case _:

@@ -20,6 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 import bayesimp as bi
 from bayesimp import compatibility as co
@@ -259,6 +260,19 @@ def test_figures_of_arviz_take_the_tree_with_any_backend(backend, tree, tmp_path
             # wrong: an empty page; each names what it shows
             assert "Psi" in text and len(text) > 5_000
     plt.close("all")
+
+
+def test_shortened_names_are_explained(figures):
+    """Titles of plot_imputed say that names are shortened where they are, and only there."""
+    said = {}
+    for name, figure in figures.items():
+        if name.startswith("plot_imputed") and "trace" not in name:
+            figure.canvas.draw()
+            title = " ".join(figure._suptitle.get_text().split())
+            labels = [t.get_text() for t in figure.findobj(Text) if t is not figure._suptitle]
+            said[name] = "… in a name: a part left out" in title
+            assert said[name] == any("…" in label for label in labels), name
+    assert any(said.values()) and not all(said.values())
 
 
 def test_each_says_how_it_is_read(figures):
