@@ -5,7 +5,10 @@ Parameters are drawn from explicit priors with SciPy, tables are simulated longh
 crossed or nested, and a variable of the groups of each; cells are deleted at random and for whole clusters (variables of
 groups by group), and the whole of `bi.JointLatent(...).impute(...)` runs on them. It rewrites
 LATENT_LEVELS_RESULTS.md, which is of `--datasets 24`: too few for two of the wrong variants, which the exact law of
-`tests/joint/latent/test_levels.py` rejects.
+`tests/joint/latent/test_levels.py` rejects. With more they are rejected here too: "effects of other combinations" at
+2.2e-8 with 80 data sets (`--only "effects of other combinations" --datasets 160`; with 150, some table makes this wrong
+sampler fail, Psi no longer being positive definite), "numbers of other groups" at 4.4e-15 with 150 (`--only "numbers of
+other groups" --datasets 300`).
 """
 
 import argparse

@@ -127,7 +127,7 @@ def test_wrong_wirings_are_told_apart(imp, wrong, monkeypatch):
     assert np.abs(distances(chain(imp, 1_000), *dense(imp))).max() > 2 * LIMIT
 
 
-def test_each_table_has_the_parameters_of_its_own_imputation_and_few_sweeps_are_enough(imp, monkeypatch):
+def test_a_quarter_of_the_sweeps_is_enough(imp, monkeypatch):
     """100 tables at one draw after 25 sweeps, each from its own start: means and variances of the dense normal."""
     monkeypatch.setattr(module, "SWEEPS", 25)
     made = at_draw(imp.run, 0, 100).transform(module.NewRows(imp.data, NEW), 100, 2)
