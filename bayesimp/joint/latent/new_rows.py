@@ -89,14 +89,17 @@ def _values_of_clusters(model: JointLatent, new: NewRows) -> dict[str, Array]:
         differ = varies_within(new.numeric(variable.name), new.codes) | (own != before) & ~np.isnan(
             own + before
         )
-        if differ.any():
-            raise DataError(
-                f"'{variable.name}' has a single value in every cluster of the run's table, but with the new rows "
-                "several "
-                f"in {int(differ.sum()):,} clusters ({listing(new.clusters[differ])}). Correct it or set it to missing."
-            )
+        _refuse_several(variable.name, differ, new, "Correct it or set it to missing.")
         out[variable.name] = np.where(np.isnan(own), before, own)
     return out
+
+
+def _refuse_several(name: str, differ: NDArray[np.bool_], new: NewRows, cure: str) -> None:
+    if differ.any():
+        raise DataError(
+            f"'{name}' has a single value in every cluster of the run's table, but with the new rows several in "
+            f"{int(differ.sum()):,} clusters ({listing(new.clusters[differ])}). {cure}"
+        )
 
 
 def _table(model: JointLatent, new: NewRows, values: dict[str, Array]) -> LatentTable:
@@ -124,6 +127,8 @@ def _table(model: JointLatent, new: NewRows, values: dict[str, Array]) -> Latent
     rows = canonical_rows(np.arange(len(Y)), X_w, Z_w, Y_w, Y, codes_w, np.isnan(Y), statistics, scale.offset)
     lacking = [(v, len(old) + np.flatnonzero(new.missing(v.name))) for v in variables]
     constant = [list(model.design.fixed).index(name) for name in table.of_clusters.fixed]
+    for name, column in zip(table.of_clusters.fixed, constant, strict=True):
+        _refuse_several(name, varies_within(X[:, column], codes), new, "Correct the new rows.")
     G = np.empty((K, len(constant)))
     G[codes] = X[:, constant]
     shift, by_cluster = model.shift, [v.name for v in table.of_clusters.variables]

@@ -138,6 +138,27 @@ def test_values_of_clusters_are_known_from_either_table():
         imp.transform(new)
 
 
+def test_covariates_of_clusters_that_differ_are_refused():
+    """The value of the last row was used for the whole cluster, without a word."""
+    rng = np.random.default_rng(2)
+    g = np.repeat(np.arange(10), 6)
+    u, v = rng.normal(size=10), rng.normal(size=10)
+    frame = pd.DataFrame(
+        {"g": g, "u": u[g], "v": np.where(g == 3, np.nan, v[g]), "y": v[g] + rng.normal(size=60)}
+    )
+    frame.loc[::7, "y"] = np.nan
+    imp = bi.JointLatent(bi.IncompleteData(frame, "g"), "y + v ~ u + (1 | g)").impute(**SHORT)
+    new = pd.DataFrame({"g": [0, 99, 99], "u": [u[0], 1.0, 1.0], "v": [np.nan] * 3, "y": [np.nan] * 3})
+    assert np.isfinite(imp.transform(new, seed=1).values("v")).all()
+    for row, where in ((0, "0"), (1, "99")):
+        changed = new.copy()
+        changed.loc[row, "u"] += 0.5
+        with pytest.raises(
+            DataError, match=rf"'u' has a single value .* in 1 clusters \({where}\). Correct the new"
+        ):
+            imp.transform(changed, seed=1)
+
+
 def test_every_imputation_has_the_parameters_of_its_own_draw(monkeypatch):
     """Imputation k: chain k % 2, the last draw of span k // 2, as in the completed tables of the run."""
     data = bi.IncompleteData(table(), "g")
