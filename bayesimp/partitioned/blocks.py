@@ -24,7 +24,7 @@ from bayesimp.kernels.glmm.gibbs import GlmmPrior
 from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.methods import Gibbs
 from bayesimp.notation import Array
-from bayesimp.partitioned.cells import Cells, alike, merged, split
+from bayesimp.partitioned.cells import CountCells, alike, merged, split
 from bayesimp.priors import CovariancePrior
 
 __all__ = ["CountBlock", "CountTable", "count_table"]
@@ -52,7 +52,7 @@ class CountTable:
 
     table: ChainedTable
     cluster: NDArray[np.int64]
-    cells: Cells
+    cells: CountCells
     missing: NDArray[np.bool_]
     levels: tuple[Array, ...]
     blocks: tuple[CountBlock, ...]
@@ -62,7 +62,7 @@ class CountTable:
         levels = self.levels[k]
         return levels[y] if len(levels) else y.astype(float)
 
-    def base(self, k: int, cells: Cells) -> Array:
+    def base(self, k: int, cells: CountCells) -> Array:
         """(C,) base column k on the scale of the data; those of a table's incomplete rows are in its cells."""
         table = self.table
         incomplete = k - table.p
@@ -110,7 +110,7 @@ class CountBlock:
         """The variable."""
         return self.chained.block.name
 
-    def design(self, counts: CountTable, cells: Cells) -> tuple[Array, Array]:
+    def design(self, counts: CountTable, cells: CountCells) -> tuple[Array, Array]:
         """X (C, p) and Z (C, q) of cells."""
         terms, table, p = self.chained.terms, counts.table, len(self.chained.block.fixed)
         columns = np.empty((len(cells.n), p + len(self.chained.block.random)))
@@ -119,22 +119,22 @@ class CountBlock:
             columns[:, t] = (counts.base(b, cells) - table.center[b]) / table.scale[b] + terms.offset[t]
         return np.ascontiguousarray(columns[:, :p]), np.ascontiguousarray(columns[:, p:])
 
-    def rows(self, counts: CountTable, cells: Cells) -> GlmmRows:
+    def rows(self, counts: CountTable, cells: CountCells) -> GlmmRows:
         """Rows where the response is observed, summed."""
         seen = cells.some(~counts.missing[cells.kind, self.k])
         first, group = alike(self.own[seen.kind], *(seen.y[:, j] for j in self.used))
         size = len(first)
         n = np.bincount(group, seen.n, size)
         sums = np.bincount(group, seen.n * seen.y[:, self.k], size)
-        X, Z = self.design(counts, Cells(seen.kind[first], seen.y[first], seen.n[first]))
+        X, Z = self.design(counts, CountCells(seen.kind[first], seen.y[first], seen.n[first]))
         starts = np.searchsorted(counts.cluster[seen.kind[first]], np.arange(counts.table.clusters + 1))
         poisson = self.code == POISSON
         trials, offset = (np.ones(size), np.log(n)) if poisson else (n, np.zeros(size))
         return GlmmRows(self.code, sums, trials, np.ones(size), offset, X, Z, starts.astype(np.int64))
 
     def fill(
-        self, counts: CountTable, rng: np.random.Generator, cells: Cells, beta: Array, B: Array
-    ) -> Cells:
+        self, counts: CountTable, rng: np.random.Generator, cells: CountCells, beta: Array, B: Array
+    ) -> CountCells:
         """The cells with the missing values of the response drawn given beta (p, 1) and B (m, q, 1).
 
         Raises
@@ -173,7 +173,7 @@ def count_table(table: ChainedTable, y: NDArray[np.int64], frequency: NDArray[np
     place = np.empty(table.clusters, dtype=np.int64)
     place[table.order] = np.arange(table.clusters)
     cluster, missing = place[table.grouping.codes], y < 0
-    cells = Cells(np.arange(len(y)), np.where(missing, 0, y), frequency)
+    cells = CountCells(np.arange(len(y)), np.where(missing, 0, y), frequency)
     at = {name: k - table.p for k, name in enumerate(table.names)}
     levels: list[Array] = [np.empty(0)] * y.shape[1]
     for chained in table.blocks:

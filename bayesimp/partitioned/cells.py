@@ -21,32 +21,32 @@ from scipy.special import expit, gammaln, ndtr, pdtrc, xlogy
 from bayesimp.kernels.families.codes import LOGIT, POISSON
 from bayesimp.notation import Array
 
-__all__ = ["Cells", "FAMILIES", "alike", "merged", "moments", "split", "split_by_shares"]
+__all__ = ["CountCells", "FAMILIES", "alike", "merged", "moments", "split", "split_by_shares"]
 
 FEW = 32  # rows up to which counts are drawn one by one
 FAMILIES = ("bernoulli", "poisson")
 Codes = NDArray[np.int64]
 
 
-class Cells(NamedTuple):
+class CountCells(NamedTuple):
     """kind (C,): distinct row; y (C, K): values of the K incomplete variables, positions of levels or counts; n (C,)."""
 
     kind: Codes
     y: Codes
     n: Codes
 
-    def some(self, which: NDArray[np.bool_]) -> Cells:
+    def some(self, which: NDArray[np.bool_]) -> CountCells:
         """Some of the cells."""
-        return Cells(self.kind[which], self.y[which], self.n[which])
+        return CountCells(self.kind[which], self.y[which], self.n[which])
 
-    def joined(self, other: Cells) -> Cells:
+    def joined(self, other: CountCells) -> CountCells:
         """These and others."""
-        return Cells(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
+        return CountCells(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
 
-    def sorted(self) -> Cells:
+    def sorted(self) -> CountCells:
         """By kind, then by values."""
         order = np.lexsort([*self.y.T[::-1], self.kind])
-        return Cells(self.kind[order], self.y[order], self.n[order])
+        return CountCells(self.kind[order], self.y[order], self.n[order])
 
 
 def alike(*columns: Codes) -> tuple[Codes, Codes]:
@@ -65,30 +65,30 @@ def alike(*columns: Codes) -> tuple[Codes, Codes]:
     return first, group
 
 
-def merged(cells: Cells, k: int) -> Cells:
-    """Cells that differ in variable k only, merged; it becomes 0."""
+def merged(cells: CountCells, k: int) -> CountCells:
+    """CountCells that differ in variable k only, merged; it becomes 0."""
     y = cells.y.copy()
     y[:, k] = 0
     first, group = alike(cells.kind, *y.T)
     n = np.zeros(len(first), dtype=np.int64)
     np.add.at(n, group, cells.n)
-    return Cells(cells.kind[first], y[first], n)
+    return CountCells(cells.kind[first], y[first], n)
 
 
-def split(rng: np.random.Generator, cells: Cells, k: int, family: int, eta: Array) -> Cells:
+def split(rng: np.random.Generator, cells: CountCells, k: int, family: int, eta: Array) -> CountCells:
     """The rows of each cell (C,), with variable k drawn given their linear predictors eta (C,)."""
     if family == POISSON:
         return _split_counts(rng, cells, k, np.exp(eta))
     p = expit(eta) if family == LOGIT else ndtr(eta)
     ones = rng.binomial(cells.n, p)
     none, one = (
-        Cells(cells.kind, _with(cells.y, k, value), n) for value, n in ((0, cells.n - ones), (1, ones))
+        CountCells(cells.kind, _with(cells.y, k, value), n) for value, n in ((0, cells.n - ones), (1, ones))
     )
     both = none.joined(one)
     return both.some(both.n > 0)
 
 
-def _split_counts(rng: np.random.Generator, cells: Cells, k: int, mean: Array) -> Cells:
+def _split_counts(rng: np.random.Generator, cells: CountCells, k: int, mean: Array) -> CountCells:
     """As `split`, for Poisson counts with these means."""
     few = cells.n <= FEW
     one, many = cells.some(few), cells.some(~few)
@@ -96,27 +96,27 @@ def _split_counts(rng: np.random.Generator, cells: Cells, k: int, mean: Array) -
     drawn = rng.poisson(mean[few][repeated]).astype(np.int64)
     first, group = alike(repeated, drawn)
     at, n = repeated[first], np.bincount(group, minlength=len(first)).astype(np.int64)
-    out = [Cells(one.kind[at], _with(one.y[at], k, drawn[first]), n)]
+    out = [CountCells(one.kind[at], _with(one.y[at], k, drawn[first]), n)]
     rest, mu, value = many.n.copy(), mean[~few], 0
     while len(rest):
         above = pdtrc(value, mu)  # P(y > value)
         here = np.exp(xlogy(value, mu) - mu - gammaln(value + 1.0))  # P(y = value)
         n = rng.binomial(rest, np.divide(here, here + above, out=np.ones(len(mu)), where=here + above > 0))
-        made = Cells(many.kind, _with(many.y, k, value), n)
+        made = CountCells(many.kind, _with(many.y, k, value), n)
         out.append(made.some(n > 0))
         rest = rest - n
         many, mu, rest, value = many.some(rest > 0), mu[rest > 0], rest[rest > 0], value + 1
-    return Cells(*(np.concatenate(parts) for parts in zip(*out, strict=True)))
+    return CountCells(*(np.concatenate(parts) for parts in zip(*out, strict=True)))
 
 
-def split_by_shares(rng: np.random.Generator, cells: Cells, k: int, shares: Array) -> Cells:
+def split_by_shares(rng: np.random.Generator, cells: CountCells, k: int, shares: Array) -> CountCells:
     """The rows of each cell, with variable k drawn from the distribution shares (C, V) over the values 0..V-1."""
     n = rng.multinomial(cells.n, shares)
     at, value = np.nonzero(n)
-    return Cells(cells.kind[at], _with(cells.y[at], k, value), n[at, value])
+    return CountCells(cells.kind[at], _with(cells.y[at], k, value), n[at, value])
 
 
-def moments(cells: Cells, values: Array) -> tuple[float, float]:
+def moments(cells: CountCells, values: Array) -> tuple[float, float]:
     """Mean and standard deviation of values (C,) over the rows; nan without enough rows."""
     n = cells.n.sum()
     mean = float(cells.n @ values / n) if n else np.nan

@@ -19,7 +19,7 @@ from bayesimp.fcs.history import History
 from bayesimp.kernels.glmm.gibbs import FAILURES, glmm_start, glmm_step, new_tallies
 from bayesimp.notation import Array
 from bayesimp.partitioned.blocks import CountBlock, CountTable
-from bayesimp.partitioned.cells import Cells, merged, moments, split_by_shares
+from bayesimp.partitioned.cells import CountCells, merged, moments, split_by_shares
 from bayesimp.sampling.chains import chain_rng
 
 __all__ = ["CountChain", "CountCycles"]
@@ -30,7 +30,7 @@ class CountChain:
     """One imputation in progress: its cells and, for each visit, the parameters of the block."""
 
     rng: np.random.Generator
-    cells: Cells
+    cells: CountCells
     theta: list[Parameters]
     cycles: int = 0
 
@@ -98,7 +98,7 @@ class CountCycles:
         into.put(place, start, piece)
 
 
-def _from_observed(counts: CountTable, rng: np.random.Generator, cells: Cells, k: int) -> Cells:
+def _from_observed(counts: CountTable, rng: np.random.Generator, cells: CountCells, k: int) -> CountCells:
     """Missing values of variable k drawn from the observed ones of their cluster, of all if it has none."""
     holes = counts.missing[cells.kind, k]
     if not holes.any():
@@ -113,7 +113,9 @@ def _from_observed(counts: CountTable, rng: np.random.Generator, cells: Cells, k
     return cells.some(~holes).joined(drawn)
 
 
-def _started(counts: CountTable, block: CountBlock, rng: np.random.Generator, cells: Cells) -> Parameters:
+def _started(
+    counts: CountTable, block: CountBlock, rng: np.random.Generator, cells: CountCells
+) -> Parameters:
     p, q = len(block.chained.block.fixed), len(block.chained.block.random)
     known = block.Psi.known_value
     own = {"aux": np.zeros(0), "tallies": new_tallies()}

@@ -22,7 +22,7 @@ from bayesimp.fcs.history import History
 from bayesimp.fcs.tree import block_names
 from bayesimp.kernels.chained.deal import deal_cells
 from bayesimp.layout import Printed
-from bayesimp.partitioned.cells import Cells
+from bayesimp.partitioned.cells import CountCells
 from bayesimp.partitioned.fcs import PartitionedFCS
 from bayesimp.partitioned.parts import CompletedParts, Filled
 from bayesimp.sampling.chains import row_uniforms
@@ -62,7 +62,7 @@ class PartitionedFCSImputations(CompletedParts, Printed):
     seed: int
     tune: int
     history: History
-    cells: tuple[Cells, ...]
+    cells: tuple[CountCells, ...]
     seconds: float
     log: tuple[Event, ...]
 
@@ -192,7 +192,7 @@ class PartitionedFCSImputations(CompletedParts, Printed):
 class _Hand:
     """The completions of one imputation that rows have not yet got, during one pass."""
 
-    def __init__(self, cells: Cells, missing: NDArray[np.bool_], seed: int, imputation: int) -> None:
+    def __init__(self, cells: CountCells, missing: NDArray[np.bool_], seed: int, imputation: int) -> None:
         self.y, self.left, self.seed, self.imputation = cells.y, cells.n.copy(), seed, imputation
         self.first = np.searchsorted(cells.kind, np.arange(len(missing) + 1)).astype(np.int64)
         self.rest = np.zeros(len(missing), dtype=np.int64)

@@ -14,7 +14,7 @@ import bayesimp as bi
 from bayesimp.fcs.loop import start_chain
 from bayesimp.kernels.families.codes import LOGIT, POISSON
 from bayesimp.partitioned import blocks, fcs, fcs_result
-from bayesimp.partitioned.cells import Cells, alike, split, split_by_shares
+from bayesimp.partitioned.cells import CountCells, alike, split, split_by_shares
 from bayesimp.sampling.chains import chain_rng
 
 FAMILIES = {"visits": "poisson"}
@@ -179,7 +179,7 @@ def chi_square(found, expected):
 
 
 def some_cells(n):
-    return Cells(np.zeros(1, np.int64), np.zeros((1, 1), np.int64), np.array([n]))
+    return CountCells(np.zeros(1, np.int64), np.zeros((1, 1), np.int64), np.array([n]))
 
 
 @pytest.mark.parametrize("n", [7, 4_000])
@@ -216,7 +216,7 @@ def test_completions_are_dealt_without_replacement(monkeypatch):
     Wrong: the rows of a kind get its completions in order.
     """
     rows, d, missing = 9, 2, np.ones((4, 3), dtype=bool)
-    halves = Cells(np.array([d, d]), np.eye(2, 3, dtype=np.int64), np.array([1, rows - 1]))
+    halves = CountCells(np.array([d, d]), np.eye(2, 3, dtype=np.int64), np.array([1, rows - 1]))
 
     def places(times=600):
         """How often each row got the completion that there is once."""
@@ -319,4 +319,4 @@ def one_value(real, rng, cells, *more):
     made = real(rng, cells._replace(n=np.ones_like(cells.n)), *more).sorted()
     order = np.lexsort([*np.delete(cells.y, more[0], axis=1).T[::-1], cells.kind])
     own = np.lexsort([*np.delete(made.y, more[0], axis=1).T[::-1], made.kind])
-    return Cells(made.kind[own], made.y[own], cells.n[order])
+    return CountCells(made.kind[own], made.y[own], cells.n[order])
