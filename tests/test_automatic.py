@@ -1,5 +1,6 @@
 """`bi.impute` and its last line; events found in imputed values; columns of two values, however they are coded."""
 
+import re
 import warnings
 
 import numpy as np
@@ -130,6 +131,30 @@ def test_dates_are_not_used_and_an_event_says_so(options, tmp_path):
             warnings.simplefilter("ignore", bi.StatisticalWarning)
             imp.report(tmp_path / "report.md", figures=False)
         assert "later" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize("level", [False, True])
+def test_a_total_of_incomplete_items_is_refused_before_sampling_and_can_be_computed(level):
+    """It ended in a SamplingError of cycle 4."""
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame(
+        {k: holes(rng.integers(0, 11, N), 0.1, seed) for seed, k in enumerate("abc")}
+        | {"g": G, "x": rng.normal(size=N)}
+    )
+    table["s"] = 2 * table["a"] + table["b"] - table["c"] + table["x"] + 5
+    if level:
+        table["k"] = rng.choice(["yes", "no"], N)
+    with pytest.raises(bi.SpecificationError) as refused:
+        impute(table)
+    found = re.search(
+        r"'(\w)' equals (.*) in all rows.*derived=\{'(\w)': '(.*)'\} \(it stays", str(refused.value)
+    )
+    name, text = found[1], found[2]
+    assert (name, text) == (found[3], found[4])
+    there = table.dropna()
+    assert np.allclose(there[name], there.eval(text))
+    done = impute(table, derived={name: text}).frame(0)
+    assert np.allclose(done["s"], 2 * done["a"] + done["b"] - done["c"] + done["x"] + 5)
 
 
 def test_doubtful_imputed_values_are_printed(capsys):

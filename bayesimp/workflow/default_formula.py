@@ -15,9 +15,10 @@ from bayesimp.table.clusters import varies_within
 from bayesimp.table.ids import names_rows
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["Sides", "formula_of", "joint_formula", "sides"]
+__all__ = ["COMBINATION", "Sides", "formula_of", "joint_formula", "sides", "written_sum"]
 
 COLLINEAR = 1e-6  # smallest singular value of columns of length one
+COMBINATION = "is a linear combination of other variables"
 ONE_VALUE = "has a single value in each cluster"
 
 
@@ -98,7 +99,7 @@ def sides(data: IncompleteData, *, latent: bool) -> Sides:
         if name in complete:
             left_out.append(name)
         else:
-            refused[name] = "is a linear combination of other variables"
+            refused[name] = COMBINATION
     if set(left) <= set(groups):  # a joint model of rows needs a row-level variable
         refused |= dict.fromkeys(left, ONE_VALUE)
         left.clear()
@@ -154,6 +155,29 @@ def _combinations(data: IncompleteData, names: Sequence[str], given: Sequence[st
         else:
             basis.append(name)
     return found
+
+
+def written_sum(data: IncompleteData, name: str, names: Sequence[str]) -> str:
+    """A variable that is an exact combination of others, written as one: ``"a + b + c"``.
+
+    Its coefficients are those of least squares in the rows where all are observed, to six digits; empty if these do not
+    give the variable.
+    """
+    others = [other for other in names if other != name]
+    columns = np.column_stack([data.numeric(other) for other in (*others, name)])
+    columns = columns[~np.isnan(columns).any(axis=1)]
+    X, y = np.column_stack([columns[:, :-1], np.ones(len(columns))]), columns[:, -1]
+    c = np.array([float(f"{x:.6g}") for x in np.linalg.lstsq(X, y)[0]])
+    moves = np.append(X[:, :-1].std(axis=0), 1.0)  # what a unit of each coefficient contributes
+    c = np.where(np.abs(c) * moves < COLLINEAR * y.std(), 0.0, c)
+    if np.abs(X @ c - y).max() > 1e-4 * y.std():
+        return ""
+    terms = [(x, write(Name(other))) for x, other in zip(c[:-1], others, strict=True) if x]
+    parts = [
+        f"{'-' if x < 0 else '+'} {term if abs(x) == 1 else f'{abs(x):g} * {term}'}" for x, term in terms
+    ]
+    parts += [f"{'-' if c[-1] < 0 else '+'} {abs(c[-1]):g}"] if c[-1] else []
+    return " ".join(parts).removeprefix("+ ")
 
 
 def joint_formula(data: IncompleteData, *, latent: bool) -> str:
