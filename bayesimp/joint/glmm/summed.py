@@ -28,7 +28,7 @@ __all__ = ["FEWEST", "MOSTLY", "Summed", "summed_out"]
 
 Array = NDArray[np.float64]
 MOSTLY = 0.5  # share of missing values in a cluster
-FEWEST = 60  # rows of a cluster in which the factor is used
+FEWEST = 40  # rows of a cluster in which the factor is used
 
 
 @dataclass(frozen=True)
