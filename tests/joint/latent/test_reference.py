@@ -422,6 +422,7 @@ def test_mnar_is_refused():
         bi.mnar(model(JUMP), {"week12": [1]}, analysis="week12 ~ arm")
 
 
+@pytest.mark.filterwarnings("ignore:NOT known to mix")
 def test_other_engines_refuse_and_say_what_to_use():
     reference = bi.ReferenceBased("arm", "placebo", VISITS)
     with pytest.raises(

@@ -216,8 +216,6 @@ REFUSED = [
     ("a prior without a Gibbs step", lambda: model(priors=pr.Priors(Psi_of={"class": pr.LKJ()})).impute(),
      r"several grouping factors is sampled by Gibbs steps.*pymc_model"),
     ("NUTS", lambda: model().impute(sampler="nuts"), r"sampled by Gibbs steps only; its pymc_model"),
-    ("the likelihood", lambda: model().impute(**RUN).tree_with("log_likelihood"),
-     r"depend on each other through 'class'"),
     ("calibration", lambda: bi.studies.calibrate(model(), seed=1), r"one grouping factor; this one has 2 \(school, "),
     ("compatibility", lambda: bi.compatibility.diagnose(model(), seed=1), r"one grouping factor; this one has 2"),
     ("no clusters", lambda: bi.IncompleteData(table(), []), r"a list of names, the primary clusters first.*got \[\]"),
