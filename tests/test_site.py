@@ -149,8 +149,8 @@ def test_the_first_page_runs(tmp_path):
 def test_runs_are_made_small_only_where_they_are_long():
     code = "imp = model.impute(m=60, seed=1)\nmore = imp.extend(20)\nbi.FCS(data).impute(m=20, cycles=40)\nrows.sum(m=7)"
     small = ast.unparse(page_code.Smaller().visit(ast.parse(code)))
-    assert small.splitlines()[0] == "imp = model.impute(m=4, seed=1, draws=60)"
-    assert "extend(2)" in small and "impute(m=4, cycles=3)" in small
+    assert small.splitlines()[0] == "imp = model.impute(m=5, seed=1, draws=60)"
+    assert "extend(2)" in small and "impute(m=5, cycles=3)" in small
 
 
 def rounded(text: str) -> tuple[str, np.ndarray]:

@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-SMALL = {"m": 4, "chains": 2, "draws": 60, "tune": 30, "cycles": 3}
+SMALL = {"m": 5, "chains": 2, "draws": 60, "tune": 30, "cycles": 3}
 POSITIONAL = {"extend": 2, "iterate": 3}  # whose first argument is a number of imputations or cycles
 BLOCK = re.compile(r"^```python(?P<refused> refused)?\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
 

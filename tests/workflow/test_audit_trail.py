@@ -82,7 +82,7 @@ def test_before_the_data_are_there(tmp_path, capsys):
     plan = write_plan(tmp_path)
     (tmp_path / "small.csv").unlink()
     assert main(["lock", str(plan)]) == 0
-    assert "table  not read; the plan names 4 columns" in capsys.readouterr().out
+    assert "table  not read; the plan names 4 columns" in unfolded(capsys.readouterr().out)
     table().to_csv(tmp_path / "small.csv", index=False)
     assert verdict(tmp_path).table == "not read" and verdict(tmp_path).changes == ()
     (tmp_path / "plan.lock").unlink()
@@ -191,7 +191,7 @@ def test_the_log_has_the_hashes_of_everything(place, capsys):
     assert set(ended["outputs"]) == files - {LOG} and ended["status"] == "complete"
     assert set(json.loads((out / "run.json").read_text())["files"]) == files
     assert main(["verify-log", str(out)]) == 0
-    assert read_log(out).last in capsys.readouterr().out
+    assert read_log(out).last in unfolded(capsys.readouterr().out)
 
 
 def test_every_bit_of_the_log_counts(place):
@@ -229,7 +229,7 @@ def test_lines_removed_moved_or_altered(place, alter, words, capsys):
     lines = (out / LOG).read_bytes().splitlines(keepends=True)
     (out / LOG).write_bytes(b"".join(alter(lines)))
     assert main(["verify-log", str(out)]) == 1
-    assert words in capsys.readouterr().out
+    assert words in unfolded(capsys.readouterr().out)
     for refuses in (
         lambda: checked_log(out),
         lambda: check_file(out / "imputations.nc"),
@@ -248,7 +248,7 @@ def test_an_altered_file_is_named(place, name, capsys):
     data[len(data) // 2] ^= 1
     (out / name).write_bytes(data)
     assert main(["verify-log", str(out)]) == 1
-    assert f"NOT AS IT WAS  {name}: SHA-256" in capsys.readouterr().out
+    assert f"NOT AS IT WAS  {name}: SHA-256" in unfolded(capsys.readouterr().out)
     for command in ("report", "replay"):
         assert main([command, str(out)]) == 1
         said = unfolded(capsys.readouterr().err)
@@ -282,7 +282,7 @@ def test_replay_is_bit_equal_and_says_what_is_not(made, tmp_path, capsys):
     """From the folder alone; then with one number, and with one seed, that are others: exit status 3."""
     out = shutil.copytree(made / "out", tmp_path / "out")
     assert main(["replay", str(out)]) == 0
-    said = capsys.readouterr().out
+    said = unfolded(capsys.readouterr().out)
     for text in ("bit-equal  completed table 2 (", "bit-equal  posterior, Psi (10)", "bit-equal  pooled_main.csv (",
                  "Bit-equal: "):  # fmt: skip
         assert text in said
@@ -292,12 +292,12 @@ def test_replay_is_bit_equal_and_says_what_is_not(made, tmp_path, capsys):
     forge(out, "pooled_main.csv", text.replace(first, repr(float(first) * (1 + 1e-9))).encode())
     forge(out, "plan.toml", (out / "plan.toml").read_bytes())
     assert main(["replay", str(out)]) == 3
-    said = capsys.readouterr().out
+    said = unfolded(capsys.readouterr().out)
     assert "DIFFERS    pooled_main.csv, estimate: 1 of 2" in said and "relatively 1e-09" in said
     assert "bit-equal  completed table 1 (" in said
     forge(out, "plan.toml", PLAN.replace("seed = 1", "seed = 2").encode())
     assert main(["replay", str(out), "--stored-table"]) == 3
-    said = capsys.readouterr().out
+    said = unfolded(capsys.readouterr().out)
     assert (
         "DIFFERS    completed table 1, y: 12 of 60" in said and "bit-equal  completed table 1, x (60)" in said
     )
@@ -317,7 +317,7 @@ def test_replay_wants_the_table_of_the_run(place, capsys):
     assert "is not the table of this run: SHA-256" in unfolded(capsys.readouterr().err)
     (place / "small.csv").unlink()
     assert main(["replay", str(out)]) == 0
-    assert "the table is the one stored in imputations.nc" in capsys.readouterr().out
+    assert "the table is the one stored in imputations.nc" in unfolded(capsys.readouterr().out)
     forge(out, "run.json", json.dumps(record | {"status": "interrupted"}).encode())
     assert main(["replay", str(out)]) == 1
     assert "not interrupted" in unfolded(capsys.readouterr().err)

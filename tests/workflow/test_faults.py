@@ -69,13 +69,13 @@ def test_a_run_that_is_ended(faults, name, capsys):
     assert len(log.lines) == 1 and ("incomplete" in log.fault) == (name == "half_a_line")
     for command in (["report", str(root)], ["replay", str(root)], ["verify-log", str(root)]):
         assert main(command) == 1
-    said = capsys.readouterr()
+    printed, errors = map(unfolded, capsys.readouterr())
     if name == "half_a_line":
-        assert "line 2 is incomplete" in said.out and "line 2 is incomplete" in said.err
+        assert "line 2 is incomplete" in printed and "line 2 is incomplete" in errors
         with pytest.raises(bi.DataError, match="line 2 is incomplete"):
             bi.load(root / "imputations.nc")
     else:
-        assert "has not ended" in said.out and ("has not ended" in said.err or "not interrupted" in said.err)
+        assert "has not ended" in printed and ("has not ended" in errors or "not interrupted" in errors)
     assert not (root / "report.html").exists()
 
 
@@ -129,7 +129,7 @@ def test_a_report_that_is_ended(faults, name, capsys):
         return
     (root / "report.html").write_text("altered")
     assert main(["verify-log", str(root)]) == 1
-    assert "NOT AS IT WAS  report.html" in capsys.readouterr().out
+    assert "NOT AS IT WAS  report.html" in unfolded(capsys.readouterr().out)
     assert main(["report", str(root), "--without-figures"]) == 0
     assert main(["verify-log", str(root)]) == 0
 
@@ -158,7 +158,9 @@ def test_a_folder_that_cannot_be_written(faults, monkeypatch, capsys):
 
     monkeypatch.setattr("bayesimp.workflow.trail.append", refused)
     assert main(["report", str(root), "--out", str(place / "elsewhere.html"), "--without-figures"]) == 0
-    assert "cannot be written (Permission denied), so 'report' is not in its log" in capsys.readouterr().out
+    assert "cannot be written (Permission denied), so 'report' is not in its log" in unfolded(
+        capsys.readouterr().out
+    )
     assert (place / "elsewhere.html").exists()
     monkeypatch.setattr("bayesimp.joint.normal.JointNormal.impute", None)
     assert main(["run", str(place / "plan.toml"), "--out", str(place / "new")]) == 1
@@ -190,4 +192,4 @@ def test_a_clock_that_is_set_back(tmp_path, monkeypatch, capsys):
         patched.setattr(runlog, "datetime", Earlier)
         append(tmp_path, "run ended", {}, {}, status="complete")
     assert main(["verify-log", str(tmp_path)]) == 0
-    assert "Note: line 2: the clock had been set back" in capsys.readouterr().out
+    assert "Note: line 2: the clock had been set back" in unfolded(capsys.readouterr().out)

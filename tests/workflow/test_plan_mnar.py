@@ -64,7 +64,9 @@ def test_the_words_of_plans_are_those_of_the_library():
 def test_check_describes_the_scenarios_without_sampling(plan, capsys, monkeypatch):
     monkeypatch.setattr(bi.JointNormal, "impute", lambda *a, **k: pytest.fail("sampled"))
     assert main(["check", str(plan)]) == 0
-    assert "missing not at random: 3 scenarios, shifts of y, arm drug (0, -1, -2)" in capsys.readouterr().out
+    assert "missing not at random: 3 scenarios, shifts of y, arm drug (0, -1, -2)" in unfolded(
+        capsys.readouterr().out
+    )
 
 
 def test_run_writes_what_the_library_gives(plan, tmp_path, capsys):
@@ -131,7 +133,7 @@ def test_a_section_without_analyses_is_refused(plan, capsys):
     plan.write_text(text[: text.index("[[analysis]]")])
     assert main(["check", str(plan)]) == 1
     assert "mnar: shows how far the answers of analyses move; add an [[analysis]]" in unfolded(
-        capsys.readouterr().err
+        unfolded(capsys.readouterr().err)
     )
 
 

@@ -11,6 +11,7 @@ from bayesimp.workflow.cli import main
 from bayesimp.workflow.plan import read_plan
 from bayesimp.workflow.prepare import prepare
 from bayesimp.workflow.words import in_plan_words
+from tests.unfolding import unfolded
 
 DATA = """
 [data]
@@ -103,7 +104,7 @@ def table(folder):
 def test_a_run_is_what_the_library_gives(folder, text, kind, capsys):
     path = written(folder, text)
     assert main(["check", str(path)]) == 0
-    assert f"{kind}: " in capsys.readouterr().out
+    assert f"{kind}: " in unfolded(capsys.readouterr().out)
     assert main(["run", str(path), "--out", str(folder / "out")]) == 0
     saved = bi.load(folder / "out" / "imputations.nc")
     if kind == "FCS":

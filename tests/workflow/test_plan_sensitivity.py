@@ -71,7 +71,7 @@ def test_the_words_of_plans_are_those_of_the_library():
 def test_check_describes_both_without_sampling(plan, capsys, monkeypatch):
     monkeypatch.setattr(bi.JointNormal, "impute", lambda *a, **k: pytest.fail("sampled"))
     assert main(["check", str(plan)]) == 0
-    said = capsys.readouterr().out
+    said = unfolded(capsys.readouterr().out)
     assert "sensitivity to the prior: 2 priors (default, pan), m = 3 under each, for effect, crude" in said
     assert "report: report.html, report.md" in said
 
@@ -83,7 +83,7 @@ def test_run_writes_what_the_library_gives(plan, tmp_path, capsys):
     change(plan, "[report]", 'analyses = ["effect"]\n[report]')
     out = tmp_path / "out"
     assert main(["run", str(plan), "--out", str(out)]) == 0
-    said = capsys.readouterr().out
+    said = unfolded(capsys.readouterr().out)
     model = bi.JointNormal(bi.IncompleteData(pd.read_csv(tmp_path / "trial.csv"), "g"), "y ~ drug + (1 | g)")
     result = bi.sensitivity(
         model, ["default", "pan"], analysis="y ~ drug + (1 | g)", m=3, seed=3, chains=2, tune=20, draws=30, progress=False
