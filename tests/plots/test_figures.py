@@ -260,7 +260,7 @@ def test_sensitivity_figures_with_long_names(m, r):
         for p in (bi.priors.default(), bi.priors.iw(5.0), bi.priors.jomo())
     }
     analysis = f"{first} ~ {' + '.join(others)} + (1 | hospital)"
-    result = bi.sensitivity(model, priors, analysis=analysis, m=4, seed=1, draws=60, tune=20)
+    result = bi.sensitivity(model, priors, analysis=analysis, m=5, seed=1, draws=60, tune=20)
     check(plots.plot_sensitivity(result))
     check(plots.plot_sensitivity_components(result))
     check(plots.plot_power_scaling(result.power_scaling()))
