@@ -26,7 +26,7 @@ FRAME = pd.DataFrame({"g": G, "x": X, "y": np.where(RNG.random(96) < 0.2, np.nan
 def objects():
     data = bi.IncompleteData(FRAME, "g")
     model = bi.JointNormal(data, "y ~ x + (1 | g)")
-    imp = model.impute(m=3, seed=1, draws=50, tune=10, progress=False)
+    imp = model.impute(m=5, seed=1, draws=50, tune=10, progress=False)
     fits = imp.analyse(QUESTION)
     return {
         "table": FRAME, "data": data, "joint": model, "fcs": bi.FCS(data), "imp": imp, "fits": fits,

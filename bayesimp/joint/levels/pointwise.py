@@ -46,7 +46,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowsOfTable:
     """All rows of the table on the working scale: X (N, p), Y (N, r) with NaN where missing, and groups."""
 
     X: Array
@@ -67,7 +67,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Draw:
+class DrawnParameters:
     """Parameters of one draw on the working scale, and its place in the result, (chain, draw), and number."""
 
     beta: Array
@@ -76,7 +76,7 @@ class Draw:
     place: tuple[int, int]
     number: int
 
-    def effects(self, rows: Rows) -> EffectsGiven:
+    def effects(self, rows: RowsOfTable) -> EffectsGiven:
         """The distribution of the effects given these parameters."""
         try:
             return EffectsGiven(rows.groups, self.Sigma, self.laws)
@@ -85,7 +85,7 @@ class Draw:
                 f"Chain {self.place[0]}, draw {self.number}: Sigma or Psi is not positive definite."
             ) from None
 
-    def drawn_effects(self, rows: Rows, seed: int) -> Array:
+    def drawn_effects(self, rows: RowsOfTable, seed: int) -> Array:
         """(C, r) effects given the observed values."""
         given = self.effects(rows)
         z = generator(seed, EFFECTS, self.place[0], self.number).standard_normal(given.normals)
@@ -108,7 +108,7 @@ def pointwise(run: LevelsRun, what: str, request: TreeRequest) -> xr.Dataset:
     return make[what](run, _rows(run), request)
 
 
-def _rows(run: LevelsRun) -> Rows:
+def _rows(run: LevelsRun) -> RowsOfTable:
     several, model = run.grouping, run.model
     scale = several.table.working.scale
     X = several.design.X @ scale.T
@@ -120,10 +120,10 @@ def _rows(run: LevelsRun) -> Rows:
         Z, several.table.factors.column, np.column_stack([f.groups.codes for f in several.factors]).astype(np.int64),
         np.array([len(f.groups) for f in several.factors], dtype=np.int64), pattern.ravel().astype(np.int64), patterns,
     )  # fmt: skip
-    return Rows(X, Y, groups)
+    return RowsOfTable(X, Y, groups)
 
 
-def _draws(run: LevelsRun, request: TreeRequest) -> Iterator[Draw]:
+def _draws(run: LevelsRun, request: TreeRequest) -> Iterator[DrawnParameters]:
     h, factors = run.history, run.grouping.table.factors
     r = h.Sigma.shape[-1]
     sizes = r * np.diff(factors.column)
@@ -134,7 +134,7 @@ def _draws(run: LevelsRun, request: TreeRequest) -> Iterator[Draw]:
                 for s, n in enumerate(sizes)
             ]
             laws = [EffectsLaw.centred(Psi, int(G)) for Psi, G in zip(own, factors.number, strict=True)]
-            yield Draw(h.beta[c, d], h.Sigma[c, d], laws, (c, at), d)
+            yield DrawnParameters(h.beta[c, d], h.Sigma[c, d], laws, (c, at), d)
 
 
 def _shape(run: LevelsRun, request: TreeRequest) -> tuple[int, int]:
@@ -144,7 +144,7 @@ def _shape(run: LevelsRun, request: TreeRequest) -> tuple[int, int]:
 # --- log likelihood -----------------------------------------------------------------------------------------
 
 
-def _by_part(run: LevelsRun, rows: Rows, request: TreeRequest) -> xr.Dataset:
+def _by_part(run: LevelsRun, rows: RowsOfTable, request: TreeRequest) -> xr.Dataset:
     """``y_obs`` (chain, draw, connected part), of the parts in which something is observed."""
     observed, part = ~np.isnan(rows.Y), rows.part
     of_rows = part[rows.groups.design.indices[rows.groups.design.indptr[:-1]]]
@@ -162,7 +162,7 @@ def _by_part(run: LevelsRun, rows: Rows, request: TreeRequest) -> xr.Dataset:
     return xr.Dataset({"y_obs": made}, attrs={"effects": nt.INTEGRATED})
 
 
-def _log_density(draw: Draw, rows: Rows, of_rows: Ints, parts: int) -> Array:
+def _log_density(draw: DrawnParameters, rows: RowsOfTable, of_rows: Ints, parts: int) -> Array:
     """(parts,) log p(y_i,obs) on the working scale, without 2 pi."""
     given, groups, part = draw.effects(rows), rows.groups, rows.part
     d = np.nan_to_num(rows.Y - rows.X @ draw.beta)  # 0 where missing
@@ -195,7 +195,7 @@ def _names_of_parts(run: LevelsRun, of_rows: Ints, parts: int) -> tuple[str, np.
     return "connected", np.arange(parts)
 
 
-def _by_row(run: LevelsRun, rows: Rows, request: TreeRequest) -> xr.Dataset:
+def _by_row(run: LevelsRun, rows: RowsOfTable, request: TreeRequest) -> xr.Dataset:
     """``y_obs`` (chain, draw, row), of the rows in which something is observed."""
     observed = ~np.isnan(rows.Y)
     units = np.log(run.grouping.table.working.scale.s)
@@ -213,7 +213,7 @@ def _by_row(run: LevelsRun, rows: Rows, request: TreeRequest) -> xr.Dataset:
 # --- replicates, effects ------------------------------------------------------------------------------------
 
 
-def _replicates(run: LevelsRun, rows: Rows, request: TreeRequest) -> xr.Dataset:
+def _replicates(run: LevelsRun, rows: RowsOfTable, request: TreeRequest) -> xr.Dataset:
     """Replicates of the observed cells: response -> (chain, draw, row_<response>)."""
     model, scale = run.model, run.grouping.table.working.scale
     observed, clusters = ~np.isnan(rows.Y), cluster_labels(model.data.clusters)[model.data.codes]
@@ -244,7 +244,7 @@ def _new(rng: np.random.Generator, law: EffectsLaw, r: int) -> Array:
     return b.reshape(G, r, n // r).transpose(0, 2, 1).reshape(-1, r)
 
 
-def _effects(run: LevelsRun, rows: Rows, request: TreeRequest) -> xr.Dataset:
+def _effects(run: LevelsRun, rows: RowsOfTable, request: TreeRequest) -> xr.Dataset:
     """``B_<factor>`` (chain, draw, group, effect), drawn given the parameters and the observed values."""
     several, r = run.grouping, rows.Y.shape[1]
     units = [of_all(scale.C, len(scale.effects)) * scale.effects for scale in several.table.scales]
