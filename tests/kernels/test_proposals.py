@@ -7,8 +7,8 @@ import bayesimp
 
 PACKAGE = Path(bayesimp.__file__).parent
 ROOT = PACKAGE.parent
-# an accepted proposal, or the height of a slice
-PROPOSES = re.compile(r"log\((?:\w+\.)*rng\.random\(|standard_exponential\(|rng\.random\(\) <")
+# an accepted proposal, the height of a slice, or a slice by kernels/slices.py
+PROPOSES = re.compile(r"log\((?:\w+\.)*rng\.random\(|standard_exponential\(|rng\.random\(\) <|begin_slice\(")
 OUTSIDE = {"studies"}  # simulates data
 
 
