@@ -84,6 +84,11 @@ def cluster_coordinate(variable: str) -> str:
     return f"cluster_{variable}"
 
 
+def group_dimension(label: str) -> str:
+    """Dimension of the groups of a grouping factor after the first."""
+    return f"group_{in_tree(label)}"
+
+
 def in_tree(name: str) -> str:
     """A name as stored in a DataTree, with "/" replaced by the division slash."""
     return name.replace("/", SLASH)

@@ -15,11 +15,12 @@ function of the seed, its cycles are run again, and compared with what was kept.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from bayesimp import notation as nt
 from bayesimp.contract import TreeRequest
@@ -27,7 +28,6 @@ from bayesimp.errors import PACKAGE, SamplingError, SpecificationError, Statisti
 from bayesimp.fcs.after_visit import call_post, derive
 from bayesimp.fcs.blocks.base import KEPT, Block, Chain, Parameters
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock
-from bayesimp.fcs.blocks.joint_rows import JointRows
 from bayesimp.fcs.history import History, empty_history
 from bayesimp.fcs.loop import Cycles
 from bayesimp.fcs.tree import block_names
@@ -43,6 +43,7 @@ from bayesimp.scale.effects import of_all
 
 if TYPE_CHECKING:
     from bayesimp.fcs.run import FCSRun
+    from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["pointwise"]
 
@@ -326,41 +327,41 @@ def _labelled(
         coords = {nt.CLUSTER: cluster_labels(data.clusters), f"effect_{name}": effects}
         dims = nt.CHAIN, nt.DRAW, nt.CLUSTER, f"effect_{name}"
         return {f"B_{name}": xr.DataArray(a, dims=dims, coords=coords)}
-    joint = block.joint_rows
+    replicated, joint = what == "posterior_predictive", block.joint_rows
     if joint is not None:
-        return _of_joint_rows(run, joint, record.responses, name, symbol, a)
+        if not symbol:
+            return {name: _by_row(data, name, "", joint.row, a)}
+        place = joint.row[~np.isnan(joint.y[:, record.responses.index(symbol)])]
+        name = nt.tree_names(run.model.spec.incomplete)[symbol]
+        return {name: _by_row(data, name, symbol, place, a, clusters=replicated)}
     rows = block.fitted_rows
-    place = rows.places()[: len(rows.y)]
-    order, dim = np.argsort(place), nt.row_dimension(name)
-    if what == "posterior_predictive":
+    if replicated:
         if len(rows.levels):
             # from positions among the levels of the loop to those among the levels of the table
             levels = data.level_values(record.name)
             a = np.array([int(np.abs(levels - value).argmin()) for value in rows.levels])[a.astype(np.int64)]
         elif not record.distribution.is_continuous:
             a = np.rint(a).astype(np.int64)  # ArviZ plots whole numbers as discrete
-    at: dict[str, Any] = {dim: place[order]}
-    if what == "posterior_predictive":
-        of_rows = cluster_labels(data.clusters)[data.codes]
-        at[nt.cluster_coordinate(name)] = dim, of_rows[place[order]]
-    made = xr.DataArray(
-        a[..., order], dims=(nt.CHAIN, nt.DRAW, dim), coords=at, attrs={"column": record.responses[0]}
-    )
-    return {name: made}
+    place = rows.places()[: len(rows.y)]
+    return {name: _by_row(data, name, record.responses[0], place, a, clusters=replicated)}
 
 
-def _of_joint_rows(
-    run: FCSRun, joint: JointRows, responses: Sequence[str], name: str, symbol: str, a: Array
-) -> Mapping[str, xr.DataArray]:
-    """Densities of the rows of a block, or replicates of one of its responses, `symbol`."""
-    place = joint.row
-    if symbol:
-        place, name = place[~np.isnan(joint.y[:, responses.index(symbol)])], nt.in_tree(symbol)
+def _by_row(
+    data: IncompleteData,
+    name: str,
+    column: str,
+    place: NDArray[np.int64],
+    a: Array,
+    *,
+    clusters: bool = False,
+) -> xr.DataArray:
+    """A variable (chain, draw, row_<name>) of the rows at positions `place` (n,) of the table, in their order there.
+
+    column: the column that it is about, "" for several; clusters: with the cluster of each row as a coordinate.
+    """
     order, dim = np.argsort(place), nt.row_dimension(name)
     at: dict[str, Any] = {dim: place[order]}
-    if symbol:
-        data = run.model.data
+    if clusters:
         at[nt.cluster_coordinate(name)] = dim, cluster_labels(data.clusters)[data.codes[place[order]]]
-    attrs = {"column": symbol} if symbol else {}
-    dims = nt.CHAIN, nt.DRAW, dim
-    return {name: xr.DataArray(a[..., order], dims=dims, coords=at, attrs=attrs)}
+    attrs = {"column": column} if column else {}
+    return xr.DataArray(a[..., order], dims=(nt.CHAIN, nt.DRAW, dim), coords=at, attrs=attrs)

@@ -13,6 +13,7 @@ Psi in the log prior is that of the effects at centred columns, if the prior is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from bayesimp.joint.normal import JointNormal
     from bayesimp.joint.run import JointRun
 
-__all__ = ["generator", "log_normal_rows", "pointwise", "row_patterns"]
+__all__ = ["generator", "log_normal_rows", "of_rows", "pointwise", "replicated", "row_patterns"]
 
 EFFECTS, REPLICATES = 4, 5  # first number of spawn keys; 0 to 3 belong to chains, imputations and NUTS
 LOG_2PI = np.log(2 * np.pi)
@@ -90,7 +91,7 @@ def _by_cluster(model: JointNormal, draws: ParameterDraws, request: TreeRequest)
 
 def _by_row(model: JointNormal, draws: ParameterDraws, request: TreeRequest) -> xr.Dataset:
     """``log_likelihood`` (chain, draw, row), of the rows in which something is observed."""
-    Y, codes = _responses(model), model.data.codes
+    Y = _responses(model)
     observed = ~np.isnan(Y)
     rows = np.flatnonzero(observed.any(axis=1))
     patterns = row_patterns(observed[rows])
@@ -99,8 +100,13 @@ def _by_row(model: JointNormal, draws: ParameterDraws, request: TreeRequest) -> 
     for c, d in np.ndindex(*out.shape[:2]):
         residual = Y[rows] - _means(model, draws.beta[c, d], B[c, d])[rows]
         out[c, d] = log_normal_rows(residual, draws.Sigma[c, d], patterns)
-    coords = {nt.ROW: rows, nt.CLUSTER_OF_ROW: (nt.ROW, _clusters(model)[codes[rows]])}
-    return xr.Dataset({"y_obs": xr.DataArray(out, dims=(nt.CHAIN, nt.DRAW, nt.ROW), coords=coords)})
+    return of_rows(model, rows, out)
+
+
+def of_rows(model: JointNormal, rows: NDArray[np.int64], value: Array) -> xr.Dataset:
+    """``y_obs`` (chain, draw, row) from the values (chains, D, n) of n rows."""
+    coords = {nt.ROW: rows, nt.CLUSTER_OF_ROW: (nt.ROW, _clusters(model)[model.data.codes[rows]])}
+    return xr.Dataset({"y_obs": xr.DataArray(value, dims=(nt.CHAIN, nt.DRAW, nt.ROW), coords=coords)})
 
 
 def row_patterns(observed: NDArray[np.bool_]) -> list[tuple[NDArray[np.bool_], NDArray[np.int64]]]:
@@ -136,8 +142,7 @@ def _log_prior(model: JointNormal, draws: ParameterDraws, request: TreeRequest) 
 
 def _replicates(model: JointNormal, draws: ParameterDraws, request: TreeRequest) -> xr.Dataset:
     """Replicates of the observed cells: response -> (chain, draw, row_<response>)."""
-    observed, clusters = ~np.isnan(_responses(model)), _clusters(model)[model.data.codes]
-    names = nt.tree_names(model.responses)
+    observed = ~np.isnan(_responses(model))
     rows = [np.flatnonzero(seen) for seen in observed.T]
     out = [np.empty((*draws.beta.shape[:2], len(own))) for own in rows]
     B = None if request.new_clusters else _drawn_effects(model, draws, request.seed)
@@ -152,8 +157,14 @@ def _replicates(model: JointNormal, draws: ParameterDraws, request: TreeRequest)
         y = _means(model, draws.beta[c, d], b) + noise
         for k, own in enumerate(rows):
             out[k][c, d] = y[own, k]
+    return replicated(model, list(zip(rows, out, strict=True)))
+
+
+def replicated(model: JointNormal, parts: Sequence[tuple[NDArray[np.int64], Array]]) -> xr.Dataset:
+    """Response -> (chain, draw, row_<response>), from the rows (n,) and replicates (chains, D, n) of each."""
+    clusters, names = _clusters(model)[model.data.codes], nt.tree_names(model.responses)
     variables = {}
-    for column, own, y in zip(model.responses, rows, out, strict=True):
+    for column, (own, y) in zip(model.responses, parts, strict=True):
         dim = nt.row_dimension(names[column])
         coords = {dim: own, nt.cluster_coordinate(names[column]): (dim, clusters[own])}
         variables[names[column]] = xr.DataArray(

@@ -94,7 +94,11 @@ class StridedRun(contract.Run):
         strides = (d for d in range(1, self.spacing + 1) if self.spacing % d == 0)
         self.stride = next((d for d in strides if cells <= d * MOST_CELLS), self.spacing)
         self.chains = [self.task.start(self.seed, c) for c in range(chains)]
-        self._advance(tune, -(-draws // self.stride) * self.stride, report)
+        raised = -(-draws // self.stride) * self.stride
+        if raised > draws:
+            text = f"{raised} per chain instead of {draws}: missing cells are kept for one in {self.stride}"
+            self.events += (Event("more draws", "sampler", text),)
+        self._advance(tune, raised, report)
 
     def _advance(self, tune: int, draws: int, report: Callable | None) -> None:
         began, task = time.perf_counter(), self.task

@@ -10,7 +10,6 @@ import numpy as np
 from bayesimp import notation as nt
 from bayesimp import priors as pr
 from bayesimp.joint.glmm.blocks import places_of, tree_name
-from bayesimp.joint.glmm.posterior import group_dimension
 from bayesimp.joint.glmm.prior import beta_of, resolved_Psi, resolved_variance
 from bayesimp.scale.effects import of_all
 
@@ -51,7 +50,7 @@ def joint_data(model: JointGLMM) -> JointData:
         [nt.shown(data.clusters[i]) for i in table.order], table.row,
         [
             FurtherGroups(
-                group_dimension(rows.label), [nt.shown(factor.groups.labels[g]) for g in rows.order], rows.codes
+                nt.group_dimension(rows.label), [nt.shown(factor.groups.labels[g]) for g in rows.order], rows.codes
             )
             for factor, rows in zip(model.further, table.further, strict=True)
         ],

@@ -24,12 +24,7 @@ if TYPE_CHECKING:
     from bayesimp.joint.glmm.gibbs import JointHistory
     from bayesimp.joint.glmm.model import JointGLMM
 
-__all__ = ["group_dimension", "posterior"]
-
-
-def group_dimension(label: str) -> str:
-    """Dimension of the groups of a further grouping factor."""
-    return f"group_{nt.in_tree(label)}"
+__all__ = ["posterior"]
 
 
 def posterior(model: JointGLMM, h: JointHistory) -> tuple[dict[str, tuple], dict[str, list]]:
@@ -54,7 +49,7 @@ def posterior(model: JointGLMM, h: JointHistory) -> tuple[dict[str, tuple], dict
             dim, order = nt.CLUSTER, table.order
             if block.level:
                 rows, factor = table.further[block.level - 1], model.further[block.level - 1]
-                dim, order = group_dimension(rows.label), rows.order
+                dim, order = nt.group_dimension(rows.label), rows.order
                 coords[dim] = [nt.shown(label) for label in factor.groups.labels]
             variables[f"B{end}"] = (dim, effect), B[:, :, np.argsort(order)]
     return variables, coords

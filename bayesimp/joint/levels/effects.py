@@ -102,6 +102,17 @@ class RowsOfGroups:
         """(N, r) what the effects b (C, r) add to the mean of every row."""
         return self.design @ b
 
+    def of_factor(self, b: Array, s: int) -> Array:
+        """(G, n) the effects of factor s in the order of Psi_s, from those of all, b (C, r)."""
+        widths = np.diff(self.column)
+        first, G, q = int(self.number[:s] @ widths[:s]), int(self.number[s]), int(widths[s])
+        return b[first : first + G * q].reshape(G, q, b.shape[1]).transpose(0, 2, 1).reshape(G, -1)
+
+    def by_column(self, s: int, effects: Array) -> Array:
+        """(G q_s, r) from (G, n): the inverse of `of_factor`."""
+        (G, n), q = effects.shape, int(self.column[s + 1] - self.column[s])
+        return effects.reshape(G, n // q, q).transpose(0, 2, 1).reshape(G * q, n // q)
+
     @cached_property
     def grams(self) -> list[tuple[int, sparse.csr_array]]:
         """Z_a' Z_a of every pattern a in which something is observed."""
@@ -144,10 +155,12 @@ class EffectsGiven:
 
     @cached_property
     def log_pivots(self) -> Array:
-        """(C r,) logarithms of the pivots of P, whose sum over the effects of connected groups is log|P| of these."""
-        rows, columns = self.factor.perm_r, self.factor.perm_c
-        assert np.array_equal(rows, columns), "pivots are on the diagonal"
-        return np.log(self.factor.U.diagonal())[columns]
+        """(C r,) logarithms of the pivots of P, whose sum over the effects of connected groups is log|P| of these.
+
+        P = Pr' L U Pc' with |diag L| = 1: effects of connected groups are a block of P, and its columns keep their place
+        in U whatever the order of rows.
+        """
+        return np.log(np.abs(self.factor.U.diagonal()))[self.factor.perm_c]
 
     @property
     def normals(self) -> int:
@@ -165,23 +178,12 @@ class EffectsGiven:
             mean = self.laws[s].mean if means is None else means[s]
             own = z[at : at + mean.size].reshape(*mean.shape, 1)
             at += mean.size
-            parts.append(self._by_column(s, mean + (root @ own)[:, :, 0]))
+            parts.append(self.rows.by_column(s, mean + (root @ own)[:, :, 0]))
         b = np.vstack(parts)
         e = z[at:].reshape(len(R), self.r) @ self.root.T
         gap = np.where(self.seen, R - self.rows.of_rows(b) - e, 0.0)
         weighted = (gap[:, None] @ self.W_rows)[:, 0]
         return b + self.factor.solve((self.transposed @ weighted).ravel()).reshape(b.shape)
-
-    def of_factor(self, b: Array, s: int) -> Array:
-        """(G, n) the effects of factor s in the order of Psi_s, from those of all."""
-        first = int(self.rows.number[:s] @ self.widths[:s])
-        G, q = int(self.rows.number[s]), int(self.widths[s])
-        return b[first : first + G * q].reshape(G, q, self.r).transpose(0, 2, 1).reshape(G, -1)
-
-    def _by_column(self, s: int, effects: Array) -> Array:
-        """(G q_s, r) from (G, n): the inverse of `of_factor`."""
-        G, q = len(effects), int(self.widths[s])
-        return effects.reshape(G, self.r, q).transpose(0, 2, 1).reshape(G * q, self.r)
 
     def _precision(self, s: int, law: EffectsLaw) -> sparse.csc_array:
         """C_g^-1 of every group, in the order of vec(b)."""

@@ -33,7 +33,16 @@ from bayesimp.errors import SamplingError
 from bayesimp.imputation.tree import cluster_labels
 from bayesimp.joint.levels.effects import EffectsGiven, EffectsLaw, RowsOfGroups, weights
 from bayesimp.joint.levels.table import working_designs
-from bayesimp.joint.pointwise import EFFECTS, LOG_2PI, REPLICATES, generator, log_normal_rows, row_patterns
+from bayesimp.joint.pointwise import (
+    EFFECTS,
+    LOG_2PI,
+    REPLICATES,
+    generator,
+    log_normal_rows,
+    of_rows,
+    replicated,
+    row_patterns,
+)  # fmt: skip
 from bayesimp.scale.effects import of_all
 
 if TYPE_CHECKING:
@@ -191,7 +200,7 @@ def _names_of_parts(run: LevelsRun, of_rows: Ints, parts: int) -> tuple[str, np.
         if len(factor.groups) == parts:
             labels = np.empty(parts, dtype=object)
             labels[of_rows] = cluster_labels(factor.groups.labels)[factor.groups.codes]
-            return (f"group_{nt.in_tree(factor.label)}" if s else nt.CLUSTER), labels.astype(str)
+            return (nt.group_dimension(factor.label) if s else nt.CLUSTER), labels.astype(str)
     return "connected", np.arange(parts)
 
 
@@ -203,11 +212,8 @@ def _by_row(run: LevelsRun, rows: RowsOfTable, request: TreeRequest) -> xr.Datas
     for draw in _draws(run, request):
         mean = rows.X @ draw.beta + rows.groups.of_rows(draw.drawn_effects(rows, request.seed))
         out[draw.place] = log_normal_rows(rows.Y - mean, draw.Sigma, rows.patterns) - observed @ units
-    seen, data = np.flatnonzero(observed.any(axis=1)), run.model.data
-    coords = {nt.ROW: seen, nt.CLUSTER_OF_ROW: (nt.ROW, cluster_labels(data.clusters)[data.codes[seen]])}
-    return xr.Dataset(
-        {"y_obs": xr.DataArray(out[..., seen], dims=(nt.CHAIN, nt.DRAW, nt.ROW), coords=coords)}
-    )
+    seen = np.flatnonzero(observed.any(axis=1))
+    return of_rows(run.model, seen, out[..., seen])
 
 
 # --- replicates, effects ------------------------------------------------------------------------------------
@@ -216,51 +222,41 @@ def _by_row(run: LevelsRun, rows: RowsOfTable, request: TreeRequest) -> xr.Datas
 def _replicates(run: LevelsRun, rows: RowsOfTable, request: TreeRequest) -> xr.Dataset:
     """Replicates of the observed cells: response -> (chain, draw, row_<response>)."""
     model, scale = run.model, run.grouping.table.working.scale
-    observed, clusters = ~np.isnan(rows.Y), cluster_labels(model.data.clusters)[model.data.codes]
+    observed = ~np.isnan(rows.Y)
     out = np.empty((*_shape(run, request), *rows.Y.shape))
     fixed = rows.X @ scale.offset
     for draw in _draws(run, request):
         rng = generator(request.seed, REPLICATES, draw.place[0], draw.number)
         if request.new_clusters:
-            b = np.vstack([_new(rng, law, len(draw.Sigma)) for law in draw.laws])
+            b = np.vstack([rows.groups.by_column(s, _new(rng, law)) for s, law in enumerate(draw.laws)])
         else:
             b = draw.drawn_effects(rows, request.seed)
         e = rng.standard_normal(rows.Y.shape) @ np.linalg.cholesky(draw.Sigma).T
         out[draw.place] = (rows.X @ draw.beta + rows.groups.of_rows(b) + e + fixed) * scale.s
-    variables, names = {}, nt.tree_names(model.responses)
-    for k, column in enumerate(model.responses):
-        dim, own = nt.row_dimension(names[column]), np.flatnonzero(observed[:, k])
-        coords = {dim: own, nt.cluster_coordinate(names[column]): (dim, clusters[own])}
-        variables[names[column]] = xr.DataArray(
-            out[..., own, k], dims=(nt.CHAIN, nt.DRAW, dim), coords=coords, attrs={"column": column}
-        )
-    return xr.Dataset(variables)
+    return replicated(
+        model, [(own, out[..., own, k]) for k, own in enumerate(map(np.flatnonzero, observed.T))]
+    )
 
 
-def _new(rng: np.random.Generator, law: EffectsLaw, r: int) -> Array:
-    """(G q_s, r) effects of new groups."""
-    G, n = law.mean.shape
-    b = rng.standard_normal((G, n)) @ np.linalg.cholesky(law.covariance[0]).T
-    return b.reshape(G, r, n // r).transpose(0, 2, 1).reshape(-1, r)
+def _new(rng: np.random.Generator, law: EffectsLaw) -> Array:
+    """(G, n) effects of new groups."""
+    return rng.standard_normal(law.mean.shape) @ np.linalg.cholesky(law.covariance[0]).T
 
 
 def _effects(run: LevelsRun, rows: RowsOfTable, request: TreeRequest) -> xr.Dataset:
     """``B_<factor>`` (chain, draw, group, effect), drawn given the parameters and the observed values."""
-    several, r = run.grouping, rows.Y.shape[1]
+    several = run.grouping
     units = [of_all(scale.C, len(scale.effects)) * scale.effects for scale in several.table.scales]
     shape, names = _shape(run, request), [nt.in_tree(label) for label in several.labels]
     out = [np.empty((*shape, int(G), len(E))) for G, E in zip(rows.groups.number, units, strict=True)]
     for draw in _draws(run, request):
-        b, first = draw.drawn_effects(rows, request.seed), 0
+        b = draw.drawn_effects(rows, request.seed)
         for s, E in enumerate(units):
-            G, q = int(rows.groups.number[s]), len(E) // r
-            own = b[first : first + G * q].reshape(G, q, r).transpose(0, 2, 1).reshape(G, -1)
-            out[s][draw.place] = own @ E.T
-            first += G * q
+            out[s][draw.place] = rows.groups.of_factor(b, s) @ E.T
     variables: dict[str, tuple] = {}
     coords: dict[str, Any] = {}
     for s, (name, factor) in enumerate(zip(names, several.factors, strict=True)):
-        group = f"group_{name}" if s else nt.CLUSTER
+        group = nt.group_dimension(factor.label) if s else nt.CLUSTER
         coords |= {group: cluster_labels(factor.groups.labels), f"effect_{name}": several.effects(s)}
         variables[f"B_{name}"] = (nt.CHAIN, nt.DRAW, group, f"effect_{name}"), out[s]
     return xr.Dataset(variables, coords=coords)

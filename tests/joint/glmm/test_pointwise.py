@@ -253,6 +253,8 @@ def test_cells_of_some_draws_only_in_a_run_that_is_extended(monkeypatch):
     monkeypatch.setattr("bayesimp.joint.strided_run.MOST_CELLS", 10)
     some = model.impute(**options)
     assert some.run.stride == 3 and some.run.history.draws == 12
+    told = some.events.set_index("kind")["message"]["more draws"]
+    assert told == "12 per chain instead of 10: missing cells are kept for one in 3"
     for k in range(8):
         pd.testing.assert_frame_equal(some.extend(8).to_frame(k), whole.to_frame(k))
 

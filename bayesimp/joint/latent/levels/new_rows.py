@@ -171,7 +171,7 @@ def _sweeps(problem: _ConnectedTable, draw: _LatentDraw, rng: np.random.Generato
         of_effects = [one.mean(v - mean) for one, v, mean in zip(given, V, means, strict=True)]
         B = effects.draw(rng.standard_normal(effects.normals), Y - fixed, of_effects)
         for s in range(len(tables)):
-            own = effects.of_factor(B, s)
+            own = rows.of_factor(B, s)
             V[s][:, : own.shape[1]] = own
     mean = (fixed + rows.of_rows(B))[problem.new]
     pattern = rows.pattern[problem.new]
