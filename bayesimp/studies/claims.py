@@ -19,8 +19,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from bayesimp.studies.result import StudyResult
-
 __all__ = ["Claim", "claims", "claims_table"]
 
 RIVALS = ("CCA", "STI", "MLMI-published", "2STG")
@@ -71,11 +69,10 @@ def claims() -> tuple[Claim, ...]:
     return tuple(out)
 
 
-def claims_table(results: Mapping[str, StudyResult]) -> pd.DataFrame:
+def claims_table(ours: pd.DataFrame) -> pd.DataFrame:
     """One row per claim: verdict, number of scenarios, smallest and largest z (positive: supports the claim), and the
-    scenario with the smallest.
+    scenario with the smallest. `ours`: `StudyResult.summary` of the scenarios that were run.
     """
-    ours = pd.concat([r.summary() for r in results.values()], ignore_index=True)
     return pd.DataFrame([_tested(claim, ours) for claim in claims()])
 
 

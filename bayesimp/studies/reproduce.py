@@ -21,11 +21,12 @@ from scipy import stats
 from bayesimp.errors import SpecificationError
 from bayesimp.studies import jolani, kunkel_kaizar
 from bayesimp.studies.claims import claims_table
+from bayesimp.studies.collected import Collected, collect
 from bayesimp.studies.result import StudyResult
 from bayesimp.studies.study import Study
 from bayesimp.studies.tested import Reference
 
-__all__ = ["NOT_REPRODUCED", "Reproduction", "beside", "published", "reproduce", "select"]
+__all__ = ["NOT_REPRODUCED", "Reproduction", "beside", "compared", "published", "reproduce", "select"]
 
 SIMULATION = {"III": "1", "IV": "2", "V": "2", "VI": "3", "VII": "4", "7": "5"}
 HETEROGENEITY = {"1": "weak", "2": "moderate", "3": "strong"}
@@ -50,12 +51,12 @@ NOT_REPRODUCED = {
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What `reproduce` found: a table of numbers, a table of claims, and the results by simulation."""
+    """What `reproduce` found: a table of numbers, a table of claims, and summaries of the simulations."""
 
     paper: str
     table: pd.DataFrame
     claims: pd.DataFrame
-    results: dict[str, StudyResult]
+    collected: Collected
 
 
 def published(paper: str = "kunkel2017") -> pd.DataFrame:
@@ -115,6 +116,7 @@ def reproduce(
     workers: int | None = None,
     minutes: float | None = None,
     say: Callable[[str], None] = lambda text: None,
+    made_by: str = "",
 ) -> Reproduction:
     """Run the simulations of a paper and compare its numbers with ours.
 
@@ -133,16 +135,16 @@ def reproduce(
         Folder for the results, in which a stopped run is continued.
     workers, minutes
         As in `Study.run`; `minutes` applies to each simulation.
+    made_by
+        The command, which is kept with the results.
 
     Raises
     ------
     SpecificationError
         If the paper, a table or a scenario does not exist.
     """
-    if paper not in NOT_REPRODUCED:
-        raise SpecificationError(f"paper is one of {', '.join(NOT_REPRODUCED)}; got {paper!r}.")
+    full = _replicates(paper)
     make = _kunkel if paper == "kunkel2017" else _jolani
-    full = 200 if paper == "kunkel2017" else 1000
     results: dict[str, StudyResult] = {}
     for name, study in make(tables, m):
         chosen = select(study, scenarios)
@@ -153,14 +155,41 @@ def reproduce(
         results[name] = chosen.run(replicates or full, folder, workers=workers, minutes=minutes)
     if not results:
         raise SpecificationError(f"No scenario is called {' or '.join(map(repr, scenarios))}.")
+    return compared(paper, collect(results, made_by), tables)
+
+
+def compared(paper: str, collected: Collected, tables: Sequence[str] = ()) -> Reproduction:
+    """The numbers and claims of a paper, compared with simulations that have been run.
+
+    Parameters
+    ----------
+    paper, tables
+        As in `reproduce`.
+    collected
+        Summaries of the simulations, from `read_collected` if they were run in several folders.
+
+    Raises
+    ------
+    SpecificationError
+        If there is no such paper, or the simulations are those of the other paper.
+    """
+    full = _replicates(paper)
+    ours = collected.summary
+    if ("simulation" in ours) != (paper == "kunkel2017"):
+        raise SpecificationError(f"These are not results of the simulations of {paper}.")
     if paper == "jolani2025":
-        table, claims = _layout(results), claims_table(results)
-    else:
-        ours = pd.concat([r.summary() for r in results.values()], ignore_index=True)
-        theirs = published()
-        asked = [t for t in (tables or SIMULATION) if t in set(theirs["table"])]
-        table, claims = beside(ours, theirs[theirs["table"].isin(asked)], full), pd.DataFrame()
-    return Reproduction(paper, table, claims, results)
+        return Reproduction(paper, _layout(ours), claims_table(ours), collected)
+    theirs = published()
+    asked = [t for t in (tables or SIMULATION) if t in set(theirs["table"])]
+    table = beside(ours, theirs[theirs["table"].isin(asked)], full)
+    return Reproduction(paper, table, pd.DataFrame(), collected)
+
+
+def _replicates(paper: str) -> int:
+    """Number of data sets of each scenario in the paper."""
+    if paper not in NOT_REPRODUCED:
+        raise SpecificationError(f"paper is one of {', '.join(NOT_REPRODUCED)}; got {paper!r}.")
+    return 200 if paper == "kunkel2017" else 1000
 
 
 def _known(tables: Sequence[str], known: Iterable[str]) -> None:
@@ -202,9 +231,8 @@ def _jolani(tables: Sequence[str], m: int | None) -> list[tuple[str, Study]]:
     return [("tables", jolani.jolani2025(["binary"], levels, [10], mechanism=["MAR"], m=m))]
 
 
-def _layout(results: dict[str, StudyResult]) -> pd.DataFrame:
+def _layout(ours: pd.DataFrame) -> pd.DataFrame:
     """Our results in the columns of Jolani's tables, with Monte Carlo standard errors."""
-    ours = pd.concat([r.summary() for r in results.values()], ignore_index=True)
     names = {
         "mean": "Estimate", "bias": "Bias", "mean se": "Model SE", "empirical se": "Emp SE", "coverage z": "CR",
         "coverage": "CR (Barnard-Rubin)", "rmse": "RMSE",

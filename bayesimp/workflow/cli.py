@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bayesimp.errors import BayesimpError
+from bayesimp.errors import BayesimpError, SpecificationError
 from bayesimp.workflow.terminal import Parser, say
 
 if TYPE_CHECKING:
@@ -117,8 +117,10 @@ def demo(options: argparse.Namespace) -> int:
 
 def reproduce(options: argparse.Namespace) -> int:
     """Run the simulations of a paper and compare its numbers with ours."""
-    from bayesimp.workflow.reproduction import reproduce_paper
+    from bayesimp.workflow.reproduction import reproduce_from, reproduce_paper
 
+    if options.folders:
+        return _put_together(options, reproduce_from)
     complete = reproduce_paper(
         options.paper, options.tables, options.scenarios, options.replicates, options.imputations, options.workers,
         options.minutes, options.out, say,
@@ -126,6 +128,20 @@ def reproduce(options: argparse.Namespace) -> int:
     if not complete:
         say("bayesimp: Not everything was run; the same command continues from here.", error=True)
     return DONE if complete or options.minutes is not None else INTERRUPTED
+
+
+def _put_together(options: argparse.Namespace, reproduce_from: Callable[..., bool]) -> int:
+    """Report on simulations that were run in other folders."""
+    runs = [f"--{name}" for name in ("scenarios", "replicates", "imputations", "workers", "minutes")]
+    given = [name for name in runs if getattr(options, name[2:])]
+    if given:
+        raise SpecificationError(
+            f"--from makes a report of simulations that have been run; {', '.join(given)} would have no effect. Leave "
+            f"{'it' if len(given) == 1 else 'them'} out, or leave --from out to run simulations."
+        )
+    if not reproduce_from(options.paper, options.folders, options.tables, options.out, say):
+        say("bayesimp: Some of these simulations are not complete; see report.md.", error=True)
+    return DONE
 
 
 def _carry_out(plan: Plan | None, out: Path, overwrite: bool, despite: str | None = None) -> int:
@@ -250,6 +266,10 @@ def _add_reproduction(command: argparse.ArgumentParser) -> None:
     command.add_argument("--imputations", type=_count, help="completed tables of each data set (60, 5)")
     command.add_argument("--workers", type=_count, help="processes")
     command.add_argument("--minutes", type=float, help="per simulation, after which no data set is started")
+    text = (
+        "run nothing: put together the results in these folders, which were run on different days or machines"
+    )
+    command.add_argument("--from", nargs="+", type=Path, default=[], dest="folders", metavar="DIR", help=text)
     text = "folder for the results; a stopped run is continued there"
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
 

@@ -11,13 +11,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bayesimp.studies.reproduce import NOT_REPRODUCED, Reproduction, options_text, reproduce, verdict
+from bayesimp.studies.collected import read_collected, write_collected
+from bayesimp.studies.reproduce import (
+    NOT_REPRODUCED,
+    Reproduction,
+    compared,
+    options_text,
+    reproduce,
+    verdict,
+)
 from bayesimp.workflow.terminal import without_markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["reproduce_paper"]
+__all__ = ["reproduce_from", "reproduce_paper"]
 
 
 def reproduce_paper(
@@ -32,18 +40,37 @@ def reproduce_paper(
     say: Callable[[str], None],
 ) -> bool:
     """Run, write report.md and the tables into `out`; returns whether everything requested has been done."""
-    import matplotlib.pyplot as plt
-
     out.mkdir(parents=True, exist_ok=True)
-    done = reproduce(
-        paper, tables=tables, scenarios=scenarios, replicates=replicates, m=imputations, out=out, workers=workers,
-        minutes=minutes, say=say,
-    )  # fmt: skip
     command = f"bayesimp reproduce {paper} " + options_text(
         tables=list(tables), scenarios=list(scenarios), replicates=replicates, imputations=imputations,
         workers=workers, minutes=minutes, out=out,
     )  # fmt: skip
-    lines = report(done, command.strip())
+    done = reproduce(
+        paper, tables=tables, scenarios=scenarios, replicates=replicates, m=imputations, out=out, workers=workers,
+        minutes=minutes, say=say, made_by=command,
+    )  # fmt: skip
+    _write(done, command, out, say)
+    say(f"\nWritten to {out}: report.md, tables, summaries, figures, and all replicates.")
+    return bool(done.collected.runs["complete"].all())
+
+
+def reproduce_from(
+    paper: str, folders: Sequence[Path], tables: Sequence[str], out: Path, say: Callable[[str], None]
+) -> bool:
+    """The same report of simulations that were run in several folders; returns whether all of them are complete."""
+    done = compared(paper, read_collected(folders), tables)
+    out.mkdir(parents=True, exist_ok=True)
+    options = options_text(**{"from": list(folders)}, tables=list(tables), out=out)
+    _write(done, f"bayesimp reproduce {paper} {options}", out, say)
+    say(f"\nWritten to {out}: report.md, tables, summaries and figures.")
+    return bool(done.collected.runs["complete"].all())
+
+
+def _write(done: Reproduction, command: str, out: Path, say: Callable[[str], None]) -> None:
+    """Write and show the report; write the tables and figures."""
+    import matplotlib.pyplot as plt
+
+    lines = report(done, command)
     (out / "report.md").write_text("\n".join(lines) + "\n")
     done.table.to_csv(out / "table.csv", index=False)
     if len(done.claims):
@@ -51,11 +78,8 @@ def reproduce_paper(
     for name, figure in _figures(done):
         figure.savefig(out / f"{name}.png", dpi=110)
         plt.close(figure)  # there are up to twenty
-    for name, result in done.results.items():
-        result.summary().to_csv(out / f"{name}_summary.csv", index=False)
+    write_collected(done.collected, out)
     say(without_markdown(lines))
-    say(f"\nWritten to {out}: report.md, table.csv, summaries by simulation, and all replicates.")
-    return all(result.complete for result in done.results.values())
 
 
 def report(done: Reproduction, command: str) -> list[str]:
@@ -65,15 +89,14 @@ def report(done: Reproduction, command: str) -> list[str]:
         f"{platform.python_version()}, NumPy {np.__version__}.", "",
         "| simulation | scenarios | data sets of each | failed | CPU seconds |", "|---|---|---|---|---|",
     ]  # fmt: skip
-    for name, result in done.results.items():
-        units = result.units
-        sets = units.groupby("scenario")["replicate"].nunique()
-        count = f"{sets.min()}" if sets.min() == sets.max() else f"{sets.min()} to {sets.max()}"
-        failed = int(units["error"].notna().sum())
+    for row in done.collected.runs.itertuples():
+        count = f"{row.least}" if row.least == row.most else f"{row.least} to {row.most}"
         lines.append(
-            f"| {name} | {len(sets)} | {count} | {failed} of {len(units):,} | {units['cpu'].sum():.0f} |"
+            f"| {row.run} | {row.scenarios} | {count} | {row.failed} of {row.units:,} | {row.cpu:.0f} |"
         )
-    lines += ["", *(_kunkel(done.table) + _alone(done) if done.paper == "kunkel2017" else _jolani(done))]
+    others = [made for made in done.collected.runs["made_by"].unique() if made and made != command]
+    lines += ["", *(f"Run by `{made}`." for made in others), *([""] if others else [])]
+    lines += [*(_kunkel(done.table) + _alone(done) if done.paper == "kunkel2017" else _jolani(done))]
     lines += ["## Events", "", *_events(done), "", "## What is not compared", ""]
     return lines + [f"- {what}: {why}." for what, why in NOT_REPRODUCED[done.paper].items()]
 
@@ -82,7 +105,7 @@ def _figures(done: Reproduction) -> Iterator[tuple[str, Figure]]:
     """The paper's figures, by name."""
     from bayesimp.plots.papers import jolani_figures, kunkel_figures
 
-    ours = pd.concat([result.summary() for result in done.results.values()], ignore_index=True)
+    ours = done.collected.summary
     return jolani_figures(ours) if done.paper == "jolani2025" else kunkel_figures(ours, done.table)
 
 
@@ -110,7 +133,7 @@ def _kunkel(table: pd.DataFrame) -> list[str]:
 
 def _alone(done: Reproduction) -> list[str]:
     """Means of psi without a published number: other forms of the paper's methods, and simulation 5."""
-    ours = pd.concat([result.summary() for result in done.results.values()], ignore_index=True)
+    ours = done.collected.summary
     ours = ours[(ours["measure"] == "mean") & ours["term"].str.fullmatch(r"var\((Intercept|z) \| study\)")]
     known = set(zip(done.table["simulation"], done.table["setting"], done.table["method"], strict=True))
     keys = zip(ours["simulation"], ours["setting"], ours["method"], strict=True)
@@ -186,9 +209,9 @@ def _jolani(done: Reproduction) -> list[str]:
 
 def _events(done: Reproduction) -> list[str]:
     lines = ["| simulation | method | event | data sets | count |", "|---|---|---|---|---|"]
-    for name, result in done.results.items():
-        counts = result.event_counts().groupby(["method", "kind"], sort=False)[["data_sets", "count"]].sum()
-        sets = len(result.units[["scenario", "replicate"]].drop_duplicates())
-        for (method, kind), row in counts.iterrows():
-            lines.append(f"| {name} | {method} | {kind} | {row['data_sets']} of {sets} | {row['count']:,} |")
+    sets = done.collected.runs.set_index("run")["data_sets"]
+    for row in done.collected.events.itertuples():
+        lines.append(
+            f"| {row.run} | {row.method} | {row.kind} | {row.data_sets} of {sets[row.run]} | {row.count:,} |"
+        )
     return lines
