@@ -1,6 +1,9 @@
 """Documents: links and paths lead to files that exist, and the README stays short."""
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -80,7 +83,21 @@ def test_readme_is_short_and_names_the_command_that_ci_runs():
     assert words <= 900, f"README.md has {words} words; long tables belong in docs/"
     assert "notebooks/figures/" in readme and "    make demo " in readme
     assert "    make test " in readme and "make test-all\n" in readme
-    assert (ROOT / ".ci" / "run").read_text().splitlines()[-2:] == [
-        "make lint",
-        "exec make test ARGS='-m \"not slow\"'",
-    ]
+
+
+@pytest.mark.parametrize(("lint", "test"), [(0, 0), (1, 0), (0, 2), (1, 2)])
+def test_ci_runs_all_tests_and_lint_and_fails_if_either_does(tmp_path, lint, test):
+    """With a `make` that only says how it was called."""
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
+    make = tmp_path / "bin" / "make"
+    make.parent.mkdir()
+    ends = f'[ "$1" = lint ] && echo said && exit {lint}\n[ "$1" = test ] && exit {test}\nexit 0\n'
+    make.write_text('#!/bin/sh\necho "make $*" >> calls\n' + ends)
+    make.chmod(0o755)
+    environment = os.environ | {"PATH": f"{make.parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(["sh", tmp_path / ".ci" / "run"], env=environment, capture_output=True, text=True)
+    assert (done.returncode != 0) == bool(lint or test) and ("said" in done.stdout) == bool(lint)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls[0] == "make .venv/.installed"
+    assert sorted(calls[1:]) == ["make lint", 'make test ARGS=-m "not slow"']
