@@ -18,6 +18,7 @@ __all__ = [
     "fill",
     "inverse_from_cholesky",
     "lower_product",
+    "row_mean",
     "semidefinite_cholesky",
     "solve_lower",
     "solve_lower_t",
@@ -60,6 +61,17 @@ def add_square(B: Stack, i: Integer, out: Matrix) -> None:
             for j in range(r):
                 for h in range(q):
                     out[k * q + l, j * q + h] += B[i, l, k] * B[i, h, j]
+
+
+@inner
+def row_mean(X: Matrix, Z: Matrix, j: Integer, i: Integer, k: Integer, beta: Matrix, B: Stack) -> float:
+    """x_j'beta_k + z_j'B_ik: the mean of response k in row j of cluster i."""
+    s = 0.0
+    for x in range(beta.shape[0]):
+        s += X[j, x] * beta[x, k]
+    for l in range(B.shape[1]):
+        s += Z[j, l] * B[i, l, k]
+    return s
 
 
 @inner

@@ -1,4 +1,4 @@
-"""Steps of Newton and quasi-Newton searches, shared by several fits."""
+"""Steps of Newton and quasi-Newton searches. Which search has its own loop, and why: ARCHITECTURE.md."""
 
 from __future__ import annotations
 
@@ -7,9 +7,24 @@ import math
 import numpy as np
 
 from bayesimp.kernels.compiled import merged
+from bayesimp.kernels.linalg import solve_lower, solve_lower_t
 from bayesimp.notation import Matrix, Vector
 
-__all__ = ["bfgs", "downhill", "shortened", "uphill"]
+__all__ = ["bfgs", "downhill", "newton_step", "shortened", "uphill"]
+
+
+@merged
+def newton_step(L: Matrix, s: Vector) -> float:
+    """s <- H^-1 s, H = L L', Newton's step from the gradient g in s; returns the decrement g'H^-1 g = |L^-1 g|^2.
+
+    Half the decrement is the gain of the step if the target is quadratic.
+    """
+    d, decrement = s.shape[0], 0.0
+    solve_lower(L, s, d)
+    for a in range(d):
+        decrement += s[a] * s[a]
+    solve_lower_t(L, s, d)
+    return decrement
 
 
 @merged

@@ -47,7 +47,8 @@ from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.families.responses import CATEGORICAL
 from bayesimp.kernels.families.scalar import is_log_concave
 from bayesimp.kernels.glmm.passes import add_categorical, add_ordinal_with_cuts, add_scalar
-from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower, solve_lower_t
+from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower_t
+from bayesimp.kernels.newton import newton_step
 from bayesimp.kernels.slices import DONE, ENTRIES, PHASE, begin_slice, next_on_slice
 from bayesimp.notation import Integer, IntVector, Matrix, Vector
 
@@ -171,14 +172,9 @@ def _find_mode(block: BlockTarget, start: Integer, stop: int, value: float, w: W
         copy_to(w.L, w.H)
         if not cholesky(w.L, d):
             return 2
-        decrement = 0.0
         for a in range(d):
             w.step[a] = w.g[a]
-        solve_lower(w.L, w.step, d)
-        for a in range(d):
-            decrement += w.step[a] * w.step[a]
-        solve_lower_t(w.L, w.step, d)
-        if decrement < TOLERANCE:
+        if newton_step(w.L, w.step) < TOLERANCE:
             for a in range(d):
                 w.mode[a] += w.step[a]
             return 0

@@ -26,7 +26,8 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
 from bayesimp.kernels.families.scalar import derivatives, split_log_likelihood, sum_of_logs
-from bayesimp.kernels.linalg import cholesky, solve_lower, solve_lower_t
+from bayesimp.kernels.linalg import cholesky, solve_lower
+from bayesimp.kernels.newton import newton_step
 from bayesimp.notation import Matrix, Stack, Vector
 
 if TYPE_CHECKING:
@@ -204,12 +205,8 @@ def find_mode(
                 w.trial[a] = 0.0
             first, from_zero, decrement = True, True, math.inf
             continue
-        first, decrement = False, 0.0
         gradient(L, w, u, w.step)
-        solve_lower(w.H, w.step, q)
-        for a in range(q):
-            decrement += w.step[a] * w.step[a]
-        solve_lower_t(w.H, w.step, q)
+        first, decrement = False, newton_step(w.H, w.step)
         if decrement < tolerance:
             return True
         t = 1.0

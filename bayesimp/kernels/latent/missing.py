@@ -9,7 +9,7 @@ import numpy as np
 
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.latent.records import NUMBER, THRESHOLD
-from bayesimp.kernels.linalg import fill
+from bayesimp.kernels.linalg import fill, row_mean
 from bayesimp.kernels.normal.complete import conditional
 from bayesimp.notation import BoolMatrix, Integer, IntVector, Matrix, Stack, Vector
 
@@ -44,15 +44,10 @@ def _complete_row(
 
     z (r,) is overwritten.
     """
-    (p, r), q = beta.shape, B.shape[1]
-    a, i = rows.pattern[j], rows.cluster[j]
+    a, r = rows.pattern[j], beta.shape[1]
     for k in range(r):  # z holds the mean, then, where y is observed, the residual
-        s = 0.0
-        for x in range(p):
-            s += rows.X[j, x] * beta[x, k]
-        for l in range(q):
-            s += rows.Z[j, l] * B[i, l, k]
-        z[k] = Y[j, k] - s if observed[a, k] else s
+        mean = row_mean(rows.X, rows.Z, j, rows.cluster[j], k, beta, B)
+        z[k] = Y[j, k] - mean if observed[a, k] else mean
     for k in range(r):
         y[k] = Y[j, k] if observed[a, k] else z[k]
         if not observed[a, k]:

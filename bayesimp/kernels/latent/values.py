@@ -24,6 +24,7 @@ from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.draws import truncated_normal
 from bayesimp.kernels.latent.intervals import ROOT_HALF, log_between
 from bayesimp.kernels.latent.records import NUMBER, THRESHOLD
+from bayesimp.kernels.linalg import row_mean
 from bayesimp.kernels.slices import DONE, ENTRIES, PHASE, begin_slice, next_on_slice
 from bayesimp.notation import Integer, Matrix, Stack, Vector
 
@@ -39,17 +40,9 @@ SMALL = 1e-280  # below this a product of probabilities above PLAIN may soon und
 @inner
 def predictors(rows: LatentRows, beta: Matrix, B: Stack, mu: Matrix) -> None:
     """mu (N, r) <- x'beta + z'B_i for every row."""
-    p, r = beta.shape
-    q = B.shape[1]
     for j in range(mu.shape[0]):
-        i = rows.cluster[j]
-        for k in range(r):
-            s = 0.0
-            for x in range(p):
-                s += rows.X[j, x] * beta[x, k]
-            for l in range(q):
-                s += rows.Z[j, l] * B[i, l, k]
-            mu[j, k] = s
+        for k in range(mu.shape[1]):
+            mu[j, k] = row_mean(rows.X, rows.Z, j, rows.cluster[j], k, beta, B)
 
 
 @inner

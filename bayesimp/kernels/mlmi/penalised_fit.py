@@ -25,7 +25,7 @@ from bayesimp.kernels.glmm.modes import dot, effects_of
 from bayesimp.kernels.laplace.criterion import put_theta
 from bayesimp.kernels.linalg import copy_to, solve_lower, solve_lower_t
 from bayesimp.kernels.mlmi.penalised_mode import copy_mode, joint, joint_mode, mode_from, solve
-from bayesimp.kernels.newton import bfgs, uphill
+from bayesimp.kernels.newton import bfgs, shortened, uphill
 from bayesimp.notation import IntMatrix, Matrix, Vector
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def penalised_fit(
             code = FITTED
             break
         else:
-            t *= max(0.1, min(0.5, 0.5 * t * slope / (t * slope + value - after)))
+            t = shortened(t, slope, after - value)
     if not fresh:
         put_theta(theta, 0, free, L)
         if not math.isfinite(mode_from(rows, shape, top, L, beta_0, u_0, beta, u, w)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesimp.kernels.compiled import inner, kernel
-from bayesimp.kernels.linalg import cholesky, copy_to, inverse_from_cholesky
+from bayesimp.kernels.linalg import cholesky, copy_to, inverse_from_cholesky, row_mean
 from bayesimp.kernels.normal.complete import conditional
 from bayesimp.kernels.normal.effects import draw_effects, effects_from_normals, pattern_weights
 from bayesimp.kernels.normal.imputed import draw_imputed_statistics
@@ -96,8 +96,7 @@ def fill_rows(
 
     Returns False if a conditional covariance is not positive definite.
     """
-    p, r = beta.shape
-    q = Z.shape[1]
+    r = beta.shape[1]
     K = np.zeros((patterns.shape[0], r, r))
     A = np.zeros((patterns.shape[0], r, r))
     for a in range(patterns.shape[0]):
@@ -107,12 +106,7 @@ def fill_rows(
     for j in range(X.shape[0]):
         a, i = pattern[j], cluster[j]
         for k in range(r):
-            s = 0.0
-            for x in range(p):
-                s += X[j, x] * beta[x, k]
-            for l in range(q):
-                s += Z[j, l] * B[i, l, k]
-            mu[k] = s
+            mu[k] = row_mean(X, Z, j, i, k, beta, B)
         u = 0
         for v in range(r):
             if patterns[a, v]:

@@ -24,6 +24,7 @@ from bayesimp.kernels.linalg import (
     solve_lower,
     solve_lower_t,
 )
+from bayesimp.kernels.newton import newton_step
 from bayesimp.notation import IntVector, Matrix, Stack, Vector
 
 __all__ = ["FAILED", "FITTED", "NO_ROWS", "STEPS", "draw_failed", "fit_clusters", "fit_normal"]
@@ -176,11 +177,8 @@ def _newton(rows: GlmmRows, start: int, n: int, c: _Cluster, b: Vector, H: Matri
                 H[x, y] = c.G[x, y]
         if semidefinite_cholesky(c.G, p, SINGULAR, p) < p:
             return DEPENDENT if evaluation == 0 else SEPARATED
-        solve_lower(c.G, c.step, p)
-        solve_lower_t(c.G, c.step, p)
-        gain, longest = 0.0, 0.0
+        gain, longest = newton_step(c.G, c.step), 0.0
         for x in range(p):
-            gain += c.step[x] * c.g[x]
             longest = max(longest, abs(c.step[x]))
         if gain < DECREMENT and longest < LONG:
             for x in range(p):
