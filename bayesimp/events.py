@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import pandas as pd
@@ -9,7 +10,7 @@ import pandas as pd
 from bayesimp.layout import Record, wrapped
 from bayesimp.markup import paragraph, table
 
-__all__ = ["Event", "EventTable", "listed"]
+__all__ = ["Event", "EventTable", "counted_events", "event_table", "listed"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,16 @@ class EventTable(pd.DataFrame):
         if not {"message", "count"} <= set(self.columns):
             return super()._repr_html_()
         return table(self) if len(self) else paragraph("no events")
+
+
+def event_table(log: Iterable[Event]) -> EventTable:
+    """Events as a table, one row each: kind, where, message, count."""
+    return EventTable([event.as_dict() for event in log], columns=["kind", "where", "message", "count"])
+
+
+def counted_events(number: int) -> str:
+    """``"3 events: see .events"``, the line by which a printed result points to its log; ``"0 events"``."""
+    return f"{number} event{'' if number == 1 else 's'}" + (": see .events" if number else "")
 
 
 def listed(events: pd.DataFrame) -> str:

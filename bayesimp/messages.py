@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NOTHING_KEPT", "closest", "listing", "shortened", "suggestion", "where"]
+__all__ = ["NOTHING_KEPT", "closest", "listing", "shortened", "shown", "suggestion", "where"]
 
 NOTHING_KEPT = (  # after an interruption
     "The run was interrupted before its first imputation, so there is nothing to keep. Run it again, or with smaller "
@@ -28,6 +28,12 @@ def listing(values: Iterable, most: int = 5) -> str:
     values = [repr(getattr(value, "item", lambda value=value: value)()) for value in values]
     more = f" and {len(values) - most} more" if len(values) > most else ""
     return ", ".join(values[:most]) + more
+
+
+def shown(value: Any) -> str:
+    """A value as code, at most 60 characters of it."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def where(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bayesimp.errors import SpecificationError
-from bayesimp.messages import closest
+from bayesimp.messages import closest, shown
 
 __all__ = ["REQUIRED", "Section", "possible"]
 
@@ -44,7 +44,7 @@ class Section:
 
     def __post_init__(self) -> None:
         if not isinstance(self.record, dict):
-            self.note("", f"must be a table, not {_shown(self.record)}")
+            self.note("", f"must be a table, not {shown(self.record)}")
             self.record = {}
 
     def note(self, key: str, problem: str) -> None:
@@ -53,7 +53,7 @@ class Section:
 
     def text(self, key: str, default: Any = REQUIRED, choices: Sequence[str] = (), why: str = "") -> Any:
         """A non-empty text; one of `choices` if there are any."""
-        value = self._value(key, str, default, why)
+        value = self.value_of(key, str, default, why)
         if isinstance(value, str) and key in self.record:
             if not value.strip():
                 self.note(key, "is empty")
@@ -65,13 +65,13 @@ class Section:
 
     def flag(self, key: str, default: bool) -> bool:
         """A truth value."""
-        return self._value(key, bool, default)
+        return self.value_of(key, bool, default)
 
     def whole(
         self, key: str, default: Any = REQUIRED, least: int = 0, most: int = 2**63 - 1, why: str = ""
     ) -> Any:
         """A whole number from `least` to `most`."""
-        value = self._value(key, int, default, why)
+        value = self.value_of(key, int, default, why)
         if isinstance(value, int) and not least <= value <= most:
             bound = f"at least {least}" if value < least else f"at most {most}"
             self.note(key, f"must be a whole number of {bound}, not {value}")
@@ -80,13 +80,13 @@ class Section:
 
     def table(self, key: str, default: Any = REQUIRED, why: str = "") -> dict[str, Any]:
         """A table within the table; empty if it is absent or wrong."""
-        return self._value(key, dict, default, why) or {}
+        return self.value_of(key, dict, default, why) or {}
 
     def list_of_texts(self, key: str) -> tuple[str, ...]:
         """A list of texts; empty if it is absent or wrong."""
-        value = self._value(key, list, [])
+        value = self.value_of(key, list, [])
         if not all(isinstance(item, str) for item in value or []):
-            self.note(key, f'must be a list of texts, such as ["NA", "-99"], not {_shown(value)}')
+            self.note(key, f'must be a list of texts, such as ["NA", "-99"], not {shown(value)}')
             return ()
         return tuple(value or [])
 
@@ -104,7 +104,8 @@ class Section:
             if key not in self.known:
                 self.note(key, f"is not known; {possible(key, self.known)}")
 
-    def _value(self, key: str, kind: type, default: Any, why: str = "") -> Any:
+    def value_of(self, key: str, kind: type, default: Any, why: str = "") -> Any:
+        """The value of a key, if it is of this kind; otherwise the default, with a note unless the key is absent."""
         self.known.append(key)
         if key not in self.record:
             if default is REQUIRED:
@@ -113,11 +114,6 @@ class Section:
             return default
         value = self.record[key]
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            self.note(key, f"must be {KINDS[kind]}, not {_shown(value)}")
+            self.note(key, f"must be {KINDS[kind]}, not {shown(value)}")
             return None if default is REQUIRED else default
         return value
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -180,7 +180,7 @@ def test_an_interrupted_run_keeps_what_there_is(monkeypatch):
     def stop(self, *args, **options):
         imp = impute(self, *args, **options)
         if self.shift:
-            imp._events += (Event("interrupted", "sampler", "stopped by the user"),)
+            imp.log += (Event("interrupted", "sampler", "stopped by the user"),)
         return imp
 
     monkeypatch.setattr(bi.FCS, "impute", stop)

@@ -34,9 +34,9 @@ def test_values_that_are_moved_out_of_the_range_are_an_event(data, engine):
     """Four standard deviations up: nearly all above; as they are: none."""
     make, run = ENGINES[engine]
     seen = data.numeric("y")[~data.missing("y")]
-    assert not [e for e in make(data).impute(4, seed=1, **run)._events if e.kind == KIND]
+    assert not [e for e in make(data).impute(4, seed=1, **run).log if e.kind == KIND]
     imp = make(data, shift=Shift({"y": 4 * seen.std()})).impute(4, seed=1, **run)
-    (event,) = [e for e in imp._events if e.kind == KIND]
+    (event,) = [e for e in imp.log if e.kind == KIND]
     above = imp.values("y") > seen.max()
     assert event.where == "y" and event.count == above.sum() > 0.8 * above.size
     assert f"{above.mean():.0%} above" in event.message and "0% below" in event.message
@@ -51,7 +51,7 @@ def test_bounds_are_the_cure(data):
     limits = (float(seen.min()), float(seen.max()))
     model = bi.FCS(data, shift=Shift({"y": 4 * seen.std()}), bounds={"y": limits})
     imp = model.impute(4, seed=1, cycles=4)
-    assert (imp.values("y") <= limits[1]).all() and not [e for e in imp._events if e.kind == KIND]
+    assert (imp.values("y") <= limits[1]).all() and not [e for e in imp.log if e.kind == KIND]
 
 
 @pytest.mark.parametrize("n", [4, 30, 400])

@@ -233,7 +233,7 @@ def test_an_interrupted_run_keeps_what_there_is(monkeypatch):
     def stop(self, m, **options):
         imp = original(self, m, **options)
         if self.priors.name == "loose":
-            imp._events += (run.Event("interrupted", "sampler", "stopped by the user"),)
+            imp.log += (run.Event("interrupted", "sampler", "stopped by the user"),)
         return imp
 
     original = bi.JointNormal.impute

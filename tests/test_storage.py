@@ -58,7 +58,7 @@ def check_round_trips(imp, folder, suffixes=()):
     longer = imp.extend(1)
     for other in others:
         assert other.attrs == imp.attrs and other.imputed_columns == imp.imputed_columns
-        assert other._events == imp._events
+        assert other.log == imp.log
         pd.testing.assert_frame_equal(other.data.frame, imp.data.frame, check_exact=True)
         assert other.data.frame.dtypes.equals(imp.data.frame.dtypes)
         pd.testing.assert_index_equal(other.data.frame.index, imp.data.frame.index, exact=True)

@@ -23,7 +23,7 @@ from bayesimp.analysis.pooled_components import pool_components
 from bayesimp.analysis.pooled_text import as_text
 from bayesimp.analysis.row_model import RowModel
 from bayesimp.errors import SpecificationError
-from bayesimp.events import Event, EventTable
+from bayesimp.events import Event, event_table
 from bayesimp.kinds import checks_arguments
 from bayesimp.layout import Printed
 
@@ -126,7 +126,7 @@ class Fits(Printed, Estimands):
     @property
     def events(self) -> pd.DataFrame:
         """Events as a DataFrame (kind, where, message, count): terms that the imputation model lacks; crossed groups."""
-        return EventTable([e.as_dict() for e in self.log], columns=["kind", "where", "message", "count"])
+        return event_table(self.log)
 
     def __len__(self) -> int:
         return len(self.estimates)
@@ -162,7 +162,7 @@ class Fits(Printed, Estimands):
         SpecificationError
             The fits are not of linear mixed models given as a formula.
         """
-        return satterthwaite(self._df_covariances(), self._spread(), np.eye(len(self.names)))
+        return satterthwaite(self._df_covariances(), self.component_spread(), np.eye(len(self.names)))
 
     def kenward_roger(self) -> Fits:
         """The fits with Kenward & Roger's (1997) covariances; its `satterthwaite` gives their degrees of freedom.
@@ -236,8 +236,8 @@ class Fits(Printed, Estimands):
                         "Kenward & Roger's F test of several hypotheses has its own scale factor, for which "
                         "there is no pooling rule here. Give df_complete='satterthwaite', or one hypothesis."
                     )
-                self._check_named(dfcom)
-                dfcom = joint_satterthwaite(self.covariances, self._spread(), L).mean()
+                self.check_named(dfcom)
+                dfcom = joint_satterthwaite(self.covariances, self.component_spread(), L).mean()
             return replace(d1(Q, U, float(np.asarray(dfcom)), null=values), terms=labels)
         one = pool(Q - values, U, self._df(df_complete, L))
         F, df = float(one.estimate[0] ** 2 / one.t[0]), float(one.df[0])
@@ -250,19 +250,31 @@ class Fits(Printed, Estimands):
             return self.df_complete
         if not isinstance(df_complete, str):
             return df_complete
-        self._check_named(df_complete)
-        return satterthwaite(self._df_covariances(), self._spread(), L).mean(axis=0)
+        self.check_named(df_complete)
+        return satterthwaite(self._df_covariances(), self.component_spread(), L).mean(axis=0)
 
     def _df_covariances(self) -> Array:
         return self.covariances if self.df_covariances is None else self.df_covariances
 
-    def _check_named(self, name: str) -> None:
+    def check_named(self, name: str) -> None:
+        """Refuse a name of degrees of freedom that these fits cannot have.
+
+        Raises
+        ------
+        SpecificationError
+        """
         if name not in (SATTERTHWAITE, KENWARD_ROGER):
             raise SpecificationError(
                 f"df_complete = {name!r} is not known; give 'satterthwaite', 'kenward-roger' or numbers."
             )
 
-    def _spread(self) -> Array:
+    def component_spread(self) -> Array:
+        """`covariance_spread`; refused where there is none.
+
+        Raises
+        ------
+        SpecificationError
+        """
         spread = self.covariance_spread
         if spread is None:
             raise SpecificationError(

@@ -27,7 +27,7 @@ from scipy import stats
 from bayesimp.analysis.gaps import NOT_CONGENIAL
 from bayesimp.analysis.pooled_text import as_text, shown_columns
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.events import Event, EventTable
+from bayesimp.events import Event, event_table
 from bayesimp.kinds import checks_arguments
 from bayesimp.layout import Printed
 from bayesimp.markup import framed, paragraph
@@ -84,7 +84,7 @@ class Pooled(Printed):
     @property
     def events(self) -> pd.DataFrame:
         """Events as a DataFrame (kind, where, message, count): terms that the imputation model lacks; see `Fits`."""
-        return EventTable([e.as_dict() for e in self.log], columns=["kind", "where", "message", "count"])
+        return event_table(self.log)
 
     @property
     def std_error(self) -> Array:

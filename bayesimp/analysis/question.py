@@ -91,10 +91,10 @@ class Question:
         self.scale = scale
         self.df_complete = self.fits.df_complete if df_complete is None else df_complete
         if isinstance(df_complete, str):
-            self.fits._check_named(df_complete)
+            self.fits.check_named(df_complete)
             if df_complete == "kenward-roger":
                 self.fits, self.df_complete = self.fits.kenward_roger(), "satterthwaite"
-            self.fits._spread()
+            self.fits.component_spread()
 
     def table(self, k: int) -> pd.DataFrame:
         """The rows to predict: the given ones, or those of completed table k."""

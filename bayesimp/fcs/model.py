@@ -135,12 +135,12 @@ class FCS(ImputationModel):
     ) -> None:
         must_be(data, "IncompleteData", "FCS")
         self.data = data
-        self._declared = {
+        self.declared = {
             "methods": methods, "predictors": predictors, "analysis": analysis, "order": order, "blocks": blocks,
             "derived": derived, "compatible": compatible, "bounds": bounds, "post": post, "where": where,
             "ignore": ignore, "shift": shift,
         }  # fmt: skip
-        self._where, self._masked, self.ignore = requested_cells(data, where, ignore)
+        self.where, self._masked, self.ignore = requested_cells(data, where, ignore)
         with one_thread(data.frame.size):
             self.spec = conditionals(
                 self.masked, methods, predictors, order, blocks, derived, compatible, self.ignore, analysis,
@@ -217,7 +217,7 @@ class FCS(ImputationModel):
     @property
     def methods_by_default(self) -> bool:
         """Whether the user left the choice of all methods to the defaults."""
-        return self._declared["methods"] is None
+        return self.declared["methods"] is None
 
     @property
     def post_by_column(self) -> dict[int, Callable]:
@@ -238,7 +238,7 @@ class FCS(ImputationModel):
 
     def filled(self, column: str) -> np.ndarray:
         """Cells of a column that are filled in in completed tables, (n,) bool."""
-        return self._where.get(column, np.ones(len(self.data.frame), dtype=bool))
+        return self.where.get(column, np.ones(len(self.data.frame), dtype=bool))
 
     def with_priors(self, priors: pr.Priors | str) -> FCS:
         """The same model with other priors (records, or the name of a preset) in every block that takes priors.
@@ -268,11 +268,11 @@ class FCS(ImputationModel):
             raise SpecificationError(
                 f"No block has priors (methods: {used}); use 'bayes' or 'pymc' to vary them."
             )
-        return FCS(self.data, **{**self._declared, "methods": changed})
+        return FCS(self.data, **{**self.declared, "methods": changed})
 
     def with_shift(self, shift: Shift) -> FCS:
         """The same model with another shift."""
-        return FCS(self.data, **{**self._declared, "shift": shift})
+        return FCS(self.data, **{**self.declared, "shift": shift})
 
     def shift_link(self, name: str) -> str:
         """The link of a variable's conditional model, or ``"matching"``."""
@@ -297,11 +297,11 @@ class FCS(ImputationModel):
     def records(self) -> dict[str, Any]:
         """The user's declarations as plain records, without the masks `where` and `ignore`, which are arrays."""
         shift = {"shift": self.shift.to_record()} if self.shift else {}
-        return declared_to_dict(self._declared) | shift
+        return declared_to_dict(self.declared) | shift
 
     def specification(self) -> dict[str, Any]:
         """The user's declarations as plain records and arrays, from which `bayesimp.load` rebuilds the model."""
-        return self.records() | {"where": self._where or None, "ignore": self.ignore}
+        return self.records() | {"where": self.where or None, "ignore": self.ignore}
 
     @classmethod
     def from_specification(
@@ -345,7 +345,7 @@ class FCS(ImputationModel):
 
     def definitions(self) -> dict[str, str]:
         """Columns of ``derived=``, in order of computation."""
-        user = self._declared["derived"] or {}
+        user = self.declared["derived"] or {}
         return {d.name: user[d.name] for d in self.spec.derived if d.name in user}
 
     def call_with(
@@ -356,7 +356,7 @@ class FCS(ImputationModel):
         variances: Sequence[str] = (),
     ) -> str | None:
         """The call that builds this model with further terms."""
-        given = {name: value for name, value in self._declared.items() if value is not None}
+        given = {name: value for name, value in self.declared.items() if value is not None}
         if not self.ignore.any():
             given.pop("ignore", None)  # loaded models have a mask that ignores nothing
         if not self.shift:

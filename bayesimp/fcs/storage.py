@@ -31,7 +31,7 @@ def fcs_state(run: FCSRun) -> xr.Dataset:
         theta = [chain.theta[b] for chain in chains]
         arrays |= {f"now_{b}_{name}": np.stack([getattr(t, name) for t in theta]) for name in PARAMETERS}
         arrays |= {f"own_{b}_{name}": np.stack([t.own[name] for t in theta]) for name in theta[0].own}
-    arrays |= {f"where_{k}": mask for k, mask in enumerate(model._where.values())} | {"ignore": model.ignore}
+    arrays |= {f"where_{k}": mask for k, mask in enumerate(model.where.values())} | {"ignore": model.ignore}
     variables = {
         name: (tuple(f"{name}_{axis}" for axis in range(a.ndim)), a.astype(np.int8) if a.dtype == bool else a)
         for name, a in arrays.items()
@@ -45,7 +45,7 @@ def fcs_state(run: FCSRun) -> xr.Dataset:
             ),
             "chain_cycles": json.dumps([chain.cycles for chain in chains]),
             "chain_failing": json.dumps([chain.failing for chain in chains]),
-            "where": json.dumps(list(model._where)),
+            "where": json.dumps(list(model.where)),
             "run_events": json.dumps([event.as_dict() for event in run.events], default=plain),
         },
     )

@@ -11,14 +11,14 @@ from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
-import xarray as xr
 
 from bayesimp.errors import SpecificationError, must_be
+from bayesimp.events import counted_events
 from bayesimp.federated.parameters import SharedParameters
 from bayesimp.federated.rows import SiteMatrices, SiteRows, site_matrices
 from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations
-from bayesimp.imputation.tree import cells_and_observed
+from bayesimp.imputation.tree import tree_of_rows
 from bayesimp.joint.rows import impute_rows
 from bayesimp.joint.scale import Scale, Working, canonical_rows
 from bayesimp.kernels.normal.effects import moments
@@ -60,8 +60,7 @@ class CompletedSite(Imputations):
             f"CompletedSite '{self.attrs['site']}': m = {self.m}, {cells:,} cells of "
             f"{', '.join(self.imputed_columns) or 'no variable'}",
             f"  {len(self.data):,} rows in {len(self.data.clusters):,} clusters; seed {self.attrs['seed']}",
-            f"  {len(self._events)} event{'' if len(self._events) == 1 else 's'}"
-            + (": see .events" if self._events else ""),
+            f"  {counted_events(len(self.log))}",
         ])  # fmt: skip
 
 
@@ -116,7 +115,7 @@ def complete_site(parameters: SharedParameters, frame: Any, site: str) -> Comple
         "model": "JointNormal, federated", "formula": parameters.agreement.formula, "m": parameters.m,
         "responses": list(parameters.agreement.responses), "site": site, "seed": parameters.seed,
     }  # fmt: skip
-    tree = partial(_tree, rows, cells, attrs)
+    tree = partial(tree_of_rows, rows, cells, attrs)
     made = CompletedSite(rows, cells, attrs, tree, (*parameters.events, *rows.events()))
     return made.with_events(imputed_events(made))  # type: ignore[return-value]
 
@@ -145,10 +144,3 @@ def _working(rows: SiteRows, matrices: SiteMatrices, scale: Scale) -> Working:
     row = np.flatnonzero(missing.any(axis=1))
     incomplete = canonical_rows(row, X_w, Z_w, Y_w, Y, codes, missing, statistics, scale.offset)
     return Working(statistics, incomplete, scale, order, np.zeros_like(scale.offset))
-
-
-def _tree(rows: SiteRows, cells: dict, attrs: dict) -> xr.DataTree:
-    observed = {name: rows.numeric(name) for name in attrs["responses"]}
-    tree = xr.DataTree.from_dict(cells_and_observed(rows, cells, observed))
-    tree.attrs.update(attrs)
-    return tree

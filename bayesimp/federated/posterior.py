@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bayesimp import priors as pr
 from bayesimp.diagnostics.convergence import Summary, diagnose
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.events import Event, EventTable
+from bayesimp.events import Event, event_table
 from bayesimp.joint.gibbs import JointDraws
 from bayesimp.joint.information import few_clusters, never_together
 from bayesimp.joint.scale import Working
@@ -69,7 +69,7 @@ class PosteriorRun(Printed, ABC):
     @property
     def events(self) -> pd.DataFrame:
         """The log, one row for each event."""
-        return EventTable([e.as_dict() for e in self.log], columns=["kind", "where", "message", "count"])
+        return event_table(self.log)
 
     @property
     def places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -47,7 +47,7 @@ class SiteRows(IncompleteData):
     def __init__(self, frame: Any, agreement: Agreement) -> None:
         if isinstance(frame, IncompleteData) or instead_of(frame):
             raise DataError(f"A site passes its table, not {type(frame).__name__}.{instead_of(frame)}")
-        self.frame, self._backend = as_pandas(frame)
+        self.frame, self.backend = as_pandas(frame)
         self.agreement = agreement
         self.cluster, self.cluster_columns = agreement.cluster, (agreement.cluster,)
         check_columns(self.frame, self.cluster_columns)

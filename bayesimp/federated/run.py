@@ -14,7 +14,7 @@ import numpy as np
 
 from bayesimp.arguments import new_seed, whole
 from bayesimp.errors import SamplingError, SpecificationError, must_be
-from bayesimp.events import Event
+from bayesimp.events import Event, counted_events
 from bayesimp.federated.merge import check_together, working_input
 from bayesimp.federated.parameters import SharedParameters
 from bayesimp.federated.posterior import PosteriorRun, information, working_priors
@@ -71,7 +71,7 @@ class FederatedRun(PosteriorRun):
             f"  {rows:,} rows in {self.working.statistics.clusters:,} clusters, released by {len(self.releases)} sites "
             f"({', '.join(each.site for each in self.releases)})",
             f"  {self.draws.chains} chains x {self.draws.draws} draws, seed {self.seed}; m = {self.m}",
-            f"  {len(self.log)} event{'' if len(self.log) == 1 else 's'}" + (": see .events" if self.log else ""),
+            f"  {counted_events(len(self.log))}",
         ])  # fmt: skip
 
 

@@ -65,7 +65,7 @@ class BaseColumns:
         self._built: dict[str, tuple[str, ...]] = {}  # right-hand side -> names of its columns
         for record in self.derived.values():
             for name in record.ingredients:
-                self._ingredient(name, f"{record.name} = {record.evaluate}")
+                self.need(name, f"{record.name} = {record.evaluate}")
 
     def columns(self, part: Part, text: str) -> tuple[Column, ...]:
         """Columns of one part of a formula; ``text`` is the formula, for messages."""
@@ -121,7 +121,7 @@ class BaseColumns:
         if isinstance(node, Name):
             if self._is_pair(node.name):
                 return self._design(["1", write(node)], text)[-1]
-            self._ingredient(node.name, text)
+            self.need(node.name, text)
             return node.name
         (name,) = self._atom(node, True, text)
         return name
@@ -170,7 +170,7 @@ class BaseColumns:
             raise error(text, _advice(atom))
         evaluate = expression(atom, text)
         for name in evaluate.names:
-            self._ingredient(name, text)
+            self.need(name, text)
         return [self._derive(Derived(label(atom), evaluate.names, evaluate), write(atom), text)]
 
     def _derive(self, record: Derived, written: str, text: str) -> str:
@@ -257,7 +257,7 @@ class BaseColumns:
         if not np.array_equal(known, values) or name in self.incomplete or name in self.derived:
             raise _two_columns(name, text)
 
-    def _ingredient(self, name: str, text: str) -> None:
+    def need(self, name: str, text: str) -> None:
         """Ensure that a column used in a computation is a numeric base column."""
         self._check_name(name, text)
         if name in self.derived or name in self.complete:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from bayesimp.formulas.syntax import (
     ADVICE,
@@ -24,6 +23,7 @@ from bayesimp.formulas.syntax import (
     walk,
     write,
 )
+from bayesimp.messages import closest
 
 __all__ = ["CLUSTER", "ELEMENTWISE", "FACTOR", "FUNCTIONS", "SEVERAL", "STATEFUL", "WITHIN", "Function", "check_names",
            "check_term", "possible"]  # fmt: skip
@@ -176,7 +176,7 @@ def _check_call(node: Call, text: str) -> None:
         )
     known = FUNCTIONS.get(name)
     if known is None:
-        near = get_close_matches(name, FUNCTIONS, 1)
+        near = closest(name, FUNCTIONS, most=1)
         hint = f"did you mean {near[0]}()? " if near else ""
         raise error(text, f"{name}() is not known; {hint}possible functions are {possible()}")
     if not known.takes:

@@ -21,7 +21,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesimp.errors import DataError, SpecificationError
-from bayesimp.events import Event
+from bayesimp.events import Event, counted_events
 from bayesimp.imputation.export_checks import SPSS, STATA
 from bayesimp.imputation.result import Imputations
 from bayesimp.imputation.tree import cells_and_observed
@@ -61,7 +61,7 @@ class ImportedImputations(Imputations):
 
     def _said(self) -> str:
         cells = sum(len(self.rows(name)) for name in self.imputed_columns)
-        events = f"\n  {len(self._events)} events: see .events" if self._events else ""
+        events = f"\n  {counted_events(len(self.log))}" if self.log else ""
         return (
             f"Imputations: m = {self.m}, {cells:,} cells of {', '.join(self.imputed_columns) or 'no variable'}\n"
             f"  read from {self.attrs['source']}, without model and chains{events}"

@@ -85,7 +85,7 @@ def extend_until(
 ) -> Imputations:
     """See `Imputations.extend_until`."""
     _check(target, seconds, longest)
-    imputations._chains()
+    imputations.chains_to_continue()
     began, first, rate, steps = time.perf_counter(), imputations, _rate(imputations), 0
     now, stopped = imputations, ""
     short = _short(now, target)
@@ -237,15 +237,15 @@ def _rate(imputations: Imputations) -> float:
 
 
 def _interruptions(imputations: Imputations) -> int:
-    return sum(event.kind == "interrupted" for event in imputations._events)
+    return sum(event.kind == "interrupted" for event in imputations.log)
 
 
 def _events(
     first: Imputations, last: Imputations, short: Short, steps: int, seconds: float, stopped: str
 ) -> list[Event]:
     """Events for what was done, now and in earlier calls, and for what is still lacking."""
-    known = set(last._events)
-    out = [event for event in first._events if event.kind == EXTENDED and event not in known]
+    known = set(last.log)
+    out = [event for event in first.log if event.kind == EXTENDED and event not in known]
     out += [event for event in short.notes if event not in known]
     if steps:
         text = (

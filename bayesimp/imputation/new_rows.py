@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
 from bayesimp import arguments
 from bayesimp.errors import SpecificationError
+from bayesimp.events import counted_events
 from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations
-from bayesimp.imputation.tree import cells_and_observed
+from bayesimp.imputation.tree import tree_of_rows
 from bayesimp.kinds import checks_arguments
 from bayesimp.table.new_rows import NewRows
 
@@ -83,7 +83,13 @@ class ImputedNewRows(Imputations):
             f"seed={self.attrs['seed']}) gives the same tables, bit for bit. Or save the tables themselves, to_long()."
         )
 
-    def _chains(self) -> NoReturn:
+    def chains_to_continue(self) -> NoReturn:
+        """Refused: new rows have no chains of their own.
+
+        Raises
+        ------
+        SpecificationError
+        """
         raise SpecificationError(
             "New rows are completed from the draws of a run; extend the run, imp.extend(n), and transform them again."
         )
@@ -97,8 +103,7 @@ class ImputedNewRows(Imputations):
                 f"ImputedNewRows: m = {self.m}, {cells:,} cells of {', '.join(self.imputed_columns) or 'no variable'}",
                 f"  {len(data):,} new row{'' if len(data) == 1 else 's'} ({known:,} known and {new:,} new clusters), "
                 f"completed from the draws of {self.attrs['model']}, seed {self.attrs['seed']}",
-                f"  {len(self._events)} event{'' if len(self._events) == 1 else 's'}"
-                + (": see .events" if self._events else ""),
+                f"  {counted_events(len(self.log))}",
             ]
         )
 
@@ -107,7 +112,7 @@ def transform(imputations: Imputations, table: Any, seed: int | None) -> Imputed
     """See `Imputations.transform`."""
     run = imputations.run
     if run is None:
-        why = [event.message for event in imputations._events if event.kind == "cannot go on"]
+        why = [event.message for event in imputations.log if event.kind == "cannot go on"]
         raise SpecificationError(
             "transform: these imputations do not carry the model and draws needed to complete new rows"
             + (f": {why[0]}." if why else ".")
@@ -116,7 +121,7 @@ def transform(imputations: Imputations, table: Any, seed: int | None) -> Imputed
     new = NewRows(imputations.data, table)
     cells = run.transform(new, imputations.m, chosen)
     attrs = _attrs(imputations.attrs, chosen)
-    tree = partial(_tree, new, cells, attrs)
+    tree = partial(tree_of_rows, new, cells, attrs)
     made = ImputedNewRows(new, cells, attrs, tree, new.events())
     return made.with_events(imputed_events(made))  # type: ignore[return-value]
 
@@ -131,10 +136,3 @@ def _attrs(of_run: Mapping[str, Any], seed: int) -> dict[str, Any]:
         "seed": seed,
         "seed_of_run": of_run.get("seed"),
     }
-
-
-def _tree(new: NewRows, cells: dict, attrs: dict) -> xr.DataTree:
-    observed = {name: new.numeric(name) for name in attrs["responses"]}
-    tree = xr.DataTree.from_dict(cells_and_observed(new, cells, observed))
-    tree.attrs.update(attrs)
-    return tree

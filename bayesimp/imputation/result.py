@@ -15,7 +15,7 @@ import xarray as xr
 from bayesimp.arguments import whole
 from bayesimp.contract import ImputationModel, Run, TreeRequest, model_type
 from bayesimp.errors import SpecificationError
-from bayesimp.events import Event, EventTable
+from bayesimp.events import Event, counted_events, event_table
 from bayesimp.imputation.completed import CompletedTables
 from bayesimp.kinds import checks_arguments
 from bayesimp.layout import Printed
@@ -75,7 +75,7 @@ class Imputations(Printed, CompletedTables):
         super().__init__(data, cells, attrs["m"])
         self.attrs = dict(attrs)
         self._make_tree = tree
-        self._events: tuple[Event, ...] = tuple(events)
+        self.log: tuple[Event, ...] = tuple(events)  # `events` has them as a table
         self._run = run
 
     @cached_property
@@ -91,11 +91,11 @@ class Imputations(Printed, CompletedTables):
     @property
     def events(self) -> pd.DataFrame:
         """The log of deviations from the request, one event per row."""
-        return EventTable([e.as_dict() for e in self._events], columns=["kind", "where", "message", "count"])
+        return event_table(self.log)
 
     def with_events(self, events: Iterable[Event]) -> Imputations:
         """The same imputations with further events."""
-        made = (*self._events, *events)
+        made = (*self.log, *events)
         return type(self)(self.data, self._cells, self.attrs, self._make_tree, made, self._run)
 
     @property
@@ -140,7 +140,7 @@ class Imputations(Printed, CompletedTables):
         tree = self.tree.copy()
         tree["prior"] = xr.DataTree(prior)
         made = partial(_same, tree)
-        return Imputations(self.data, self._cells, self.attrs, made, self._events + tuple(events), self._run)
+        return Imputations(self.data, self._cells, self.attrs, made, self.log + tuple(events), self._run)
 
     def tree_with(
         self, *what: str, thin: int = 1, by: str = "cluster", new_clusters: bool = False, seed: int = 0
@@ -190,14 +190,14 @@ class Imputations(Printed, CompletedTables):
         The first `m` imputations are unchanged: a run of m extended by n equals a run of m + n with the same spacing
         between imputations.
         """
-        run = self._chains()
+        run = self.chains_to_continue()
         if n < 1:
             raise SpecificationError(f"extend by at least one imputation, got {n}.")
         return run.extend(self.m + n, progress)
 
     def iterate(self, cycles: int, *, progress: bool | None = None) -> Imputations:
         """The same imputations after `cycles` further cycles of chained equations (mice's ``mice.mids``)."""
-        run = self._chains()
+        run = self.chains_to_continue()
         if cycles < 1:
             raise SpecificationError(f"iterate for at least one cycle, got {cycles}.")
         return run.iterate(cycles, progress)
@@ -307,10 +307,10 @@ class Imputations(Printed, CompletedTables):
 
         return transform(self, new, seed)
 
-    def _chains(self) -> Any:
+    def chains_to_continue(self) -> Any:
         """The chains to continue; the error says why there are none."""
         if self._run is None:
-            why = [event.message for event in self._events if event.kind == "cannot go on"]
+            why = [event.message for event in self.log if event.kind == "cannot go on"]
             raise SpecificationError(
                 "These imputations carry no chains to continue" + (f": {why[0]}." if why else ".")
             )
@@ -447,7 +447,7 @@ class Imputations(Printed, CompletedTables):
             rows.append((name, family, len(at), 100 * len(at) / len(data), len(np.unique(data.codes[at]))))
         columns = ["imputed", "family", "cells", "% of rows", f"clusters of '{data.cluster}'"]
         parts = [table(pd.DataFrame(rows, columns=columns)), block("\n".join(line.strip() for line in lines))]
-        parts += [folded(f"Events ({len(self._events)})", table(self.events))] if self._events else []
+        parts += [folded(f"Events ({len(self.log)})", table(self.events))] if self.log else []
         return framed(title, parts)
 
     def _said(self) -> str:
@@ -458,8 +458,7 @@ class Imputations(Printed, CompletedTables):
             "  " + attrs["formula"].replace("; ", "\n  ") + f"   (priors '{attrs['priors_name']}')",
             f"  {attrs['sampler']}, {attrs['chains']} chains x {attrs['draws']} draws, seed "
             f"{attrs['seed']}, {attrs['seconds']:.2f} s",
-            f"  {len(self._events)} event{'' if len(self._events) == 1 else 's'}"
-            + (": see .events" if self._events else ""),
+            f"  {counted_events(len(self.log))}",
         ]
         return "\n".join(lines)
 

@@ -68,8 +68,8 @@ def to_tree(imputations: Imputations) -> xr.DataTree:
         "cluster": data.cluster_columns,
         "families": dict(data.families),
         "imputed": imputations.imputed_columns,
-        "events": [e.as_dict() for e in imputations._events],
-        "native": "" if data._backend is None else data._backend.value,
+        "events": [e.as_dict() for e in imputations.log],
+        "native": "" if data.backend is None else data.backend.value,
         "attrs": imputations.attrs,
     }
     tree = xr.DataTree.from_dict({f"/{name}": _for_file(group) for name, group in groups.items()})
@@ -160,7 +160,7 @@ def _rebuilt(
     table, state = own.pop("table"), own.pop("state", None)
     frame = from_exact(table["record"].values.tobytes().decode(), table["values"].values.tobytes())
     data = IncompleteData(frame, record["cluster"], record["families"])
-    data._backend = _backend(record["native"])
+    data.backend = _backend(record["native"])
     tree = xr.DataTree.from_dict({f"/{name}": group for name, group in own.items()})
     tree.attrs.update(attrs)
     run: Run | None = None

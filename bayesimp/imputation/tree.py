@@ -12,7 +12,7 @@ import xarray as xr
 from bayesimp import notation as nt
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["build_tree", "cells_and_observed", "cluster_labels"]
+__all__ = ["build_tree", "cells_and_observed", "cluster_labels", "tree_of_rows"]
 
 
 def build_tree(
@@ -69,6 +69,16 @@ def _without_objects(array: np.ndarray) -> np.ndarray:
         return array
     texts = ["" if x is None else str(x) for x in array.ravel()]
     return np.array(texts, dtype=str).reshape(array.shape)
+
+
+def tree_of_rows(
+    data: Any, cells: Mapping[str, tuple[np.ndarray, np.ndarray]], attrs: Mapping[str, Any]
+) -> xr.DataTree:
+    """The tree of rows that were completed without chains of their own: new rows, or the rows of a site."""
+    observed = {name: data.numeric(name) for name in attrs["responses"]}
+    tree = xr.DataTree.from_dict(cells_and_observed(data, cells, observed))
+    tree.attrs.update(attrs)
+    return tree
 
 
 def cells_and_observed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,14 +9,13 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesimp.diagnostics.convergence import Summary, diagnose
-from bayesimp.errors import PACKAGE, DataError, StatisticalWarning
-from bayesimp.events import Event, EventTable
+from bayesimp.diagnostics.convergence import Summary
+from bayesimp.errors import DataError
+from bayesimp.events import Event
 from bayesimp.fcs.history import History
 from bayesimp.fcs.tree import block_names
 from bayesimp.kernels.chained.deal import deal_cells
@@ -65,11 +63,6 @@ class PartitionedFCSImputations(CompletedParts, Printed):
     cells: tuple[CountCells, ...]
     seconds: float
     log: tuple[Event, ...]
-
-    @property
-    def events(self) -> pd.DataFrame:
-        """The log, one row for each event."""
-        return EventTable([e.as_dict() for e in self.log], columns=["kind", "where", "message", "count"])
 
     @property
     def warm(self) -> int:
@@ -124,12 +117,7 @@ class PartitionedFCSImputations(CompletedParts, Printed):
 
         A `StatisticalWarning` says so if the run has not converged.
         """
-        parameters, imputed = diagnose(self.tree["posterior"].to_dataset()), diagnose(self.imputed_stats)
-        cycles = self.history.cycles - self.warm
-        made = Summary(parameters, imputed, self.events, self.m, cycles, chained=True, extends=False)
-        if not made.converged:
-            warnings.warn(made.verdict, StatisticalWarning, skip_file_prefixes=PACKAGE)
-        return made
+        return self.diagnosed(self.history.cycles - self.warm, chained=True)
 
     @property
     def source(self) -> PartitionedData:
@@ -179,14 +167,11 @@ class PartitionedFCSImputations(CompletedParts, Printed):
         return pa.array(list(levels)).cast(kind).take(pa.array(y)) if levels else pa.array(y).cast(kind)
 
     def _said(self) -> str:
-        n = len(self.log)
-        return "\n".join([
-            f"PartitionedFCSImputations: {', '.join(self.model.responses)}",
-            f"  {self.model.distinct.rows:,} rows in {self.model.counts.table.clusters:,} clusters; m = {self.m}, not "
-            "completed until export() or frames()",
-            f"  {self.history.cycles} cycles, seed {self.seed}",
-            f"  {n} event{'' if n == 1 else 's'}" + (": see .events" if n else ""),
-        ])  # fmt: skip
+        clusters, sampled = (
+            self.model.counts.table.clusters,
+            f"{self.history.cycles} cycles, seed {self.seed}",
+        )
+        return self.in_words(", ".join(self.model.responses), self.model.distinct.rows, clusters, sampled)
 
 
 class _Hand:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -13,11 +14,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import xarray as xr
 from numpy.typing import NDArray
 
 from bayesimp.arguments import whole
+from bayesimp.diagnostics.convergence import Summary, diagnose
 from bayesimp.durable import replacing
-from bayesimp.errors import DataError, SpecificationError
+from bayesimp.errors import PACKAGE, DataError, SpecificationError, StatisticalWarning
+from bayesimp.events import Event, counted_events, event_table
 from bayesimp.table.partitions import PartitionedData
 
 __all__ = ["CompletedParts", "Filled"]
@@ -32,6 +36,35 @@ class CompletedParts(ABC):
     """Imputations whose completed tables are made in a pass over the rows."""
 
     m: int
+    log: tuple[Event, ...]
+    tree: xr.DataTree
+
+    @property
+    def events(self) -> pd.DataFrame:
+        """The log, one row for each event."""
+        return event_table(self.log)
+
+    @property
+    @abstractmethod
+    def imputed_stats(self) -> xr.Dataset:
+        """Mean and standard deviation of all missing values of each variable, along the chains."""
+
+    def diagnosed(self, draws: int, *, chained: bool = False) -> Summary:
+        """R-hat and effective sample sizes of parameters and of `imputed_stats`; warns if the run has not converged."""
+        parameters, imputed = diagnose(self.tree["posterior"].to_dataset()), diagnose(self.imputed_stats)
+        made = Summary(parameters, imputed, self.events, self.m, draws, chained=chained, extends=False)
+        if not made.converged:
+            warnings.warn(made.verdict, StatisticalWarning, skip_file_prefixes=PACKAGE)
+        return made
+
+    def in_words(self, what: str, rows: int, clusters: int, sampled: str) -> str:
+        """The printed result: its model or variables, sizes of the table, how it was sampled, how many events."""
+        return "\n".join([
+            f"{type(self).__name__}: {what}",
+            f"  {rows:,} rows in {clusters:,} clusters; m = {self.m}, not completed until export() or frames()",
+            f"  {sampled}",
+            f"  {counted_events(len(self.log))}",
+        ])  # fmt: skip
 
     @property
     @abstractmethod

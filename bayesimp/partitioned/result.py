@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 import xarray as xr
 
-from bayesimp.diagnostics.convergence import Summary, diagnose
-from bayesimp.errors import PACKAGE, StatisticalWarning
+from bayesimp.diagnostics.convergence import Summary
 from bayesimp.federated.posterior import PosteriorRun
 from bayesimp.partitioned.completion import Completion
 from bayesimp.partitioned.model import PartitionedNormal
@@ -73,11 +71,7 @@ class PartitionedImputations(CompletedParts, PosteriorRun):
 
         A `StatisticalWarning` says so if the run has not converged.
         """
-        parameters, imputed = diagnose(self.tree["posterior"].to_dataset()), diagnose(self.imputed_stats)
-        made = Summary(parameters, imputed, self.events, self.m, self.draws.draws, extends=False)
-        if not made.converged:
-            warnings.warn(made.verdict, StatisticalWarning, skip_file_prefixes=PACKAGE)
-        return made
+        return self.diagnosed(self.draws.draws)
 
     @cached_property
     def completion(self) -> Completion:
@@ -118,11 +112,6 @@ class PartitionedImputations(CompletedParts, PosteriorRun):
         self.check_rows(start, self.model.moments.rows)
 
     def _said(self) -> str:
-        n = len(self.log)
-        return "\n".join([
-            f"PartitionedImputations: {self.model.agreement.formula}",
-            f"  {self.model.moments.rows:,} rows in {self.working.statistics.clusters:,} clusters; m = {self.m}, not "
-            "completed until export() or frames()",
-            f"  {self.draws.chains} chains x {self.draws.draws} draws, seed {self.seed}",
-            f"  {n} event{'' if n == 1 else 's'}" + (": see .events" if n else ""),
-        ])  # fmt: skip
+        sampled = f"{self.draws.chains} chains x {self.draws.draws} draws, seed {self.seed}"
+        clusters = self.working.statistics.clusters
+        return self.in_words(self.model.agreement.formula, self.model.moments.rows, clusters, sampled)

@@ -14,7 +14,7 @@ from bayesimp.priors.coefficients import CoefficientPrior
 if TYPE_CHECKING:
     from bayesimp.kernels.covariance.update import CovarianceUpdate
 
-__all__ = ["beta_prior", "check_proper", "covariance_update", "is_conjugate"]
+__all__ = ["beta_prior", "check_proper", "covariance_update", "is_conjugate", "require_conjugate"]
 
 Array = NDArray[np.float64]
 
@@ -22,6 +22,24 @@ Array = NDArray[np.float64]
 def is_conjugate(prior: CovariancePrior) -> bool:
     """Whether the Gibbs kernels have an update for this prior, resolved or not."""
     return isinstance(prior, CovariancePrior) and prior.is_conjugate
+
+
+def require_conjugate(
+    block: str,
+    *priors: CovariancePrior,
+    otherwise: str = "; use methods.PyMC(priors=...), which takes every prior.",
+) -> None:
+    """Refuse priors of a conditional model for which there is no Gibbs update; otherwise: what to do instead.
+
+    Raises
+    ------
+    SpecificationError
+    """
+    for prior in priors:
+        if not is_conjugate(prior):
+            raise SpecificationError(
+                f"'{block}': the Gibbs sampler has no update for {type(prior).__name__}{otherwise}"
+            )
 
 
 def covariance_update(prior: CovariancePrior, d: int) -> CovarianceUpdate:

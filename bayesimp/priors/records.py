@@ -12,6 +12,7 @@ import numpy as np
 
 from bayesimp.contract import CodeNotInFile
 from bayesimp.errors import SpecificationError
+from bayesimp.messages import shown
 from bayesimp.priors.base import REGISTRY, CovariancePrior, Prior, names_of
 from bayesimp.priors.coefficients import CoefficientPrior
 from bayesimp.priors.presets import PRESETS, Priors
@@ -50,13 +51,13 @@ def prior_from_dict(record: Any, where: str, *kinds: type[Prior]) -> Any:
     allowed = names_of(*(kinds or (Prior,)))
     if not isinstance(record, dict) or "type" not in record:
         raise SpecificationError(
-            f"{where}: expected a table with a type ({', '.join(allowed)}), got {_shown(record)}."
+            f"{where}: expected a table with a type ({', '.join(allowed)}), got {shown(record)}."
         )
     name = record["type"]
     if isinstance(name, str) and name not in TYPES and isinstance(record.get("module"), str):
         raise CodeNotInFile(_own(name, record["module"], where))
     if not isinstance(name, str) or name not in TYPES:
-        raise SpecificationError(f"{where}.type: {_shown(name)} is not known; {possible(name, allowed)}.")
+        raise SpecificationError(f"{where}.type: {shown(name)} is not known; {possible(name, allowed)}.")
     if name not in allowed:
         raise SpecificationError(f"{where}.type: {name} is not a prior for it; choose {', '.join(allowed)}.")
     known = [f.name for f in fields(TYPES[name])]
@@ -98,7 +99,7 @@ def priors_from_dict(record: Any, where: str = "priors") -> Priors:
     if not isinstance(record, dict):
         raise SpecificationError(
             f"{where}: expected a preset ({', '.join(PRESETS)}) or a table with any of {', '.join(PARTS)}, "
-            f"got {_shown(record)}."
+            f"got {shown(record)}."
         )
     for key in record:
         if key not in (*PARTS, "name", "Psi_of"):
@@ -108,11 +109,11 @@ def priors_from_dict(record: Any, where: str = "priors") -> Priors:
     by_factor = record.get("Psi_of", {})
     if not isinstance(by_factor, dict):
         raise SpecificationError(
-            f"{where}.Psi_of: expected a table, grouping factor by prior, got {_shown(by_factor)}."
+            f"{where}.Psi_of: expected a table, grouping factor by prior, got {shown(by_factor)}."
         )
     name = record.get("name", "custom")
     if not isinstance(name, str):
-        raise SpecificationError(f"{where}.name: must be text, not {_shown(name)}.")
+        raise SpecificationError(f"{where}.name: must be text, not {shown(name)}.")
     parts = {
         part: prior_from_dict(record[part], f"{where}.{part}", kind)
         for part, kind in PARTS.items()
@@ -146,7 +147,7 @@ def _value(prior: type[Prior], key: str, value: Any, where: str) -> Any:
         return prior_from_dict(value, where, *prior.INNER[key])
     if isinstance(next(f.default for f in fields(prior) if f.name == key), bool):
         if not isinstance(value, bool):
-            raise SpecificationError(f"{where}: must be true or false, not {_shown(value)}.")
+            raise SpecificationError(f"{where}: must be true or false, not {shown(value)}.")
         return value
     return _number(value, where, key in prior.ARRAYS)
 
@@ -159,12 +160,7 @@ def _number(value: Any, where: str, array: bool) -> Any:
         numbers = np.asarray(None)
     if numbers.dtype.kind not in "iuf" or numbers.ndim > (2 if array else 0) or numbers.size == 0:
         wanted = "a number, or a list or table of numbers" if array else "a number"
-        raise SpecificationError(f"{where}: must be {wanted}, not {_shown(value)}.")
+        raise SpecificationError(f"{where}: must be {wanted}, not {shown(value)}.")
     if not np.isfinite(numbers).all():
-        raise SpecificationError(f"{where}: must be finite, not {_shown(value)}.")
+        raise SpecificationError(f"{where}: must be finite, not {shown(value)}.")
     return value
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

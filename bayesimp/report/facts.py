@@ -234,7 +234,7 @@ def _given(value: Any, name: str, kind: str) -> SensitivityTable | None:
             "mnar": "bi.mnar(model, delta, analysis=...)",
         }
         raise SpecificationError(f"report: {name} takes what {call[name]} gives, not {type(value).__name__}.")
-    words = [line for line in value._words() if not line.endswith("see .events")]
+    words = [line for line in value.words() if not line.endswith("see .events")]
     return SensitivityTable(value.table, tuple(words), value)
 
 

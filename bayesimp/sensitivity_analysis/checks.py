@@ -20,7 +20,7 @@ __all__ = ["as_events", "check_analysis", "check_options", "interrupted", "names
 
 def interrupted(imputations: Mapping[str, Imputations]) -> bool:
     """Whether the user has stopped one of the runs."""
-    return any(event.kind == "interrupted" for imp in imputations.values() for event in imp._events)
+    return any(event.kind == "interrupted" for imp in imputations.values() for event in imp.log)
 
 
 def check_options(model: ImputationModel, options: Mapping[str, Any], function: str) -> None:

@@ -72,7 +72,7 @@ class MnarRequest:
                 imp = self._impute(model, before)
                 fits[name] = {label: self._fit(imp, analysis) for label, analysis in self.analyses.items()}
             imputations[name] = before = imp
-            events += [(name, event) for event in (*imp._events, *as_events(caught))]
+            events += [(name, event) for event in (*imp.log, *as_events(caught))]
         return imputations, fits, events
 
     def _impute(self, model: ImputationModel, before: Imputations | None) -> Imputations:

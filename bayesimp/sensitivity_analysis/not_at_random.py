@@ -12,7 +12,7 @@ import pandas as pd
 from bayesimp.analysis.fit import Fits
 from bayesimp.arguments import chosen, number
 from bayesimp.errors import SpecificationError
-from bayesimp.events import Event, EventTable
+from bayesimp.events import Event, EventTable, counted_events
 from bayesimp.imputation.result import Imputations
 from bayesimp.kinds import checks_arguments
 from bayesimp.layout import tabulated, wrapped
@@ -254,7 +254,8 @@ class NotAtRandom:
         a, b = of.loc[names, "imputed"]
         return f"mean {a + found.weight * (b - a):.4g} (observed values {of['observed'].iloc[0]:.4g})"
 
-    def _words(self) -> list[str]:
+    def words(self) -> list[str]:
+        """The lines that are printed, before they are wrapped."""
         out = [_most(self, analysis) for analysis in self.analyses]
         for axis in self.axes:
             shifts = [axis.shift(value) for value in axis.values]
@@ -263,11 +264,11 @@ class NotAtRandom:
         left = [name for name, event in self.log if event.kind == "scenario left out"]
         out += [f"Left out: '{name}'; the run was interrupted before this scenario" for name in left]
         if count := len(self.events):
-            out.append(f"{count} event{'' if count == 1 else 's'}: see .events")
+            out.append(counted_events(count))
         return out
 
     def __str__(self) -> str:
-        return wrapped("\n".join(self._words()))
+        return wrapped("\n".join(self.words()))
 
     def __repr__(self) -> str:
         wide = self.table.pivot_table("estimate", ["analysis", "term"], "scenario", sort=False)
@@ -277,7 +278,7 @@ class NotAtRandom:
     def _repr_html_(self) -> str:
         columns = ["estimate", "std.error", "conf.low", "conf.high", "change", "mc.error"]
         names = [name for name in ("analysis", "scenario", "term", *columns) if name in self.table]
-        words = [paragraph(line) for line in self._words()]
+        words = [paragraph(line) for line in self.words()]
         return framed(
             "Values missing not at random",
             [*words, folded("Pooled estimates by scenario", table(self.table[names]))],

@@ -15,7 +15,7 @@ from bayesimp.analysis.fits import Fits
 from bayesimp.arguments import number
 from bayesimp.contract import TreeRequest
 from bayesimp.errors import SpecificationError, must_be
-from bayesimp.events import Event, EventTable
+from bayesimp.events import Event, event_table
 from bayesimp.imputation.result import Imputations
 from bayesimp.kinds import checks_arguments
 from bayesimp.layout import tabulated, wrapped
@@ -82,7 +82,7 @@ class PowerScaling:
     @property
     def events(self) -> pd.DataFrame:
         """DataFrame (kind, where, message, count)."""
-        return EventTable([e.as_dict() for e in self.log], columns=["kind", "where", "message", "count"])
+        return event_table(self.log)
 
     def plot(self, terms: str | Sequence[str] | None = None, **options: Any) -> Figure:
         """Plot how much each pooled number moves; see `bayesimp.plots.plot_power_scaling`."""

@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesimp.analysis.fit import Fits
-from bayesimp.events import listed
+from bayesimp.events import counted_events, listed
 from bayesimp.imputation.result import Imputations
 from bayesimp.kinds import checks_arguments
 from bayesimp.layout import tabulated, wrapped
@@ -155,14 +155,15 @@ class Sensitivity:
         out = self.events.loc[self.events["kind"] == "prior left out", ["prior", "message"]]
         return [f"Left out: '{name}': {why}" for name, why in out.itertuples(index=False)]
 
-    def _words(self) -> list[str]:
+    def words(self) -> list[str]:
+        """The lines that are printed, before they are wrapped."""
         lines = [*self.verdict, *self._left_out()]
         if len(self.events):
-            lines.append(f"{len(self.events)} event{'' if len(self.events) == 1 else 's'}: see .events")
+            lines.append(counted_events(len(self.events)))
         return lines
 
     def __str__(self) -> str:
-        return wrapped("\n".join(self._words()))
+        return wrapped("\n".join(self.words()))
 
     def __repr__(self) -> str:
         wide = self.table.pivot_table("estimate", "term", "prior", sort=False)
@@ -171,7 +172,7 @@ class Sensitivity:
     def _repr_html_(self) -> str:
         columns = ["estimate", "std.error", "conf.low", "conf.high", "change", "mc.error"]
         names = [name for name in ("analysis", "prior", "term", *columns) if name in self.table]
-        words = [paragraph(line) for line in self._words()]
+        words = [paragraph(line) for line in self.words()]
         return framed(
             "Sensitivity to the prior",
             [

@@ -83,7 +83,7 @@ class KeptGrid:
     @staticmethod
     def write(place: Path, imp: Imputations, notes: list[Event]) -> None:
         """Keep the imputations of a prior, completely or not at all; those of an interrupted run are not kept."""
-        if any(event.kind == "interrupted" for event in imp._events):
+        if any(event.kind == "interrupted" for event in imp.log):
             return
         place.with_suffix(".json").write_text(json.dumps([event.as_dict() for event in notes], default=plain))
         unfinished = place.with_name(f"unfinished-{place.name}")

@@ -185,7 +185,7 @@ def _under(
             imp, notes = found
         before = len(caught)
         fits = fit_each(imp, analysis, **fitting)
-    return imp, fits, [*imp._events, *notes, *as_events(caught[before:])]
+    return imp, fits, [*imp.log, *notes, *as_events(caught[before:])]
 
 
 def _models(

@@ -69,6 +69,8 @@ class IncompleteData:
         (n,) int64, position of each row's cluster in ``clusters``. Read-only.
     families
         Family by variable.
+    backend
+        The kind of table that the user gave, where it is not pandas.
 
     Raises
     ------
@@ -86,7 +88,7 @@ class IncompleteData:
             raise SpecificationError(
                 "The table is IncompleteData already; pass it to a model: bi.FCS(data).impute()."
             )
-        self.frame, self._backend = as_pandas(frame)
+        self.frame, self.backend = as_pandas(frame)
         self.cluster_columns = cluster_columns(cluster)
         check_columns(self.frame, self.cluster_columns)
         check_exact(self.frame)
@@ -223,6 +225,19 @@ class IncompleteData:
         made._made = {}  # drops the levels found in the part while its columns were checked
         return made
 
+    def like(self, frame: pd.DataFrame, grouping: Clusters) -> IncompleteData:
+        """Other rows in clusters of their own, as pandas, with the families and levels that this table has.
+
+        Nothing is checked: single rows may lack levels, and a cluster may be alone.
+        """
+        made = IncompleteData.__new__(IncompleteData)
+        made.frame, made.backend, made.cluster, made.grouping = frame, None, self.cluster, grouping
+        made.cluster_columns, made.groupings = (self.cluster,), {self.cluster: grouping}
+        made.families = {name: self.families[name] for name in frame.columns}
+        made._levels = {name: self.levels(name) for name in frame.columns if self.variable(name).is_coded}
+        made._made = {}
+        return made
+
     def require_observed(self, names: Sequence[str]) -> None:
         """Refuse variables without any observed value, which models cannot use.
 
@@ -284,9 +299,26 @@ class IncompleteData:
         """The table whose observed values show the usual range of a variable: this one."""
         return self
 
+    def check_index(self, values: Any, what: str) -> None:
+        """Refuse a pandas Series that is given row by row, but with another index than the table.
+
+        Raises
+        ------
+        SpecificationError
+        """
+        if (
+            isinstance(values, pd.Series)
+            and self.backend is None
+            and not values.index.equals(self.frame.index)
+        ):
+            raise SpecificationError(
+                f"{what} has a different index from the table. If its rows are in the order of the table, give "
+                ".to_numpy(); if not, sort it first: .reindex(table.index)."
+            )
+
     def to_native(self, frame: pd.DataFrame) -> Any:
         """A pandas table converted to the kind of table the user gave (polars and pyarrow have no index)."""
-        return as_native(frame, self._backend)
+        return as_native(frame, self.backend)
 
     def __len__(self) -> int:
         return len(self.frame)

@@ -76,7 +76,7 @@ class NewRows(IncompleteData):
                 f"transform takes a table of new rows, not {type(frame).__name__}.{instead_of(frame)}"
             )
         self.training = training
-        self.frame, self._backend = as_pandas(frame)
+        self.frame, self.backend = as_pandas(frame)
         self.cluster = training.cluster
         check_columns(self.frame, [self.cluster])
         self.cluster_columns = training.cluster_columns

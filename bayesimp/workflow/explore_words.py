@@ -124,7 +124,7 @@ def table_html(answer: Answer) -> str:
 
 def remarks(answer: Answer) -> list[str]:
     """Events of the imputations, and statistical warnings, as texts."""
-    events = [f"{e.kind}, {e.where}: {e.message}" for e in answer.imputations._events]
+    events = [f"{e.kind}, {e.where}: {e.message}" for e in answer.imputations.log]
     return list(dict.fromkeys([*events, *answer.warnings]))
 
 

@@ -221,7 +221,7 @@ def _check_type(section: Section, name: str, kind: Any) -> None:
     if isinstance(kind, dict):
         own = Section(kind, f"data.{key}", section.problems)
         categories, _ = (
-            own._value("categories", list, REQUIRED, why='such as ["low", "high"]'),
+            own.value_of("categories", list, REQUIRED, why='such as ["low", "high"]'),
             own.flag("ordered", False),
         )
         texts = list(map(str, categories or []))
@@ -239,7 +239,7 @@ def _check_type(section: Section, name: str, kind: Any) -> None:
 
 
 def _character(section: Section, key: str, default: str) -> str:
-    value = section._value(key, str, default)
+    value = section.value_of(key, str, default)
     if len(value) != 1:
         section.note(key, f"must be one character, such as {default!r}, not {value!r}")
     return value

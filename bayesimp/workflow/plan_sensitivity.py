@@ -147,5 +147,5 @@ def sensitivity_table(results: dict[str, Sensitivity], what: str) -> pd.DataFram
 
 def sensitivity_words(results: dict[str, Sensitivity]) -> list[str]:
     """The largest changes, one line each; lines about the imputation model, which all analyses share, appear once."""
-    lines = [line for result in results.values() for line in result._words()]
+    lines = [line for result in results.values() for line in result.words()]
     return [line for line in dict.fromkeys(lines) if not line.endswith("see .events")]

@@ -95,7 +95,7 @@ def _priors(value: Any, model: ImputationModel) -> Any:
 
 
 def _methods(value: Any, model: Any) -> Any:
-    given = model._declared["methods"]
+    given = model.declared["methods"]
     if not isinstance(given, Mapping):
         return method_to_plan(given, "model.methods")
     return {

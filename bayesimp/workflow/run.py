@@ -54,7 +54,7 @@ def run(
     try:
         _missing(this)
         imputations = _impute(this)
-        interrupted = any(event.kind == "interrupted" for event in imputations._events)
+        interrupted = any(event.kind == "interrupted" for event in imputations.log)
         if interrupted:
             this.note(f"Interrupted: continuing with the {imputations.m} imputations made so far.")
         _judge(this, imputations)

@@ -57,7 +57,7 @@ def under_priors(this: Running) -> bool:
             complete = False
             continue
         results[analysis.name] = result
-        if any(event.kind == "interrupted" for imp in result.imputations.values() for event in imp._events):
+        if any(event.kind == "interrupted" for imp in result.imputations.values() for event in imp.log):
             complete = False
             break
     if not results:

@@ -435,7 +435,7 @@ def test_the_call_that_is_printed_mends(name):
         if verdict.call:
             assert found(eval(verdict.call, {"bi": bi, "data": model.data}), analysis) == []
         return
-    declared = {k: v for k, v in getattr(model, "_declared", {}).items() if v is not None}
+    declared = {k: v for k, v in getattr(model, "declared", {}).items() if v is not None}
     call = verdict.call.replace(" ...,", "")
     assert ("..." in verdict.call) == any(f"{name}=" not in verdict.call for name in declared), verdict.call
     kept = {k: v for k, v in declared.items() if f"{k}=" not in call}

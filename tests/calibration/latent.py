@@ -91,13 +91,17 @@ DESIGNS = {"four families": MIXED}
 
 
 def with_rows(model, **changes):
-    model.table = replace(model.table, rows=model.table.rows._replace(**changes))
+    model.grouping = replace(
+        model.grouping, table=replace(model.table, rows=model.table.rows._replace(**changes))
+    )
     return model
 
 
 def correlations_without_prior(model):
-    restricted = model.working_priors.restricted_Sigma._replace(eta=0.0)
-    model.working_priors = replace(model.working_priors, restricted_Sigma=restricted)
+    restricted = model.grouping.priors.restricted_Sigma._replace(eta=0.0)
+    model.grouping = replace(
+        model.grouping, priors=replace(model.grouping.priors, restricted_Sigma=restricted)
+    )
     return model
 
 
@@ -122,9 +126,9 @@ def effects_of_another_cluster(model):
 
 
 def independent_utilities(model):
-    start = model.working_priors.Sigma_start.copy()
+    start = model.grouping.priors.Sigma_start.copy()
     start[3, 4] = start[4, 3] = 0.0
-    model.working_priors = replace(model.working_priors, Sigma_start=start)
+    model.grouping = replace(model.grouping, priors=replace(model.grouping.priors, Sigma_start=start))
     return model
 
 

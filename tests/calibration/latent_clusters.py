@@ -166,7 +166,9 @@ DESIGNS = {
 def with_clusters(model, **changes):
     clusters = model.table.of_clusters
     level = clusters.level._replace(**changes)
-    model.table = replace(model.table, of_clusters=replace(clusters, level=level))
+    model.grouping = replace(
+        model.grouping, table=replace(model.table, of_clusters=replace(clusters, level=level))
+    )
     return model
 
 
@@ -175,7 +177,7 @@ def values_of_the_other_sign(model):
     clusters = model.table.of_clusters
     V = clusters.V.copy()
     V[:, 2] *= -1
-    model.table = replace(model.table, of_clusters=replace(clusters, V=V))
+    model.grouping = replace(model.grouping, table=replace(model.table, of_clusters=replace(clusters, V=V)))
     return model
 
 
@@ -186,9 +188,9 @@ def missing_taken_for_zero(model):
 
 
 def variance_not_fixed(model):
-    prior = model.working_priors.restricted_Psi
+    prior = model.grouping.priors.restricted_Psi
     free = prior._replace(free_sd=np.ones_like(prior.free_sd))
-    model.working_priors = replace(model.working_priors, restricted_Psi=free)
+    model.grouping = replace(model.grouping, priors=replace(model.grouping.priors, restricted_Psi=free))
     return model
 
 
@@ -212,15 +214,15 @@ def one_covariance(model):
 
 
 def prior_of_other_likeness(model):
-    model.working_priors = replace(model.working_priors, spread=0.1)
+    model.grouping = replace(model.grouping, priors=replace(model.grouping.priors, spread=0.1))
     return model
 
 
 def prior_of_another_typical_covariance(model):
     """The scale of its prior is 20 times as large."""
-    restricted = model.working_priors.restricted_Sigma
+    restricted = model.grouping.priors.restricted_Sigma
     other = restricted._replace(scale=20 * restricted.scale)
-    model.working_priors = replace(model.working_priors, restricted_Sigma=other)
+    model.grouping = replace(model.grouping, priors=replace(model.grouping.priors, restricted_Sigma=other))
     return model
 
 

@@ -91,22 +91,22 @@ DESIGNS = {
 
 
 def with_groups(model, **changes):
-    table = model.several.table
-    model.several = replace(model.several, table=replace(table, groups=replace(table.groups, **changes)))
+    table = model.grouping.table
+    model.grouping = replace(model.grouping, table=replace(table, groups=replace(table.groups, **changes)))
     return model
 
 
 def classes_of_other_rows(model):
     """Latent values and missing cells of rows are drawn with the effects of other combinations of groups."""
-    rows = model.several.table.rows
-    table = replace(model.several.table, rows=rows._replace(cluster=np.roll(rows.cluster, N // 3)))
-    model.several = replace(model.several, table=table)
+    rows = model.grouping.table.rows
+    table = replace(model.grouping.table, rows=rows._replace(cluster=np.roll(rows.cluster, N // 3)))
+    model.grouping = replace(model.grouping, table=table)
     return model
 
 
 def missing_taken_for_zero(model):
     """Variables of groups count as observed, at their mean, where they are missing."""
-    record = model.several.table.groups.record
+    record = model.grouping.table.groups.record
     patterns = record.level.patterns.copy()
     for a, s in enumerate(record.factor):
         patterns[a, record.member[record.member_at[s] : record.member_at[s + 1]]] = True
@@ -114,7 +114,7 @@ def missing_taken_for_zero(model):
 
 
 def numbers_of_other_groups(model):
-    groups = model.several.table.groups
+    groups = model.grouping.table.groups
     V, first = groups.V.copy(), groups.record.first
     V[first[1] : first[2], -1] = np.roll(V[first[1] : first[2], -1], 1)
     return with_groups(model, V=V)
@@ -122,7 +122,7 @@ def numbers_of_other_groups(model):
 
 def priors_exchanged(model):
     """The fixed entry of Psi_g, and its prior given this entry, are those of Psi_h."""
-    own = model.several.priors
+    own = model.grouping.priors
     for_kernel = own.for_kernel
 
     def swapped(record, at):
@@ -134,7 +134,7 @@ def priors_exchanged(model):
     changed = for_kernel._replace(
         free=swapped(for_kernel.free, "sd_at"), restricted=swapped(for_kernel.restricted, "")
     )
-    model.several = replace(model.several, priors=replace(own, for_kernel=changed))
+    model.grouping = replace(model.grouping, priors=replace(own, for_kernel=changed))
     return model
 
 

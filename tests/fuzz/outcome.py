@@ -181,7 +181,7 @@ def _check(imp, recipe: Recipe, before: pd.DataFrame) -> None:
             if name != filled:
                 assert completed[name].notna().all(), f"holes in {name}"
             _check_values(imp, recipe, name, k, before[name].dtype, completed[name].dtype)
-    assert imp.m == M and len(imp.events) == len(imp._events) and repr(imp)
+    assert imp.m == M and len(imp.events) == len(imp.log) and repr(imp)
     if not {".imp", ".id"} & set(before.columns):
         assert len(imp.to_long()) == M * len(before)
 
@@ -220,7 +220,7 @@ def _check_copies(imp, recipe: Recipe, folder: Path | None) -> None:
     for k in range(M):
         pd.testing.assert_frame_equal(longer.frame(k), imp.frame(k), check_exact=True)
     for other in copies:
-        assert other._events == imp._events and other.attrs == imp.attrs
+        assert other.log == imp.log and other.attrs == imp.attrs
         pd.testing.assert_frame_equal(other.data.frame, imp.data.frame, check_exact=True)
         pd.testing.assert_frame_equal(other.frame(M - 1), imp.frame(M - 1), check_exact=True)
         pd.testing.assert_frame_equal(other.extend(1).frame(M), longer.frame(M), check_exact=True)

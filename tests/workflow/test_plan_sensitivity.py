@@ -97,7 +97,7 @@ def test_run_writes_what_the_library_gives(plan, tmp_path, capsys):
     of_model = pd.read_csv(out / "sensitivity_model.csv")
     np.testing.assert_allclose(of_model["estimate"], result.model["estimate"], rtol=1e-9)
     words = (out / "sensitivity.txt").read_text().splitlines()
-    assert words == [line for line in result._words() if "see .events" not in line]
+    assert words == [line for line in result.words() if "see .events" not in line]
     assert words[0] in said
     files = {path.name for path in out.iterdir()}
     assert {

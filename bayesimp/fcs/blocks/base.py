@@ -38,6 +38,7 @@ __all__ = [
     "Block",
     "Chain",
     "Parameters",
+    "ShiftedRows",
     "held_coefficients",
     "log_priors",
     "summed",
@@ -290,3 +291,19 @@ class Block(ABC):
     def events(self, thetas: list[Parameters]) -> list[Event]:
         """Events about all chains, at the end of a run."""
         return []
+
+
+class ShiftedRows(Block):
+    """Base of blocks that draw the missing values of one variable row by row and can add a shift to them.
+
+    `fcs.specification.shifted.checked_shift` refuses shifts of variables that are not normal.
+    """
+
+    block_rows: BlockRows
+    shift: np.ndarray | float = 0.0  # added to imputed values (R,), on the working scale
+
+    def move(self, moved: Mapping[str, np.ndarray]) -> None:
+        """Set the shift of the imputed values."""
+        for numbers in moved.values():
+            rows = self.table.row[self.block_rows.holes]
+            self.shift = numbers[rows, 0] / float(self.table.scale[self.chained.columns[0]])

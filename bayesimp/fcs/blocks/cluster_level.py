@@ -81,7 +81,7 @@ class ClusterLevelBlock(GeneralisedBlock):
         row_cluster = table.cells.cluster[table.row_cell]
         seen = ~self.rows.holes
         self.known = np.full(m, np.nan)
-        self.known[row_cluster[seen]] = self.rows._read(table.start[seen, self.rows.column])
+        self.known[row_cluster[seen]] = self.rows.read(table.start[seen, self.rows.column])
         self.y = np.full(m, np.nan)
         self.y[self.rows.cluster] = self.rows.y
         self.known[self.rows.cluster] = self.rows.y
@@ -142,7 +142,7 @@ class ClusterLevelBlock(GeneralisedBlock):
     def _present(self, chain: Chain) -> np.ndarray:
         """The current values of clusters without a known value."""
         rows, now = self.rows, np.full(self.table.clusters, np.nan)
-        now[rows.hole_cluster] = rows._read(chain.V[np.flatnonzero(rows.holes), rows.column])
+        now[rows.hole_cluster] = rows.read(chain.V[np.flatnonzero(rows.holes), rows.column])
         return now[self.empty]
 
     def step(self, chain: Chain, theta: Parameters) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesimp.errors import SamplingError, SpecificationError
+from bayesimp.errors import SamplingError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import (
     BEYOND,
@@ -45,7 +45,7 @@ from bayesimp.kernels.glmm.merge import merge_rows
 from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.methods import Gibbs
 from bayesimp.priors import CoefficientPrior, CovariancePrior
-from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, is_conjugate
+from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, require_conjugate
 
 __all__ = ["BayesGlmm", "GeneralisedBlock", "acceptance", "family_code", "glmm_beta_prior", "glmm_prior"]
 
@@ -84,11 +84,7 @@ def glmm_prior(chained: ChainedBlock, y: np.ndarray, clusters: int) -> tuple[Glm
     assert priors is not None
     size = block.predictors * len(block.random)
     Psi = scale.working_Psi_prior(scale.Psi_prior(priors.Psi, f"Psi of '{name}'"))
-    if not is_conjugate(Psi):
-        raise SpecificationError(
-            f"'{name}': the Gibbs sampler has no update for {type(Psi).__name__}; use methods.PyMC(priors=...), "
-            "which takes every prior."
-        )
+    require_conjugate(name, Psi)
     update = covariance_update(Psi, size)
     check_proper(update, clusters, size, f"Psi of '{name}'", "clusters")
     Q0, t0 = glmm_beta_prior(priors.beta, scale, block, y, f"beta of '{name}'")

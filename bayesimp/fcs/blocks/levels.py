@@ -36,7 +36,7 @@ from bayesimp.kernels.levels.gibbs import levels_gibbs
 from bayesimp.kernels.levels.records import RowsToFill
 from bayesimp.methods import Gibbs
 from bayesimp.notation import in_tree
-from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, is_conjugate
+from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, is_conjugate, require_conjugate
 
 __all__ = ["BlockFactors", "FactorBlock", "FactorRows", "LevelsNormal"]
 
@@ -189,12 +189,11 @@ class LevelsNormal(FactorBlock):
         method, scale, name = self.method, self.chained.scale, self.chained.block.name
         self.Sigma = pr.rescale(pr.resolve(method.priors.Sigma, scale.s, f"Sigma of '{name}'"), scale.s)
         self.Psi = scale.working_Psi_prior(scale.Psi_prior(method.priors.Psi, f"Psi of '{name}'"))
-        for prior in (self.Sigma, self.Psi):
-            if not is_conjugate(prior):
-                raise SpecificationError(
-                    f"'{name}': the Gibbs sampler has no update for {type(prior).__name__}, and several grouping factors "
-                    "are in no other. Take InverseWishart, HuangWand, Diagonal of these kinds or Fixed."
-                )
+        require_conjugate(
+            name, self.Sigma, self.Psi,
+            otherwise=", and no other sampler takes several grouping factors. Use InverseWishart, HuangWand, Diagonal of "
+            "HalfT or InverseWishart, or Fixed.",
+        )  # fmt: skip
         groups = self.factors.rows
         codes = np.column_stack(
             [(np.cumsum(seen) - 1)[c] for seen, c in zip(groups.seen, groups.observed.T, strict=True)]

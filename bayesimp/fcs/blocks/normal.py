@@ -23,7 +23,7 @@ from bayesimp.kernels.chained.rows import linear_predictors
 from bayesimp.kernels.chained.visit import Visit, gibbs_step, joint_step
 from bayesimp.kernels.normal.effects import Moments
 from bayesimp.methods import PMM, Gibbs
-from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, is_conjugate
+from bayesimp.priors.gibbs import beta_prior, check_proper, covariance_update, require_conjugate
 
 __all__ = ["GibbsBlock", "MatchingBlock", "MaximumLikelihoodBlock", "NormalBlock", "RegressionBlock"]
 
@@ -137,12 +137,7 @@ class GibbsBlock(NormalBlock):
         name = self.chained.block.name
         self.Sigma = pr.rescale(pr.resolve(method.priors.Sigma, scale.s, f"Sigma of '{name}'"), scale.s)
         self.Psi = scale.working_Psi_prior(scale.Psi_prior(method.priors.Psi, f"Psi of '{name}'"))
-        for prior in (self.Sigma, self.Psi):
-            if not is_conjugate(prior):
-                raise SpecificationError(
-                    f"'{name}': the Gibbs sampler has no update for {type(prior).__name__}; use "
-                    "methods.PyMC(priors=...), which takes every prior."
-                )
+        require_conjugate(name, self.Sigma, self.Psi)
         self.update_Sigma = covariance_update(self.Sigma, r)
         self.update_Psi = covariance_update(self.Psi, r * q)
         arrays = self.chained.arrays

@@ -6,14 +6,14 @@ and store their state with the parameters of the chain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
 from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.fcs.blocks.base import FREE, Block, Chain, Parameters, log_priors
+from bayesimp.fcs.blocks.base import FREE, Chain, Parameters, ShiftedRows, log_priors
 from bayesimp.fcs.blocks.glmm import glmm_beta_prior
 from bayesimp.fcs.blocks.normal import NormalBlock
 from bayesimp.fcs.blocks.pymc_normal import NormalConditional
@@ -93,7 +93,7 @@ class PriorModel(NormalBlock):
         return events(map(unpack_state, thetas), self.chained.block.name)
 
 
-class OwnModel(Block):
+class OwnModel(ShiftedRows):
     """A PyMC model that the user wrote (`methods.PyMC(model=...)`), on rows in the working scale.
 
     A response without an identity link is not standardised: it consists of 0 and 1, counts, level codes from 0,
@@ -106,7 +106,6 @@ class OwnModel(Block):
         "the density of a PyMC model's rows is not computed; pm.compute_log_likelihood computes it"
     )
     no_prior = "the density of its priors is not computed"
-    shift: np.ndarray | float = 0.0  # added to imputed values (R,) of a normal variable, on the working scale
     keep: tuple[str, ...] = ()  # computed quantities of the model to keep besides its free variables
 
     def __init__(self, table: ChainedTable, number: int) -> None:
@@ -118,12 +117,6 @@ class OwnModel(Block):
         self.link = method.link
         function, priors = self._function(method)
         self.model = UserConditional(function, self.rows(chain)[0], priors, keep=self.keep, **options)
-
-    def move(self, moved: Mapping[str, np.ndarray]) -> None:
-        """Set the shift of a normal variable (`fcs.specification.shifted.checked_shift` refuses others)."""
-        for numbers in moved.values():
-            rows = self.table.row[self.block_rows.holes]
-            self.shift = numbers[rows, 0] / float(self.table.scale[self.chained.columns[0]])
 
     def _function(self, method: PyMC) -> tuple[Callable, pr.Priors | None]:
         assert method.model is not None

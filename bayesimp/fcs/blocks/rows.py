@@ -57,7 +57,7 @@ class BlockRows:
         # without an intercept the response includes the origin of the data; normal blocks add it themselves
         self.origin = float(self.chained.terms.offset[-1]) if standardised and not normal else 0.0
         working = np.concatenate([table.D[table.D_order, k], table.start[seen, self.column]])[order]
-        self.y = self._read(working)
+        self.y = self.read(working)
         self.hole_cluster = row_cluster[self.holes].astype(np.int64)
         self._hole_rows = np.flatnonzero(self.holes)
         self.hole_source = -1 - self._hole_rows
@@ -94,7 +94,7 @@ class BlockRows:
         )
         return out
 
-    def _read(self, working: Array) -> Array:
+    def read(self, working: Array) -> Array:
         """Convert responses from the working scale to the units of the model."""
         if self.chained.block.distribution.is_standardised:
             return working + self.origin

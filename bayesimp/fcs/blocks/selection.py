@@ -12,7 +12,7 @@ import numpy as np
 
 from bayesimp import priors as pr
 from bayesimp.events import Event
-from bayesimp.fcs.blocks.base import FREE, Block, Chain, Parameters
+from bayesimp.fcs.blocks.base import FREE, Chain, Parameters, ShiftedRows
 from bayesimp.fcs.blocks.pymc import completed_chain, pack_state, unpack_state
 from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.table import ChainedTable
@@ -78,12 +78,11 @@ class SelectionConditional(HmcBlock):
         return {k: np.array(x) for k, x in zip(self.structure.names, values, strict=True)} | known
 
 
-class SelectionBlock(Block):
+class SelectionBlock(ShiftedRows):
     """HMC of the selection model, then draws of the missing values."""
 
     adapts = True
     method: Heckman
-    shift: np.ndarray | float = 0.0  # added to imputed values (R,), on the working scale
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
@@ -102,12 +101,6 @@ class SelectionBlock(Block):
         self.model = SelectionConditional(
             data, working, at, method.rho, method.transitions, (Q0[np.ix_(at, at)], t0[at])
         )
-
-    def move(self, moved: Mapping[str, np.ndarray]) -> None:
-        """Set the shift of the imputed values."""
-        for numbers in moved.values():
-            rows = self.table.row[self.block_rows.holes]
-            self.shift = numbers[rows, 0] / float(self.table.scale[self.chained.columns[0]])
 
     def rows(self, chain: Chain) -> tuple[SelectionData, tuple[np.ndarray, np.ndarray]]:
         """The rows of the model, and X and Z of all rows to be imputed."""

@@ -80,11 +80,7 @@ def _bound(name: str, pair: Any, side: int, data: IncompleteData) -> Bound:
             raise SpecificationError(f"{what}: nan is not a bound; give None for no bound.")
         return float(bound)
     n = len(data.frame)
-    if isinstance(bound, pd.Series) and data._backend is None and not bound.index.equals(data.frame.index):
-        raise SpecificationError(
-            f"{what} has a different index from the table. If its rows are in the order of the table, give "
-            ".to_numpy(); if not, sort it first: .reindex(table.index)."
-        )
+    data.check_index(bound, what)
     try:
         series = pd.Series(bound) if np.ndim(bound) == 1 else None
         values = None if series is None else pd.to_numeric(series).to_numpy(np.float64, na_value=np.nan)

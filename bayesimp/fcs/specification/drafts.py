@@ -105,7 +105,7 @@ def _of_family(name: str, method: Method, base: BaseColumns) -> tuple[str, tuple
         return "normal", (), None
     column = trials(variable.family)
     if column:
-        base._ingredient(column, f"trials of {name}")
+        base.need(column, f"trials of {name}")
     levels = tuple(data.level_values(name).tolist()) if family.is_coded else ()
     return family.name, levels, column or None
 

@@ -57,11 +57,7 @@ def _masks(data: IncompleteData, where: Any) -> dict[str, np.ndarray]:
 def _bool(mask: Any, data: IncompleteData, what: str) -> np.ndarray:
     """A mask (n,) bool, with rows as in the table."""
     n = len(data.frame)
-    if isinstance(mask, pd.Series) and data._backend is None and not mask.index.equals(data.frame.index):
-        raise SpecificationError(
-            f"{what} has a different index from the table. If its rows are in the order of the table, give "
-            ".to_numpy(); if not, sort it first: .reindex(table.index)."
-        )
+    data.check_index(mask, what)
     array = np.asarray(mask)
     if array.shape != (n,) or array.dtype.kind != "b":
         raise SpecificationError(

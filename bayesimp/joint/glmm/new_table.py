@@ -137,13 +137,7 @@ def _response(name: str, new: NewRows) -> pd.Series:
 
 def _data(training: IncompleteData, frame: pd.DataFrame, grouping: Clusters) -> IncompleteData:
     """Rows as `IncompleteData` with the families and levels of the run's table."""
-    made = IncompleteData.__new__(IncompleteData)
-    made.frame, made._backend, made.cluster, made.grouping = frame, None, training.cluster, grouping
-    made.cluster_columns, made.groupings = (training.cluster,), {training.cluster: grouping}
-    made.families = {name: training.families[name] for name in frame.columns}
-    made._levels = {name: training.levels(name) for name in frame.columns if training.variable(name).is_coded}
-    made._made = {}
-    return made
+    return training.like(frame, grouping)
 
 
 def _part(whole: IncompleteData, rows: NDArray[np.int64]) -> IncompleteData:

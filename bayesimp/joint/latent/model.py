@@ -15,41 +15,30 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from bayesimp import priors as pr
 from bayesimp.arguments import new_seed
 from bayesimp.contract import Contents, Shift, register
 from bayesimp.errors import SpecificationError
-from bayesimp.formulas.design import DesignMatrices, design
+from bayesimp.events import Event
+from bayesimp.formulas.design import DesignMatrices
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.contents import contents
 from bayesimp.joint.formula_model import FormulaModel
-from bayesimp.joint.information import check_information
-from bayesimp.joint.latent.clusters import EffectsAndVariables
 from bayesimp.joint.latent.levels.model import SeveralLatentFactors, several_latent_factors
-from bayesimp.joint.latent.levels.run import LatentLevelsRun
-from bayesimp.joint.latent.prior import given_entries
-from bayesimp.joint.latent.reference import check_visits
+from bayesimp.joint.latent.one_factor import OneLatentFactor, one_latent_factor
 from bayesimp.joint.latent.run import LatentRun
-from bayesimp.joint.latent.table import latent_table
 from bayesimp.joint.latent.variables import (
     LatentVariable,
-    check_levels,
     checked_residual,
-    fixed_entries,
     latent_variables,
 )
-from bayesimp.joint.latent.working_priors import working_priors
-from bayesimp.joint.levels.factors import GroupingFactor, grouping_factors
+from bayesimp.joint.levels.factors import grouping_factors
 from bayesimp.joint.options import draws_per_imputation
-from bayesimp.joint.reference import ReferenceBased, check_reference, refuse_with_several
+from bayesimp.joint.reference import ReferenceBased, refuse_with_several
 from bayesimp.kernels.latent.records import NUMBER, THRESHOLD, UTILITY
 from bayesimp.kinds import checks_arguments
-from bayesimp.notation import effect_names
 from bayesimp.priors.describe import describe
 from bayesimp.sampling.executors import Executor, read_executor
-from bayesimp.scale.slopes import check_slopes
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.other_levels import other_groupings
 
@@ -108,10 +97,6 @@ class JointLatent(FormulaModel):
 
     run_type = LatentRun
     takes_several_factors = True
-    design: DesignMatrices
-    several: SeveralLatentFactors | None
-    table: Any  # a LatentTable, or with several grouping factors a LatentLevelsTable; so are the priors below
-    working_priors: Any
 
     def __init__(
         self,
@@ -129,54 +114,24 @@ class JointLatent(FormulaModel):
         groups = {f.label: f.groups for f in factors} or {data.cluster: data.grouping}
         self.variables: tuple[LatentVariable, ...] = latent_variables(data, self.responses, groups)
         self.residual = checked_residual(residual, self.variables, len(groups))
-        self.several = None
+        declared = data, self.formula, self.priors, self.variables
+        self.grouping: OneLatentFactor | SeveralLatentFactors
         if factors:
             refuse_with_several(reference, [factor.label for factor in factors])
-            self._take_several(factors)
+            self.grouping = several_latent_factors(*declared, factors, self.shift)
         else:
-            self._take_one()
-        self.events += other_groupings(data, self.formula.groups)
+            self.grouping = one_latent_factor(*declared, self.shift, self.residual, reference)
+        self.events: list[Event] = [*self.grouping.events, *other_groupings(data, self.formula.groups)]
 
-    def _take_several(self, factors: tuple[GroupingFactor, ...]) -> None:
-        made = several_latent_factors(
-            self.data, self.formula, self.priors, self.variables, factors, self.shift
-        )
-        self.several, self.events, self.design = made, made.events, made.designs[0]
-        self.table = made.table
-        self.entries, self.resolved = made.entries[0], made.resolved
-        self.working_priors = made.priors.for_kernel
+    @property
+    def design(self) -> DesignMatrices:
+        """X and Z; with several grouping factors, of the primary clusters."""
+        return self.grouping.design
 
-    def _take_one(self) -> None:
-        data = self.data
-        of_rows, of_clusters = (
-            tuple(v.name for v in self.variables if v.of_clusters is k) for k in (False, True)
-        )
-        self.events = check_information(
-            data, of_rows, self.priors, normal_only=False, of_clusters=of_clusters
-        )
-        check_levels(data, self.variables)
-        self.design = design(self.formula, data.frame, clusters=data.grouping)
-        if self.reference is not None:
-            self.events += check_reference(self.reference, data, self.formula, self.design)
-            check_visits(self.reference, self.variables)
-        self.table = table = latent_table(
-            data, self.design, self.variables, self.shift, flat=self.priors.beta.is_flat,
-            by_cluster=self.residual == "cluster",
-        )  # fmt: skip
-        clusters, scale, m = table.of_clusters, table.working.scale, len(data.clusters)
-        self.effect_scale = EffectsAndVariables(scale, clusters.scale.s)
-        self.entries = fixed_entries(table.variables)
-        self.effect_entries = np.full((len(self.effects), len(self.effects)), np.nan)
-        n = len(scale.effects)
-        self.effect_entries[n:, n:] = fixed_entries(clusters.variables)
-        Sigma = pr.resolve(self.priors.Sigma, scale.s, "Sigma")
-        self.resolved = replace(
-            self.priors, Sigma=Sigma, Psi=self.effect_scale.Psi_prior(self.priors.Psi, "Psi")
-        )
-        self.working_priors = working_priors(self)
-        units = np.concatenate([np.repeat(scale.s, len(scale.C)), clusters.scale.s])
-        Psi, random = self.resolved.Psi, self.design.random
-        self.events += check_slopes(Psi, self.effect_scale, units, m, "Psi", random, self.design.Z @ scale.C)
+    @property
+    def table(self) -> Any:
+        """The table as read by the sampler: a `LatentTable`, or with several grouping factors a `LatentLevelsTable`."""
+        return self.grouping.table
 
     @property
     def effects(self) -> list[str]:
@@ -184,20 +139,12 @@ class JointLatent(FormulaModel):
 
         With several grouping factors, of the primary clusters.
         """
-        if self.several is not None:
-            return self.several.effects(0)
-        return effect_names(self.table.labels, list(self.design.random)) + self.table.of_clusters.labels
+        return self.grouping.effects()
 
     @cached_property
     def parameter_priors(self) -> dict[str, Any]:
         """Name in the posterior -> its prior on the scale of the data; for beta, the prior for normal variables."""
-        if self.several is not None:
-            return self.several.parameter_priors
-        p = self.resolved
-        return {
-            "beta": p.beta, "Sigma": given_entries(p.Sigma, self.entries),
-            "Psi": given_entries(p.Psi, self.effect_entries),
-        }  # fmt: skip
+        return self.grouping.parameter_priors
 
     def _further(self) -> dict[str, Any]:
         return {"residual": self.residual, "reference": self.reference}
@@ -240,47 +187,24 @@ class JointLatent(FormulaModel):
 
     def restored(self, tree: xr.DataTree, state: xr.Dataset) -> LatentRun:
         """A run of this model restored from a file."""
-        return (LatentRun if self.several is None else LatentLevelsRun).restore(self, tree, state)
+        return self.grouping.run_type.restore(self, tree, state)
 
     def check_options(self, **options: Any) -> None:
         """Refuse a sampler that this model does not have."""
         _check_sampler(options.get("sampler", "auto"))
 
     def _said(self) -> str:
-        X, Z, p = self.design.X, self.design.Z, self.parameter_priors
-        kinds, once = (
-            ", ".join(
-                f"{v.name} ({v.family.name}, {len(v.labels)})"
-                for v in self.variables
-                if v.of_clusters is which
-            )
-            for which in (False, True)
-        )
+        p, fixed = self.parameter_priors, self.design.fixed
         latent = [v.name for v in self.variables if v.kind != NUMBER]
         own = self.priors.beta.for_generalised()
-        weak = (
-            f"; of {', '.join(latent)}: {describe(own, self.design.fixed)}"
-            if latent and own != p["beta"]
-            else ""
-        )
-        r = len(self.table.labels)
-        sizes = [
-            f"  {len(X):,} rows in {len(self.data.clusters):,} clusters; r = {r} latent variables: {kinds}",
-            f"  p = {X.shape[1]} fixed ({', '.join(self.design.fixed)}), q = {Z.shape[1]} random "
-            f"({', '.join(self.design.random)})",
-            *([f"  one value for each {self.data.cluster}: {once}"] if once else []),
-        ]
-        covariances = [("Psi", self.effects)]
-        if self.several is not None:
-            sizes = self.several.describe_sizes(r, kinds)
-            covariances = self.several.covariances
+        weak = f"; of {', '.join(latent)}: {describe(own, fixed)}" if latent and own != p["beta"] else ""
         lines = [
             f"JointLatent: {self.formula}",
-            *sizes,
+            *self.grouping.describe_sizes(),
             f"  priors '{self.priors.name}', on the scale of the data:",
-            f"    beta: {describe(p['beta'], self.design.fixed)}{weak}",
+            f"    beta: {describe(p['beta'], fixed)}{weak}",
             f"    Sigma: {describe(p['Sigma'], self.table.labels)}",
-            *(f"    {name}: {describe(p[name], effects)}" for name, effects in covariances),
+            *(f"    {name}: {describe(p[name], effects)}" for name, effects in self.grouping.covariances),
             *(f"  {line}" for line in self.shift.describe(lambda name: name in latent)),
             *([] if self.reference is None else [f"  {self.reference.words}"]),
             *(f"  note: {event.message}" for event in self.events),
@@ -309,8 +233,7 @@ class JointLatent(FormulaModel):
                 f"pymc_model: the PyMC model of JointLatent has no {what}; impute() samples it by Gibbs steps. "
                 "bi.JointGLMM(...).pymc_model() has cluster-level variables."
             )
-        if self.several is not None:
-            self.several.check_explicit()
+        self.grouping.check_explicit()
         from bayesimp.joint.latent.definition import pymc_model
 
         return pymc_model(self)
@@ -376,14 +299,10 @@ class JointLatent(FormulaModel):
                 "clusters=True keeps the residual covariance of every cluster, but all clusters of this model have the "
                 "same: JointLatent(..., residual='cluster') has one per cluster."
             )
-        if self.several is not None and keep_effects:
-            raise SpecificationError(
-                "keep_effects: JointLatent with several grouping factors does not keep the effects of their groups. "
-                "Leave it out, or use one grouping factor."
-            )
-        kind = LatentRun if self.several is None else LatentLevelsRun
+        if keep_effects:
+            self.grouping.check_keeps_effects()
         by_reference = self.reference is not None  # rows are completed given the effects of their clusters
-        run = kind(
+        run = self.grouping.run_type(
             self, seed, thin, spacing, 1, workers=workers, executor=executor,
             residuals=clusters or (by_reference and self.residual == "cluster"), effects=keep_effects or by_reference,
         )  # fmt: skip

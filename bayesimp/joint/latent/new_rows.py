@@ -175,7 +175,7 @@ def _draws(run: LatentRun, table: LatentTable, m: int, seed: int) -> Array:
         slots = Kept(*_room(state, table, cells[k : k + 1]))
         code = latent_gibbs(
             new_rows_rng(seed, k), sweeps, sweeps, 1, True, own, table.level, table.group, clusters.level,
-            run.model.working_priors.for_kernel, state, slots,
+            run.factor.priors.for_kernel, state, slots,
         )  # fmt: skip
         if code:
             what = FAILURES.get(int(code), TOO_FAR)

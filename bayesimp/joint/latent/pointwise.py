@@ -365,8 +365,8 @@ def _replicates(run: LatentRun, request: TreeRequest) -> xr.Dataset:
 def _log_prior(run: LatentRun, request: TreeRequest) -> xr.Dataset:
     """One variable (chain, draw) for each parameter; 0 for flat priors and known matrices."""
     model, table, h = run.model, run.model.table, run.history
-    scale, clusters, priors = table.working.scale, table.of_clusters, model.working_priors
-    Sigma, Psi = scale.Sigma(request.of(h.Sigma)), model.effect_scale.Psi(request.of(h.Psi))
+    scale, clusters, priors = table.working.scale, table.of_clusters, run.factor.priors
+    Sigma, Psi = scale.Sigma(request.of(h.Sigma)), run.factor.scale.Psi(request.of(h.Psi))
     out = {
         "beta": log_coefficients(request.of(h.beta), priors.Q0, priors.t0, scale, table.variables),
         "Sigma": model.parameter_priors["Sigma"].log_density(Sigma, "Sigma"),

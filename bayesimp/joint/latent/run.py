@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from bayesimp import notation as nt
 from bayesimp.contract import TreeRequest, plain
 from bayesimp.imputation.tree import build_tree
 from bayesimp.joint.latent.clusters import cluster_values
-from bayesimp.joint.latent.gibbs import LatentChain, LatentDraws, LatentTask
+from bayesimp.joint.latent.gibbs import LatentChain, LatentDraws
 from bayesimp.joint.latent.reference import by_reference
 from bayesimp.joint.strided import read_state, run_state
 from bayesimp.joint.strided_run import StridedRun
@@ -23,12 +24,13 @@ from bayesimp.scale.effects import of_all
 if TYPE_CHECKING:
     import xarray as xr
 
-    from bayesimp.joint.latent.clusters import ClusterTable
     from bayesimp.joint.latent.model import JointLatent
-    from bayesimp.table.clusters import Clusters
+    from bayesimp.joint.latent.one_factor import OneLatentFactor
+    from bayesimp.joint.latent.variables import LatentVariable
+    from bayesimp.kernels.latent.records import LatentColumns
     from bayesimp.table.new_rows import NewRows
 
-__all__ = ["LatentRun"]
+__all__ = ["LatentRun", "cutpoints_by_name"]
 
 
 @dataclass
@@ -43,9 +45,12 @@ class LatentRun(StridedRun):
     @property
     def task(self) -> Any:
         """The task of running iterations, for executors."""
-        return LatentTask(
-            self.model.table, self.model.working_priors, self.thin, self.stride, self.residuals, self.effects
-        )
+        return self.model.grouping.task(self.thin, self.stride, self.residuals, self.effects)
+
+    @property
+    def factor(self) -> OneLatentFactor:
+        """The grouping factor."""
+        return cast("OneLatentFactor", self.model.grouping)
 
     def _cells(self, m: int) -> dict[str, tuple[NDArray, NDArray]]:
         drawn, found, first = self._drawn(m), {}, 0
@@ -57,15 +62,10 @@ class LatentRun(StridedRun):
         found |= self._cells_of_clusters(drawn[:, first:])
         return {name: found[name] for name in self.model.responses if name in found}
 
-    @property
-    def cluster_tables(self) -> list[tuple[ClusterTable, Clusters]]:
-        """The clusters as the sampler and the table have them."""
-        return [(self.model.table.of_clusters, self.model.data.grouping)]
-
     def _cells_of_clusters(self, drawn: NDArray) -> dict[str, tuple[NDArray, NDArray]]:
         """Drawn cluster-level values (m, c), copied to all rows in which they are missing."""
         data, first, out = self.model.data, 0, {}
-        for table, clusters in self.cluster_tables:
+        for table, clusters in self.model.grouping.cluster_tables:
             lacking = {v.name: own for v, own in table.incomplete}
             for variable in table.variables:
                 own = lacking.get(variable.name, np.empty(0, dtype=np.int64))
@@ -78,19 +78,11 @@ class LatentRun(StridedRun):
         return out
 
     def _posterior(self) -> tuple[dict[str, tuple], dict[str, list]]:
-        """Variables of the posterior in the units of the data, name -> (dims, array), and their coordinates."""
-        model, h, scale = self.model, self.history, self.model.table.working.scale
-        clusters = model.table.of_clusters
-        labels, effects = model.table.labels, model.effects
-        out: dict[str, tuple] = {
-            "beta": (("fixed", "latent"), scale.beta(h.beta)),
-            "Sigma": (("latent", "latent_2"), scale.Sigma(h.Sigma)),
-            "Psi": (("effect", "effect_2"), model.effect_scale.Psi(h.Psi)),
-        }
-        coords = {
-            "latent": labels, "latent_2": labels, "fixed": list(model.design.fixed), "effect": effects,
-            "effect_2": effects,
-        }  # fmt: skip
+        """Variables of the posterior that clusters have, name -> (dims, array), and their coordinates."""
+        model, h, factor = self.model, self.history, self.factor
+        clusters, scale = factor.table.of_clusters, factor.table.working.scale
+        out: dict[str, tuple] = {"Psi": (("effect", "effect_2"), factor.scale.Psi(h.Psi))}
+        coords = factor.effect_coords()
         if clusters.variables:
             own = h.gamma[..., -len(clusters.labels) :]
             out["beta_clusters"] = ("fixed_clusters", "latent_clusters"), clusters.scale.beta(own)
@@ -98,20 +90,14 @@ class LatentRun(StridedRun):
         if model.residual == "cluster":
             out["likeness"] = (), h.likeness[..., 0]
         if self.residuals:
-            place = np.argsort(model.table.working.order)
+            place = np.argsort(factor.table.working.order)
             out["Sigma_clusters"] = (nt.CLUSTER, "latent", "latent_2"), scale.Sigma(h.residuals[:, :, place])
         if self.effects:
             dims, B = self.effects_kept()
             out["B"] = dims, B
-            coords[dims[1]] = effects[: B.shape[-1]]
-        columns = model.table.columns, clusters.level.columns
-        before = 0, clusters.V.shape[1] - len(clusters.labels)
-        parts = (model.table.variables, h.cutpoints), (clusters.variables, h.cluster_cutpoints)
-        for (variables, drawn), of, start in zip(parts, columns, before, strict=True):
-            for variable in variables:
-                if variable.cutpoints > 1:
-                    name, k = f"cutpoints_{nt.in_tree(variable.name)}", start + variable.first
-                    out[name] = (f"{name}_0",), drawn[..., of.cut[k] : of.cut[k + 1]]
+            coords[dims[1]] = factor.effects()[: B.shape[-1]]
+        before = clusters.V.shape[1] - len(clusters.labels)
+        out |= cutpoints_by_name(clusters.variables, h.cluster_cutpoints, clusters.level.columns, before)
         return out, coords
 
     def effects_kept(self) -> tuple[tuple[str, str], NDArray]:
@@ -124,17 +110,30 @@ class LatentRun(StridedRun):
             scale.C, len(scale.effects)
         ).T
 
+    def _of_clusters(self) -> tuple[NDArray, NDArray]:
+        """Means and standard deviations (chains, D, m, V) of imputed cluster-level variables."""
+        return self.history.cluster_mean, self.history.cluster_sd
+
     def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
-        model, h = self.model, self.history
-        variables, coords = self._posterior()
-        table, place = model.table, np.argsort(model.table.working.order)
+        model, h, table = self.model, self.history, self.model.table
+        scale, place = table.working.scale, np.argsort(table.working.order)
+        of_clusters, coords = self._posterior()
+        variables = {
+            "beta": (("fixed", "latent"), scale.beta(h.beta)),
+            "Sigma": (("latent", "latent_2"), scale.Sigma(h.Sigma)),
+        } | of_clusters | cutpoints_by_name(table.variables, h.cutpoints, table.columns, 0)  # fmt: skip
+        mean, sd = self._of_clusters()
         stats = {
-            "mean": np.concatenate([h.mean, h.cluster_mean], axis=-1)[:, :, place],
-            "sd": np.concatenate([h.sd, h.cluster_sd], axis=-1)[:, :, place],
+            "mean": np.concatenate([h.mean, mean], axis=-1)[:, :, place],
+            "sd": np.concatenate([h.sd, sd], axis=-1)[:, :, place],
         }
-        names = [variable.name for variable, _ in (*table.incomplete, *table.of_clusters.incomplete)]
+        names = [variable.name for variable, _ in table.incomplete]
+        for of_table, _ in model.grouping.cluster_tables:
+            names += [variable.name for variable, _ in of_table.incomplete]
+        coords |= dict.fromkeys(("latent", "latent_2"), table.labels)
+        coords |= {"fixed": list(model.design.fixed), nt.RESPONSE: names}
         observed = {name: model.data.numeric(name) for name in model.responses}
-        return build_tree(model.data, variables, stats, cells, observed, coords | {nt.RESPONSE: names}, attrs)
+        return build_tree(model.data, variables, stats, cells, observed, coords, attrs)
 
     def _declaration(self) -> dict[str, Any]:
         model = self.model
@@ -172,3 +171,18 @@ class LatentRun(StridedRun):
             "residuals": bool(int(state.attrs["residuals"])), "effects": bool(int(state.attrs.get("effects", 0))),
         }  # fmt: skip
         return cls._restored(model, tree, state, draws, chains, **own)
+
+
+def cutpoints_by_name(
+    variables: Sequence[LatentVariable], drawn: NDArray, columns: LatentColumns, before: int
+) -> dict[str, tuple]:
+    """Variables of the posterior, name -> (dims, array), for ordinal variables with several cutpoints.
+
+    drawn (chains, D, c): cutpoints of all columns; before: columns before those of the variables.
+    """
+    out: dict[str, tuple] = {}
+    for variable in variables:
+        if variable.cutpoints > 1:
+            name, k = f"cutpoints_{nt.in_tree(variable.name)}", before + variable.first
+            out[name] = (f"{name}_0",), drawn[..., columns.cut[k] : columns.cut[k + 1]]
+    return out

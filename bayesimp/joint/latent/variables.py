@@ -158,6 +158,20 @@ def fixed_entries(variables: Sequence[LatentVariable]) -> NDArray[np.float64]:
     return out
 
 
+def effect_entries(effects: int, variables: Sequence[LatentVariable]) -> NDArray[np.float64]:
+    """(w, w) fixed entries of the covariance of a cluster's effects, which are free, and its variables."""
+    own = fixed_entries(variables)
+    w = effects + len(own)
+    out = np.full((w, w), np.nan)
+    out[effects:, effects:] = own
+    return out
+
+
+def in_words(variables: Sequence[LatentVariable]) -> str:
+    """``"y (normal, 1), grade (ordinal, 1)"``: names, families and numbers of latent variables."""
+    return ", ".join(f"{v.name} ({v.family.name}, {len(v.labels)})" for v in variables)
+
+
 def checked_residual(
     residual: str, variables: Sequence[LatentVariable], factors: int
 ) -> Literal["common", "cluster"]:

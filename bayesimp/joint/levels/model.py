@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from bayesimp import priors as pr
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.formulas.design import DesignMatrices, design
 from bayesimp.formulas.formula import Formula
 from bayesimp.joint.information import check_information
-from bayesimp.joint.levels.factors import GroupingFactor, check_factors, grouping_factors
+from bayesimp.joint.levels.designs import FactorDesigns, designs_of, dims_of, matrices, name_of
+from bayesimp.joint.levels.factors import check_factors, grouping_factors
 from bayesimp.joint.levels.gibbs import LevelsTask
 from bayesimp.joint.levels.run import LevelsRun
 from bayesimp.joint.levels.table import LevelsTable, levels_table
@@ -37,21 +37,19 @@ if TYPE_CHECKING:
 __all__ = ["SeveralFactors", "several_factors"]
 
 Array = NDArray[np.float64]
-MOST_EXPLICIT = 500  # the largest number of group effects that are free variables of the PyMC model
+MAKE_PRIMARY = (
+    " Otherwise make the factor with most groups the primary one, bi.IncompleteData(table, cluster=[...])."
+)
 
 
 @dataclass(frozen=True)
-class SeveralFactors:
-    """Several grouping factors of one model.
+class SeveralFactors(FactorDesigns):
+    """The grouping factors of a `JointNormal`.
 
     Attributes
     ----------
-    data
-        The incomplete table.
-    factors
-        The grouping factors, that of the primary clusters first.
-    designs
-        Design matrices, one for each factor, with the same X.
+    data, factors, designs
+        See `FactorDesigns`.
     table
         The table as read by the sampler.
     responses
@@ -64,9 +62,6 @@ class SeveralFactors:
         Events about what depends on the prior alone, and how the formula was read.
     """
 
-    data: IncompleteData
-    factors: tuple[GroupingFactor, ...]
-    designs: tuple[DesignMatrices, ...]
     table: LevelsTable
     responses: tuple[str, ...]
     resolved: pr.Priors
@@ -74,11 +69,6 @@ class SeveralFactors:
     events: list[Event]
 
     run_type = LevelsRun
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Labels of the factors: ``"school"``, ``"school:class"``."""
-        return tuple(factor.label for factor in self.factors)
 
     def effects(self, s: int) -> list[str]:
         """Names of the effects of factor s, the rows of Psi_s."""
@@ -112,11 +102,6 @@ class SeveralFactors:
             f"{asker} needs a joint model with one grouping factor; this one has {len(self.labels)} "
             f"({', '.join(self.labels)}): fit JointNormal with (1 | {self.data.cluster}) only."
         )
-
-    @property
-    def design(self) -> DesignMatrices:
-        """The design of the primary clusters."""
-        return self.designs[0]
 
     @property
     def samplers(self) -> str:
@@ -161,39 +146,26 @@ class SeveralFactors:
 
     def Psi(self, flat: Array) -> dict[str, tuple[tuple[str, str], Array]]:
         """Variables of the posterior in the units of the data, from draws (..., flat): name -> (dims, matrices)."""
-        at, out = self.table.factors.psi_at, {}
-        for s, label in enumerate(self.labels):
-            n = len(self.effects(s))
-            own = flat[..., at[s] : at[s + 1]].reshape(*flat.shape[:-1], n, n)
-            out[name_of(label)] = dims_of(label), self.table.scales[s].Psi(own)
-        return out
+        sizes = [len(effects) for _, effects in self.covariances]
+        own = zip(self.labels, self.table.scales, matrices(flat, self.table.factors, sizes), strict=True)
+        return {name_of(label): (dims_of(label), scale.Psi(Psi)) for label, scale, Psi in own}
 
     def coords(self) -> dict[str, list[str]]:
         """Labels of the dimensions of the posterior."""
         responses = list(self.responses)
-        out = {"response": responses, "response_2": responses, "fixed": list(self.designs[0].fixed)}
-        for s, label in enumerate(self.labels):
-            out |= dict.fromkeys(dims_of(label), self.effects(s))
-        return out
+        own = {"response": responses, "response_2": responses, "fixed": list(self.design.fixed)}
+        return own | self.effect_coords()
 
     def describe(self) -> list[str]:
         """Lines of the printed model: sizes, random columns, priors."""
-        first = self.designs[0]
-        groups = ", ".join(f"{len(f.groups):,} {f.label}" for f in self.factors)
-        columns = "; ".join(
-            f"{label}: {', '.join(made.random)}"
-            for label, made in zip(self.labels, self.designs, strict=True)
-        )
-        lines = [
-            f"  {len(first.X):,} rows in groups: {groups}; r = {len(self.responses)} responses, p = {first.X.shape[1]} "
-            f"fixed ({', '.join(first.fixed)}), random ({columns})",
+        priors = self.parameter_priors
+        return [
+            f"  {', '.join(self.in_words(f'r = {len(self.responses)} responses'))}",
             f"  priors '{self.resolved.name}', on the scale of the data:",
-            f"    beta: {describe(self.resolved.beta, first.fixed)}",
-            f"    Sigma: {describe(self.resolved.Sigma, self.responses)}",
+            f"    beta: {describe(priors['beta'], self.design.fixed)}",
+            f"    Sigma: {describe(priors['Sigma'], self.responses)}",
+            *(f"    {name}: {describe(priors[name], effects)}" for name, effects in self.covariances),
         ]
-        for s, label in enumerate(self.labels):
-            lines.append(f"    {name_of(label)}: {describe(self.resolved.of_factor(label), self.effects(s))}")
-        return lines
 
     def pymc_model(self) -> pm.Model:
         """The model as a `pymc.Model` in the units of the data (models/joint_normal.py).
@@ -203,26 +175,11 @@ class SeveralFactors:
         SpecificationError
             The factors after the first have so many groups that the model would be too slow to use.
         """
-        from bayesimp.models.joint_normal import FurtherFactor, joint_normal_several
+        from bayesimp.models.joint_normal import joint_normal_several
 
-        further = [
-            FurtherFactor(
-                in_tree(factor.label), made.Z, factor.groups.codes, len(factor.groups),
-                self.resolved.of_factor(factor.label), tuple(self.effects(s)),
-            )
-            for s, (factor, made) in enumerate(zip(self.factors, self.designs, strict=True))
-            if s
-        ]  # fmt: skip
-        explicit = sum(one.groups * one.Z.shape[1] for one in further)
-        if explicit > MOST_EXPLICIT:
-            raise SpecificationError(
-                f"The PyMC model has the effects of all factors but '{self.labels[0]}' as free variables: {explicit:,} "
-                f"of each response, more than the {MOST_EXPLICIT} with which it can be sampled. impute() has no such "
-                "limit. Otherwise make the factor with most groups the primary one, bi.IncompleteData(table, "
-                "cluster=[...])."
-            )
+        self.refuse_many(1, "response", MAKE_PRIMARY)
         Y = np.column_stack([self.data.numeric(name) for name in self.responses])
-        first, clusters = self.designs[0], self.factors[0].groups
+        first, clusters = self.design, self.factors[0].groups
         priors = replace(self.resolved, Psi=self.resolved.of_factor(self.labels[0]))
         return joint_normal_several(
             first.X,
@@ -232,19 +189,9 @@ class SeveralFactors:
             len(clusters),
             priors,
             in_tree(self.labels[0]),
-            further,
+            self.further(self.resolved),
             self.coords(),
         )
-
-
-def name_of(label: str) -> str:
-    """Name of the covariance of the effects of a factor in the posterior."""
-    return f"Psi_{in_tree(label)}"
-
-
-def dims_of(label: str) -> tuple[str, str]:
-    """The dimensions of this covariance."""
-    return f"effect_{in_tree(label)}", f"effect_{in_tree(label)}_2"
 
 
 def several_factors(
@@ -264,10 +211,7 @@ def several_factors(
     primary = name_of(labels[0])
     events = check_information(data, responses, replace(priors, Psi=priors.of_factor(labels[0])), Psi=primary)
     events += check_factors(data, factors, responses, priors)
-    designs = tuple(
-        design(replace(formula, random=(factor.term,)), data.frame, clusters=data.grouping)
-        for factor in factors
-    )
+    designs = designs_of(formula, factors, data)
     Y = np.column_stack([data.numeric(name) for name in responses])
     table = levels_table(designs, factors, Y, responses, flat=priors.beta.is_flat)
     scale = table.working.scale

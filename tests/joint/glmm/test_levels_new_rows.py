@@ -215,7 +215,7 @@ def test_order_of_rows_and_labels_do_not_matter(imp, monkeypatch):
     for k in range(imp.m):
         pd.testing.assert_frame_equal(shuffled.frame(k).sort_index(), ours.frame(k), rtol=1e-9)
         pd.testing.assert_frame_equal(renamed.frame(k)[["x", "y"]], ours.frame(k)[["x", "y"]], rtol=1e-9)
-    events = {event.where: event.message for event in ours._events if event.kind == "new clusters"}
+    events = {event.where: event.message for event in ours.log if event.kind == "new clusters"}
     assert "2 of 4 groups of 'item', with 3 rows" in events["item"]
 
 

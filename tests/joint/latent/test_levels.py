@@ -148,19 +148,18 @@ def test_coefficients_and_missing_cells_of_every_level_have_their_law():
 
 
 def with_table(made: bi.JointLatent, **changes) -> bi.JointLatent:
-    assert made.several is not None
-    made.several = replace(made.several, table=replace(made.several.table, **changes))
+    made.grouping = replace(made.grouping, table=replace(made.grouping.table, **changes))
     return made
 
 
 def with_groups(made: bi.JointLatent, **changes) -> bi.JointLatent:
-    return with_table(made, groups=replace(made.several.table.groups, **changes))
+    return with_table(made, groups=replace(made.grouping.table.groups, **changes))
 
 
 def with_effects_of(made, other):
     """Latent values and missing cells of rows are drawn with the effects of another combination of groups; other:
     combinations (K, 2) -> where their effects are taken from (K,)."""
-    rows, group = made.several.table.rows, made.several.table.factors.group
+    rows, group = made.grouping.table.rows, made.grouping.table.factors.group
     return with_table(made, rows=rows._replace(cluster=other(group)[rows.cluster]))
 
 
@@ -175,7 +174,7 @@ def effects_of_other_schools(made):
 
 def schools_for_classes(made):
     """A row has the effect of the class whose number is that of its school."""
-    factors = made.several.table.factors
+    factors = made.grouping.table.factors
     group = factors.group.copy()
     group[:, 1] = group[:, 0] % CLASSES
     return with_table(made, factors=factors._replace(group=group))
@@ -183,7 +182,7 @@ def schools_for_classes(made):
 
 def numbers_of_other_classes(made):
     """The variable of classes in another order than their effects."""
-    groups = made.several.table.groups
+    groups = made.grouping.table.groups
     values, first = groups.V.copy(), groups.record.first
     values[first[1] : first[2], -1] = np.roll(values[first[1] : first[2], -1], 1)
     return with_groups(made, V=values)
@@ -191,11 +190,11 @@ def numbers_of_other_classes(made):
 
 def levels_of_schools_forgotten(made):
     """The latent variable of schools is never observed."""
-    level = made.several.table.groups.record.level
+    level = made.grouping.table.groups.record.level
     unknown = level.rows._replace(level=np.full_like(level.rows.level, -1))
     patterns = level.patterns.copy()
     patterns[:, 2] = False
-    record = made.several.table.groups.record._replace(level=level._replace(rows=unknown, patterns=patterns))
+    record = made.grouping.table.groups.record._replace(level=level._replace(rows=unknown, patterns=patterns))
     return with_groups(made, record=record)
 
 

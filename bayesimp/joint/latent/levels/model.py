@@ -3,14 +3,14 @@ description.
 
 Y* = X beta + sum_s Z_s B_s + E,   rows of E ~ N(0, Sigma),   (vec(B_sg), v_sg - gamma_s' G_sg) ~ N(0, Psi_s)
 
-Without a formula with several random parts `JointLatent` has these attributes itself.
+`bayesimp.joint.latent.one_factor.OneLatentFactor` has the same interface for one factor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +19,32 @@ from bayesimp import priors as pr
 from bayesimp.contract import Shift
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
-from bayesimp.formulas.design import DesignMatrices, design
+from bayesimp.formulas.design import DesignMatrices
 from bayesimp.formulas.formula import Formula
 from bayesimp.joint.information import check_information, few_clusters, only_cluster
-from bayesimp.joint.latent.clusters import EffectsAndVariables
+from bayesimp.joint.latent.clusters import ClusterTable, EffectsAndVariables
 from bayesimp.joint.latent.levels.gibbs import LatentLevelsTask, WorkingPriors
 from bayesimp.joint.latent.levels.priors import working_priors
+from bayesimp.joint.latent.levels.run import LatentLevelsRun
 from bayesimp.joint.latent.levels.table import LatentLevelsTable, latent_levels_table
 from bayesimp.joint.latent.prior import given_entries
-from bayesimp.joint.latent.variables import LatentVariable, check_levels, fixed_entries
+from bayesimp.joint.latent.run import cutpoints_by_name
+from bayesimp.joint.latent.variables import (
+    LatentVariable,
+    check_levels,
+    effect_entries,
+    fixed_entries,
+    in_words,
+)
+from bayesimp.joint.levels.designs import FactorDesigns, designs_of, dims_of, matrices, name_of
 from bayesimp.joint.levels.factors import GroupingFactor, check_factors
-from bayesimp.joint.levels.model import MOST_EXPLICIT, dims_of, name_of
 from bayesimp.notation import effect_names, in_tree
 from bayesimp.scale.slopes import check_slopes
+from bayesimp.table.clusters import Clusters
 from bayesimp.table.incomplete import IncompleteData
+
+if TYPE_CHECKING:
+    from bayesimp.models.joint_normal import FurtherFactor
 
 __all__ = ["SeveralLatentFactors", "several_latent_factors"]
 
@@ -40,17 +52,13 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class SeveralLatentFactors:
-    """Several grouping factors of one model.
+class SeveralLatentFactors(FactorDesigns):
+    """The grouping factors of a `JointLatent`.
 
     Attributes
     ----------
-    data
-        The incomplete table.
-    factors
-        The grouping factors, that of the primary clusters first.
-    designs
-        Design matrices, one for each factor, with the same X.
+    data, factors, designs
+        See `FactorDesigns`.
     table
         The table as read by the sampler.
     resolved
@@ -63,21 +71,15 @@ class SeveralLatentFactors:
         Events about what depends on the prior alone, and how the formula was read.
     """
 
-    data: IncompleteData
-    factors: tuple[GroupingFactor, ...]
-    designs: tuple[DesignMatrices, ...]
     table: LatentLevelsTable
     resolved: pr.Priors
     entries: tuple[Array, tuple[Array, ...]]
     priors: WorkingPriors
     events: list[Event]
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Labels of the factors: ``"school"``, ``"school:class"``."""
-        return tuple(factor.label for factor in self.factors)
+    run_type = LatentLevelsRun
 
-    def effects(self, s: int) -> list[str]:
+    def effects(self, s: int = 0) -> list[str]:
         """Names of the effects of factor s, then those of the variables of its groups: the rows of Psi_s."""
         return _effects(self.table, self.designs, s)
 
@@ -93,67 +95,60 @@ class SeveralLatentFactors:
             "Sigma": given_entries(self.resolved.Sigma, self.entries[0]),
         } | own
 
-    def task(self, thin: int, stride: int) -> LatentLevelsTask:
-        """The task of running Gibbs iterations, for executors."""
+    @property
+    def cluster_tables(self) -> list[tuple[ClusterTable, Clusters]]:
+        """The groups of every factor as the sampler and the table have them."""
+        return [
+            (table, factor.groups)
+            for table, factor in zip(self.table.groups.tables, self.factors, strict=True)
+        ]
+
+    def task(
+        self, thin: int, stride: int, residuals: bool = False, effects: bool = False
+    ) -> LatentLevelsTask:
+        """The task of running Gibbs iterations, for executors; residuals and effects of groups are not kept."""
         return LatentLevelsTask(self.table, self.priors, thin, stride)
 
     def posterior(self, draws: Any) -> tuple[dict[str, tuple], dict[str, list]]:
-        """Variables of the posterior in the units of the data, name -> (dims, array), and their coordinates."""
-        table, scale = self.table, self.table.working.scale
-        labels, at = table.labels, table.factors.psi_at
-        out: dict[str, tuple] = {
-            "beta": (("fixed", "latent"), scale.beta(draws.beta)),
-            "Sigma": (("latent", "latent_2"), scale.Sigma(draws.Sigma)),
-        }
-        coords = {"latent": labels, "latent_2": labels, "fixed": list(self.designs[0].fixed)}
-        coords |= self.effect_coords()
+        """Variables of the posterior that groups have, name -> (dims, array), and their coordinates."""
+        table, out, coords = self.table, {}, self.effect_coords()
+        sizes = [len(effects) for _, effects in self.covariances]
+        Psi = matrices(draws.Psi, table.factors, sizes)
         for s, label in enumerate(self.labels):
-            names, of_groups = self.effects(s), table.groups.tables[s]
-            n = len(names)
-            Psi = draws.Psi[..., at[s] : at[s + 1]].reshape(*draws.Psi.shape[:-1], n, n)
-            out[name_of(label)] = dims_of(label), _effect_scale(table, s).Psi(Psi)
+            of_groups = table.groups.tables[s]
+            out[name_of(label)] = dims_of(label), _effect_scale(table, s).Psi(Psi[s])
             if of_groups.variables:
                 dims = f"fixed_{in_tree(label)}", f"latent_{in_tree(label)}"
                 out[f"beta_{in_tree(label)}"] = dims, table.groups.gamma(draws.gamma, s)
                 coords |= {dims[0]: list(of_groups.fixed), dims[1]: of_groups.labels}
-        parts = (
-            (table.variables, draws.cutpoints, table.columns, 0),
-            (table.groups.variables, draws.group_cutpoints, table.groups.record.level.columns, table.groups.before),
-        )  # fmt: skip
-        for variables, drawn, columns, start in parts:
-            for v in variables:
-                if v.cutpoints > 1:
-                    k = start + v.first
-                    own = drawn[..., columns.cut[k] : columns.cut[k + 1]]
-                    out[f"cutpoints_{in_tree(v.name)}"] = (f"cutpoints_{in_tree(v.name)}_0",), own
+        columns = table.groups.record.level.columns
+        out |= cutpoints_by_name(table.groups.variables, draws.group_cutpoints, columns, table.groups.before)
         return out, coords
 
-    @property
-    def covariances(self) -> list[tuple[str, list[str]]]:
-        """Names of the covariances of effects in the posterior, and of their rows."""
-        return [(name_of(label), self.effects(s)) for s, label in enumerate(self.labels)]
-
-    def describe_sizes(self, r: int, kinds: str) -> list[str]:
-        """Lines of the printed model about its r latent variables (kinds: in words), rows, groups and columns."""
-        first = self.designs[0]
-        groups = ", ".join(f"{len(f.groups):,} {f.label}" for f in self.factors)
-        columns = "; ".join(
-            f"{label}: {', '.join(made.random)}"
-            for label, made in zip(self.labels, self.designs, strict=True)
-        )
-        lines = [
-            f"  {len(first.X):,} rows in groups: {groups}; r = {r} latent variables: {kinds}",
-            f"  p = {first.X.shape[1]} fixed ({', '.join(first.fixed)}), random ({columns})",
+    def describe_sizes(self) -> list[str]:
+        """Lines of the printed model about its rows, groups, latent variables and columns."""
+        table = self.table
+        kinds = f"r = {len(table.labels)} latent variables: {in_words(table.variables)}"
+        return [
+            *(f"  {line}" for line in self.in_words(kinds)),
+            *(
+                f"  one value for each {label}: {in_words(groups.variables)}"
+                for label, groups in zip(self.labels, table.groups.tables, strict=True)
+                if groups.variables
+            ),
         ]
-        for label, table in zip(self.labels, self.table.groups.tables, strict=True):
-            if table.variables:
-                names = ", ".join(v.name for v in table.variables)
-                lines.append(f"  one value for each {label}: {names}")
-        return lines
 
-    def effect_coords(self) -> dict[str, list[str]]:
-        """Labels of the rows and columns of every Psi."""
-        return {name: self.effects(s) for s, label in enumerate(self.labels) for name in dims_of(label)}
+    def check_keeps_effects(self) -> None:
+        """Refuse to keep the effects of groups.
+
+        Raises
+        ------
+        SpecificationError
+        """
+        raise SpecificationError(
+            "keep_effects: JointLatent with several grouping factors does not keep the effects of their groups. "
+            "Leave it out, or use one grouping factor."
+        )
 
     def check_explicit(self) -> None:
         """Refuse a PyMC model with so many groups that it would be too slow to use.
@@ -162,14 +157,12 @@ class SeveralLatentFactors:
         ------
         SpecificationError
         """
-        explicit = sum(
-            len(f.groups) * made.Z.shape[1] for f, made in zip(self.factors, self.designs, strict=True)
-        )
-        if explicit > MOST_EXPLICIT:
-            raise SpecificationError(
-                f"The PyMC model has the effects of all factors as free variables: {explicit:,} of each latent variable, "
-                f"more than the {MOST_EXPLICIT} with which it can be sampled. impute() has no such limit."
-            )
+        self.refuse_many(0, "latent variable")
+
+    def pymc_factors(self) -> tuple[pr.CovariancePrior, str, tuple[FurtherFactor, ...]]:
+        """The prior of the first Psi, its label in the PyMC model, and the factors after the first."""
+        first = self.labels[0]
+        return self.resolved.of_factor(first), in_tree(first), tuple(self.further(self.resolved))
 
 
 def _effects(table: LatentLevelsTable, designs: Sequence[DesignMatrices], s: int) -> list[str]:
@@ -198,10 +191,7 @@ def several_latent_factors(
         Gibbs steps.
     """
     events = _check(data, priors, variables, factors)
-    designs = tuple(
-        design(replace(formula, random=(factor.term,)), data.frame, clusters=data.grouping)
-        for factor in factors
-    )
+    designs = designs_of(formula, factors, data)
     table = latent_levels_table(data, designs, factors, variables, shift, flat=priors.beta.is_flat)
     scale = table.working.scale
     Sigma = pr.resolve(priors.Sigma, scale.s, "Sigma")
@@ -209,10 +199,7 @@ def several_latent_factors(
     for s, (factor, made) in enumerate(zip(factors, designs, strict=True)):
         name, of_groups, of_effects = name_of(factor.label), table.groups.tables[s], _effect_scale(table, s)
         own[factor.label] = of_effects.Psi_prior(priors.of_factor(factor.label), name)
-        n, w = len(table.scales[s].effects), len(of_effects.effects)
-        fixed = np.full((w, w), np.nan)
-        fixed[n:, n:] = fixed_entries(of_groups.variables)
-        entries.append(fixed)
+        entries.append(effect_entries(len(table.scales[s].effects), of_groups.variables))
         units.append(of_effects)
         C = table.scales[s].C
         events += check_slopes(

@@ -15,8 +15,8 @@ from bayesimp.joint.latent.levels.gibbs import WorkingPriors
 from bayesimp.joint.latent.levels.groups import Groups
 from bayesimp.joint.latent.levels.table import LatentLevelsTable
 from bayesimp.joint.latent.prior import coefficient_prior, residual_prior
+from bayesimp.joint.levels.designs import name_of
 from bayesimp.joint.levels.gibbs import psi_priors
-from bayesimp.joint.levels.model import name_of
 from bayesimp.kernels.covariance.density import HALF_T
 from bayesimp.kernels.covariance.update import DIAGONAL_HALF_T, FIXED, CovarianceUpdate
 from bayesimp.kernels.covariance.update import HUANG_WAND as HUANG_WAND_UPDATE

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp import notation as nt
 from bayesimp.errors import SpecificationError
-from bayesimp.imputation.tree import build_tree
 from bayesimp.joint.latent.levels.gibbs import LatentLevelsChain, LatentLevelsDraws
-from bayesimp.joint.latent.levels.model import SeveralLatentFactors
 from bayesimp.joint.latent.run import LatentRun
 from bayesimp.joint.strided import read_state, run_state
 from bayesimp.kernels.latent.level_records import LevelsKept, LevelsState
@@ -21,9 +18,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from bayesimp.contract import TreeRequest
-    from bayesimp.joint.latent.clusters import ClusterTable
+    from bayesimp.joint.latent.levels.model import SeveralLatentFactors
     from bayesimp.joint.latent.model import JointLatent
-    from bayesimp.table.clusters import Clusters
     from bayesimp.table.new_rows import NewRows
 
 __all__ = ["LatentLevelsRun"]
@@ -36,31 +32,13 @@ class LatentLevelsRun(LatentRun):
     @property
     def several(self) -> SeveralLatentFactors:
         """The grouping factors."""
-        assert self.model.several is not None
-        return self.model.several
+        return cast("SeveralLatentFactors", self.model.grouping)
 
-    @property
-    def task(self) -> Any:
-        """The task of running iterations, for executors."""
-        return self.several.task(self.thin, self.stride)
+    def _posterior(self) -> tuple[dict[str, tuple], dict[str, list]]:
+        return self.several.posterior(self.history)
 
-    @property
-    def cluster_tables(self) -> list[tuple[ClusterTable, Clusters]]:
-        """The groups of every factor as the sampler and the table have them."""
-        tables = self.several.table.groups.tables
-        return [(table, factor.groups) for table, factor in zip(tables, self.several.factors, strict=True)]
-
-    def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
-        model, h, table = self.model, self.history, self.several.table
-        variables, coords = self.several.posterior(h)
-        place = np.argsort(table.working.order)
-        stats = {
-            "mean": np.concatenate([h.mean, h.group_mean], axis=-1)[:, :, place],
-            "sd": np.concatenate([h.sd, h.group_sd], axis=-1)[:, :, place],
-        }
-        names = [v.name for v, _ in table.incomplete] + [v.name for _, v, _ in table.groups.incomplete]
-        observed = {name: model.data.numeric(name) for name in model.responses}
-        return build_tree(model.data, variables, stats, cells, observed, coords | {nt.RESPONSE: names}, attrs)
+    def _of_clusters(self) -> tuple[NDArray, NDArray]:
+        return self.history.group_mean, self.history.group_sd
 
     def transform(self, new: NewRows, m: int, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray]]:
         """The missing values of new rows, by a Gibbs sampler at fixed parameters (joint/latent/levels/new_rows.py)."""
