@@ -12,7 +12,7 @@
     inverse_gaussian   y ~ IG(mu, k),      var y = mu^3 / k
     lognormal          log y ~ N(eta, sigma^2)
     beta               y ~ Beta(k h(eta), k (1 - h(eta))),   h logistic;   var y = h (1 - h) / (1 + k)
-    student            y ~ t_nu(eta, sigma),             y less its mean, divided by its standard deviation
+    student            y ~ t_nu(eta, sigma),             y minus its mean, divided by its standard deviation
     yeo_johnson        psi(y) ~ N(eta, sigma^2),         likewise; psi: families/transformed.py
     ordinal            P(y <= l) = logistic(c_l - eta),   c_0 = 0, c_l = c_(l-1) + increment_l;   y = 0..K-1
     categorical        P(y = l) ~ e^eta_l,                eta_0 = 0, eta_1..eta_(K-1) each with its own effects

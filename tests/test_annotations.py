@@ -92,3 +92,36 @@ def test_class_names_are_unique():
                 places[node.name].append(path)
     twice = {name: paths for name, paths in places.items() if len(paths) > 1}
     assert not twice, f"class names that exist more than once: {twice}"
+
+
+THEIRS = {  # what has no public name in other packages, and the named tuples of Python
+    "_replace", "_fields", "_asdict", "_make",
+    "_version", "_cache", "_load_overload", "_add_module", "_tm", "_get_module_for_linking", "_create_empty_module",
+    "_transform_predict_exog", "_meta_nonempty",
+}  # fmt: skip
+PRINTED = {"_said", "_repr_html_"}  # `bayesimp.layout.Printed`
+
+
+def from_elsewhere(tree: ast.Module) -> Iterator[str]:
+    """Private names that a module takes from another: imported, or attributes that it does not define itself."""
+    own = {node.name for node in ast.walk(tree) if isinstance(node, Function | ast.ClassDef)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            own |= {node.attr} if isinstance(node.value, ast.Name) and node.value.id == "self" else set()
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            own.add(node.target.id)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bayesimp"):
+            yield from (f"import {name.name}" for name in node.names if name.name.startswith("_"))
+        if not isinstance(node, ast.Attribute) or not node.attr.startswith("_") or node.attr.startswith("__"):
+            continue
+        inherited = ast.unparse(node.value) in ("self", "cls", "super()")
+        if not inherited and node.attr not in own | THEIRS | PRINTED:
+            yield ast.unparse(node)
+
+
+def test_private_names_stay_in_their_file():
+    found = [f"{path}: {name}" for path, tree in sources() for name in from_elsewhere(tree)]
+    assert not found, "\n".join(found)
+    seen = "from bayesimp.a import _b\nclass C:\n    _d: int\n    def f(self, o): return o._d, o._e, self._g\n"
+    assert list(from_elsewhere(ast.parse(seen))) == ["import _b", "o._e"]

@@ -129,7 +129,7 @@ def _place(item: Any) -> int:
 
 
 def read_attrs(item: Any) -> dict[str, Any]:
-    """Attributes but those of the format; netCDF has no scalars, so that arrays of length one stand for them."""
+    """Attributes, without those of the format; netCDF has no scalars and stores them as arrays of length one."""
     found = {}
     for key in item.attrs:
         if key in HIDDEN:

@@ -181,7 +181,7 @@ def _before_last_observed(missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceMeans:
-    """The means of R rows under reference-based imputation, less those at random, given the coefficients.
+    """The means of R rows under reference-based imputation, minus those at random, given the coefficients.
 
     Attributes
     ----------

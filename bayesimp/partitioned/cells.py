@@ -57,7 +57,7 @@ def alike(*columns: Codes) -> tuple[Codes, Codes]:
     key, size = np.zeros(len(columns[0]), dtype=np.int64), 1
     for column in columns:
         width = int(column.max(initial=0)) + 1
-        if size * width >= 2**62:  # more combinations than numbers: those that occur are numbered anew
+        if size * width >= 2**62:  # more combinations than numbers, so only those that occur are numbered
             key = np.unique(key, return_inverse=True)[1]
             size = int(key.max(initial=0)) + 1
         key, size = key * width + column, size * width

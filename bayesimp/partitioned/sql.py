@@ -1,7 +1,7 @@
 """Cross products in SQL, where DuckDB reads the rows: one GROUP BY cluster and which responses are observed.
 
     select cluster, o_1, .., count(*), sum(d_i), sum(d_i d_j), .., min(y_k), max(y_k)
-    from (select cluster, o_k = y_k is observed, d = covariates less their centres, o_k (y_k - centre))
+    from (select cluster, o_k = y_k is observed, d = covariates minus their centres, o_k (y_k - centre))
 
 DuckDB sums on all cores, in an order that may differ between runs: sums agree to rounding, not to the bit. Formulas whose
 columns are more than numbers, levels and products of these, and tables with values that cannot be used, are read batch by

@@ -32,15 +32,17 @@ __all__ = ["plot_diagnosis"]
 def plot_diagnosis(diagnosis: Diagnosis, *, at_most: int = 9) -> Figure:
     """What the conditional model of each variable needs in each cluster, compared with one value for all clusters.
 
-    Points are posterior medians by cluster; the one farthest off is vermillion, with its distance in posterior sds.
-    Grey marks the one value that a homogeneous model would use, and the central 68 % of its posterior, two sds wide.
+    Points are posterior medians by cluster; the one farthest off is drawn in vermillion, with its distance in posterior
+    standard deviations.
+    The grey line is the single value that a homogeneous model would use, the grey band the central 68 % of its posterior.
 
     Parameters
     ----------
     diagnosis
         From `bayesimp.compatibility.diagnose`.
     at_most
-        Number of panels. With more parameters, those missed most are shown, and the title says so.
+        Largest number of panels. If there are more parameters, the panels show those with the largest misses, and the
+        title says so.
     """
     must_be(diagnosis, "Diagnosis", "plots.plot_diagnosis")
     at_most = whole(at_most, "at_most")

@@ -1,4 +1,4 @@
-"""Cumulated ranks of a calibration study, less their expectation."""
+"""Cumulated ranks of a calibration study, minus their expectation."""
 
 from __future__ import annotations
 

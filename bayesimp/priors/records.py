@@ -59,7 +59,7 @@ def prior_from_dict(record: Any, where: str, *kinds: type[Prior]) -> Any:
     if not isinstance(name, str) or name not in TYPES:
         raise SpecificationError(f"{where}.type: {shown(name)} is not known; {possible(name, allowed)}.")
     if name not in allowed:
-        raise SpecificationError(f"{where}.type: {name} is not a prior for it; choose {', '.join(allowed)}.")
+        raise SpecificationError(f"{where}.type: {name} cannot be used here; choose {', '.join(allowed)}.")
     known = [f.name for f in fields(TYPES[name])]
     values = {key: value for key, value in record.items() if key not in ("type", "module")}
     for key in values:

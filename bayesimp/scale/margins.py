@@ -1,4 +1,4 @@
-"""Columns of Z less the columns they contain: the centre at which priors of Psi are given (priors/centred.py).
+"""Columns of Z minus the columns they contain: the centre at which priors of Psi are given (priors/centred.py).
 
 A product contains its factors, a power the lower powers, and every column the intercept: its margins M(l). At another
 origin of x the column x w becomes x w + c w and x^2 becomes x^2 + 2 c x + c^2; the remainder of a column,
@@ -6,7 +6,7 @@ given its margins, stays the same. With g the least-squares fit,
 
     z_cl = z_l - sum_{j in M(l)} g_jl z_j,    Z_c = Z C,    b = C b_c
 
-For x itself this is x less its mean. Columns that do not contain each other are left alone, however correlated they are,
+For x itself this is x minus its mean. Columns that do not contain each other are left alone, however correlated they are,
 so that the order of a formula does not matter.
 """
 

@@ -66,7 +66,7 @@ def distance_and_chance(
     Parameters
     ----------
     difference
-        (m, G) counts in imputation k under one prior less those under the other: of values up to a point, or of a level.
+        (m, G) counts in imputation k under one prior minus those under the other: of values up to a point, or of a level.
     widths
         (G,) weights of the points.
     cells

@@ -70,7 +70,7 @@ class Calibration(Printed):
         return f"Not calibrated: over {n} replications ranks of {len(bad)} of {k} quantities are not uniform: {names}."
 
     def plot(self) -> Figure:
-        """Plot cumulated ranks less their expectation, with a band for all quantities together in 95% of cases."""
+        """Plot cumulated ranks minus their expectation, with a band for all quantities together in 95% of cases."""
         from bayesimp.plots.ranks import plot_ranks
 
         band = envelope(len(self.ranks), RANKS, 1 - LEVEL / self.ranks.shape[1])

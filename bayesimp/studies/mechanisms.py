@@ -41,7 +41,7 @@ class Sporadic(Record):
         Expected share of the rows in clusters that have the variable, in (0, 1).
     on
         Driver -> strength: ``{"y": 0.7}``, the log odds ratio of one standard deviation of y;
-        ``"within(y)"`` and ``"cluster_mean(y)"`` are y less its mean in the cluster, and that mean. A column that is not
+        ``"within(y)"`` and ``"cluster_mean(y)"`` are y minus its mean in the cluster, and that mean. A column that is not
         numeric needs a strength for each level named: ``{"sex": {"male": 0.5}}``. Names may be written in backticks, as
         in formulas. Empty: completely at random.
     unit
@@ -117,7 +117,7 @@ def check_share(share: float, what: str) -> None:
 def intercept(share: float, slopes: Array) -> float:
     """The number a with mean(expit(a + slopes)) = share, up to rounding error.
 
-    The mean grows with a from 0 to 1, and a lies between logit(share) less the largest and less the smallest slope.
+    The mean grows with a from 0 to 1, and a lies between logit(share) minus the largest and minus the smallest slope.
     """
     low, high = logit(share) - slopes.max(), logit(share) - slopes.min()
     if low == high:
@@ -216,7 +216,7 @@ def _columns(column: pd.Series, strength: Any, driver: str) -> list[tuple[Array,
 
 
 def _scaled(z: Array, slope: float, unit: str, driver: str) -> Array:
-    """The slope times z less its mean, in standard deviations if requested."""
+    """The slope times z minus its mean, in standard deviations if requested."""
     deviation = z - z.mean()
     sd = deviation.std()
     if sd == 0 and slope != 0:

@@ -103,7 +103,7 @@ class Study(Record):
         retry_failed
             Whether methods that failed on a data set are tried again there.
         minutes
-            No new data set is started after so many minutes.
+            No new data set is started after this many minutes.
         progress
             Whether to show a progress bar with the time left; None: if the output is a terminal.
 

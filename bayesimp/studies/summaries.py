@@ -109,7 +109,7 @@ def compare(estimates: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
     Returns
     -------
     scenario, comparison, term, measure, value, mcse, n. Measures: "difference" of the estimates; "mean se", "rmse",
-    "coverage" and "coverage z" of `method` less those of `other`; "precision gain", 100 ((empirical se of other / of
+    "coverage" and "coverage z" of `method` minus those of `other`; "precision gain", 100 ((empirical se of other / of
     method)^2 - 1) percent, whose Monte Carlo standard error accounts for their correlation (Morris, White & Crowther
     2019, table 6). Replicates in which one has no estimate are left out, and n says how many remain.
 

@@ -108,7 +108,7 @@ class BlockFactors:
             theta.own[f"{FREE}Psi_{in_tree(label)}"] = self.scale.Psi(theta.own[f"Psi_{s}"])
 
     def added(self, theta: Parameters, codes: Ints, without: int = 0) -> Array:
-        """(n,) what the effects of further factors add to rows with these groups (n, S), but for one factor."""
+        """(n,) what the effects of further factors, except one, add to rows with these groups (n, S)."""
         total = np.zeros(len(codes))
         for s in range(1, codes.shape[1]):
             if s != without:

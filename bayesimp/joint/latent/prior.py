@@ -103,7 +103,7 @@ def coefficient_prior(
 ) -> tuple[Array, Array]:
     """Precision Q0 (r p, r p) of vec(beta_w), and Q0 mu0 (r p,); where: name of the coefficients for messages.
 
-    X (N, p) and its columns as a formula spells them: a weak prior refers to standardised columns less their margins.
+    X (N, p) and its columns as a formula spells them: a weak prior refers to standardised columns minus their margins.
     """
     p, r = scale.offset.shape
     Q0, t0 = np.zeros((r * p, r * p)), np.zeros(r * p)

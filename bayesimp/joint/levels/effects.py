@@ -170,7 +170,7 @@ class EffectsGiven:
     def draw(self, z: Array, R: Array, means: Sequence[Array] | None = None) -> Array:
         """(C, r) effects, rows as the columns of `RowsOfGroups.design`.
 
-        z (normals,): standard normals; R (N, r): y less the known part of its mean, of any value where not observed;
+        z (normals,): standard normals; R (N, r): y minus the known part of its mean, of any value where not observed;
         means: mu (G, n) of every factor, where they are not those of the laws.
         """
         parts, at = [], 0

@@ -10,7 +10,7 @@ computed once, and those of a completed table follow from the incomplete rows al
 A conditional model y_k = X* beta + Z* b_i + e has columns (terms)
 
     t = f_i (D_b + o_i),    f_i = 1,  or the mean over the cluster's rows of (D_u + o_u)(D_v + o_v), or the sum
-                            o_i = o,  or less the mean of D_b over the cluster's rows (within clusters)
+                            o_i = o,  or minus the mean of D_b over the cluster's rows (within clusters)
 
 so that its cross products over any set of rows of one cluster follow from those of D: with S = D'D over these rows,
 

@@ -90,7 +90,7 @@ def draw_regression(
 
 @inner
 def _less_held(L: Matrix, XX: Matrix, XY: Vector, YY: float, beta: Vector, Xy: Vector) -> float:
-    """Return y'y, and Xy <- X'y, of y less the columns whose coefficients in beta are held, which are not in L.
+    """Return y'y, and Xy <- X'y, of y minus the columns whose coefficients in beta are held, which are not in L.
 
     L <- the factor of the other columns, with -1 on the diagonal for these.
     """

@@ -243,9 +243,7 @@ def test_a_shift_moves_new_rows_and_a_loaded_run_gives_the_same(imp, tmp_path):
 
 def test_new_groups_of_every_factor_are_events(imp):
     text = {
-        event.where: event.message
-        for event in imp.transform(NEW, seed=1).log
-        if event.kind == "new clusters"
+        event.where: event.message for event in imp.transform(NEW, seed=1).log if event.kind == "new clusters"
     }
     assert "2 of 6 clusters, with 4 rows" in text["school"]
     assert (
