@@ -138,12 +138,15 @@ class Run(ABC):
         Whether the run continues in cycles of chained equations, as `iterate` requires.
     costly_likelihood
         Whether the log likelihood of a draw takes so long that results with many draws use those behind imputations.
+    likelihood_by_cluster
+        Whether the log likelihood by cluster is computed without a number for every observed cell.
     """
 
     model: Any
     events: tuple[Event, ...]
     chained: ClassVar[bool] = False
     costly_likelihood: ClassVar[bool] = False
+    likelihood_by_cluster: ClassVar[bool] = False
 
     @property
     def no_posterior(self) -> str:

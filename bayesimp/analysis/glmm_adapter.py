@@ -43,27 +43,7 @@ def fit_by_glmm(tables: Tables, formula: Formula, family: str) -> dict:
     SpecificationError
         glmm is not installed or refuses the model, or responses of the family cannot be analysed.
     """
-    record = FAMILIES.get(family)
-    if record is not None and not record.fitted_by:
-        instead = "Give a function of a table (statsmodels)."
-        if record.is_factor:
-            instead = (
-                "Analyse one level against the others (bernoulli, with a column added to the completed tables), or "
-                "give a function of a table (statsmodels). bi.JointGLMM, which bi.impute(..., analysis=...) chooses, "
-                f"samples this analysis with the imputations: beta_{formula.responses[0]} in imp.tree['posterior']."
-            )
-        raise SpecificationError(
-            f"{formula.text!r}: {family} responses cannot be analysed by a formula. {instead}"
-        )
-    try:
-        glmm = import_module("glmm")
-    except ImportError:
-        raise SpecificationError(
-            f"{formula.text!r} with family {family!r} needs the package glmm: pip install 'bayesimp[glmm]'. Without "
-            "it you can fit normal responses with any grouping factors; bernoulli, binomial and poisson ones with at "
-            "most one; or give a function of a table (for example with statsmodels)."
-        ) from None
-    first = tables.frame(0)
+    glmm, first, record = _glmm(formula, family), tables.frame(0), FAMILIES.get(family)
     codes = [term_codes(first, term)[0] for term in formula.random]
     _check_identified(first, codes, formula, family)
     fits, notes = [], []
@@ -98,6 +78,30 @@ def fit_by_glmm(tables: Tables, formula: Formula, family: str) -> dict:
             "log": crossed_events(formula.random, codes),
         }
     return fields
+
+
+def _glmm(formula: Formula, family: str) -> Any:
+    """The package glmm, for a family that it fits."""
+    record = FAMILIES.get(family)
+    if record is not None and not record.fitted_by:
+        instead = "Give a function of a table (statsmodels)."
+        if record.is_factor:
+            instead = (
+                "Analyse one level against the others (bernoulli, with a column added to the completed tables), or "
+                "give a function of a table (statsmodels). bi.JointGLMM, which bi.impute(..., analysis=...) chooses, "
+                f"samples this analysis with the imputations: beta_{formula.responses[0]} in imp.tree['posterior']."
+            )
+        raise SpecificationError(
+            f"{formula.text!r}: {family} responses cannot be analysed by a formula. {instead}"
+        )
+    try:
+        return import_module("glmm")
+    except ImportError:
+        raise SpecificationError(
+            f"{formula.text!r} with family {family!r} needs the package glmm: pip install 'bayesimp[glmm]'. Without "
+            "it you can fit normal responses with any grouping factors; bernoulli, binomial and poisson ones with at "
+            "most one; or give a function of a table (for example with statsmodels)."
+        ) from None
 
 
 def _check_identified(frame: pd.DataFrame, codes: Sequence[IntVector], formula: Formula, family: str) -> None:

@@ -258,6 +258,30 @@ def pool(
     if hasattr(Q, "estimates") and hasattr(Q, "covariances") and U is None:
         unknown = not isinstance(df_complete, str) and np.isscalar(df_complete) and np.isinf(df_complete)
         return Q.pool() if unknown else Q.pool(df_complete)
+    Q, U, dfcom = _checked(Q, U, df_complete)
+    (M, k), (estimate, Ubar) = Q.shape, (Q.mean(axis=0), U.mean(axis=0))
+    with np.errstate(invalid="ignore"):
+        deviations = Q - estimate
+        B = deviations.T @ deviations / (M - 1)
+    ubar, b = np.diag(Ubar).copy(), np.diag(B).copy()
+    if np.any(ubar < 0):
+        raise DataError("a variance within imputations is negative.")
+    T = Ubar + (1 + 1 / M) * B
+    t = np.diag(T).copy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        riv, lambda_ = (1 + 1 / M) * b / ubar, (1 + 1 / M) * b / t
+    df = barnard_rubin(lambda_, M, dfcom)
+    fmi = lambda_ + (1 - lambda_) * 2 / (df + 3)
+    names = tuple(f"Q{j + 1}" for j in range(k)) if terms is None else tuple(terms)
+    scales = (scale,) * k if isinstance(scale, str) else tuple(scale)
+    replicates = (Q, np.einsum("mkk->mk", U).copy())
+    return Pooled(
+        names, M, estimate, ubar, b, t, dfcom, df, riv, lambda_, fmi, T, scales, replicates=replicates
+    )
+
+
+def _checked(Q: Any, U: ArrayLike | None, df_complete: ArrayLike) -> tuple[Array, Array, Array]:
+    """(M, k) estimates, (M, k, k) covariances (nan where unknown), (k,) degrees of freedom; anything else is refused."""
     if U is None:
         raise SpecificationError(
             f"pool takes estimates (M, k) and their covariances, or fits; got {type(Q).__name__}. For imputations: "
@@ -287,25 +311,7 @@ def pool(
         raise SpecificationError(f"df_complete must be positive, got {df_complete!r}.")
     if U.ndim == 2:
         U = np.where(np.eye(k, dtype=bool), U[:, :, None], np.nan)
-    estimate, Ubar = Q.mean(axis=0), U.mean(axis=0)
-    with np.errstate(invalid="ignore"):
-        deviations = Q - estimate
-        B = deviations.T @ deviations / (M - 1)
-    ubar, b = np.diag(Ubar).copy(), np.diag(B).copy()
-    if np.any(ubar < 0):
-        raise DataError("a variance within imputations is negative.")
-    T = Ubar + (1 + 1 / M) * B
-    t = np.diag(T).copy()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        riv, lambda_ = (1 + 1 / M) * b / ubar, (1 + 1 / M) * b / t
-    df = barnard_rubin(lambda_, M, dfcom)
-    fmi = lambda_ + (1 - lambda_) * 2 / (df + 3)
-    names = tuple(f"Q{j + 1}" for j in range(k)) if terms is None else tuple(terms)
-    scales = (scale,) * k if isinstance(scale, str) else tuple(scale)
-    replicates = (Q, np.einsum("mkk->mk", U).copy())
-    return Pooled(
-        names, M, estimate, ubar, b, t, dfcom, df, riv, lambda_, fmi, T, scales, replicates=replicates
-    )
+    return Q, U, dfcom
 
 
 def pool_scalars(Q: ArrayLike, U: ArrayLike, df_complete: float = np.inf) -> Pooled:

@@ -83,7 +83,8 @@ def _check(what: Sequence[str], request: TreeRequest) -> None:
 
 def _check_size(imputations: Imputations, posterior: xr.Dataset, request: TreeRequest, what: str) -> None:
     """Refuse a group that would not fit into memory; the log likelihood of cells, or of rows, which are fewer."""
-    by_cluster = imputations.attrs.get("model") == "JointNormal" and request.by == "cluster"
+    run = imputations.run
+    by_cluster = request.by == "cluster" and run is not None and run.likelihood_by_cluster
     if what not in ("posterior_predictive", "log_likelihood") or (what == "log_likelihood" and by_cluster):
         return
     data, draws = imputations.data, posterior.sizes[nt.CHAIN] * posterior.sizes[nt.DRAW]

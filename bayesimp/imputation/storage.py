@@ -180,7 +180,7 @@ def _check_post(post: Any, attrs: Mapping) -> None:
         return
     if not isinstance(post, Mapping):
         raise SpecificationError(f"load: post takes {{variable: function}}, got {type(post).__name__}.")
-    had = json.loads(attrs["specification"])["post"] if attrs["model"] == "FCS" else []
+    had = json.loads(attrs.get("specification", "{}")).get("post") or []
     for name in post:
         if name not in had:
             known = possible(name, had) if had else "the run had none"

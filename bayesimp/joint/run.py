@@ -44,6 +44,7 @@ class JointRun(contract.Run):
     """A run that can be continued: the states of its chains, and the draws so far in the units of the data."""
 
     model: JointNormal
+    likelihood_by_cluster = True
     sampler: str
     seed: int
     thin: int

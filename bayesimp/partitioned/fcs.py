@@ -235,7 +235,7 @@ def _check_families(table: IncompleteData) -> None:
         if family not in FAMILIES:
             instead = (
                 f"If it is a count, declare it: families={{{name!r}: 'poisson'}}. Normal variables: bi.PartitionedNormal"
-                if family == "normal"
+                if table.variable(name).distribution.is_normal
                 else "Impute the table in memory (bi.FCS)"
             )
             raise SpecificationError(

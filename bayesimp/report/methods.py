@@ -30,7 +30,7 @@ def paragraph(facts: ReportFacts) -> tuple[str, list[str]]:
         cited.extend(key for key in keys if key not in cited)
         return f" [{', '.join(str(cited.index(key) + 1) for key in keys)}]" if keys else ""
 
-    imp, attrs, summary = facts.imputations, facts.imputations.attrs, facts.summary
+    imp, attrs = facts.imputations, facts.imputations.attrs
     data = imp.data
     cells = sum(len(imp.rows(name)) for name in imp.imputed_columns)
     amounts = ", ".join(
@@ -46,15 +46,28 @@ def paragraph(facts: ReportFacts) -> tuple[str, list[str]]:
         text += f", {attrs['formula']}"
     text += f", with priors '{attrs['priors_name']}'. "
     text += f"The model was sampled by {attrs['sampler']}, {facts.length} (seed {attrs['seed']}). "
-    if np.isfinite(summary.worst_r_hat):
-        said = "was" if summary.converged else "was NOT"
-        text += (
-            f"Convergence {said} attained by the criteria of rank-normalised split R-hat (largest "
-            f"{summary.worst_r_hat:.3f}) and effective sample size (smallest {summary.smallest_ess:.0f}, "
-            f"limit {ESS_LIMIT}){cite('Vehtari')}. "
-        )
-    text += _analysed(facts, cite)
-    reference = None if facts.model is None else facts.model.reference
+    text += _converged(facts, cite) + _analysed(facts, cite) + _assumed(facts, cite)
+    text += f"Missing data are reported following TARMOS{cite('TARMOS')} and Sterne et al.{cite('Sterne')}. "
+    text += f"Software: bayesimp {attrs.get('bayesimp_version', version('bayesimp'))} (Python)."
+    return text, cited
+
+
+def _converged(facts: ReportFacts, cite: Callable[..., str]) -> str:
+    """Whether the chains converged; nothing if that cannot be computed."""
+    summary = facts.summary
+    if not np.isfinite(summary.worst_r_hat):
+        return ""
+    said = "was" if summary.converged else "was NOT"
+    return (
+        f"Convergence {said} attained by the criteria of rank-normalised split R-hat (largest "
+        f"{summary.worst_r_hat:.3f}) and effective sample size (smallest {summary.smallest_ess:.0f}, "
+        f"limit {ESS_LIMIT}){cite('Vehtari')}. "
+    )
+
+
+def _assumed(facts: ReportFacts, cite: Callable[..., str]) -> str:
+    """Why values are missing, and which other assumptions were examined."""
+    text, reference = "", None if facts.model is None else facts.model.reference
     if reference is not None:
         text += (
             f"Values after drop-out were imputed by reference to another arm{cite('Roger')} ({reference.words}), and "
@@ -64,18 +77,9 @@ def paragraph(facts: ReportFacts) -> tuple[str, list[str]]:
         text += "Values were assumed to be missing not at random and shifted as the model specifies. "
     elif reference is None:
         text += "Values were assumed to be missing at random given the variables of the model. "
-    examined = [
-        what
-        for what, given in (
-            ("to the prior", facts.sensitivity),
-            ("to values missing not at random", facts.mnar),
-        )
-        if given
-    ]
-    text += f"Sensitivity {' and '.join(examined)} was examined. " if examined else ""
-    text += f"Missing data are reported following TARMOS{cite('TARMOS')} and Sterne et al.{cite('Sterne')}. "
-    text += f"Software: bayesimp {attrs.get('bayesimp_version', version('bayesimp'))} (Python)."
-    return text, cited
+    alternatives = ("to the prior", facts.sensitivity), ("to values missing not at random", facts.mnar)
+    examined = [what for what, given in alternatives if given]
+    return text + (f"Sensitivity {' and '.join(examined)} was examined. " if examined else "")
 
 
 def _analysed(facts: ReportFacts, cite: Callable[..., str]) -> str:

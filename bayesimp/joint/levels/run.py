@@ -37,6 +37,7 @@ class LevelsRun(StridedRun):
 
     model: JointNormal
     costly_likelihood = True
+    likelihood_by_cluster = True
 
     @property
     def grouping(self) -> SeveralFactors:
