@@ -123,5 +123,7 @@ def from_elsewhere(tree: ast.Module) -> Iterator[str]:
 def test_private_names_stay_in_their_file():
     found = [f"{path}: {name}" for path, tree in sources() for name in from_elsewhere(tree)]
     assert not found, "\n".join(found)
-    seen = "from bayesimp.a import _b\nclass C:\n    _d: int\n    def f(self, o): return o._d, o._e, self._g\n"
+    seen = (
+        "from bayesimp.a import _b\nclass C:\n    _d: int\n    def f(self, o): return o._d, o._e, self._g\n"
+    )
     assert list(from_elsewhere(ast.parse(seen))) == ["import _b", "o._e"]

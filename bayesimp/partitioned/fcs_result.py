@@ -117,7 +117,7 @@ class PartitionedFCSImputations(CompletedParts, Printed):
 
         A `StatisticalWarning` says so if the run has not converged.
         """
-        return self.diagnosed(self.history.cycles - self.warm, chained=True)
+        return self.diagnosed(self.tree, chained=True)
 
     @property
     def source(self) -> PartitionedData:

@@ -37,7 +37,6 @@ class CompletedParts(ABC):
 
     m: int
     log: tuple[Event, ...]
-    tree: xr.DataTree
 
     @property
     def events(self) -> pd.DataFrame:
@@ -49,9 +48,11 @@ class CompletedParts(ABC):
     def imputed_stats(self) -> xr.Dataset:
         """Mean and standard deviation of all missing values of each variable, along the chains."""
 
-    def diagnosed(self, draws: int, *, chained: bool = False) -> Summary:
+    def diagnosed(self, tree: xr.DataTree, *, chained: bool = False) -> Summary:
         """R-hat and effective sample sizes of parameters and of `imputed_stats`; warns if the run has not converged."""
-        parameters, imputed = diagnose(self.tree["posterior"].to_dataset()), diagnose(self.imputed_stats)
+        posterior = tree["posterior"].to_dataset()
+        draws = int(posterior.sizes["draw"])
+        parameters, imputed = diagnose(posterior), diagnose(self.imputed_stats)
         made = Summary(parameters, imputed, self.events, self.m, draws, chained=chained, extends=False)
         if not made.converged:
             warnings.warn(made.verdict, StatisticalWarning, skip_file_prefixes=PACKAGE)

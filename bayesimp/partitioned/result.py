@@ -71,7 +71,7 @@ class PartitionedImputations(CompletedParts, PosteriorRun):
 
         A `StatisticalWarning` says so if the run has not converged.
         """
-        return self.diagnosed(self.draws.draws)
+        return self.diagnosed(self.tree)
 
     @cached_property
     def completion(self) -> Completion:

@@ -37,7 +37,10 @@ class Tables:
     responses = imputed_columns
 
     def values(self, name: str) -> np.ndarray:
-        return np.stack([made[name].to_numpy()[self.missing[name]] for made in self.tables])
+        columns = [
+            made[name] if made[name].dtype.kind == "f" else made[name] == "high" for made in self.tables
+        ]
+        return np.stack([column.to_numpy(float)[self.missing[name]] for column in columns])
 
     def frame(self, k: int) -> pd.DataFrame:
         return self.tables[k]

@@ -182,9 +182,7 @@ def test_records_and_refusals():
         pr.Contextual(0.0)
     with pytest.raises(SpecificationError, match="others must be a prior of the other coefficients"):
         pr.Contextual(1.0, pr.Contextual())
-    with pytest.raises(
-        SpecificationError, match=r"beta\.others\.type: HuangWand cannot be used here"
-    ):
+    with pytest.raises(SpecificationError, match=r"beta\.others\.type: HuangWand cannot be used here"):
         priors_from_dict({"beta": {"type": "Contextual", "others": {"type": "HuangWand"}}})
 
 
