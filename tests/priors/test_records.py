@@ -77,7 +77,7 @@ def test_every_type_is_known():
         ({"Psi": {"type": "InverseWishart", "improper": 1}}, r"p\.Psi\.improper: must be true or false"),
         ({"Psi": {"type": "LKJ", "sd": 1.0}}, r"p\.Psi\.sd: expected a table with a type \(HalfT, .*HalfNormal"),
         ({"Psi": {"type": "LKJ", "sd": {"type": "Flat"}}}, r"p\.Psi\.sd\.type: Flat cannot be used here"),
-        ({"Psi": {"type": "Diagonal", "variances": {"type": "LKJ"}}}, r"p\.Psi\.variances\.type: LKJ cannot be used here"),
+        ({"Psi": {"type": "Diagonal", "variances": {"type": "LKJ"}}}, r"variances\.type: LKJ cannot be used here"),
         ({"beta": {"type": "Normal", "mean": float("nan")}}, r"p\.beta\.mean: must be finite"),
     ],
 )  # fmt: skip
