@@ -145,6 +145,23 @@ def latent(family: str) -> bi.Imputations:
     return model.impute(m=4, seed=5, chains=2, tune=10, draws=10, thin=1, progress=False)
 
 
+def crossed(engine: str, family: str) -> bi.Imputations:
+    """An engine with the clusters and five groups by the order of x; v is a variable of these groups."""
+    frame = table(family)
+    groups = pd.Series((frame["x"].rank().to_numpy() * 5 // (len(frame) + 1)).astype(int)).map(
+        dict(enumerate("pqrst"))
+    )
+    v = frame.groupby(groups)["x"].transform("mean").round(3)
+    frame = frame.assign(h=groups, v=v.where(groups != "q"))
+    data = bi.IncompleteData(frame, ["g", "h"], families={"y": family})
+    settings: Any = {"m": 4, "seed": 5, "chains": 2, "tune": 10, "draws": 10, "thin": 1, "progress": False}
+    if engine == "JointGLMM":
+        return bi.JointGLMM(data, "w ~ x + y + (1 | g) + (1 | h)").impute(**settings)
+    if engine == "JointLatent":
+        return bi.JointLatent(data, "y + w + v ~ x + (1 + x | g) + (1 | h)").impute(**settings)
+    return bi.JointNormal(data, "y + w ~ x + (1 + x | g) + (1 | h)").impute(**settings)
+
+
 def runs() -> Iterator[tuple[str, Callable[[], Any]]]:
     """Name of a run, and what makes it."""
     for name, make in PRIORS.items():
@@ -181,6 +198,8 @@ def runs() -> Iterator[tuple[str, Callable[[], Any]]]:
             yield f"factors, {kind}, {family}", lambda k=kind, f=family: with_factors(k, f)
     for family in ("normal", "bernoulli", "ordinal", "categorical"):
         yield f"latent, {family}", lambda f=family: latent(f)
+    for engine, family in (("JointNormal", "normal"), ("JointLatent", "ordinal"), ("JointGLMM", "bernoulli")):
+        yield f"several factors, {engine}", lambda e=engine, f=family: crossed(e, f)
     for analysis, family in ANALYSES:
         yield f"analysis {analysis}, {family}", lambda a=analysis, f=family: _analysed(a, f)
     yield "sensitivity", _sensitivity
