@@ -52,7 +52,8 @@ class PartitionedFCSImputations(CompletedParts, Printed):
     -----
     Rows that are alike share the completions that their kind has in the last cycle; which row gets which is drawn in the
     order of the rows, without replacement. So the same seed gives the same tables however the rows are divided into
-    partitions, but not in another order of rows.
+    partitions, but not in another order of rows, nor with clusters whose labels are in another order: kinds of rows are
+    drawn in the order of their values.
     """
 
     model: PartitionedFCS
