@@ -19,7 +19,7 @@ from scipy.stats import multivariate_normal, norm
 
 import bayesimp as bi
 from bayesimp import priors as pr
-from bayesimp.joint.latent.levels.run import LatentLevelsRun
+from bayesimp.joint.latent.levels.model import SeveralLatentFactors
 from tests.calibration.montecarlo import LEVEL, REJECTED, batch_means, bonferroni
 from tests.joint.latent.brute_force import nodes
 from tests.joint.quantities import quantities
@@ -218,13 +218,13 @@ def test_a_variable_of_groups_has_one_value_in_each(monkeypatch):
 
     options = {"m": 4, "seed": 1, "chains": 2, "draws": 20, "tune": 5, "progress": False}
     assert counts(model().impute(**options)) == (1, 1)
-    tables = LatentLevelsRun.cluster_tables.fget
+    tables = SeveralLatentFactors.cluster_tables.fget
 
-    def exchanged(run):
-        (schools, groups), (classes, other) = tables(run)
+    def exchanged(grouping):
+        (schools, groups), (classes, other) = tables(grouping)
         return [(schools, groups), (classes, replace(other, codes=np.roll(other.codes, 1)))]
 
-    monkeypatch.setattr(LatentLevelsRun, "cluster_tables", property(exchanged))
+    monkeypatch.setattr(SeveralLatentFactors, "cluster_tables", property(exchanged))
     assert counts(model().impute(**options))[0] > 1
 
 
