@@ -93,9 +93,9 @@ class SeveralLatentFactors:
             "Sigma": given_entries(self.resolved.Sigma, self.entries[0]),
         } | own
 
-    def task(self, thin: int, stride: int) -> LatentLevelsTask:
-        """The task of running Gibbs iterations, for executors."""
-        return LatentLevelsTask(self.table, self.priors, thin, stride)
+    def task(self, thin: int, stride: int, *, effects: bool = False) -> LatentLevelsTask:
+        """The task of running Gibbs iterations, for executors; effects: whether those of all groups are kept."""
+        return LatentLevelsTask(self.table, self.priors, thin, stride, effects)
 
     def posterior(self, draws: Any) -> tuple[dict[str, tuple], dict[str, list]]:
         """Variables of the posterior in the units of the data, name -> (dims, array), and their coordinates."""

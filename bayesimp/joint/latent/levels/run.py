@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp import notation as nt
-from bayesimp.errors import SpecificationError
 from bayesimp.imputation.tree import build_tree
 from bayesimp.joint.latent.levels.gibbs import LatentLevelsChain, LatentLevelsDraws
 from bayesimp.joint.latent.levels.model import SeveralLatentFactors
+from bayesimp.joint.latent.levels.pointwise import SeveralFactorsDraws, kept_effects
 from bayesimp.joint.latent.run import LatentRun
 from bayesimp.joint.strided import read_state, run_state
 from bayesimp.kernels.latent.level_records import LevelsKept, LevelsState
@@ -42,7 +42,7 @@ class LatentLevelsRun(LatentRun):
     @property
     def task(self) -> Any:
         """The task of running iterations, for executors."""
-        return self.several.task(self.thin, self.stride)
+        return self.several.task(self.thin, self.stride, effects=self.effects)
 
     @property
     def cluster_tables(self) -> list[tuple[ClusterTable, Clusters]]:
@@ -53,6 +53,9 @@ class LatentLevelsRun(LatentRun):
     def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
         model, h, table = self.model, self.history, self.several.table
         variables, coords = self.several.posterior(h)
+        if self.effects:
+            kept, of_effects = kept_effects(self)
+            variables, coords = variables | kept, coords | of_effects
         place = np.argsort(table.working.order)
         stats = {
             "mean": np.concatenate([h.mean, h.group_mean], axis=-1)[:, :, place],
@@ -69,25 +72,25 @@ class LatentLevelsRun(LatentRun):
         return complete_new_rows(self, new, m, seed)
 
     def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
-        """Refused, because the draws do not keep the effects of all groups.
+        """Log likelihood, log prior, replicates or effects at the draws so far (joint/latent/pointwise.py)."""
+        from bayesimp.joint.latent.pointwise import pointwise
 
-        Raises
-        ------
-        SpecificationError
-        """
-        raise SpecificationError(
-            f"{what}: JointLatent with several grouping factors ({', '.join(self.several.labels)}) does not compute it; "
-            "JointLatent with one does."
-        )
+        return pointwise(self, SeveralFactorsDraws(self), what, request)
 
     def state(self) -> xr.Dataset:
         """The states of the chains and the kept draws."""
-        return run_state(self, LevelsKept._fields, LevelsState._fields)
+        state = run_state(self, LevelsKept._fields, LevelsState._fields)
+        return state.assign_attrs(effects=int(self.effects))
 
     @classmethod
     def restore(cls, model: JointLatent, tree: xr.DataTree, state: xr.Dataset) -> Self:
         """The run restored from a file, with chains and draws."""
+        if "kept_b" not in state:  # files of earlier versions
+            none = np.empty((len(state["kept_beta"]), 0, 0))
+            state = state.assign(kept_b=(tuple(f"kept_b_{axis}" for axis in range(3)), none))
         draws, chains = read_state(
             state, LatentLevelsDraws, LevelsKept._fields, LatentLevelsChain, LevelsState._fields
         )
-        return cls._restored(model, tree, state, draws, chains)
+        return cls._restored(
+            model, tree, state, draws, chains, effects=bool(int(state.attrs.get("effects", 0)))
+        )
