@@ -304,13 +304,13 @@ CASES = {
     "spline": (lambda: only("y"), "y ~ bs(w, df=4) + (1 | g)", ["nonlinear term: y lacks bs(w, df=4)"]),
     "spline, joint": (
         lambda: joint("y + x ~ w + z + (1 | g)", "yx"),
-        "y ~ poly(w, 2) + (1 | g)",
-        ["nonlinear term: y lacks poly(w, 2)", "nonlinear term: x lacks poly(w, 2)"],
+        "y ~ bs(w, df=4) + (1 | g)",
+        ["nonlinear term: y lacks bs(w, df=4)"],
     ),
     "spline, own formula": (
         lambda: only("y", predictors={"y": "~ w + z + (1 | g)"}),
-        "y ~ poly(w, 2) + (1 | g)",
-        ["nonlinear term: y lacks poly(w, 2)"],
+        "y ~ bs(w, df=4) + z + (1 | g)",
+        ["nonlinear term: y lacks bs(w, df=4)"],
     ),
     "other clusters": (
         lambda: only("y"),
