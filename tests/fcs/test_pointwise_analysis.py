@@ -90,10 +90,9 @@ def test_priors_and_arviz(imp, tmp_path):
             np.testing.assert_allclose(
                 prior[name], stats.norm.logpdf(post[name], 1.0, 20.0).sum(axis=2), rtol=1e-6
             )
-    # of a level that is all but certain in every draw ArviZ cannot fit the tail
-    for name in "x" if family == "ordinal" else "xy":
+    for name in "xy":
         assert np.isfinite(az.loo(tree, var_name=name).elpd)
-        own = [f"beta_{name}"]
+        own = [f"Psi_{name}"]  # the default prior of beta is flat, for which ArviZ has no sensitivity
         told = az.psense_summary(tree, var_names=own, prior_var_names=own, likelihood_var_names=[name])
         assert np.isfinite(told[["prior", "likelihood"]].astype(float)).all().all()
     az.plot_ppc_dist(tree, var_names=["x"], num_samples=10).savefig(tmp_path / "ppc.png")
