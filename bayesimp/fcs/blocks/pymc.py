@@ -121,8 +121,9 @@ class OwnModel(Block):
         options = {} if method.transitions is None else {"transitions": method.transitions}
         self.link = method.link
         function, priors = self._function(method)
-        self._declared = function, self.rows(chain)[0], priors
-        self.model = UserConditional(*self._declared, keep=self.keep, **options)
+        observed = self.rows(chain)[0]
+        self._declared = function, observed, priors
+        self.model = UserConditional(function, observed, priors, keep=self.keep, **options)
 
     def move(self, moved: Mapping[str, np.ndarray]) -> None:
         """Set the shift of a normal variable (`fcs.specification.shifted.checked_shift` refuses others)."""
