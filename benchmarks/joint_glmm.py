@@ -304,9 +304,7 @@ def _cpu(run):
     return run(), time.process_time() - began
 
 
-def joint_glmm_jomo(
-    draws: int = 1000, iterations: int = 60_000, seeds: tuple[int, ...] = (2,)
-) -> list[str]:
+def joint_glmm_jomo(draws: int = 1000, iterations: int = 60_000, seeds: tuple[int, ...] = (2,)) -> list[str]:
     """Effective draws per second of processor time of the analysis' own parameters (the smallest, beta and Psi of y), our
     warm-up included, one chain of jomo of 60,000 iterations (about 70 effective draws, so that its rate is known to about
     a quarter) for each seed, the first 10 % of its draws dropped; the last column has the ratio for each parameter: three
