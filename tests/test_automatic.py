@@ -387,6 +387,11 @@ def test_an_analysis_is_imputed_for(capsys):
     [
         ({"engine": "nuts"}, "engine must be 'joint', 'latent', 'glmm', 'fcs' or None, got 'nuts'"),
         ({"engine": "glmm"}, "no analysis is given"),
+        (
+            {"analysis": 5},
+            r"The analysis must be a formula, such as 'y ~ x \+ \(1 \| g\)', or several; got 5",
+        ),
+        ({"analysis": len}, "The analysis must be a formula, .*built-in function"),
         ({"family": "poisson"}, "family= refers to the response of analysis="),
         ({"analysis": "a ~ b + (1 | g)", "cycles": 3}, "cycles= is an option of chained equations"),
         ({"analysis": "a ~ b + (1 | g)", "methods": "pmm"}, "methods= is an option of chained equations"),

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from bayesimp.contract import ImputationModel
 from bayesimp.events import Event
-from bayesimp.formulas.formula import Formula
+from bayesimp.formulas.formula import Formula, RandomTerm
 from bayesimp.formulas.span import Monomial, Polynomial, spelled
 from bayesimp.messages import listing
+from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["NOT_CONGENIAL", "Gap", "Need", "Verdict"]
 
@@ -138,8 +139,8 @@ def sentence(variable: str, need: Need, lacks: str) -> str:
     }[need.kind]
     if need.role == "other group" and need.kind == "cluster effects":
         what += (
-            ", a grouping factor other than its clusters (store it as text or category to make its levels "
-            "predictors, or impute with it as the cluster)"
+            ", a grouping factor other than its clusters (name both for the table, "
+            "bi.IncompleteData(table, cluster=[...]), and default models of bi.FCS have effects of both)"
         )
     why = {
         "implied": f", which {_slope_of(need)}{need.term} implies",
@@ -251,12 +252,23 @@ def _as_factor(model: ImputationModel, analysis: Formula, offset: str | None) ->
 
     It closes every gap, including terms that are nonlinear in an imputed covariate.
     """
-    cluster = model.data.cluster
-    grouped = not analysis.random or (analysis.single_grouping and analysis.cluster == cluster)
+    own = [term for term in analysis.random if term.names == (model.data.cluster,)]
+    further = [term for term in analysis.random if term not in own]
+    grouped = not analysis.random or (len(own) == 1 and all(term.columns == "1" for term in further))
     derived = not set(model.definitions()).isdisjoint(analysis.columns)
     if offset is not None or not grouped or analysis.independent or analysis.stateful or derived:
         return None
-    return f"bi.JointGLMM(data, {analysis.text!r})"
+    return f"bi.JointGLMM({_with_clusters(model.data, further)}, {analysis.text!r})"
+
+
+def _with_clusters(data: IncompleteData, further: Sequence[RandomTerm]) -> str:
+    """``data``, or the call that makes it with the cluster columns of these grouping factors."""
+    names = list(dict.fromkeys((*data.cluster_columns, *(name for term in further for name in term.names))))
+    if len(names) == len(data.cluster_columns):
+        return "data"
+    inferred = IncompleteData(data.frame, names).families
+    own = {name: family for name, family in data.families.items() if inferred.get(name, family) != family}
+    return f"bi.IncompleteData(data.frame, {names!r}{f', {own!r}' if own else ''})"
 
 
 def _call(model: ImputationModel, gaps: Sequence[Gap]) -> str | None:

@@ -115,15 +115,14 @@ def _refused(block: Block, what: str, request: TreeRequest) -> str:
         return method + block.no_prior if block.no_prior else ""
     if what == "cluster_effects":
         some = len(block.chained.block.random) and not block.method.fits_each_cluster
-        return (
-            ""
-            if some and not block.no_likelihood
-            else method + (block.no_likelihood or "it has no random effects")
-        )
+        why = block.no_effects or block.no_likelihood or ("" if some else "it has no random effects")
+        return method + why if why else ""
     if block.no_likelihood:
         return method + block.no_likelihood
     if what == "posterior_predictive" and request.new_clusters and block.method.residual == "cluster":
         return method + "each cluster has a residual variance of its own, so use new_clusters=False"
+    if what == "posterior_predictive" and request.new_clusters and block.no_new_clusters:
+        return method + block.no_new_clusters
     return ""
 
 
@@ -231,6 +230,8 @@ def _log_likelihood(block: Block, visit: Visited, request: TreeRequest) -> dict[
         units = np.log(block.table.scale[list(block.chained.columns)])
         value = log_normal_rows(joint.y - means, visit.theta.Sigma[0], joint.patterns)
         return {"": value - ~np.isnan(joint.y) @ units}
+    if block.has_own_density:
+        return {"": block.log_densities(visit.chain, visit.theta)}
     rows, eta, sd = block.predictors(visit.chain, visit.theta)
     unit = float(block.table.scale[rows.k]) if sd is not None else rows.unit
     if sd is not None:
@@ -273,6 +274,9 @@ def _replicates(block: Block, visit: Visited, request: TreeRequest) -> dict[str,
                 block.chained.block.responses, block.chained.columns, y.T, joint.y.T, strict=True
             )
         }
+    if block.has_own_density:
+        rows, drawn = block.fitted_rows, block.replicates(rng, visit.chain, theta)
+        return {"": drawn if len(rows.levels) else block.table.on_data_scale(rows.k, rows.working(drawn))}
     rows, eta, sd = block.predictors(visit.chain, theta)
     if sd is not None:
         return {"": block.table.on_data_scale(rows.k, eta[:, 0] + sd * rng.standard_normal(len(eta)))}
@@ -292,7 +296,7 @@ def _replicates(block: Block, visit: Visited, request: TreeRequest) -> dict[str,
 
 def _effects(block: Block, visit: Visited, request: TreeRequest) -> dict[str, Any]:
     """{"B": (m, r q), "B_<factor>": (groups,) effects in the units of the data, in the order of the table}."""
-    scale, B = block.chained.scale, visit.theta.B
+    scale, B = block.chained.scale, block.effects(visit.theta)
     m = len(B)
     vec = B.transpose(0, 2, 1).reshape(m, -1) * scale.effects
     out = {"B": (vec @ of_all(scale.C, len(scale.effects)).T)[np.argsort(block.table.order)]}

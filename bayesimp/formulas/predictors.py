@@ -28,11 +28,23 @@ from bayesimp.formulas.syntax import (
     write,
 )
 from bayesimp.formulas.terms import CLUSTER as OF_CLUSTERS
-from bayesimp.formulas.terms import FACTOR, STATEFUL, WITHIN
+from bayesimp.formulas.terms import FACTOR, SEVERAL, STATEFUL, WITHIN
 
-__all__ = ["MEANS", "Edit", "Part", "Predictors", "addition", "edit", "over", "predictors", "terms_of"]
+__all__ = [
+    "MEANS",
+    "Edit",
+    "Part",
+    "Predictors",
+    "addition",
+    "edit",
+    "over",
+    "predictors",
+    "terms_of",
+    "with_own_line",
+]
 
 MEANS = ("cluster_mean", "cluster_sum")
+SPLINES = frozenset(SEVERAL) - frozenset(FACTOR)  # functions that give several columns of one variable
 Term = tuple[Node, ...]
 
 
@@ -197,6 +209,20 @@ def addition(terms: Sequence[str], slopes: Sequence[str], random: str, group: st
     'x:w + (1 + x | school)'
     """
     return " + ".join([*terms, *([f"({' + '.join([random, *slopes])} | {group})"] if slopes else [])])
+
+
+def with_own_line(terms: Sequence[str]) -> list[str]:
+    """Variables of which added terms contain a multiple themselves, so that a model cannot have them beside these.
+
+    >>> with_own_line(["bs(w, df=4)", "log(p)", "x:w"])
+    ['w']
+    """
+    calls = [read(term) for term in terms]
+    return [
+        node.arguments[0].name
+        for node in calls
+        if isinstance(node, Call) and node.function in SPLINES and isinstance(node.arguments[0], Name)
+    ]
 
 
 def over(atom: Node, text: str) -> tuple[Node, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bayesimp.contract import Contents
 from bayesimp.formulas.formula import Formula, parse
-from bayesimp.formulas.predictors import addition
+from bayesimp.formulas.predictors import addition, with_own_line
 from bayesimp.formulas.syntax import Name, write
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ def call_with(
             added = slopes if old.group == write(Name(model.data.cluster)) else []
             parts.append(f"({' + '.join([old.columns, *added])} | {old.group})")
         left = " + ".join(write(Name(name)) for name in formula.responses)
-        text = f"{left} ~ {' + '.join([formula.fixed, *terms, *parts])}"
+        again = {write(Name(name)) for name in with_own_line(terms)}  # these are columns of what is added
+        own = " + ".join(part for part in formula.fixed.split(" + ") if part not in again)
+        text = f"{left} ~ {' + '.join([own, *terms, *parts])}"
         return f"bi.{type(model).__name__}(data, {text!r})"
     cluster = write(Name(model.data.cluster))
     edits = {

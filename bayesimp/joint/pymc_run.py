@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -13,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp import notation as nt
-from bayesimp.contract import Run
-from bayesimp.errors import SamplingError
+from bayesimp.contract import Run, TreeRequest
+from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations
@@ -152,6 +153,53 @@ class PyMCRun(Run):
         observed = {c.column: data.numeric(c.column) for c in self.model.cells}
         coords[nt.RESPONSE] = list(self.model.responses)
         return build_tree(data, variables, imputed_stats, cells, observed, coords, attrs, self.stats)
+
+    def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
+        """Log densities that PyMC computes: ``log_likelihood`` of its observed variables, given all free ones, and
+        ``log_prior`` of its free variables; those of missing cells belong to neither.
+
+        Raises
+        ------
+        SpecificationError
+            Another quantity; the draws are not kept in files; or the model has terms that are in neither.
+        """
+        model = self.model.model
+        if what not in ("log_likelihood", "log_prior"):
+            raise SpecificationError(
+                f"{what}: of your own PyMC model only log_likelihood and log_prior are computed, because which of its "
+                "variables are effects of clusters, and which observed cells they belong to, only the model says. "
+                "pm.sample_posterior_predictive(imp.tree['posterior'], model=model) draws replicates."
+            )
+        if self.kept is None:
+            raise SpecificationError(
+                f"{what}: files do not keep the draws of missing cells, given which it is defined. Impute again with the "
+                "same seed, which gives the same draws."
+            )
+        if model.potentials:
+            names = ", ".join(repr(v.name) for v in model.potentials)
+            raise SpecificationError(
+                f"{what}: the potentials of the model ({names}) belong neither to the prior nor to the likelihood. Write "
+                "them as distributions."
+            )
+        import xarray as xr
+        from pymc.stats.log_density import compute_log_density
+
+        free = [v.name for v in model.free_RVs]
+        drawn = {
+            name: (("chain", "draw", *(f"{name}_{axis}" for axis in range(a.ndim - 2))), a)
+            for name, a in ((name, request.of(self.kept[name])) for name in free)
+        }
+        cells = {name for c in self.model.cells for name in (c.variable, f"{c.variable}_unobserved")}
+        wanted = [name for name in free if name not in cells] if what == "log_prior" else None
+        with warnings.catch_warnings():  # about groups that are not there
+            warnings.simplefilter("ignore", UserWarning)
+            made = compute_log_density(
+                xr.DataTree.from_dict({"posterior": xr.Dataset(drawn)}), var_names=wanted, model=model,
+                extend_inferencedata=False, kind="prior" if what == "log_prior" else "likelihood", progressbar=False,
+                compile_kwargs={"mode": "FAST_COMPILE"},
+            )  # fmt: skip
+        assert isinstance(made, xr.Dataset)
+        return made
 
     def state(self) -> xr.Dataset:
         """Nothing except the attributes of the result: the draws can be repeated from the seed."""

@@ -14,6 +14,7 @@ from bayesimp.errors import PACKAGE, DataError, SpecificationError, StatisticalW
 from bayesimp.events import Event
 from bayesimp.formulas.formula import parse
 from bayesimp.imputation.result import Imputations
+from bayesimp.joint.glmm.request import read_analyses
 from bayesimp.layout import wrapped
 from bayesimp.messages import listing
 from bayesimp.table.incomplete import IncompleteData
@@ -107,6 +108,8 @@ def impute(
     given = {"methods": methods, "predictors": predictors, "cycles": cycles}
     own = {name: value for name, value in given.items() if value is not None} | options
     check_known(own)
+    if analysis is not None:
+        read_analyses(analysis, cluster if isinstance(cluster, str) else "cluster")
     responses = _response_families(analysis, family)
     data = IncompleteData(frame, cluster, dict(families or {}) | responses if responses else families)
     choice, model, settings = _chosen(data, analysis, engine, own)

@@ -301,6 +301,17 @@ CASES = {
         "y ~ w + (1 | g) + (1 | ward)",
         [],
     ),
+    "spline": (lambda: only("y"), "y ~ bs(w, df=4) + (1 | g)", ["nonlinear term: y lacks bs(w, df=4)"]),
+    "spline, joint": (
+        lambda: joint("y + x ~ w + z + (1 | g)", "yx"),
+        "y ~ bs(w, df=4) + (1 | g)",
+        ["nonlinear term: y lacks bs(w, df=4)"],
+    ),
+    "spline, own formula": (
+        lambda: only("y", predictors={"y": "~ w + z + (1 | g)"}),
+        "y ~ bs(w, df=4) + z + (1 | g)",
+        ["nonlinear term: y lacks bs(w, df=4)"],
+    ),
     "other clusters": (
         lambda: only("y"),
         "y ~ w + (1 | g) + (1 | ward)",
@@ -314,13 +325,31 @@ CASES = {
 }  # fmt: skip
 
 
-def test_no_call_mends_a_second_grouping_factor():
+def test_no_call_adds_slopes_of_a_second_grouping_factor():
     """Otherwise the printed call would be that of the model itself."""
     for model in (joint("y + x ~ w + (1 | g)", "yx"), only("y", methods={"y": "pmm"})):
-        verdict = congeniality(model, parse("y ~ x + w + (1 | g) + (1 | ward)"))
+        verdict = congeniality(model, parse("y ~ x + w + (1 | g) + (1 + w | ward)"))
         gap = next(gap for gap in verdict.gaps if gap.lacks == "ward")
         assert gap.call is None and "a grouping factor other than its clusters" in verdict.warning()
     assert verdict.call == "bi.FCS(data, methods={'y': 'bayes'})" and "(all but ward)" in verdict.warning()
+
+
+@pytest.mark.parametrize("random", ["(1 | g) + (1 | ward)", "(1 + x | g) + (1 | ward)", "(1 | g/ward)"])
+def test_the_joint_glmm_has_effects_of_a_second_grouping_factor(random):
+    """For one that is no cluster column of the table the call names both, and families unlike those of the types."""
+    frame = table("yx").frame.assign(
+        ward=lambda t: "no. " + t.ward.astype(str), b=lambda t: (t.b == "yes") * 1.0
+    )
+    analysis = f"y ~ x * w + b + {random}"
+    one = bi.IncompleteData(frame, "g", {"b": "bernoulli"})
+    verdict = congeniality(bi.JointNormal(one, "y + x ~ w + b + (1 | g)"), parse(analysis))
+    assert verdict.call.startswith("bi.JointGLMM(bi.IncompleteData(data.frame, ['g', 'ward']")
+    made = eval(verdict.call, {"bi": bi, "data": one})
+    assert made.data.families["b"] == "bernoulli" and found(made, analysis) == []
+    both = bi.FCS(bi.IncompleteData(frame, ["g", "ward"]))
+    verdict = congeniality(both, parse(analysis))
+    assert verdict.call == f"bi.JointGLMM(data, {analysis!r})"
+    assert found(eval(verdict.call, {"bi": bi, "data": both.data}), analysis) == []
 
 
 class TwoFactors:

@@ -230,3 +230,24 @@ def test_other_refusals(uncompiled):
     ):  # fmt: skip
         with pytest.raises(bi.SpecificationError, match=message):
             model.impute(**SHORT | options)
+
+
+def test_log_likelihood_and_log_prior_of_the_user_s_model(uncompiled, tmp_path):
+    """x ~ N(mu, 1), mu ~ N(0, 10): missing cells belong to neither."""
+    imp = bi.FromPyMC(normal(), table()).impute(**SHORT)
+    tree = imp.tree_with("log_likelihood", "log_prior", thin=5)
+    mu, seen = tree["posterior"]["mu"].values[..., None], X[~np.isnan(X)]
+    (found,) = tree["log_likelihood"].data_vars.values()
+    np.testing.assert_allclose(found, -0.5 * (seen - mu) ** 2 - 0.5 * np.log(2 * np.pi))
+    prior = tree["log_prior"].to_dataset()
+    assert list(prior.data_vars) == ["mu"] and prior["mu"].shape == (2, 4)
+    np.testing.assert_allclose(prior["mu"], -0.005 * mu[..., 0] ** 2 - np.log(10) - 0.5 * np.log(2 * np.pi))
+    with pytest.raises(bi.SpecificationError, match="posterior_predictive: of your own PyMC model only"):
+        imp.tree_with("posterior_predictive")
+    imp.save(tmp_path / "a.nc")
+    with pytest.raises(bi.SpecificationError, match="files do not keep the draws"):
+        bi.load(tmp_path / "a.nc", model=normal()).tree_with("log_likelihood")
+    with (model := normal()):
+        pm.Potential("more", -(model["mu"] ** 2))
+    with pytest.raises(bi.SpecificationError, match=r"the potentials of the model \('more'\)"):
+        bi.FromPyMC(model, table()).impute(**SHORT).tree_with("log_prior")

@@ -201,6 +201,9 @@ class Block(ABC):
     method: Method
     no_likelihood: str = "its likelihood is not computed"  # why `predictors` refuses; empty if it does not
     no_prior: str = "it has no prior"  # the same of `log_prior`
+    no_effects: str = ""  # why `effects` refuses, of a model with random effects
+    no_new_clusters: str = ""  # why `new_effects` refuses
+    has_own_density: bool = False  # rows have `log_densities` and `replicates` instead of `predictors`
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         self.table, self.chained = table, table.blocks[number]
@@ -236,6 +239,18 @@ class Block(ABC):
         other families. Only if `no_likelihood` is empty.
         """
         raise NotImplementedError
+
+    def log_densities(self, chain: Chain, theta: Parameters) -> Array:
+        """(n,) log densities of the observed responses in the units of the data, in a state after `step`."""
+        raise NotImplementedError
+
+    def replicates(self, rng: np.random.Generator, chain: Chain, theta: Parameters) -> Array:
+        """(n,) responses drawn in the rows of `log_densities`, in the units of `BlockRows.y`."""
+        raise NotImplementedError
+
+    def effects(self, theta: Parameters) -> Array:
+        """(m, q, r) random effects on the working scale; only if `no_effects` is empty."""
+        return theta.B
 
     def new_effects(self, rng: np.random.Generator, theta: Parameters) -> Parameters:
         """The same parameters with the effects of new clusters, drawn from their distribution."""

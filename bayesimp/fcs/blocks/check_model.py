@@ -22,7 +22,7 @@ from bayesimp.models.conditional_normal import ConditionalData
 if TYPE_CHECKING:
     from bayesimp.priors import Priors
 
-__all__ = ["build", "check_draws", "wrong_values"]
+__all__ = ["build", "check_draws", "fill_variables", "wrong_values"]
 
 PLAIN: dict[str, Any] = {"mode": "FAST_COMPILE", "on_unused_input": "ignore"}
 
@@ -55,7 +55,7 @@ def build(
                 f"{where}: '{variable.name}' has a value for each row (shape {ours} with {len(data.X)} rows, {others} "
                 f"with {len(probe.X)}). Rows change between cycles, so it must be integrated out."
             )
-    _fill(variables, data)
+    fill_variables(variables, data)
     _check_density(terms, where)
     return model, probe
 
@@ -149,7 +149,8 @@ def _probe(data: ConditionalData) -> ConditionalData:
     return replace(data, **columns | {"cluster": cluster})
 
 
-def _fill(variables: Any, rows: ConditionalData) -> None:
+def fill_variables(variables: Any, rows: ConditionalData) -> None:
+    """Set the shared variables of a model to these rows."""
     for key, value in rows.arrays().items():
         getattr(variables, key).set_value(value)
 
@@ -165,7 +166,7 @@ def _try(
         values, terms = [model.rvs_to_values[v] for v in free], model.logp(sum=False)
         density = pytensor.function(values, [t.sum() for t in terms], **PLAIN)
         for rows in tables:
-            _fill(variables, rows)
+            fill_variables(variables, rows)
             own = [tuple(int(n) for n in shape) for shape in shapes()]
             with pytensor.config.change_flags(mode="FAST_COMPILE"):
                 point = model.initial_point(0)

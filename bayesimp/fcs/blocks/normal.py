@@ -274,7 +274,9 @@ class MatchingBlock(RegressionBlock):
     """Predictive mean matching of type 1, based on `RegressionBlock` (mice's pmm)."""
 
     method: PMM
-    no_likelihood = "it imputes values of donors and has no distribution of the response"  # type: ignore[assignment]
+    no_likelihood = (  # type: ignore[assignment]
+        "it imputes values of donors and has no distribution of the response; 'norm' is the regression that it matches by"
+    )
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)

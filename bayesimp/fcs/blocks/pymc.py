@@ -7,6 +7,8 @@ and store their state with the parameters of the chain.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -16,10 +18,12 @@ from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import FREE, Chain, Parameters, ShiftedRows, log_priors
 from bayesimp.fcs.blocks.glmm import glmm_beta_prior
 from bayesimp.fcs.blocks.normal import NormalBlock
+from bayesimp.fcs.blocks.pymc_density import ModelTerms
 from bayesimp.fcs.blocks.pymc_normal import NormalConditional
 from bayesimp.fcs.blocks.pymc_user import UserConditional
 from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.table import ChainedTable
+from bayesimp.kernels.covariance.factor import effects
 from bayesimp.methods import PyMC
 from bayesimp.models.conditional_normal import ConditionalData
 from bayesimp.priors.gibbs import beta_prior
@@ -102,10 +106,10 @@ class OwnModel(ShiftedRows):
 
     adapts = True
     method: PyMC
-    no_likelihood = (
-        "the density of a PyMC model's rows is not computed; pm.compute_log_likelihood computes it"
-    )
-    no_prior = "the density of its priors is not computed"
+    no_prior = ""
+    no_effects = "effects are variables of your own model, in the posterior under their names there"
+    no_new_clusters = "which variables are the effects of clusters only you know, so use new_clusters=False"
+    has_own_density = True
     keep: tuple[str, ...] = ()  # computed quantities of the model to keep besides its free variables
 
     def __init__(self, table: ChainedTable, number: int) -> None:
@@ -116,7 +120,9 @@ class OwnModel(ShiftedRows):
         options = {} if method.transitions is None else {"transitions": method.transitions}
         self.link = method.link
         function, priors = self._function(method)
-        self.model = UserConditional(function, self.rows(chain)[0], priors, keep=self.keep, **options)
+        observed = self.rows(chain)[0]
+        self._declared = function, observed, priors
+        self.model = UserConditional(function, observed, priors, keep=self.keep, **options)
 
     def _function(self, method: PyMC) -> tuple[Callable, pr.Priors | None]:
         assert method.model is not None
@@ -152,6 +158,37 @@ class OwnModel(ShiftedRows):
                 )
             )
         return out[0], out[1]
+
+    @cached_property
+    def terms(self) -> ModelTerms:
+        """The terms of the model's log density."""
+        return ModelTerms(*self._declared)
+
+    @property
+    def no_likelihood(self) -> str:  # type: ignore[override]
+        """Why rows have none: other terms of the model."""
+        return self.terms.refusal
+
+    @property
+    def fitted_rows(self) -> BlockRows:
+        """The rows where the variable is observed."""
+        return self.block_rows
+
+    def log_densities(self, chain: Chain, theta: Parameters) -> np.ndarray:
+        """By the model's own node, with the unit of the response."""
+        of_rows, _ = self.terms(theta.own["hmc"], self.rows(chain)[0])
+        normal, rows = self.chained.block.distribution.is_normal, self.block_rows
+        return of_rows - np.log(float(self.table.scale[rows.k]) if normal else rows.unit)
+
+    def replicates(self, rng: np.random.Generator, chain: Chain, theta: Parameters) -> np.ndarray:
+        """Drawn by the model's own node."""
+        observed = self.rows(chain)[0]
+        drawn = self.model.replicates(rng, unpack_state(theta), observed)
+        return drawn - self.chained.terms.offset[-1] if self.chained.block.distribution.is_normal else drawn
+
+    def log_prior(self, theta: Parameters) -> dict[str, float]:
+        """Of every free variable, as the model scales it; effects of clusters are among them."""
+        return self.terms(theta.own["hmc"], self._declared[1])[1]
 
     def adapt(self, chain: Chain) -> None:
         """Tune step size and metric of HMC on the completed data of this chain."""
@@ -189,6 +226,7 @@ class GeneralisedModel(OwnModel):
     """
 
     keep = ("Psi",)
+    no_effects = no_new_clusters = ""
 
     def _function(self, method: PyMC) -> tuple[Callable, pr.Priors]:
         from bayesimp.models.conditional_glmm import conditional_glmm
@@ -202,6 +240,7 @@ class GeneralisedModel(OwnModel):
         scale, name, block = self.chained.scale, self.chained.block.name, self.chained.block
         Psi = scale.working_Psi_prior(scale.Psi_prior(priors.Psi, f"Psi of '{name}'"))
         Q0, t0 = glmm_beta_prior(priors.beta, scale, block, self.block_rows.y, f"beta of '{name}'")
+        self.Q0, self.t0 = Q0, t0
         precision = np.diag(Q0)
         if not np.allclose(Q0, np.diag(precision)):
             raise SpecificationError(
@@ -225,6 +264,30 @@ class GeneralisedModel(OwnModel):
         code = super().step(chain, theta)
         self._named(theta)
         return code
+
+    def log_prior(self, theta: Parameters) -> dict[str, float]:
+        """Of beta, Psi and auxiliary parameters, as for method 'bayes'."""
+        free = super().log_prior(theta)
+        return log_priors(self, theta) | {
+            a.name: free[a.sampled] for a in self.chained.block.distribution.auxiliaries if a.sampled in free
+        }
+
+    def _independent(self, theta: Parameters) -> np.ndarray:
+        """(m, r q) effects before they have their covariance (models/conditional_glmm.py)."""
+        return theta.own["hmc"][self.terms.place("u")].reshape(self.table.clusters, -1)
+
+    def effects(self, theta: Parameters) -> np.ndarray:
+        """b = u L', L L' = Psi."""
+        b = effects(self._independent(theta), np.ascontiguousarray(theta.Psi))
+        return b.reshape(len(b), self.chained.block.predictors, -1).transpose(0, 2, 1)
+
+    def new_effects(self, rng: np.random.Generator, theta: Parameters) -> Parameters:
+        """u ~ N(0, I)."""
+        hmc = theta.own["hmc"].copy()
+        if len(self.chained.block.random):
+            place = self.terms.place("u")
+            hmc[place] = rng.standard_normal(place.stop - place.start)
+        return replace(theta, own=theta.own | {"hmc": hmc})
 
     def _named(self, theta: Parameters) -> Parameters:
         """Name beta and Psi as in other blocks, and shape and cutpoints as in results."""

@@ -101,6 +101,15 @@ class UserConditional(HmcBlock):
         self.transition(rng, state, self._arrays(observed), self.transitions)
         if len(missing.X) == 0:
             return np.zeros(0)
+        return self._checked_draw(rng, state, observed, missing)
+
+    def replicates(self, rng: np.random.Generator, state: HmcState, observed: ConditionalData) -> np.ndarray:
+        """(n,) values drawn in the observed rows, as if they were missing."""
+        return self._checked_draw(rng, state, observed, observed)
+
+    def _checked_draw(
+        self, rng: np.random.Generator, state: HmcState, observed: ConditionalData, missing: ConditionalData
+    ) -> np.ndarray:
         drawn = self._draw(rng, state, observed, missing)
         if family_of(missing.family).support.is_below_one:
             # values rounded to 0 or 1 move to the nearest number inside; the event "rounded" reports them

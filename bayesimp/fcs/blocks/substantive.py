@@ -14,17 +14,28 @@ slice sampling (kernels/factors/cells.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.events import Event
-from bayesimp.fcs.blocks.base import BEYOND, FREE, Block, Chain, Parameters, summed
+from bayesimp.fcs.blocks.base import (
+    BEYOND,
+    FREE,
+    Block,
+    Chain,
+    Parameters,
+    log_priors,
+    summed,
+    without_limits,
+)
 from bayesimp.fcs.blocks.factors import Substantive
 from bayesimp.fcs.blocks.glmm import acceptance
 from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.joint.glmm.chain import ChainState, fill_censored, numbers
+from bayesimp.joint.glmm.pointwise import drawn_responses, log_density_of
 from bayesimp.joint.glmm.sampler import Sampler
 from bayesimp.kernels.factors.arrays import Work
 from bayesimp.kernels.families.codes import NORMAL
@@ -50,12 +61,15 @@ class SubstantiveBlock(Block):
         ),
     }
     heavy = True
+    no_prior = ""
+    has_own_density = True
 
     def __init__(self, table: ChainedTable, number: int, models: Substantive) -> None:
         super().__init__(table, number)
         self.models, self.name = models, self.chained.block.name
         self.k = models.names.index(self.name)
         self.factor, self.updates = models.table.factors[self.k], self.method.updates
+        self.Q0, self.t0 = models.priors.beta[self.k]
         self.step_size = 0.5
         self.adapts = bool(len(models.table.bare[self.k]))
         first = {c.block.name: b for b, c in reversed(list(enumerate(table.blocks)))}
@@ -131,6 +145,60 @@ class SubstantiveBlock(Block):
         self._keep(theta)
         theta.own["moved"] += sampler.chain.moved[k]
         return BEYOND if sampler.chain.failed else 0
+
+    @property
+    def no_likelihood(self) -> str:  # type: ignore[override]
+        """Why rows have none."""
+        if self.factor.at_cluster:
+            return "it has one value for each cluster, and terms of the likelihood are rows"
+        return without_limits(self.chained)
+
+    @property
+    def fitted_rows(self) -> BlockRows:
+        """The rows where the variable is observed."""
+        return self.rows
+
+    def _fitted(self) -> NDArray[np.int64]:
+        """(n,) the same, as rows of the factors."""
+        place = np.empty(len(self.models.table.row), dtype=np.int64)
+        place[self.models.table.row] = np.arange(len(place))
+        return place[self.rows.places()[: len(self.rows.y)]]
+
+    def log_densities(self, chain: Chain, theta: Parameters) -> Array:
+        """By its own model: p_k(x | others, theta_k, b_k), of an analysis for its response."""
+        return log_density_of(self._sampler(chain), self.k, self._fitted())
+
+    def replicates(self, rng: np.random.Generator, chain: Chain, theta: Parameters) -> Array:
+        """Drawn by its own model."""
+        thetas = [theta if b == self.places[self.k] else own for b, own in enumerate(chain.theta)]
+        sampler = self._sampler(replace(chain, theta=thetas))
+        y = drawn_responses(sampler, self.k, self._fitted(), rng)
+        a, table, rows = self.models.table.arrays, self.table, self.rows
+        if len(rows.levels):
+            v = a.value[a.level[self.k] : a.level[self.k + 1]][y.astype(np.int64)]
+            return np.abs(v[:, None] - rows.levels).argmin(axis=1).astype(float)
+        v = a.center[self.k] + a.unit[self.k] * y
+        if self.factor.family.is_standardised:
+            return (v - table.center[rows.k]) / table.scale[rows.k] + rows.origin
+        return v / rows.unit
+
+    def effects(self, theta: Parameters) -> Array:
+        """In the loop's order of clusters."""
+        b = theta.own["effects"][np.argsort(self.models.table.order)[self.table.order]]
+        return b.reshape(len(b), self.factor.predictors, -1).transpose(0, 2, 1)
+
+    def new_effects(self, rng: np.random.Generator, theta: Parameters) -> Parameters:
+        """N(0, Psi)."""
+        b = rng.standard_normal(theta.own["effects"].shape)
+        b = b @ np.linalg.cholesky(theta.Psi).T if theta.Psi.size else b
+        return replace(theta, own=theta.own | {"effects": b})
+
+    def log_prior(self, theta: Parameters) -> dict[str, float]:
+        """Of beta, sigma2, Psi and auxiliary parameters."""
+        aux = theta.own["aux"]
+        each = self.factor.family.auxiliaries if aux.size else ()
+        own = {a.name: float(a.log_prior(aux)) for a in each if a.log_prior is not None}
+        return log_priors(self, theta) | own
 
     def _sampler(self, chain: Chain) -> Sampler:
         """The sampler of factors at the values and parameters of the chain, which it changes in place."""

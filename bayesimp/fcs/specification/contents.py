@@ -16,7 +16,7 @@ from bayesimp.fcs.specification.records import (
     random_text,
     summed,
 )
-from bayesimp.formulas.predictors import addition, edit
+from bayesimp.formulas.predictors import addition, edit, with_own_line
 from bayesimp.formulas.syntax import Name, column_names, read, write
 from bayesimp.table.incomplete import IncompleteData
 
@@ -158,12 +158,15 @@ def _longer(
     """The formula of a block with further terms, as an edit if the block has the default formula."""
     now = summed(block.random, spec.written) if block.random else "1"
     added = addition(terms, slopes, now, group)
+    again = [c for c in block.fixed if c.name in with_own_line(terms)]  # as columns of what is added
+    less = "".join(f" - {write(Name(column.name))}" for column in again)
     own = declared.get(block.name) if isinstance(declared, Mapping) else None
     if declared is None or (isinstance(declared, Mapping) and own is None):
-        return f"~ . + {added}"
+        return f"~ .{less} + {added}"
     change = edit(own) if isinstance(own, str) else None
     if change is not None and not change.random:
-        return f"{own} + {added}"
+        return f"{own}{less} + {added}"
+    block = replace(block, fixed=tuple(c for c in block.fixed if c not in again))
     own_term = f" + ({now} | {group})" if block.random and not slopes else ""
     further = random_text(replace(block, random=()), group, spec.written)
     return f"~ {summed(block.fixed, spec.written)} + {added}{own_term}{further}"

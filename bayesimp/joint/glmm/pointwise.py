@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from bayesimp.joint.glmm.model import JointGLMM
     from bayesimp.joint.glmm.run import GLMMRun
 
-__all__ = ["pointwise"]
+__all__ = ["drawn_responses", "log_density_of", "pointwise"]
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -123,23 +123,38 @@ def _chains(
 def _log_likelihood(run: GLMMRun, request: TreeRequest) -> xr.Dataset:
     """Response -> (chain, draw, row_<response>), or (chain, draw, cluster_<response>) of a cluster-level variable."""
     model, table = run.model, run.model.table
-    a, layout = table.arrays, layout_of(table, model.separate)
+    layout = layout_of(table, model.separate)
     rows = [_observed(model, k) for k in range(len(model.factors))]
     shape = run.history.chains, run.history.draws // request.thin
     out = [np.empty((*shape, len(own))) for own in rows]
     for place, d, chain in _chains(run, request, cells=True):
         sampler = Sampler(table, layout, chain, f"Draw {d}")
         for k, own in enumerate(rows):
-            last = np.int64(a.level[k + 1] - a.level[k] - 1)
-            value = np.empty(len(own))
-            log_densities(
-                a.family[k], np.ascontiguousarray(table.Y[own, k]), np.ascontiguousarray(a.trials[own, k]),
-                sampler.predictors(k, own), sampler.state.shape[k], sampler.state.cuts, np.int64(k), last, value,
-            )  # fmt: skip
-            value -= np.log(a.unit[k])
+            value = log_density_of(sampler, k, own)
             _censored(table, k, own, sampler, value)
             out[k][place] = value
     return _dataset(model, rows, out)
+
+
+def log_density_of(sampler: Sampler, k: int, rows: Rows) -> Array:
+    """(n,) log p_k(y | eta) of the responses of factor k in these rows, in the units of the data."""
+    a, state = sampler.table.arrays, sampler.state
+    value, last = np.empty(len(rows)), np.int64(a.level[k + 1] - a.level[k] - 1)
+    log_densities(
+        a.family[k], np.ascontiguousarray(sampler.table.Y[rows, k]), np.ascontiguousarray(a.trials[rows, k]),
+        sampler.predictors(k, rows), state.shape[k], state.cuts, np.int64(k), last, value,
+    )  # fmt: skip
+    return value - np.log(a.unit[k])
+
+
+def drawn_responses(sampler: Sampler, k: int, rows: Rows, rng: np.random.Generator) -> Array:
+    """(n,) responses of factor k drawn in these rows, as the model has them; NaN where no number can be drawn."""
+    a, chain, eta = sampler.table.arrays, sampler.chain, sampler.predictors(k, rows)
+    if sampler.table.factors[k].code == NORMAL:
+        return eta[:, 0] + chain.sd[k] * rng.standard_normal(len(rows))
+    y = np.empty(len(rows))
+    draw_rows(rng, a.family[k], np.ascontiguousarray(a.trials[rows, k]), eta, chain.aux[k], y)
+    return y
 
 
 def _censored(table: FactorTable, k: int, own: Rows, sampler: Sampler, value: Array) -> None:
@@ -267,12 +282,7 @@ def _replicate(model: JointGLMM, chain: ChainState, label: str) -> Array:
     state = sampler.state
     for k, factor in enumerate(model.factors):
         rows = firsts if factor.at_cluster else every
-        eta = sampler.predictors(k, rows)
-        if factor.code == NORMAL:
-            y = eta[:, 0] + chain.sd[k] * chain.rng.standard_normal(len(rows))
-        else:
-            y = np.empty(len(rows))
-            draw_rows(chain.rng, factor.code, np.ascontiguousarray(a.trials[rows, k]), eta, chain.aux[k], y)
+        y = drawn_responses(sampler, k, rows, chain.rng)
         if not np.isfinite(y).all():
             raise SamplingError(
                 f"{label}: replicates of '{factor.response}' are out of range in {(~np.isfinite(y)).sum():,} rows, "

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from bayesimp.errors import SpecificationError
 
-__all__ = ["Request", "read_request"]
+__all__ = ["Request", "read_analyses", "read_request"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,23 @@ class Request:
     links: Mapping[str, str] = field(default_factory=dict)
 
 
+def read_analyses(analysis: Any, cluster: str) -> tuple[str, ...]:
+    """The formulas of one analysis or several; cluster: for the example in the message.
+
+    Raises
+    ------
+    SpecificationError
+        There is none, or something else than text.
+    """
+    listed = isinstance(analysis, Iterable) and not isinstance(analysis, str)
+    analyses: tuple = tuple(analysis) if listed else (analysis,)
+    if not analyses or not all(isinstance(text, str) for text in analyses):
+        raise SpecificationError(
+            f"The analysis must be a formula, such as 'y ~ x + (1 | {cluster})', or several; got {analysis!r}."
+        )
+    return analyses
+
+
 def read_request(
     cluster: str,
     analysis: str | Sequence[str],
@@ -46,12 +64,7 @@ def read_request(
     SpecificationError
         A part has the wrong type.
     """
-    listed = isinstance(analysis, Iterable) and not isinstance(analysis, str)
-    analyses: tuple = tuple(analysis) if listed else (analysis,)
-    if not analyses or not all(isinstance(text, str) for text in analyses):
-        raise SpecificationError(
-            f"The analysis must be a formula, such as 'y ~ x + (1 | {cluster})', or several; got {analysis!r}."
-        )
+    analyses = read_analyses(analysis, cluster)
     for name, given in (("factors", factors), ("links", links)):
         if given is not None and not _is_text_by_name(given):
             example = "{'x': 'x ~ z'}" if name == "factors" else "{'y': 'probit'}"

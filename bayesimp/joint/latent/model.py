@@ -271,8 +271,8 @@ class JointLatent(FormulaModel):
             Whether to keep the residual covariance of every cluster, ``Sigma_clusters``, in the posterior; with
             ``residual="cluster"``.
         keep_effects
-            Whether to keep the effects of every cluster, ``B``, in the posterior; `Imputations.tree_with` computes log
-            likelihood and replicates from them.
+            Whether to keep the effects of every cluster, ``B`` (with several grouping factors ``B_<factor>``), in the
+            posterior; `Imputations.tree_with` computes log likelihood and replicates from them.
         workers, executor
             Number of chains run at a time, and where: "threads" (None), "processes", "serial", "joblib",
             or an executor of `bayesimp.sampling.executors`.
@@ -299,8 +299,6 @@ class JointLatent(FormulaModel):
                 "clusters=True keeps the residual covariance of every cluster, but all clusters of this model have the "
                 "same: JointLatent(..., residual='cluster') has one per cluster."
             )
-        if keep_effects:
-            self.grouping.check_keeps_effects()
         by_reference = self.reference is not None  # rows are completed given the effects of their clusters
         run = self.grouping.run_type(
             self, seed, thin, spacing, 1, workers=workers, executor=executor,

@@ -124,9 +124,6 @@ class OneLatentFactor:
             *([f"  one value for each {self.data.cluster}: {once}"] if once else []),
         ]
 
-    def check_keeps_effects(self) -> None:
-        """Effects can be kept."""
-
     def check_explicit(self) -> None:
         """The PyMC model can be sampled."""
 

@@ -144,9 +144,9 @@ class LatentRun(StridedRun):
 
     def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
         """Log likelihood, log prior, replicates or effects at the draws so far (joint/latent/pointwise.py)."""
-        from bayesimp.joint.latent.pointwise import pointwise
+        from bayesimp.joint.latent.pointwise import OneFactorDraws, pointwise
 
-        return pointwise(self, what, request)
+        return pointwise(self, OneFactorDraws(self), what, request)
 
     def transform(self, new: NewRows, m: int, seed: int) -> dict[str, tuple[NDArray[np.int64], NDArray]]:
         """The missing values of new rows, by a Gibbs sampler at fixed parameters (joint/latent/new_rows.py)."""

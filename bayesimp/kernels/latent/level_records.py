@@ -95,7 +95,8 @@ class LevelsKept(NamedTuple):
     """Arrays for D kept states, and for the imputed cells of every `stride`-th of them.
 
     beta (D, p, r), Sigma (D, r, r), Psi (D, flat), cutpoints, gamma (D, p_2, w), group_cutpoints; mean, sd (D, m, V),
-    group_mean, group_sd (D, m, V_2), m: primary clusters; cells (D / stride, cells): those of rows, then of groups.
+    group_mean, group_sd (D, m, V_2), m: primary clusters; b (D, flat), or (0, flat) if effects are not kept; cells
+    (D / stride, cells): those of rows, then of groups.
     """
 
     beta: np.ndarray
@@ -108,4 +109,5 @@ class LevelsKept(NamedTuple):
     sd: np.ndarray
     group_mean: np.ndarray
     group_sd: np.ndarray
+    b: np.ndarray
     cells: np.ndarray

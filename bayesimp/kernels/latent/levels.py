@@ -133,6 +133,8 @@ def _keep(state: LevelsState, kept: LevelsKept, d: Integer) -> None:
     _copy(state.Psi, kept.Psi, d)
     _copy(state.cutpoints, kept.cutpoints, d)
     _copy(state.group_cutpoints, kept.group_cutpoints, d)
+    if kept.b.shape[0]:
+        _copy(state.b, kept.b, d)
 
 
 @inner

@@ -71,6 +71,7 @@ class LatentLevelsDraws(StridedDraws):
     sd: Array
     group_mean: Array
     group_sd: Array
+    b: Array
     cells: Array
 
 
@@ -86,12 +87,15 @@ class LatentLevelsTask(StridedTask):
         One in `every` iterations is kept.
     stride
         Cells are kept for one in `stride` kept draws.
+    effects
+        Whether the effects of all groups are kept.
     """
 
     table: LatentLevelsTable
     priors: WorkingPriors
     every: int = 1
     stride: int = 1
+    effects: bool = False
 
     @property
     def counted(self) -> int:
@@ -125,7 +129,7 @@ class LatentLevelsTask(StridedTask):
         shapes = (
             (D, table.rows.X.shape[1], r), (D, r, r), (D, int(table.factors.psi_at[-1])), (D, of_rows),
             (D, *groups.record.coefficient.shape), (D, of_groups), (D, m, V), (D, m, V), (D, m, V2), (D, m, V2),
-            (D // self.stride, table.counted),
+            (D if self.effects else 0, int(table.factors.effect_at[-1])), (D // self.stride, table.counted),
         )  # fmt: skip
         return LatentLevelsDraws(*(np.empty((c, *shape)) for shape in shapes))
 

@@ -106,8 +106,8 @@ class SeveralLatentFactors(FactorDesigns):
     def task(
         self, thin: int, stride: int, residuals: bool = False, effects: bool = False
     ) -> LatentLevelsTask:
-        """The task of running Gibbs iterations, for executors; residuals and effects of groups are not kept."""
-        return LatentLevelsTask(self.table, self.priors, thin, stride)
+        """The task of running Gibbs iterations, for executors; effects: whether those of all groups are kept."""
+        return LatentLevelsTask(self.table, self.priors, thin, stride, effects)
 
     def posterior(self, draws: Any) -> tuple[dict[str, tuple], dict[str, list]]:
         """Variables of the posterior that groups have, name -> (dims, array), and their coordinates."""
@@ -137,18 +137,6 @@ class SeveralLatentFactors(FactorDesigns):
                 if groups.variables
             ),
         ]
-
-    def check_keeps_effects(self) -> None:
-        """Refuse to keep the effects of groups.
-
-        Raises
-        ------
-        SpecificationError
-        """
-        raise SpecificationError(
-            "keep_effects: JointLatent with several grouping factors does not keep the effects of their groups. "
-            "Leave it out, or use one grouping factor."
-        )
 
     def check_explicit(self) -> None:
         """Refuse a PyMC model with so many groups that it would be too slow to use.

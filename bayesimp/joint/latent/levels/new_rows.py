@@ -25,6 +25,7 @@ from bayesimp.errors import SamplingError
 from bayesimp.joint.gibbs import TOO_FAR
 from bayesimp.joint.latent.cells import values_of
 from bayesimp.joint.latent.clusters import ClusterTable
+from bayesimp.joint.latent.levels.draws import LatentLevelsParameters, parameters_at
 from bayesimp.joint.latent.levels.new_groups import connected_groups, values_of_groups
 from bayesimp.joint.latent.new_rows import SWEEPS
 from bayesimp.joint.latent.table import levels_of_rows
@@ -61,7 +62,9 @@ def complete_new_rows(run: LatentLevelsRun, new: NewRows, m: int, seed: int) -> 
     new.require(run.model.responses, "response")
     check_shift(run.model, new)
     problem = _connected_table(run, new)
-    each = [_completed(problem, _latent_draw(run, k), k, new_rows_rng(seed, k)) for k in range(m)]
+    each = [
+        _completed(problem, parameters_at(run, _behind(run, k)), k, new_rows_rng(seed, k)) for k in range(m)
+    ]
     return _cells(run, new, problem, each)
 
 
@@ -86,18 +89,6 @@ class _ConnectedTable:
         """How many sweeps are needed: one if all variables are numbers."""
         kinds = [v.kind for table in self.groups for v in table.variables] + [v.kind for v in self.variables]
         return SWEEPS if any(kind != NUMBER for kind in kinds) else 1
-
-
-@dataclass(frozen=True)
-class _LatentDraw:
-    """A draw on the working scale; Psi, gamma and group cutpoints by factor."""
-
-    beta: Array
-    Sigma: Array
-    cutpoints: Array
-    Psi: tuple[Array, ...]
-    gamma: tuple[Array, ...]
-    group_cutpoints: tuple[Array, ...]
 
 
 def _connected_table(run: LatentLevelsRun, new: NewRows) -> _ConnectedTable:
@@ -125,25 +116,15 @@ def _connected_table(run: LatentLevelsRun, new: NewRows) -> _ConnectedTable:
     )  # fmt: skip
 
 
-def _latent_draw(run: LatentLevelsRun, k: int) -> _LatentDraw:
-    """The draw behind imputation k."""
-    h, table = run.history, run.several.table
-    at = k % h.chains, (k // h.chains + 1) * run.spacing - 1
-    psi_at, record, stacked = table.factors.psi_at, table.groups.record, h.gamma[at]
-    Psi, gamma, cutpoints, cut = [], [], [], 0
-    for s, own in enumerate(table.groups.tables):
-        n = round(np.sqrt(psi_at[s + 1] - psi_at[s]))
-        Psi.append(h.Psi[at][psi_at[s] : psi_at[s + 1]].reshape(n, n))
-        stop = record.member_at[s + 1]
-        columns = record.member[stop - len(own.labels) : stop]
-        gamma.append(stacked[: len(own.fixed), columns])
-        number = sum(v.cutpoints for v in own.variables)
-        cutpoints.append(h.group_cutpoints[at][cut : cut + number])
-        cut += number
-    return _LatentDraw(h.beta[at], h.Sigma[at], h.cutpoints[at], tuple(Psi), tuple(gamma), tuple(cutpoints))
+def _behind(run: LatentLevelsRun, k: int) -> tuple[int, int]:
+    """Chain and draw of imputation k."""
+    chains = run.history.chains
+    return k % chains, (k // chains + 1) * run.spacing - 1
 
 
-def _completed(problem: _ConnectedTable, draw: _LatentDraw, k: int, rng: np.random.Generator) -> list[Array]:
+def _completed(
+    problem: _ConnectedTable, draw: LatentLevelsParameters, k: int, rng: np.random.Generator
+) -> list[Array]:
     """Completed latent values, on the working scale: of the new rows, then of the groups of every factor (G, w_s)."""
     try:
         return _sweeps(problem, draw, rng)
@@ -153,7 +134,7 @@ def _completed(problem: _ConnectedTable, draw: _LatentDraw, k: int, rng: np.rand
         ) from None
 
 
-def _sweeps(problem: _ConnectedTable, draw: _LatentDraw, rng: np.random.Generator) -> list[Array]:
+def _sweeps(problem: _ConnectedTable, draw: LatentLevelsParameters, rng: np.random.Generator) -> list[Array]:
     rows, tables = problem.rows.groups, problem.groups
     W = weights(draw.Sigma, rows.patterns)
     W_groups = [weights(Psi, table.level.patterns) for Psi, table in zip(draw.Psi, tables, strict=True)]
@@ -285,6 +266,6 @@ def _decoded(
     h = run.history
     out = np.empty(latent.shape[:2])
     for k, own in enumerate(latent[..., 0]):
-        at = k % h.chains, (k // h.chains + 1) * run.spacing - 1
+        at = _behind(run, k)
         out[k] = np.searchsorted(getattr(h, name)[at][first : first + v.cutpoints], own)
     return out

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.errors import SpecificationError
 from bayesimp.joint.latent.levels.gibbs import LatentLevelsChain, LatentLevelsDraws
+from bayesimp.joint.latent.levels.pointwise import SeveralFactorsDraws, kept_effects
 from bayesimp.joint.latent.run import LatentRun
 from bayesimp.joint.strided import read_state, run_state
 from bayesimp.kernels.latent.level_records import LevelsKept, LevelsState
@@ -35,7 +35,11 @@ class LatentLevelsRun(LatentRun):
         return cast("SeveralLatentFactors", self.model.grouping)
 
     def _posterior(self) -> tuple[dict[str, tuple], dict[str, list]]:
-        return self.several.posterior(self.history)
+        variables, coords = self.several.posterior(self.history)
+        if not self.effects:
+            return variables, coords
+        kept, of_effects = kept_effects(self)
+        return variables | kept, coords | of_effects
 
     def _of_clusters(self) -> tuple[NDArray, NDArray]:
         return self.history.group_mean, self.history.group_sd
@@ -47,25 +51,25 @@ class LatentLevelsRun(LatentRun):
         return complete_new_rows(self, new, m, seed)
 
     def pointwise(self, what: str, request: TreeRequest) -> xr.Dataset:
-        """Refused, because the draws do not keep the effects of all groups.
+        """Log likelihood, log prior, replicates or effects at the draws so far (joint/latent/pointwise.py)."""
+        from bayesimp.joint.latent.pointwise import pointwise
 
-        Raises
-        ------
-        SpecificationError
-        """
-        raise SpecificationError(
-            f"{what}: JointLatent with several grouping factors ({', '.join(self.several.labels)}) does not compute it; "
-            "JointLatent with one does."
-        )
+        return pointwise(self, SeveralFactorsDraws(self), what, request)
 
     def state(self) -> xr.Dataset:
         """The states of the chains and the kept draws."""
-        return run_state(self, LevelsKept._fields, LevelsState._fields)
+        state = run_state(self, LevelsKept._fields, LevelsState._fields)
+        return state.assign_attrs(effects=int(self.effects))
 
     @classmethod
     def restore(cls, model: JointLatent, tree: xr.DataTree, state: xr.Dataset) -> Self:
         """The run restored from a file, with chains and draws."""
+        if "kept_b" not in state:  # files of earlier versions
+            none = np.empty((len(state["kept_beta"]), 0, 0))
+            state = state.assign(kept_b=(tuple(f"kept_b_{axis}" for axis in range(3)), none))
         draws, chains = read_state(
             state, LatentLevelsDraws, LevelsKept._fields, LatentLevelsChain, LevelsState._fields
         )
-        return cls._restored(model, tree, state, draws, chains)
+        return cls._restored(
+            model, tree, state, draws, chains, effects=bool(int(state.attrs.get("effects", 0)))
+        )

@@ -63,6 +63,8 @@ class LatentLevelsTable:
         Incomplete variables, each with the rows of the table in which it is missing.
     groups
         The groups of all factors, with their variables.
+    places
+        (N, S) the group of each row of the table in each factor, in the sampler's order of groups.
     """
 
     variables: tuple[LatentVariable, ...]
@@ -77,6 +79,7 @@ class LatentLevelsTable:
     Y: Array
     incomplete: tuple[tuple[LatentVariable, Ints], ...]
     groups: Groups
+    places: Ints
 
     @property
     def level(self) -> LatentLevel:
@@ -137,7 +140,7 @@ def latent_levels_table(
         of_rows, working, scales, _rows(m, working, order, combination, Z, level), latent_columns(of_rows),
         missing_cells(row, cluster, working.rows.fixed[order], scale.s, incomplete, shifts), m, factors,
         nested_chains(m, factors, chains_of(grouping)), np.where(np.isnan(numbers) | latent, 0.0, numbers), incomplete,
-        stacked(tables, factors.column, r, places),
+        stacked(tables, factors.column, r, places), places,
     )  # fmt: skip
 
 
