@@ -174,7 +174,7 @@ def _by_row(
     total = 0.0
     for j in range(y.size):
         eta, score, curvature = w.eta[j], 0.0, 0.0
-        if trials[j] == 0.0:  # a structural zero, or a binomial without trials: no information
+        if trials[j] == 0.0:  # a structural zero: no information
             pass
         elif family == STUDENT:
             curvature = trials[j]
@@ -213,8 +213,9 @@ def add_scalar(
 ) -> float:
     """One linear predictor, a block of rows at a time.
 
-    A negative binomial count is y successes among y + shape trials at logit eta - log shape; `trials` of STUDENT are the
-    precisions of its rows, which may be transformed ones of YEO_JOHNSON (kernels/families/mixtures.py).
+    Rows without trials, such as structural zeros, have no information. A negative binomial count is y successes among
+    y + shape trials at logit eta - log shape; `trials` of STUDENT are the precisions of its rows, which may be transformed
+    ones of YEO_JOHNSON (kernels/families/mixtures.py).
     """
     total = 0.0
     for at in range(start, stop, BLOCK):

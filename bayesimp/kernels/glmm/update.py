@@ -57,10 +57,10 @@ class GlmmPrior(NamedTuple):
 
 
 class GlmmWork(NamedTuple):
-    """Work arrays: trials and y (n,), for a mixture its latent variables and the response given them; base (n, r); columns
-    of designs, X (p, n), Z (q, n), U (r q, n) of `_draw_scales`; counts (K,) of levels; cutpoints (K,); Psi^-1 and S
-    (r q, r q); scale_Q (r q, r q), the precision of the scales; zeros (r q,); work space for the blocks of effects and of
-    fixed effects."""
+    """Work arrays: trials and y (n,), for a mixture its latent variables and the response given them; base (n, r);
+    columns of designs, X (p, n), Z (q, n), U (r q, n) of `_draw_scales`; counts (K,) of levels; cutpoints (K,); Psi^-1
+    and S (r q, r q); scale_Q (r q, r q), the precision of the scales; zeros (r q,); work space for the blocks of effects
+    and of fixed effects."""
 
     trials: np.ndarray
     y: np.ndarray
