@@ -214,8 +214,8 @@ def add_scalar(
     """One linear predictor, a block of rows at a time.
 
     Rows without trials, such as structural zeros, have no information. A negative binomial count is y successes among
-    y + shape trials at logit eta - log shape; `trials` of STUDENT are the precisions of its rows, which may be transformed
-    ones of YEO_JOHNSON (kernels/families/mixtures.py).
+    y + shape trials at logit eta - log shape; `trials` of STUDENT are the precisions of its rows, which may be those of
+    YEO_JOHNSON, transformed (kernels/families/mixtures.py).
     """
     total = 0.0
     for at in range(start, stop, BLOCK):
