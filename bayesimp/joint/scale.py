@@ -221,9 +221,9 @@ def _orthogonal_basis(
     N, p = X.shape
     length = np.sqrt((X**2).sum(axis=0))
     length = np.where(length > 0, length, 1.0)
-    if N < p or np.abs(np.diag(np.linalg.qr(X / length, mode="r"))).min() < DEPENDENT:
-        return np.diag(np.sqrt(N) / length)
     Q, R = np.linalg.qr(X)
+    if N < p or (np.abs(np.diag(R)) / length).min() < DEPENDENT:
+        return np.diag(np.sqrt(N) / length)
     T = np.linalg.solve(R, np.eye(p)) * np.sqrt(N)
     signs = np.sign(np.diag(R))
     seen, mean, squares = moments
