@@ -80,13 +80,16 @@ def row_order(
     """
     order = np.argsort(first)
     order = order[in_groups(cell[order], cells)]
-    own, value = cell[order], first[order]
-    same = (own[1:] == own[:-1]) & (value[1:] == value[:-1])
-    tied = np.append(same, False) | np.append(False, same)
-    if tied.any():
-        rows = np.sort(order[tied])
-        order[tied] = rows[np.lexsort([*keys(rows), first[rows], cell[rows]])]
+    tied = _tied(cell[order], first[order])
+    rows = np.sort(order[tied])
+    order[tied] = rows[np.lexsort([*keys(rows), first[rows], cell[rows]])]
     return order
+
+
+def _tied(cell: NDArray[np.int64], first: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of n sorted rows have the same cell and number as a neighbour."""
+    same = (cell[1:] == cell[:-1]) & (first[1:] == first[:-1])
+    return (np.append(same, False) | np.append(False, same))[: len(cell)]  # there may be no rows
 
 
 def order_of_keys(

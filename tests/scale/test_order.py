@@ -25,6 +25,7 @@ def test_rows_as_if_all_keys_were_sorted(levels):
     third = rng.integers(0, 2, 900).astype(float)
     order = row_order(cell, 7, first, lambda rows: [third[rows], other[rows]])
     assert_array_equal(order, np.lexsort([third, other, first, cell]))
+    assert row_order(cell[:0], 7, first[:0], lambda rows: [third[rows]]).shape == (0,)
 
 
 def test_clusters_that_tie_are_ordered_by_all_their_rows():
