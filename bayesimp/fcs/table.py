@@ -160,7 +160,7 @@ def chained_table(
     p = len(spec.complete)
     center, scale = _scales(full[~ignore], times)  # the units of priors
     W = (full - center) / scale
-    order = cluster_order(Y, np.round(W[:, :p], KEY_DIGITS), codes, clusters)
+    order = cluster_order(Y, [W[:, :p]], codes, clusters)
     place = np.empty(clusters, dtype=np.int64)
     place[order] = np.arange(clusters)
     codes = place[codes]
@@ -246,7 +246,7 @@ def _groups(
     labelled |= {block.method.group: block.groups for block in spec.blocks if block.groups is not None}
     for label, groups in labelled.items():
         known = np.column_stack([complete, codes, *found.values()])
-        found[label] = np.argsort(cluster_order(Y, known, groups.codes, len(groups)))[groups.codes]
+        found[label] = np.argsort(cluster_order(Y, [known], groups.codes, len(groups)))[groups.codes]
     return found
 
 

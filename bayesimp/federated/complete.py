@@ -25,7 +25,7 @@ from bayesimp.kernels.normal.effects import moments
 from bayesimp.kernels.normal.statistics import collect
 from bayesimp.messages import suggestion
 from bayesimp.sampling.chains import site_rng
-from bayesimp.scale.order import KEY_DIGITS, cluster_order
+from bayesimp.scale.order import cluster_order
 
 __all__ = ["CompletedSite", "complete_site"]
 
@@ -135,7 +135,7 @@ def _working(rows: SiteRows, matrices: SiteMatrices, scale: Scale) -> Working:
     Y, m = matrices.Y, len(rows.clusters)
     X_w, Z_w = matrices.X @ scale.T, (matrices.Z @ scale.C) / scale.u
     Y_w = Y / scale.s - X_w @ scale.offset
-    order = cluster_order(Y, np.round(np.hstack([X_w, Z_w]), KEY_DIGITS), rows.codes, m)
+    order = cluster_order(Y, [X_w, Z_w], rows.codes, m)
     place = np.empty(m, dtype=np.int64)
     place[order] = np.arange(m)
     codes = place[rows.codes]

@@ -14,12 +14,13 @@ from bayesimp.families.columns import as_continuous
 from bayesimp.families.registry import family_of
 from bayesimp.messages import listing
 from bayesimp.priors import Priors
-from bayesimp.table.clusters import Clusters
+from bayesimp.table.clusters import Clusters, varies_within
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.other_levels import of_other_levels
 
 __all__ = ["check_information", "check_varies_within", "few_clusters", "never_together", "only_cluster"]
 
+HEAD = 10_000  # rows of a long table that usually show that a variable varies within clusters
 OTHER_ENGINES = "; bi.JointGLMM and bi.FCS impute cluster-level variables with row-level ones"
 JOINT_LATENT = (
     "; bi.JointLatent imputes cluster-level variables with row-level ones, in one model of normal variables"
@@ -58,8 +59,7 @@ def check_information(
     names = responses + of_clusters
     data.require_observed(names)
     observed = np.column_stack([~data.missing(name) for name in names])
-    seen = np.zeros((len(data.clusters), len(names)), dtype=np.int64)
-    np.add.at(seen, data.codes, observed)
+    seen = np.column_stack([data.grouping.count(column) for column in observed.T])
     events = of_other_levels(data, responses)
     more = JOINT_LATENT if normal_only else OTHER_ENGINES
     for k, name in enumerate(names):
@@ -122,6 +122,9 @@ def check_varies_within(
 
     more: further advice; factor: the grouping factor, if the groups are not the primary clusters.
     """
+    head = slice(HEAD)
+    if len(y) > HEAD and varies_within(y[head], groups.codes[head]).any():
+        return
     there = ~np.isnan(y)
     seen = groups.count(there)
     low, high = np.full(len(seen), np.inf), np.full(len(seen), -np.inf)

@@ -27,7 +27,7 @@ from bayesimp.kernels.normal.effects import moments
 from bayesimp.kernels.normal.statistics import SufficientStatistics, collect
 from bayesimp.notation import Array
 from bayesimp.sampling.chains import new_rows_rng
-from bayesimp.scale.order import KEY_DIGITS, cluster_order
+from bayesimp.scale.order import cluster_order
 from bayesimp.table.new_rows import NewRows
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _order(
     if len(new_ones):
         own = np.flatnonzero(new.is_new[new.codes])
         codes = np.searchsorted(new_ones, new.codes[own])
-        keys = np.round(np.hstack([X_w, Z_w])[own], KEY_DIGITS)
+        keys = [X_w[own], Z_w[own]]
         order = np.concatenate([known_ones, new_ones[cluster_order(Y[own], keys, codes, len(new_ones))]])
     return order, place[new.known[known_ones]]
 

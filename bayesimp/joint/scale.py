@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.formulas.columns import INTERCEPT
-from bayesimp.kernels.normal.statistics import SufficientStatistics, collect
+from bayesimp.kernels.normal.statistics import SufficientStatistics, collect, pattern_codes
 from bayesimp.scale.effects import EffectScale
 from bayesimp.scale.margins import centred_columns
-from bayesimp.scale.order import KEY_DIGITS, cluster_order
+from bayesimp.scale.order import KEY_DIGITS, cluster_order, row_order
 
 __all__ = ["IncompleteRows", "Scale", "Working", "canonical_rows", "prepare", "working_columns"]
 
@@ -147,13 +147,19 @@ def prepare(
         The observed rows of a response do not identify a fixed effect.
     """
     missing = np.isnan(Y)
+    moments = _moments(Y, missing)
     of_numbers = np.ones(len(responses), dtype=bool) if latent is None else ~latent
     if of_numbers.all():  # copying the columns would change the last digits
-        s = _standard_deviations(Y, missing, responses)
+        s = _standard_deviations(moments, responses, len(Y))
     else:
         s, names = np.ones(len(responses)), [n for n, k in zip(responses, of_numbers, strict=True) if k]
-        s[of_numbers] = _standard_deviations(Y[:, of_numbers], missing[:, of_numbers], names)
-    T = _orthogonal_basis(X, Y, missing) if orthogonal else np.diag(1.0 / np.sqrt((X**2).mean(axis=0)))
+        own = _moments(Y[:, of_numbers], missing[:, of_numbers])
+        s[of_numbers] = _standard_deviations(own, names, len(Y))
+    T = (
+        _orthogonal_basis(X, Y, missing, moments)
+        if orthogonal
+        else np.diag(1.0 / np.sqrt((X**2).mean(axis=0)))
+    )
     X_w = X @ T
     offset = np.zeros((X.shape[1], Y.shape[1]))
     for k, name in enumerate(responses):
@@ -169,7 +175,7 @@ def prepare(
     Z_w, u, C = working_columns(Z, random)
     Y_w = Y / s - X_w @ offset
     keys = Y if also is None else np.hstack([Y, also])
-    order = cluster_order(keys, np.round(np.hstack([X_w, Z_w]), KEY_DIGITS), codes, clusters)
+    order = cluster_order(keys, [X_w, Z_w], codes, clusters)
     place = np.empty(clusters, dtype=np.int64)
     place[order] = np.arange(clusters)
     codes_w = place[codes]
@@ -179,17 +185,24 @@ def prepare(
     return Working(statistics, rows, Scale(T, offset, s, u, C), order, start)
 
 
-def _standard_deviations(Y: Array, missing: NDArray[np.bool_], responses: Sequence[str]) -> Array:
-    seen = (~missing).sum(0)
-    for name, n in zip(responses, seen, strict=True):
-        if n == 0:
+def _moments(Y: Array, missing: NDArray[np.bool_]) -> tuple[NDArray[np.int64], Array, Array]:
+    """Rows observed, means and sums of squares about them (r,) of the observed values of each response; nan without."""
+    seen = len(Y) - np.array([np.count_nonzero(column) for column in missing.T], dtype=np.int64)
+    with np.errstate(invalid="ignore"):
+        mean = np.where(missing, 0.0, Y).sum(0) / seen
+    return seen, mean, np.where(missing, 0.0, (Y - mean) ** 2).sum(0)
+
+
+def _standard_deviations(
+    moments: tuple[NDArray[np.int64], Array, Array], responses: Sequence[str], rows: int
+) -> Array:
+    seen, mean, squares = moments
+    for k, name in enumerate(responses):
+        if seen[k] == 0:
             raise DataError(
-                f"'{name}' has no observed value in any of the {len(Y)} rows: there is nothing to learn its "
+                f"'{name}' has no observed value in any of the {rows} rows: there is nothing to learn its "
                 "distribution from. Remove it from the left side of the formula."
             )
-    mean = np.where(missing, 0.0, Y).sum(0) / seen
-    squares = np.where(missing, 0.0, (Y - mean) ** 2).sum(0)
-    for k, name in enumerate(responses):
         if not squares[k] > (1e-14 * abs(mean[k])) ** 2 * seen[k]:
             raise DataError(
                 f"'{name}' is constant ({mean[k]:g} in all {seen[k]} observed rows): a normal model has no "
@@ -198,7 +211,9 @@ def _standard_deviations(Y: Array, missing: NDArray[np.bool_], responses: Sequen
     return np.sqrt(squares / np.maximum(seen - 1, 1))
 
 
-def _orthogonal_basis(X: Array, Y: Array, missing: NDArray[np.bool_]) -> Array:
+def _orthogonal_basis(
+    X: Array, Y: Array, missing: NDArray[np.bool_], moments: tuple[NDArray[np.int64], Array, Array]
+) -> Array:
     """T with (X T)'(X T) = N I. Signs follow the association with the responses, so that 0/1 and 1/0 agree.
 
     Dependent columns have no such basis; they are only scaled to mean square 1.
@@ -206,13 +221,14 @@ def _orthogonal_basis(X: Array, Y: Array, missing: NDArray[np.bool_]) -> Array:
     N, p = X.shape
     length = np.sqrt((X**2).sum(axis=0))
     length = np.where(length > 0, length, 1.0)
-    if N < p or np.abs(np.diag(np.linalg.qr(X / length, mode="r"))).min() < DEPENDENT:
-        return np.diag(np.sqrt(N) / length)
     Q, R = np.linalg.qr(X)
+    if N < p or (np.abs(np.diag(R)) / length).min() < DEPENDENT:
+        return np.diag(np.sqrt(N) / length)
     T = np.linalg.solve(R, np.eye(p)) * np.sqrt(N)
     signs = np.sign(np.diag(R))
-    spread = np.nanstd(Y, axis=0)  # 0 for a level that is never observed
-    centred = np.where(missing, 0.0, Y - np.nanmean(Y, axis=0)) / np.where(spread > 0, spread, 1.0)
+    seen, mean, squares = moments
+    spread = np.sqrt(squares / np.maximum(seen, 1))  # 0 for a level that is never observed
+    centred = np.where(missing, 0.0, Y - mean) / np.where(spread > 0, spread, 1.0)
     association = (Q * signs).T @ centred.sum(1)
     ones = np.abs(Q.T @ np.ones(N)) > 1e-8 * np.sqrt(N)  # intercept-like columns keep the sign of R
     return T * np.where(ones | (association >= 0), signs, -signs)
@@ -269,14 +285,18 @@ def canonical_rows(
 
     X_w, Z_w, Y_w and the clusters codes_w are on the working scale; missing (N, r): cells without a value.
     """
-    bits = 1 << np.arange(Y.shape[1])
-    pattern_of = {int(b): a for a, b in enumerate(statistics.patterns @ bits)}
-    codes_of_rows = (~missing[row]) @ bits
-    pattern = np.empty(len(row), dtype=np.int64)
-    for b, a in pattern_of.items():
-        pattern[codes_of_rows == b] = a
-    keys = [*np.round(X_w[row], KEY_DIGITS).T, *np.round(Z_w[row], KEY_DIGITS).T, *Y[row].T]
-    order = np.lexsort([*keys, pattern, codes_w[row]])
+    A, codes_of_patterns = len(statistics.patterns), pattern_codes(~statistics.patterns)
+    by_code = np.argsort(codes_of_patterns)
+    pattern = by_code[np.searchsorted(codes_of_patterns[by_code], pattern_codes(missing[row]))]
+    # the last observed response is the first key in which rows of one cluster and pattern differ
+    last = np.array([np.flatnonzero(seen)[-1] if seen.any() else -1 for seen in statistics.patterns])[pattern]
+    first = np.where(last >= 0, Y[row, last], 0.0)
+
+    def keys(at: NDArray[np.int64]) -> list[Array]:
+        known = [np.round(columns[row[at]], KEY_DIGITS) for columns in (X_w, Z_w)]
+        return [*known[0].T, *known[1].T, *Y[row[at]].T]
+
+    order = row_order(codes_w[row] * A + pattern, statistics.clusters * A, first, keys)
     row, pattern = row[order], pattern[order]
     X = X_w[row]
     return IncompleteRows(row, codes_w[row], pattern, X, Z_w[row], Y_w[row], X @ offset)

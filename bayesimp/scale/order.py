@@ -1,48 +1,95 @@
-"""An order of clusters that depends on values alone, not on labels or on the order of the table."""
+"""An order of clusters, and of rows, that depends on values alone, not on labels or on the order of the table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KEY_DIGITS", "cluster_order", "order_of_keys"]
+__all__ = ["KEY_DIGITS", "cluster_order", "in_groups", "order_of_keys", "row_order"]
 
 # digits in which covariates count when rows are put in order: beyond them there is only rounding error
 KEY_DIGITS = 8
 
 
+def in_groups(codes: NDArray[np.integer], groups: int) -> NDArray[np.int64]:
+    """The rows in the order of their groups 0..groups-1, in the order of the table within each.
+
+    NumPy sorts numbers of 16 bits by counting, ten times as fast as longer ones: the last 16 bits first, then the others.
+    """
+    if (codes[1:] >= codes[:-1]).all():
+        return np.arange(len(codes))
+    order = np.argsort((codes & 0xFFFF).astype(np.uint16), kind="stable")
+    for shift in range(16, int(groups).bit_length(), 16):
+        digit = (codes[order] >> shift) & 0xFFFF
+        order = order[np.argsort(digit.astype(np.uint16), kind="stable")]
+    return order
+
+
 def cluster_order(
-    Y: NDArray[np.float64], covariates: NDArray[np.float64], codes: NDArray[np.integer], clusters: int
+    Y: NDArray[np.float64],
+    covariates: Sequence[NDArray[np.float64]],
+    codes: NDArray[np.integer],
+    clusters: int,
 ) -> NDArray[np.int64]:
     """Clusters by their values: number of rows, then number observed, least and largest value by response.
 
-    If these agree (small clusters, nothing observed), all rows decide.
+    If these agree (small clusters, nothing observed), all rows decide, with covariates (N, .) rounded to `KEY_DIGITS`.
     """
-    order = np.argsort(codes, kind="stable")
-    starts = np.searchsorted(codes[order], np.arange(clusters))
-    sorted_Y = np.vstack([Y[order], np.full(Y.shape[1], np.nan)])  # the last cluster may be empty
-    keys = [np.bincount(codes, minlength=clusters)]
+    order = in_groups(codes, clusters)
+    rows = np.bincount(codes, minlength=clusters)
+    ends = np.append(0, np.cumsum(rows))
+    starts = ends[:-1]
+    keys = [rows]
     for k in range(Y.shape[1]):
-        y = sorted_Y[:, k]
+        y = np.append(Y[order, k], np.nan)  # the last cluster may be empty
+        nothing = np.isnan(y)
         keys += [
-            np.add.reduceat(~np.isnan(y), starts, dtype=np.int64),
-            np.minimum.reduceat(np.where(np.isnan(y), np.inf, y), starts),
-            np.maximum.reduceat(np.where(np.isnan(y), -np.inf, y), starts),
+            np.add.reduceat(~nothing, starts, dtype=np.int64),
+            np.minimum.reduceat(np.where(nothing, np.inf, y), starts),
+            np.maximum.reduceat(np.where(nothing, -np.inf, y), starts),
         ]
     by_value, differs = order_of_keys(keys)
-    table = np.hstack([np.where(np.isnan(Y), np.inf, Y), covariates])[order]
-    ends = np.append(starts, len(Y))
+
+    @cache
+    def table() -> NDArray[np.float64]:
+        known = [np.round(columns[order], KEY_DIGITS) for columns in covariates]
+        return np.hstack([np.where(np.isnan(Y[order]), np.inf, Y[order]), *known])
 
     def contents(i: int) -> list[float]:
-        rows = table[ends[i] : ends[i + 1]]
-        return rows[np.lexsort(rows.T)].ravel().tolist()
+        own = table()[ends[i] : ends[i + 1]]
+        return own[np.lexsort(own.T)].ravel().tolist()
 
     for run in np.split(by_value, np.flatnonzero(differs) + 1):
         if len(run) > 1:
             run[:] = sorted(run, key=contents)
     return by_value
+
+
+def row_order(
+    cell: NDArray[np.int64],
+    cells: int,
+    first: NDArray[np.float64],
+    keys: Callable[[NDArray[np.int64]], list[NDArray[np.float64]]],
+) -> NDArray[np.int64]:
+    """The order ``np.lexsort([*keys, first, cell])`` of n rows, which sorts by the other keys only rows that tie.
+
+    cell (n,): 0..cells-1; first (n,): without nan; keys(rows): further keys of some of the rows, the last counts most.
+    """
+    order = np.argsort(first)
+    order = order[in_groups(cell[order], cells)]
+    tied = _tied(cell[order], first[order])
+    rows = np.sort(order[tied])
+    order[tied] = rows[np.lexsort([*keys(rows), first[rows], cell[rows]])]
+    return order
+
+
+def _tied(cell: NDArray[np.int64], first: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of n sorted rows have the same cell and number as a neighbour."""
+    same = (cell[1:] == cell[:-1]) & (first[1:] == first[:-1])
+    return (np.append(same, False) | np.append(False, same))[: len(cell)]  # there may be no rows
 
 
 def order_of_keys(

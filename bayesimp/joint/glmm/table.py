@@ -200,12 +200,12 @@ def _rows(
     covariates = np.round(
         (covariates - covariates.mean(axis=0)) / np.where(spread > 0, spread, 1.0), KEY_DIGITS
     )
-    order = cluster_order(Y, covariates, data.codes, len(data.clusters))
+    order = cluster_order(Y, [covariates], data.codes, len(data.clusters))
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
     known, groups = np.column_stack([covariates, place[data.codes]]), []
     for factor in further:
-        own = cluster_order(Y, known, factor.groups.codes, len(factor.groups))
+        own = cluster_order(Y, [known], factor.groups.codes, len(factor.groups))
         groups.append((own, np.argsort(own)[factor.groups.codes]))
         known = np.column_stack([known, groups[-1][1]])
     # the groups decide between rows that are alike

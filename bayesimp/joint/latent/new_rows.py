@@ -29,7 +29,7 @@ from bayesimp.kernels.latent.records import NUMBER, Kept, LatentState
 from bayesimp.kernels.normal.statistics import collect
 from bayesimp.messages import listing
 from bayesimp.sampling.chains import new_rows_rng
-from bayesimp.scale.order import KEY_DIGITS, cluster_order
+from bayesimp.scale.order import cluster_order
 from bayesimp.table.clusters import varies_within
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.new_rows import NewRows
@@ -121,7 +121,7 @@ def _table(model: JointLatent, new: NewRows, values: dict[str, Array]) -> Latent
     X_w, Z_w = X @ scale.T, (Z @ scale.C) / scale.u
     Y_w = Y / scale.s - X_w @ scale.offset
     keys = np.column_stack([Y, *(of_clusters[codes] for of_clusters in values.values())])
-    order = cluster_order(keys, np.round(np.hstack([X_w, Z_w]), KEY_DIGITS), codes, K)
+    order = cluster_order(keys, [X_w, Z_w], codes, K)
     codes_w = np.argsort(order)[codes]
     statistics = collect(X_w, Z_w, Y_w, codes_w, K)
     rows = canonical_rows(np.arange(len(Y)), X_w, Z_w, Y_w, Y, codes_w, np.isnan(Y), statistics, scale.offset)

@@ -124,7 +124,7 @@ def _canonical(codes: Ints, covariates: Array, Y: Array) -> tuple[Ints, tuple[In
     """(n, S) groups numbered in an order that depends on values alone, and the code of each number."""
     there, compact = zip(*(np.unique(own, return_inverse=True) for own in codes.T), strict=True)
     own = np.column_stack([one.ravel() for one in compact]).astype(np.int64)
-    order = cluster_order(Y, covariates, own[:, 0], len(there[0]))
+    order = cluster_order(Y, [covariates], own[:, 0], len(there[0]))
     places = canonical_places(order, own, covariates, Y)
     of_factor = []
     for s, labels in enumerate(there):

@@ -167,7 +167,7 @@ def canonical_places(order: Ints, codes: Ints, covariates: Array, Y: Array) -> I
     out[:, 0] = np.argsort(order)[codes[:, 0]]
     for s in range(1, codes.shape[1]):
         known = np.hstack([covariates, out[:, :s]])
-        own = cluster_order(Y, known, codes[:, s], int(codes[:, s].max()) + 1)
+        own = cluster_order(Y, [known], codes[:, s], int(codes[:, s].max()) + 1)
         out[:, s] = np.argsort(own)[codes[:, s]]
     return out
 

@@ -20,7 +20,7 @@ from bayesimp.kernels.families.mixtures import component, is_mixture, latent
 from bayesimp.kernels.families.responses import cutpoints
 from bayesimp.kernels.families.scalar import is_log_concave
 from bayesimp.kernels.glmm.blocks import BlockTarget, draw_block
-from bayesimp.kernels.glmm.moves import predictor, read_effects, write_effects
+from bayesimp.kernels.glmm.moves import columns, predictor, read_effects, write_effects
 from bayesimp.notation import Integer, IntMatrix, Matrix, Stack, Vector
 
 if TYPE_CHECKING:
@@ -106,10 +106,8 @@ def _factor_state(
 
 
 @inner
-def target(
-    rows: GlmmRows, s: FactorState, D: Matrix, shared: bool, Q: Matrix, t: Vector, slices: Integer
-) -> BlockTarget:
-    """The target of coefficients with design D and prior precision Q, given the rest of the linear predictor, s.base."""
+def target(s: FactorState, D: Matrix, shared: bool, Q: Matrix, t: Vector, slices: Integer) -> BlockTarget:
+    """The target of coefficients with design D (w, n) and prior precision Q; s.base: the rest of the linear predictor."""
     return BlockTarget(s.given, s.y, s.trials, s.base, D, shared, Q, t, s.shape, s.cuts, s.counts, slices)
 
 
@@ -138,11 +136,12 @@ def _draw_effects(
 ) -> int:
     """s.b <- effects of every cluster. Returns 0 or a key of `bayesimp.kernels.glmm.gibbs.FAILURES`."""
     predictor(rows, beta, s.b, True, False, s.base)
+    Z = columns(rows.Z)
     for i in range(s.b.shape[0]):
         if rows.first[i] == rows.first[i + 1]:
             _without_rows(rng, s.L, s.mean[i], s.b[i])
             continue
-        own = target(rows, s, rows.Z, True, s.Q, s.t[i], s.two_modes)
+        own = target(s, Z, True, s.Q, s.t[i], s.two_modes)
         read_effects(s.b[i], w.theta)
         failed = draw_block(
             rng, own, rows.first[i], rows.first[i + 1], w, tallies[T_EFFECTS], tallies[T_MODES]

@@ -23,7 +23,15 @@ from bayesimp.kernels.families.codes import NEGATIVE_BINOMIAL, ORDINAL
 from bayesimp.kernels.families.mixtures import draw_mixture_aux, is_mixture
 from bayesimp.kernels.families.shape import draw_shape
 from bayesimp.kernels.glmm.blocks import draw_block, workspace
-from bayesimp.kernels.glmm.moves import centre, centring, predictor, read_fixed, scale_design, write_fixed
+from bayesimp.kernels.glmm.moves import (
+    centre,
+    centring,
+    columns,
+    predictor,
+    read_fixed,
+    scale_design,
+    write_fixed,
+)
 from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.notation import Integer, IntMatrix, Matrix, Stack, Vector
 
@@ -54,7 +62,7 @@ def _draw_fixed(
     w = workspace(beta.size + (aux.size if rows.family == ORDINAL else 0))
     predictor(rows, beta, s.b, False, True, s.base)
     read_fixed(beta, aux, w.theta)
-    block = target(rows, s, rows.X, True, Q0, t0, slices)
+    block = target(s, columns(rows.X), True, Q0, t0, slices)
     failed = draw_block(rng, block, np.int64(0), n, w, tallies[T_FIXED], tallies[T_MODES])
     if failed:
         return 3 if failed == 2 else 5
@@ -101,13 +109,13 @@ def _draw_scales(
 ) -> int:
     """SCALE: rescale the effects together with their standard deviations. Returns 0 or a key of FAILURES."""
     n, d = rows.X.shape[0], s.Q.shape[0]
-    U, scale_Q = np.empty((n, d)), np.empty((d, d))
+    U, scale_Q = np.empty((d, n)), np.empty((d, d))
     predictor(rows, beta, s.b, True, False, s.base)
     scale_design(rows, s.b, U)
     mixing_precision(rng, psi_prior, R, at, at + d, scale_Q)
     for e in range(d):
         w.theta[e] = 1.0
-    block = target(rows, s, U, False, scale_Q, np.zeros(d), s.two_modes)
+    block = target(s, U, False, scale_Q, np.zeros(d), s.two_modes)
     failed = draw_block(rng, block, np.int64(0), n, w, tallies[T_SCALE], tallies[T_MODES])
     if failed:
         return 4 if failed == 2 else 5

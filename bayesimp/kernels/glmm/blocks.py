@@ -46,7 +46,13 @@ import numpy as np
 from bayesimp.kernels.compiled import inner
 from bayesimp.kernels.families.responses import CATEGORICAL
 from bayesimp.kernels.families.scalar import is_log_concave
-from bayesimp.kernels.glmm.passes import add_categorical, add_ordinal_with_cuts, add_scalar
+from bayesimp.kernels.glmm.passes import (
+    RowWork,
+    add_categorical,
+    add_ordinal_with_cuts,
+    add_scalar,
+    row_work,
+)
 from bayesimp.kernels.linalg import cholesky, copy_to, fill, solve_lower_t
 from bayesimp.kernels.newton import newton_step
 from bayesimp.kernels.slices import DONE, ENTRIES, PHASE, begin_slice, next_on_slice
@@ -62,8 +68,8 @@ WIDTH, STEPS = 4.0, 40.0  # of slices: width in standard deviations at the mode;
 class BlockTarget(NamedTuple):
     """The ingredients of a block's target.
 
-    family, y (n,), trials (n,), base (n, r), D, shared: as in kernels/glmm/passes.py. Q (d0, d0), t (d0,): prior of the
-    d0 coefficients. shape; cuts (K-1,) and counts (K,) of the levels of an ordinal response.
+    family, y (n,), trials (n,), base (n, r), D (w, n), shared: as in kernels/glmm/passes.py. Q (d0, d0), t (d0,): prior
+    of the d0 coefficients. shape; cuts (K-1,) and counts (K,) of the levels of an ordinal response.
     slices: number of slice draws.
     """
 
@@ -82,7 +88,7 @@ class BlockTarget(NamedTuple):
 
 
 class Workspace(NamedTuple):
-    """Work vectors and matrices for a block of d coefficients."""
+    """Work vectors and matrices for a block of d coefficients, and for a block of rows."""
 
     theta: np.ndarray
     mode: np.ndarray
@@ -91,14 +97,15 @@ class Workspace(NamedTuple):
     step: np.ndarray
     H: np.ndarray
     L: np.ndarray
+    rows: RowWork
 
 
 @inner
 def workspace(d: int) -> Workspace:
     """Work space for a block of d coefficients."""
     return Workspace(
-        np.zeros(d), np.zeros(d), np.zeros(d), np.zeros(d), np.zeros(d), np.zeros((d, d)), np.zeros((d, d))
-    )
+        np.zeros(d), np.zeros(d), np.zeros(d), np.zeros(d), np.zeros(d), np.zeros((d, d)), np.zeros((d, d)), row_work()
+    )  # fmt: skip
 
 
 @inner
@@ -126,9 +133,10 @@ def _add_increments(block: BlockTarget, theta: Vector, full: bool, g: Vector, H:
 
 @inner
 def _evaluate(
-    block: BlockTarget, start: Integer, stop: int, theta: Vector, full: bool, g: Vector, H: Matrix
+    block: BlockTarget, start: Integer, stop: int, theta: Vector, full: bool, w: Workspace
 ) -> float:
-    """log T(theta) up to a constant (module docstring); if `full`, g and H (lower triangle) <- its derivatives."""
+    """log T(theta) up to a constant (module docstring); if `full`, w.g and w.H (lower triangle) <- its derivatives."""
+    g, H = w.g, w.H
     d0 = block.t.size
     _set_cuts(block, theta)
     if full:
@@ -143,7 +151,7 @@ def _evaluate(
         )
     else:
         total = add_scalar(block.family, block.y, block.trials, block.base, block.D, start, stop, theta, block.shape,
-                           block.cuts, full, g, H)  # fmt: skip
+                           block.cuts, full, g, H, w.rows)  # fmt: skip
     for a in range(d0):
         pull = 0.0
         for b in range(d0):
@@ -182,7 +190,7 @@ def _find_mode(block: BlockTarget, start: Integer, stop: int, value: float, w: W
         for _ in range(HALVINGS):
             for a in range(d):
                 w.trial[a] = w.mode[a] + size * w.step[a]
-            reached = _evaluate(block, start, stop, w.trial, True, w.g, w.H)
+            reached = _evaluate(block, start, stop, w.trial, True, w)
             if reached >= value - 1e-10 * (1.0 + abs(value)):
                 break
             size *= 0.5
@@ -219,7 +227,7 @@ def _propose(
     solve_lower_t(w.L, w.trial, d)
     for a in range(d):
         w.trial[a] += w.mode[a]
-    reached = _evaluate(block, start, stop, w.trial, False, w.g, w.H)
+    reached = _evaluate(block, start, stop, w.trial, False, w)
     ratio = reached - now + 0.5 * (nu + k) * (math.log1p(after / nu) - math.log1p(before / nu))
     tally[0] += 1
     if not math.log(rng.random()) < ratio:
@@ -235,7 +243,7 @@ def _along(block: BlockTarget, start: Integer, stop: int, w: Workspace, s: float
     """log T at theta + s step; that point is left in w.trial."""
     for a in range(w.theta.size):
         w.trial[a] = w.theta[a] + s * w.step[a]
-    return _evaluate(block, start, stop, w.trial, False, w.g, w.H)
+    return _evaluate(block, start, stop, w.trial, False, w)
 
 
 @inner
@@ -278,13 +286,13 @@ def draw_block(
     """
     d = w.theta.size
     one_mode = is_log_concave(block.family)
-    now = _evaluate(block, start, stop, w.theta, one_mode, w.g, w.H)
+    now = _evaluate(block, start, stop, w.theta, one_mode, w)
     value, ended, search = now, 1, 0 if one_mode else 1
     while ended != 0 and search < 2:
         for a in range(d):
             w.mode[a] = w.theta[a] if search == 0 else 0.0
         if search == 1:
-            value = _evaluate(block, start, stop, w.mode, True, w.g, w.H)
+            value = _evaluate(block, start, stop, w.mode, True, w)
         ended = _find_mode(block, start, stop, value, w)
         search += 1
     modes[0] += 1

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from bayesimp.kernels.covariance.update import CovarianceUpdate
     from bayesimp.kernels.glmm.rows import GlmmRows
 
-__all__ = ["Centring", "centre", "centring", "draw_Psi", "draw_without_rows", "predictor", "read_effects",
+__all__ = ["Centring", "centre", "centring", "columns", "draw_Psi", "draw_without_rows", "predictor", "read_effects",
            "read_fixed", "rescale", "scale_design", "write_effects", "write_fixed"]  # fmt: skip
 
 RANK, EXACT = 1e-9, 1e-7  # pivots and residuals, relative
@@ -133,6 +133,17 @@ def centring(rows: GlmmRows) -> Centring:
 
 
 @inner
+def columns(D: Matrix) -> Matrix:
+    """A copy of D' (w, n), so that each column of D (n, w) is contiguous."""
+    n, w = D.shape
+    out = np.empty((w, n))
+    for j in range(n):
+        for l in range(w):
+            out[l, j] = D[j, l]
+    return out
+
+
+@inner
 def predictor(rows: GlmmRows, beta: Matrix, B: Stack, fixed: bool, random: bool, out: Matrix) -> None:
     """out (n, r) <- offset, + X beta if `fixed`, + Z b if `random`."""
     q, r = B.shape[1], B.shape[2]
@@ -151,13 +162,13 @@ def predictor(rows: GlmmRows, beta: Matrix, B: Stack, fixed: bool, random: bool,
 
 @inner
 def scale_design(rows: GlmmRows, B: Stack, out: Matrix) -> None:
-    """out (n, r q) <- z_jl b_ikl, entry k q + l."""
+    """out (r q, n) <- z_jl b_ikl, row k q + l."""
     q, r = B.shape[1], B.shape[2]
     for i in range(B.shape[0]):
         for j in range(rows.first[i], rows.first[i + 1]):
             for k in range(r):
                 for l in range(q):
-                    out[j, k * q + l] = rows.Z[j, l] * B[i, l, k]
+                    out[k * q + l, j] = rows.Z[j, l] * B[i, l, k]
 
 
 @inner

@@ -9,23 +9,28 @@ theta is (r w,), entry k w + l. If the block contains the increments of an ordin
 their logs, delta_k = log h_k, c_k = sum_{i <= k} exp(delta_i).
 Each function returns the log-likelihood of rows start..stop-1, without the terms that lack eta; if `full`, g and the
 lower triangle of H, zero on entry, are filled. y (n,), trials (n,), base (n, r); cuts (K-1,) of an ordinal response, in
-agreement with theta; shape of the families that have one.
+agreement with theta; shape of the families that have one. D has the columns of the design as its rows, so that sums over
+the rows of the table run along memory: of one predictor they are taken `BLOCK` rows at a time, with vector instructions.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
-from bayesimp.kernels.compiled import inner
+from bayesimp.kernels.compiled import inner, reduction
+from bayesimp.kernels.exponential import exp_in_place
 from bayesimp.kernels.families.codes import STUDENT, TRUNCATED_NEGATIVE_BINOMIAL, TRUNCATED_POISSON
 from bayesimp.kernels.families.responses import ORDINAL
 from bayesimp.kernels.families.scalar import LOGIT, NEGATIVE_BINOMIAL, POISSON, derivatives, log_likelihood
 from bayesimp.kernels.families.truncated import truncated_terms
 from bayesimp.notation import Integer, Matrix, Vector
 
-__all__ = ["add_categorical", "add_ordinal_with_cuts", "add_scalar"]
+__all__ = ["RowWork", "add_categorical", "add_ordinal_with_cuts", "add_scalar", "row_work"]
+
+BLOCK = 256  # rows at a time, which fit in the nearest cache
 
 
 @inner
@@ -49,59 +54,128 @@ def _ordinal_terms(level: int, eta: float, cuts: Vector) -> tuple[float, float, 
     return log_p, score, curvature
 
 
-@inner
-def add_scalar(
-    family: int,
-    y: Vector,
-    trials: Vector,
-    base: Matrix,
-    D: Matrix,
-    start: Integer,
-    stop: int,
-    theta: Vector,
-    shape: float,
-    cuts: Vector,
-    full: bool,
-    g: Vector,
-    H: Matrix,
-) -> float:
-    """One linear predictor. For logits, sum log(1 + e_j) is computed as the log of products, in half the time.
+class RowWork(NamedTuple):
+    """Work space for `BLOCK` rows: predictors, scores, curvatures, products; of `exp_in_place`, 2^k and its bits."""
 
-    A negative binomial count is y successes among y + shape trials at logit eta - log shape; `trials` of STUDENT are the
-    precisions of its rows, which may be transformed ones of YEO_JOHNSON (kernels/families/mixtures.py).
-    """
-    w = D.shape[1]
-    total, product = 0.0, 1.0
-    log_shape = math.log(shape)
-    for j in range(start, stop):
-        if trials[j] == 0.0:  # a structural zero, or a binomial without trials: no information
-            continue
-        eta = base[j, 0]
-        for l in range(w):
-            eta += D[j, l] * theta[l]
-        score, curvature = 0.0, 0.0
-        if family == LOGIT or family == NEGATIVE_BINOMIAL:
-            size = trials[j]
-            if family == NEGATIVE_BINOMIAL:
-                eta -= log_shape
-                size = y[j] + shape
-            e = math.exp(-abs(eta))
-            total += y[j] * eta - size * max(eta, 0.0)
-            if size == 1.0:
-                product *= 1.0 + e
-                if product > 1e100:
-                    total -= math.log(product)
-                    product = 1.0
-            else:
-                total -= size * math.log1p(e)
-            if full:
-                upper = 1.0 / (1.0 + e)
-                score = y[j] - size * (upper if eta >= 0.0 else e * upper)
-                curvature = size * e * upper * upper
-        elif family == POISSON:
-            mu = math.exp(eta)
-            total += y[j] * eta - mu
-            score, curvature = y[j] - mu, mu
+    eta: np.ndarray
+    score: np.ndarray
+    curvature: np.ndarray
+    product: np.ndarray
+    power: np.ndarray
+    bits: np.ndarray
+
+
+@inner
+def row_work() -> RowWork:
+    """New work space for `BLOCK` rows."""
+    power = np.empty(BLOCK)
+    return RowWork(
+        np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), power, power.view(np.int64)
+    )
+
+
+@inner
+def _predictors(base: Matrix, D: Matrix, start: Integer, stop: Integer, theta: Vector, eta: Vector) -> None:
+    """eta <- base + D'theta, rows start..stop-1."""
+    n = stop - start
+    for j in range(n):
+        eta[j] = base[start + j, 0]
+    for l in range(D.shape[0]):
+        d, coefficient = D[l, start:stop], theta[l]
+        for j in range(n):
+            eta[j] += coefficient * d[j]
+
+
+@reduction
+def _logistic_sum(y: Vector, size: Vector, w: RowWork) -> float:
+    """sum_j y_j eta_j - n_j log(1 + e^eta_j), as the log of a product where n_j = 1; w.curvature = e^-|eta|."""
+    n = y.size
+    total, product, others = 0.0, 1.0, 0.0
+    for j in range(n):
+        total += y[j] * w.eta[j] - size[j] * max(w.eta[j], 0.0)
+        product *= 1.0 + (w.curvature[j] if size[j] == 1.0 else 0.0)
+        others += 0.0 if size[j] == 1.0 else size[j]
+    if others > 0.0:
+        for j in range(n):
+            if size[j] != 1.0:
+                total -= size[j] * math.log1p(w.curvature[j])
+    return total - math.log(product)
+
+
+@inner
+def _logistic(y: Vector, size: Vector, w: RowWork) -> float:
+    """The log-likelihood; w.curvature <- e^-|eta|."""
+    n = y.size
+    for j in range(n):
+        w.curvature[j] = -abs(w.eta[j])
+    exp_in_place(n, w.curvature, w.power, w.bits)
+    return _logistic_sum(y, size, w)
+
+
+@inner
+def _logistic_derivatives(y: Vector, size: Vector, w: RowWork) -> None:
+    """w.score, w.curvature <- y_j - n_j p_j, n_j p_j (1 - p_j), from w.curvature = e^-|eta|."""
+    n = y.size
+    for j in range(n):
+        e = w.curvature[j]
+        w.score[j] = (1.0 if w.eta[j] >= 0.0 else e) / (1.0 + e)
+    for j in range(n):
+        w.curvature[j] = size[j] * w.curvature[j] / (1.0 + w.curvature[j]) ** 2
+    for j in range(n):
+        w.score[j] = y[j] - size[j] * w.score[j]
+
+
+@reduction
+def _poisson_sum(y: Vector, w: RowWork) -> float:
+    """sum_j y_j eta_j - mu_j; w.curvature = mu."""
+    total = 0.0
+    for j in range(y.size):
+        total += y[j] * w.eta[j] - w.curvature[j]
+    return total
+
+
+@inner
+def _poisson(y: Vector, trials: Vector, w: RowWork) -> float:
+    """The log-likelihood of rows with trials; w.score, w.curvature <- y_j - mu_j, mu_j."""
+    n = y.size
+    for j in range(n):
+        w.curvature[j] = w.eta[j]
+    exp_in_place(n, w.curvature, w.power, w.bits)
+    for j in range(n):
+        w.curvature[j] = w.curvature[j] if trials[j] > 0.0 else 0.0
+    for j in range(n):
+        w.score[j] = y[j] - w.curvature[j]
+    return _poisson_sum(y, w)
+
+
+@reduction
+def _add_sums(D: Matrix, start: Integer, stop: Integer, w: RowWork, g: Vector, H: Matrix) -> None:
+    """g += D s, H (lower triangle) += D diag(c) D', rows start..stop-1."""
+    n = stop - start
+    for l in range(D.shape[0]):
+        d, total = D[l, start:stop], 0.0
+        for j in range(n):
+            total += w.score[j] * d[j]
+        g[l] += total
+        for j in range(n):
+            w.product[j] = w.curvature[j] * d[j]
+        for h in range(l + 1):
+            e, total = D[h, start:stop], 0.0
+            for j in range(n):
+                total += w.product[j] * e[j]
+            H[l, h] += total
+
+
+@inner
+def _by_row(
+    family: int, y: Vector, trials: Vector, shape: float, cuts: Vector, full: bool, w: RowWork
+) -> float:
+    """The log-likelihood, and w.score and w.curvature, of families whose rows are computed one by one."""
+    total = 0.0
+    for j in range(y.size):
+        eta, score, curvature = w.eta[j], 0.0, 0.0
+        if trials[j] == 0.0:  # a structural zero: no information
+            pass
         elif family == STUDENT:
             curvature = trials[j]
             score = curvature * (y[j] - eta)
@@ -116,13 +190,55 @@ def add_scalar(
             total += log_likelihood(family, y[j], trials[j], eta, shape)
             if full:
                 score, curvature = derivatives(family, y[j], trials[j], eta, shape)
+        w.score[j], w.curvature[j] = score, curvature
+    return total
+
+
+@inner
+def add_scalar(
+    family: int,
+    y: Vector,
+    trials: Vector,
+    base: Matrix,
+    D: Matrix,
+    start: Integer,
+    stop: Integer,
+    theta: Vector,
+    shape: float,
+    cuts: Vector,
+    full: bool,
+    g: Vector,
+    H: Matrix,
+    w: RowWork,
+) -> float:
+    """One linear predictor, a block of rows at a time.
+
+    Rows without trials, such as structural zeros, have no information. A negative binomial count is y successes among
+    y + shape trials at logit eta - log shape; `trials` of STUDENT are the precisions of its rows, which may be those of
+    YEO_JOHNSON, transformed (kernels/families/mixtures.py).
+    """
+    total = 0.0
+    for at in range(start, stop, BLOCK):
+        end = min(at + BLOCK, stop)
+        seen, size = y[at:end], trials[at:end]
+        _predictors(base, D, at, end, theta, w.eta)
+        if family == POISSON:
+            total += _poisson(seen, size, w)
+        elif family == LOGIT or family == NEGATIVE_BINOMIAL:
+            if family == NEGATIVE_BINOMIAL:
+                log_shape = math.log(shape)
+                for j in range(end - at):
+                    w.eta[j] -= log_shape
+                    w.product[j] = seen[j] + shape if size[j] > 0.0 else 0.0
+                size = w.product[: end - at]
+            total += _logistic(seen, size, w)
+            if full:
+                _logistic_derivatives(seen, size, w)
+        else:
+            total += _by_row(family, seen, size, shape, cuts, full, w)
         if full:
-            for l in range(w):
-                g[l] += score * D[j, l]
-                weighted = curvature * D[j, l]
-                for h in range(l + 1):
-                    H[l, h] += weighted * D[j, h]
-    return total - math.log(product)
+            _add_sums(D, at, end, w, g, H)
+    return total
 
 
 @inner
@@ -142,13 +258,13 @@ def add_ordinal_with_cuts(
 
     A term at cut k depends on eta - c_k alone, so the curvature in the cuts is diagonal; then c_k = sum_{i<=k} h_i.
     """
-    w = D.shape[1]
+    w = D.shape[0]
     total = 0.0
     slope_c, bend_c, bend_xc = np.zeros(cuts.size), np.zeros(cuts.size), np.zeros((w, cuts.size))
     for j in range(start, stop):
         eta = base[j, 0]
         for l in range(w):
-            eta += D[j, l] * theta[l]
+            eta += D[l, j] * theta[l]
         level = int(y[j])
         for k in range(max(level - 1, 0), min(level + 1, cuts.size)):
             sign = 1.0 if k < level else -1.0
@@ -158,10 +274,10 @@ def add_ordinal_with_cuts(
                 slope_c[k] -= sign * slope
                 bend_c[k] += bend
                 for l in range(w):
-                    g[l] += sign * slope * D[j, l]
-                    bend_xc[l, k] -= bend * D[j, l]
+                    g[l] += sign * slope * D[l, j]
+                    bend_xc[l, k] -= bend * D[l, j]
                     for h in range(l + 1):
-                        H[l, h] += bend * D[j, l] * D[j, h]
+                        H[l, h] += bend * D[l, j] * D[h, j]
     if full:
         last = cuts.size - 1
         for k in range(last - 1, 0, -1):  # sums over the cuts k, k + 1, ..
@@ -205,7 +321,7 @@ def add_categorical(
             eta = base[j, k]
             at = 0 if shared else k * w
             for l in range(w):
-                eta += D[j, at + l] * theta[k * w + l]
+                eta += D[at + l, j] * theta[k * w + l]
             p[k] = eta
             highest = max(highest, eta)
         if level >= 0:
@@ -223,10 +339,10 @@ def add_categorical(
             score = (1.0 if k == level else 0.0) - p[k]
             at_k = 0 if shared else k * w
             for l in range(w):
-                g[k * w + l] += score * D[j, at_k + l]
+                g[k * w + l] += score * D[at_k + l, j]
                 for i in range(k + 1):
-                    weighted = ((p[k] if i == k else 0.0) - p[k] * p[i]) * D[j, at_k + l]
+                    weighted = ((p[k] if i == k else 0.0) - p[k] * p[i]) * D[at_k + l, j]
                     at_i = 0 if shared else i * w
                     for h in range(w if i < k else l + 1):
-                        H[k * w + l, i * w + h] += weighted * D[j, at_i + h]
+                        H[k * w + l, i * w + h] += weighted * D[at_i + h, j]
     return total

@@ -25,6 +25,7 @@ from bayesimp.kernels.glmm.blocks import BlockTarget, Workspace, draw_block, wor
 from bayesimp.kernels.glmm.moves import (
     Centring,
     centre,
+    columns,
     draw_Psi,
     predictor,
     read_effects,
@@ -56,13 +57,16 @@ class GlmmPrior(NamedTuple):
 
 
 class GlmmWork(NamedTuple):
-    """Work arrays: trials and y (n,), for a mixture its latent variables and the response given them; base (n, r); U
-    (n, r q) of `_draw_scales`; counts (K,) of levels; cutpoints (K,); Psi^-1 and S (r q, r q); scale_Q (r q, r q), the
-    precision of the scales; zeros (r q,); work space for the blocks of effects and of fixed effects."""
+    """Work arrays: trials and y (n,), for a mixture its latent variables and the response given them; base (n, r);
+    columns of designs, X (p, n), Z (q, n), U (r q, n) of `_draw_scales`; counts (K,) of levels; cutpoints (K,); Psi^-1
+    and S (r q, r q); scale_Q (r q, r q), the precision of the scales; zeros (r q,); work space for the blocks of effects
+    and of fixed effects."""
 
     trials: np.ndarray
     y: np.ndarray
     base: np.ndarray
+    X: np.ndarray
+    Z: np.ndarray
     U: np.ndarray
     counts: np.ndarray
     cuts: np.ndarray
@@ -96,7 +100,8 @@ def glmm_work(rows: GlmmRows, prior: GlmmPrior, counts: Vector, p: int, B: Stack
     return GlmmWork(
         np.empty(n) if is_mixture(rows.family) else rows.trials,
         np.empty(n) if is_mixture(rows.family) else rows.y,
-        np.empty((n, r)), np.empty((n, r * q if _is_scaled(prior.Psi) else 0)), counts, cuts,
+        np.empty((n, r)),
+        columns(rows.X), columns(rows.Z), np.empty((r * q if _is_scaled(prior.Psi) else 0, n)), counts, cuts,
         np.empty((r * q, r * q)), np.empty((r * q, r * q)), np.zeros((r * q, r * q)), np.zeros(r * q),
         workspace(r * q), workspace(r * p + (aux.size if ordinal else 0)),
     )  # fmt: skip
@@ -125,7 +130,7 @@ def _draw_effects(
 ) -> int:
     """The move EFFECTS; returns 0 or a key of FAILURES."""
     predictor(rows, beta, B, True, False, w.base)
-    block = _block(rows, aux, w, rows.Z, True, w.Psi_inverse, w.zeros, slices)
+    block = _block(rows, aux, w, w.Z, True, w.Psi_inverse, w.zeros, slices)
     for i in range(B.shape[0]):
         if rows.first[i] < rows.first[i + 1]:
             read_effects(B[i], w.effects.theta)
@@ -153,7 +158,7 @@ def _draw_fixed(
     """The move FIXED; returns 0 or a key of FAILURES."""
     predictor(rows, beta, B, False, True, w.base)
     read_fixed(beta, aux, w.fixed.theta)
-    block = _block(rows, aux, w, rows.X, True, prior.Q0, prior.t0, slices)
+    block = _block(rows, aux, w, w.X, True, prior.Q0, prior.t0, slices)
     n = w.base.shape[0]
     failed = draw_block(rng, block, np.int64(0), n, w.fixed, tallies[T_FIXED], tallies[T_MODES])
     if failed:

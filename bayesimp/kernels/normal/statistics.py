@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.kernels.compiled import kernel
-from bayesimp.notation import IntVector, Matrix, Stack
+from bayesimp.notation import BoolMatrix, IntVector, Matrix, Stack
 
-__all__ = ["SufficientStatistics", "add_outer", "collect"]
+__all__ = ["SufficientStatistics", "add_outer", "collect", "pattern_codes"]
 
 BLOCK = 65_536  # rows per dense block
 
@@ -87,10 +87,9 @@ def collect(X: Matrix, Z: Matrix, Y: Matrix, codes: IntVector, clusters: int) ->
     p, q = X.shape[1], Z.shape[1]
     observed = ~np.isnan(Y)
     # one integer per pattern, most observed first; r <= 62 columns fit in 64 bits
-    bits = observed @ (1 << np.arange(r - 1, -1, -1, dtype=np.int64))
-    found, row_pattern = np.unique(-bits, return_inverse=True)
-    patterns = ((-found)[:, None] >> np.arange(r - 1, -1, -1) & 1).astype(bool)
-    cells, row_cell = np.unique(codes * len(patterns) + row_pattern, return_inverse=True)
+    found, row_pattern = _distinct(pattern_codes(~observed), 1 << r)
+    patterns = (~found[:, None] >> np.arange(r - 1, -1, -1) & 1).astype(bool)
+    cells, row_cell = _distinct(codes * len(patterns) + row_pattern, clusters * len(patterns))
     gram = np.zeros((len(cells), 1 + p + q + r, 1 + p + q + r))
     for start in range(0, N, BLOCK):
         stop = min(start + BLOCK, N)
@@ -106,6 +105,24 @@ def collect(X: Matrix, Z: Matrix, Y: Matrix, codes: IntVector, clusters: int) ->
         patterns, cells // len(patterns), cells % len(patterns), np.bincount(row_cell, minlength=len(cells)),
         gram, clusters, p, q, r,
     )  # fmt: skip
+
+
+def pattern_codes(missing: BoolMatrix) -> IntVector:
+    """One integer for each row of missing (n, r): its bits, those of the first column most significant."""
+    codes = np.zeros(len(missing), dtype=np.int64)
+    for column in missing.T:
+        codes <<= 1
+        codes |= column
+    return codes
+
+
+def _distinct(key: IntVector, size: int) -> tuple[IntVector, IntVector]:
+    """The distinct keys among 0..size-1, sorted, and the number of each row's key; by counting, unless there are many."""
+    if size > len(key) + BLOCK:
+        found, number = np.unique(key, return_inverse=True)
+        return found, number
+    there = np.bincount(key, minlength=size) > 0
+    return np.flatnonzero(there), (np.cumsum(there) - 1)[key]
 
 
 @kernel
