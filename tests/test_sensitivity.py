@@ -19,7 +19,7 @@ from bayesimp.diagnostics.components import Component, components, overlap, prio
 from bayesimp.errors import SpecificationError, StatisticalWarning
 from bayesimp.sensitivity_analysis import run
 from bayesimp.sensitivity_analysis.distances import _by_level, _by_value, distance_and_chance
-from bayesimp.sensitivity_analysis.verdict import conclusions, on_prior, values_moved
+from bayesimp.sensitivity_analysis.verdict import conclusions, most, on_prior, values_moved
 from tests.unfolding import unfolded
 
 SIGMA = np.array([[127.0, 100, 75], [100, 691, 65], [75, 65, 120]])  # Kunkel & Kaizar 2017, simulation 5
@@ -443,6 +443,10 @@ def test_the_verdict_says_what_depends_on_the_prior(small):
     assert "mostly prior: " in on_prior(small.model, "default") and "correlation between" in on_prior(
         small.model, "default"
     )
+    known = pd.DataFrame({"prior": ["a", "b"], "term": "x", "estimate": [1.0, 2.0], "std.error": 0.5, "change": [0.0, 2.0]})
+    assert most(known.assign(**{"mc.error": [0.3, 0.4]}), "Of", "sds", "a").endswith("; Monte Carlo error 1.00.")
+    unknown = most(known.assign(**{"mc.error": [np.nan, 0.4]}), "Of", "sds", "a")
+    assert unknown.endswith("; Monte Carlo error not known, from so few draws.")
     moved = pd.DataFrame(
         [("b", "y", 0.4, "sd", 0.1, 0.0005), ("b", "w", 0.01, "share", 0.1, 0.9)],
         columns=["prior", "variable", "distance", "unit", "chance", "p.value"],

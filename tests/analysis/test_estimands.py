@@ -13,6 +13,7 @@ import pytest
 import statsmodels.formula.api as smf
 from scipy import integrate, stats
 from scipy.interpolate import BSpline
+from statsmodels.miscmodels.ordinal_model import OrderedModel
 
 import bayesimp as bi
 from bayesimp.analysis.comparisons import max_t
@@ -730,6 +731,24 @@ def test_what_other_analyses_do_not_have():
         SpecificationError, match=r"exist only for fixed effects of|exist for linear mixed models"
     ):
         logistic().predictions(by=[], df_complete="satterthwaite")
+
+
+def test_results_of_statsmodels_that_cannot_predict_so_are_refused_in_words():
+    """A spline by patsy has no values beyond its knots; an ordinal model has a probability for each level."""
+    spline = bi.fit_each(tables()[:2], lambda t: smf.ols("y ~ bs(x, df=4) + sex", t).fit())
+    assert np.isfinite(spline.marginal_means("sex", at={"x": 0.1}).std_error).all()
+    with pytest.raises(SpecificationError, match=r"new rows: .* outermost knots.*continues it"):
+        spline.marginal_effects("x")
+    by_formula = bi.fit_each(tables()[:2], "y ~ bs(x, df=4) + sex")
+    means = (each.marginal_means("sex", at={"x": 0.1}).values for each in (by_formula, spline))
+    np.testing.assert_allclose(*means, rtol=1e-6)
+
+    def ordinal(table):
+        level = pd.qcut(table.y, 3, labels=False)
+        return OrderedModel.from_formula("level ~ x", table.assign(level=level), distr="logit").fit(disp=0)
+
+    with pytest.raises(SpecificationError, match="OrderedModel predicts several numbers for a row"):
+        bi.fit_each(tables()[:2], ordinal).predictions(tables()[0].head(2))
 
 
 def test_calls_of_the_document_are_those_of_the_example():

@@ -7,7 +7,6 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 import bayesimp as bi
 from bayesimp.errors import DataError, SpecificationError
@@ -75,8 +74,8 @@ def runs(how):
     glmm = bi.JointGLMM(data, "falls ~ C(visit) + at + (1 | patient)")
     fcs = bi.FCS(data, predictors={"falls": "~ C(visit) + at + (1 | patient)"})
     return table, {
-        "JointGLMM": glmm.impute(m=200, seed=1, chains=2, tune=60, draws=200, progress=False),
-        "FCS": fcs.impute(m=200, seed=1, cycles=12, progress=False),
+        "JointGLMM": glmm.impute(m=100, seed=1, chains=2, tune=40, draws=100, progress=False),
+        "FCS": fcs.impute(m=100, seed=1, cycles=8, progress=False),
     }
 
 
@@ -95,7 +94,8 @@ def expected(table, how, beta, sd, known=True):
     for row in y[drug & np.isnan(y).any(axis=1)]:
         seen = ~np.isnan(row)
         after = {JUMP: 0.0, INCREMENTS: advantage[seen.sum() - 1]}.get(how, advantage)
-        log_p = stats.poisson.logpmf(row[seen], np.exp((visits + advantage)[seen] + sd * u[:, None])).sum(axis=1)
+        eta = (visits + advantage)[seen] + sd * u[:, None]
+        log_p = (row[seen] * eta - np.exp(eta)).sum(axis=1)
         p = w * np.exp(log_p - log_p.max()) if known else w
         rate = np.exp((visits + after)[~seen] + sd * u[:, None]).sum(axis=1)
         total += p @ rate / p.sum() * np.r_[1.0, row[0]]
@@ -116,14 +116,14 @@ def parameters(imp):
 @pytest.mark.parametrize("engine", ["JointGLMM", "FCS"])
 @pytest.mark.parametrize("how", [JUMP, INCREMENTS])
 def test_counts_after_drop_out_have_the_law_of_the_reference_arm(how, engine):
-    """Eight comparisons at 4.5 standard errors; other laws are more than 9 away."""
+    """Eight comparisons at 4.5 standard errors; other laws are more than 6 away."""
     table, made = runs(how)
     imp = made[engine]
     first = table.groupby("patient")["falls"].transform("first").to_numpy()[imp.rows("falls")]
     of_drug = (table["arm"] == "drug").to_numpy()[imp.rows("falls")]
     sums = imp.values("falls") @ np.column_stack([of_drug, of_drug * first])
     betas, sds = parameters(imp)
-    step = max(len(betas) // 60, 1)
+    step = max(len(betas) // 40, 1)
     some = list(zip(betas[::step], sds[::step], strict=True))
 
     def z(how, **options):
@@ -133,5 +133,5 @@ def test_counts_after_drop_out_have_the_law_of_the_reference_arm(how, engine):
 
     assert (z(how) < 4.5).all()
     for other in {JUMP, INCREMENTS, "at random"} - {how}:
-        assert z(other)[0] > 9
-    assert z(how, known=False)[1] > 9
+        assert z(other)[0] > 6
+    assert z(how, known=False)[1] > 6
