@@ -443,8 +443,12 @@ def test_the_verdict_says_what_depends_on_the_prior(small):
     assert "mostly prior: " in on_prior(small.model, "default") and "correlation between" in on_prior(
         small.model, "default"
     )
-    known = pd.DataFrame({"prior": ["a", "b"], "term": "x", "estimate": [1.0, 2.0], "std.error": 0.5, "change": [0.0, 2.0]})
-    assert most(known.assign(**{"mc.error": [0.3, 0.4]}), "Of", "sds", "a").endswith("; Monte Carlo error 1.00.")
+    known = pd.DataFrame(
+        {"prior": ["a", "b"], "term": "x", "estimate": [1.0, 2.0], "std.error": 0.5, "change": [0.0, 2.0]}
+    )
+    assert most(known.assign(**{"mc.error": [0.3, 0.4]}), "Of", "sds", "a").endswith(
+        "; Monte Carlo error 1.00."
+    )
     unknown = most(known.assign(**{"mc.error": [np.nan, 0.4]}), "Of", "sds", "a")
     assert unknown.endswith("; Monte Carlo error not known, from so few draws.")
     moved = pd.DataFrame(

@@ -379,7 +379,9 @@ def test_variables_of_clusters_that_are_not_shifted_do_not_mind_groups_within_th
     np.testing.assert_allclose(moved[:, low], -2.0)
     np.testing.assert_array_equal(moved[:, ~low], 0.0)
     np.testing.assert_array_equal(a.values("v"), b.values("v"))
-    with pytest.raises(bi.SpecificationError, match="'v' has a single value in each cluster, but 'low' varies"):
+    with pytest.raises(
+        bi.SpecificationError, match="'v' has a single value in each cluster, but 'low' varies"
+    ):
         type(model)(data, str(model.formula.text), shift=Shift({"v": {"low": -2.0}}, group="low"))
 
 

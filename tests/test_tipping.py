@@ -100,7 +100,9 @@ def test_deltas_that_move_together_have_one_line():
 def test_an_analysis_without_shifted_values_is_said_to_stay():
     """Given the observed values of a row, joint normals let no other variable follow; chained equations do."""
     still = run("JointNormal", {"w": [0, -1]})
-    assert str(still).startswith("No estimate of 'y ~ x + (1 | g)' changes. The analysis uses no value that is shifted")
+    assert str(still).startswith(
+        "No estimate of 'y ~ x + (1 | g)' changes. The analysis uses no value that is shifted"
+    )
     assert "w, down: nothing changes." in unfolded(str(still.tipping_point("x")))
     moving = run("FCS", {"w": [0, -1]})
     assert "moves most" in str(moving) and "nothing changes" not in str(moving.tipping_point("x"))

@@ -20,7 +20,20 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
 from bayesimp.formulas.formula import has_intercept, product_text
-from bayesimp.formulas.syntax import Call, Level, Name, Node, Number, Op, Text, error, label, replaced, walk, write
+from bayesimp.formulas.syntax import (
+    Call,
+    Level,
+    Name,
+    Node,
+    Number,
+    Op,
+    Text,
+    error,
+    label,
+    replaced,
+    walk,
+    write,
+)
 from bayesimp.formulas.terms import ELEMENTWISE, STATEFUL
 
 if TYPE_CHECKING:

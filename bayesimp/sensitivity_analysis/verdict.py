@@ -103,7 +103,11 @@ def most(table: pd.DataFrame, of: str, unit: str, reference: str) -> str:
     rows = table[table["term"] == term].set_index("prior")
     low, high = rows.loc[rows["estimate"].idxmin()], rows.loc[rows["estimate"].idxmax()]
     noise = np.hypot(low["mc.error"], high["mc.error"]) / rows.loc[reference, "std.error"]
-    error = f"Monte Carlo error {noise:.2f}" if np.isfinite(noise) else "Monte Carlo error not known, from so few draws"
+    error = (
+        f"Monte Carlo error {noise:.2f}"
+        if np.isfinite(noise)
+        else "Monte Carlo error not known, from so few draws"
+    )
     text = (
         f"{of}, {term} moves most: by {span[term]:.2f} {unit} (under '{reference}'), from {low['estimate']:.4g} under "
         f"'{low.name}' to {high['estimate']:.4g} under '{high.name}'; {error}."

@@ -81,7 +81,12 @@ def arm_by_visit(
     order = frame[visit].cat.categories if hasattr(frame[visit], "cat") else np.sort(frame[visit].unique())
     place = pd.Index(order).get_indexer(frame[visit])
     seen = frame[outcome].notna().to_numpy()
-    last = pd.Series(np.where(seen, place, -1)).groupby(pd.factorize(frame[patient])[0]).transform("max").to_numpy()
+    last = (
+        pd.Series(np.where(seen, place, -1))
+        .groupby(pd.factorize(frame[patient])[0])
+        .transform("max")
+        .to_numpy()
+    )
     at = place if how == JUMP else np.minimum(place, last)
     in_reference = (frame[arm] == reference).to_numpy() | (at < 0) | ((how == JUMP) & (place > last))
     arms = [a for a in _levels(frame[arm]) if a != reference]
@@ -102,17 +107,21 @@ def _check(
 ) -> None:
     if how == COPY:
         raise SpecificationError(
-            f"how = {COPY!r}: patients would be imputed as if always in the reference arm, so their own effect, given what "
-            "was observed, would be another, which a column cannot say. For visits side by side (one row for each "
+            f"how = {COPY!r}: patients would be imputed as if always in the reference arm, so their own effect, given "
+            "what was observed, would be another, which a column cannot say. For visits side by side (one row for each "
             "patient) of normal, binary, ordinal or nominal outcomes: bi.ReferenceBased."
         )
     chosen(how, "how", (JUMP, INCREMENTS))
     for name in (outcome, arm, patient, visit):
         if name not in frame:
-            raise SpecificationError(f"the table has no column {name!r}; it has {listing(frame.columns, 12)}.")
+            raise SpecificationError(
+                f"the table has no column {name!r}; it has {listing(frame.columns, 12)}."
+            )
     for name in (arm, patient, visit):
         if lacking := int(frame[name].isna().sum()):
-            raise DataError(f"{name!r} is missing in {lacking:,} rows; without it their arm at a visit is unknown.")
+            raise DataError(
+                f"{name!r} is missing in {lacking:,} rows; without it their arm at a visit is unknown."
+            )
     if not (frame[arm] == reference).any():
         raise SpecificationError(
             f"reference: no row has {arm} = {reference!r}; there are {listing(frame[arm].unique(), 12)}."

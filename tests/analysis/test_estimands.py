@@ -542,7 +542,9 @@ def test_predictions_and_slopes_of_splines_and_polynomials(formula):
         np.testing.assert_allclose(got.values[k], basis(new) @ beta, rtol=1e-6)
         up, down = (basis(table.assign(x=table.x + step)) @ beta for step in (h, -h))
         assert slopes.values[k, 0] == pytest.approx(((up - down) / (2 * h)).mean(), rel=1e-4)
-        own = np.column_stack([SMOOTH[formula](new.x.to_numpy(), new), *(new.arm == level for level in levels)])
+        own = np.column_stack(
+            [SMOOTH[formula](new.x.to_numpy(), new), *(new.arm == level for level in levels)]
+        )
         wrong.append(np.abs(own @ beta - got.values[k]).max())
     if "bs" in formula:
         assert min(wrong) > 1e-3

@@ -305,7 +305,9 @@ def test_names_are_drawn_as_they_are_written(recwarn):
 
     figure, ax = subplots()
     ax.set_title("from $ 5_000 to $ 9^000")
-    ax.set_xlabel("Москва, Αθήνα, \U0001d400, \U00012000")  # a mathematical letter; a cuneiform sign, which no font has
+    ax.set_xlabel(
+        "Москва, Αθήνα, \U0001d400, \U00012000"
+    )  # a mathematical letter; a cuneiform sign, which no font has
     ax.set_yscale("log")
     ax.plot([1, 2], [1e-3, 1e3])
     figure.canvas.draw()

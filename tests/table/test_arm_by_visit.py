@@ -19,7 +19,11 @@ EFFECT = np.array([-0.2, -0.6, -1.2])  # of the drug on log means, by visit
 def trial(seed=1, n=150):
     """Three visits; a third of the patients of each arm leaves after the first, a sixth after the second."""
     rng = np.random.default_rng(seed)
-    drug, u, last = rng.integers(0, 2, n), rng.normal(0, 0.6, n), rng.choice([1, 2, 3], n, p=[2 / 6, 1 / 6, 3 / 6])
+    drug, u, last = (
+        rng.integers(0, 2, n),
+        rng.normal(0, 0.6, n),
+        rng.choice([1, 2, 3], n, p=[2 / 6, 1 / 6, 3 / 6]),
+    )
     frame = pd.DataFrame({
         "patient": np.repeat(np.arange(n), 3), "visit": np.tile([1, 2, 3], n),
         "arm": np.repeat(np.where(drug, "drug", "placebo"), 3),
@@ -38,7 +42,15 @@ def test_the_column_by_hand():
         "falls": [None, 2, 3, 5, 2, None, None, 1, 1, None, None, None],
     }, index=list("abcdefghijkl"))  # fmt: skip
     jump = bi.arm_by_visit(table, "falls", how=JUMP, **COLUMNS)
-    assert jump.tolist() == ["placebo", "drug base", "drug mid", "drug late", "drug base", "drug mid", *["placebo"] * 6]
+    assert jump.tolist() == [
+        "placebo",
+        "drug base",
+        "drug mid",
+        "drug late",
+        "drug base",
+        "drug mid",
+        *["placebo"] * 6,
+    ]
     increments = bi.arm_by_visit(table, "falls", how=INCREMENTS, **COLUMNS)
     assert increments.tolist() == ["drug mid", *jump.tolist()[1:]]
     assert jump.cat.categories.tolist() == ["placebo", "drug base", "drug mid", "drug late"]
@@ -56,7 +68,12 @@ def test_the_column_by_hand():
         (lambda t: t, {"reference": "control"}, SpecificationError, "no row has arm = 'control'; there are"),
         (lambda t: t, {"visit": "week"}, SpecificationError, "no column 'week'"),
         (lambda t: t.assign(arm=t.arm.where(t.index > 2)), {}, DataError, "'arm' is missing in 3 rows"),
-        (lambda t: t.assign(arm=["drug", "placebo"] * 225), {}, DataError, "patient 0 has rows in several arms"),
+        (
+            lambda t: t.assign(arm=["drug", "placebo"] * 225),
+            {},
+            DataError,
+            "patient 0 has rows in several arms",
+        ),
         (lambda t: t.assign(visit=1), {}, DataError, "patient 0 has several rows at visit 1"),
     ],
 )
