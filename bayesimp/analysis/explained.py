@@ -11,8 +11,8 @@ With f = var(x'beta) over the rows of a table, u = mean of z'Psi z over its rows
 
 lambda is the mean response of the table; the R package performance takes exp(beta_0 + u / 2) from a fit without
 covariates. Without random effects u = 0, and there is one R2 = f / (f + e): for a linear model, 1 - sigma^2 / (f +
-sigma^2), which differs from the adjusted R2 of lm by O(1 / n). Derivatives are by beta and by the components; X and lambda are treated as known. The results are pooled as
-logits, so that limits stay between 0 and 1.
+sigma^2), which differs from the adjusted R2 of lm by O(1 / n). Derivatives are by beta and by the components; X and
+lambda are treated as known. The results are pooled as logits, so that limits stay between 0 and 1.
 """
 
 from __future__ import annotations

@@ -133,8 +133,8 @@ class FunctionRows:
 
         if mean(params).ndim != 1:
             raise SpecificationError(
-                f"{fits.analysis!r}: {type(result.model).__name__} predicts several numbers for a row, such as a probability "
-                "for each level. Return the one you want, with its variance, from the function."
+                f"{fits.analysis!r}: {type(result.model).__name__} predicts several numbers for a row, such as "
+                "a probability for each level. Return the one you want, with its variance, from the function."
             )
         gradient = np.zeros((len(X), K))
         for j, se in enumerate(np.sqrt(np.diag(fits.covariances[k]))[: len(params)]):
@@ -159,8 +159,8 @@ def _columns(result: Any, new: pd.DataFrame) -> Matrix:
     except Exception as problem:  # patsy and formulaic have their own
         said = " ".join(str(problem).split()).partition("returned by patsy is: ")
         raise SpecificationError(
-            f"the columns of {_formula(result)!r} cannot be computed for new rows: {(said[2] or said[0])[:300]}. A spline of "
-            "statsmodels ends at the outermost values of a table, where a slope would need values on both sides; "
+            f"the columns of {_formula(result)!r} cannot be computed for new rows: {(said[2] or said[0])[:300]}. A spline "
+            "of statsmodels ends at the outermost values of a table, where a slope would need values on both sides; "
             "imp.analyse('y ~ bs(x, df=4)') continues it."
         ) from problem
     X = np.asarray(made[0] if isinstance(made, tuple) else made, dtype=float)

@@ -4,8 +4,8 @@ In a model of the outcome with an effect of each patient,
 
     eta_ik = x_ik'beta + alpha_v(k) + d_a(ik) + u_i          a(ik): the level of this column, d_reference = 0
 
-a(ik) is "arm and visit" wherever the outcome was observed, so that d are the differences between arms at each visit. After
-the last observed visit L it is
+a(ik) is "arm and visit" wherever the outcome was observed, so that d are the differences between arms at each visit.
+After the last observed visit L it is
 
     jump to reference               the reference arm            d_a = 0
     copy increments in reference    arm and visit at L           d_a = d_(arm, L); the reference if nothing was observed
