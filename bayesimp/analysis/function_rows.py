@@ -159,9 +159,9 @@ def _columns(result: Any, new: pd.DataFrame) -> Matrix:
     except Exception as problem:  # patsy and formulaic have their own
         said = " ".join(str(problem).split()).partition("returned by patsy is: ")
         raise SpecificationError(
-            f"the columns of {_formula(result)!r} cannot be computed for new rows: {(said[2] or said[0])[:300]}. A spline "
-            "of statsmodels ends at the outermost values of a table, where a slope would need values on both sides; "
-            "imp.analyse('y ~ bs(x, df=4)') continues it."
+            f"the columns of {_formula(result)!r} cannot be computed for new rows: {(said[2] or said[0])[:300]}. A "
+            "spline of statsmodels ends at the outermost values of a table, where a slope would need values on both "
+            "sides; imp.analyse('y ~ bs(x, df=4)') continues it."
         ) from problem
     X = np.asarray(made[0] if isinstance(made, tuple) else made, dtype=float)
     if len(X) != len(new):
