@@ -615,7 +615,9 @@ def test_components_at_their_bound():
     zero = bi.fit_each(binary, "s ~ x + (1 | g)", family="bernoulli")
     assert zero.singular.all()
     both = [zero.predictions(by=[], random_effects=e).to_frame() for e in ("zero", "integrated")]
-    pd.testing.assert_frame_equal(both[0].drop(columns="term"), both[1].drop(columns="term"))
+    # the tables differ by round-off only, so these degrees of freedom are any number beyond 1e30
+    both = [table.drop(columns="term").assign(df=table["df"].clip(upper=1e30)) for table in both]
+    pd.testing.assert_frame_equal(*both)
 
 
 def test_joint_test_of_contrasts():
