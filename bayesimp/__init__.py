@@ -37,6 +37,7 @@ _HOME = {
     "JointGLMM": "bayesimp.joint.glmm.model",
     "JointLatent": "bayesimp.joint.latent.model",
     "ReferenceBased": "bayesimp.joint.reference",
+    "arm_by_visit": "bayesimp.table.arm_by_visit",
     "FromPyMC": "bayesimp.joint.from_pymc",
     "Imputations": "bayesimp.imputation.result",
     "MultilevelImputer": "bayesimp.workflow.multilevel_imputer",

@@ -90,13 +90,13 @@ class Shift(Record):
         return any(isinstance(one, Mapping) for one in each)
 
     def check_constant(self, name: str, data: IncompleteData, clusters: Clusters | None = None) -> None:
-        """Refuse groups that vary within clusters (None: the primary ones), for a cluster-level variable.
+        """Refuse groups that vary within clusters (None: the primary ones), for a cluster-level variable that is shifted.
 
         Raises
         ------
         SpecificationError
         """
-        if self.group is None:
+        if self.group is None or name not in self.moved:
             return
         clusters = data.grouping if clusters is None else clusters
         column, codes = _column(self.group, data), clusters.codes

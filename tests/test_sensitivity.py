@@ -19,7 +19,7 @@ from bayesimp.diagnostics.components import Component, components, overlap, prio
 from bayesimp.errors import SpecificationError, StatisticalWarning
 from bayesimp.sensitivity_analysis import run
 from bayesimp.sensitivity_analysis.distances import _by_level, _by_value, distance_and_chance
-from bayesimp.sensitivity_analysis.verdict import conclusions, on_prior, values_moved
+from bayesimp.sensitivity_analysis.verdict import conclusions, most, on_prior, values_moved
 from tests.unfolding import unfolded
 
 SIGMA = np.array([[127.0, 100, 75], [100, 691, 65], [75, 65, 120]])  # Kunkel & Kaizar 2017, simulation 5
@@ -438,11 +438,19 @@ def test_the_verdict_says_what_depends_on_the_prior(small):
     ).assign(part="fixed effect")
     text = conclusions(table)
     assert "DEPEND ON THE PRIOR" in text and "that of x is above 0 under 'a', includes 0 under 'b'" in text
-    assert "the other 1 do not" in text
-    assert "same under all 2 priors, for all 1 coef" in conclusions(table[table["term"] == "z"])
+    assert "for the other coefficient this is the same under every prior." in text
+    assert conclusions(table[table["term"] == "z"]).endswith("is the same under both priors, for z.")
     assert "mostly prior: " in on_prior(small.model, "default") and "correlation between" in on_prior(
         small.model, "default"
     )
+    known = pd.DataFrame(
+        {"prior": ["a", "b"], "term": "x", "estimate": [1.0, 2.0], "std.error": 0.5, "change": [0.0, 2.0]}
+    )
+    assert most(known.assign(**{"mc.error": [0.3, 0.4]}), "Of", "sds", "a").endswith(
+        "; Monte Carlo error 1.00."
+    )
+    unknown = most(known.assign(**{"mc.error": [np.nan, 0.4]}), "Of", "sds", "a")
+    assert unknown.endswith("; Monte Carlo error not known, from so few draws.")
     moved = pd.DataFrame(
         [("b", "y", 0.4, "sd", 0.1, 0.0005), ("b", "w", 0.01, "share", 0.1, 0.9)],
         columns=["prior", "variable", "distance", "unit", "chance", "p.value"],

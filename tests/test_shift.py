@@ -7,6 +7,7 @@ import bayesimp as bi
 from bayesimp import methods
 from bayesimp.contract import Shift
 from tests.frozen import table
+from tests.test_models import CASES
 from tests.unfolding import unfolded
 
 C = 2.5
@@ -361,6 +362,27 @@ def test_numbers_for_levels_are_refused_where_one_moves_all():
         bi.FCS(data, analysis="w ~ y + x + (1 | g)", shift=shift)
     with pytest.raises(bi.SpecificationError, match="'nobody' is not one of its levels"):
         bi.FCS(data, shift=Shift({"y": {"nobody": 1.0}}))
+
+
+@pytest.mark.parametrize("name", ["JointLatent, cluster-level variables", "JointLatent, several factors"])
+def test_variables_of_clusters_that_are_not_shifted_do_not_mind_groups_within_them(name):
+    """v has one value in each cluster, and the rows of a cluster have both values of `low`; only y is shifted."""
+    case = CASES[name]
+    model = case.model()
+    frame = model.data.frame.assign(low=np.where(np.arange(60) % 2, "low", "high"))
+    data = bi.IncompleteData(frame, list(model.data.cluster_columns), families={"o": "ordinal"})
+    shifted = type(model)(data, str(model.formula.text), shift=Shift({"y": {"low": -2.0}}, group="low"))
+    plain = type(model)(data, str(model.formula.text))
+    a, b = (each.impute(m=4, seed=7, progress=False, **case.options) for each in (plain, shifted))
+    moved = b.values("y") - a.values("y")
+    low = (frame["low"] == "low").to_numpy()[a.rows("y")]
+    np.testing.assert_allclose(moved[:, low], -2.0)
+    np.testing.assert_array_equal(moved[:, ~low], 0.0)
+    np.testing.assert_array_equal(a.values("v"), b.values("v"))
+    with pytest.raises(
+        bi.SpecificationError, match="'v' has a single value in each cluster, but 'low' varies"
+    ):
+        type(model)(data, str(model.formula.text), shift=Shift({"v": {"low": -2.0}}, group="low"))
 
 
 def test_groups_within_clusters_do_not_move_a_value_of_clusters():

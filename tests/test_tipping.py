@@ -8,7 +8,7 @@ import pytest
 from bayesimp.errors import SpecificationError
 from bayesimp.sensitivity_analysis.deltas import AT_RANDOM
 from bayesimp.sensitivity_analysis.tipping import Line, crossing
-from tests.mnar_runs import names, of_trial, trial
+from tests.mnar_runs import names, of_trial, run, trial
 from tests.unfolding import unfolded
 
 
@@ -95,3 +95,14 @@ def test_deltas_that_move_together_have_one_line():
     point = result.tipping_point("drug").table
     alone = of_trial({"y": {"drug": [0, -1, -2]}}, by="arm").tipping_point("drug").table
     assert len(point) == 1 and abs(point["shift"][0]) < abs(alone["shift"][0])
+
+
+def test_an_analysis_without_shifted_values_is_said_to_stay():
+    """Given the observed values of a row, joint normals let no other variable follow; chained equations do."""
+    still = run("JointNormal", {"w": [0, -1]})
+    assert str(still).startswith(
+        "No estimate of 'y ~ x + (1 | g)' changes. The analysis uses no value that is shifted"
+    )
+    assert "w, down: nothing changes." in unfolded(str(still.tipping_point("x")))
+    moving = run("FCS", {"w": [0, -1]})
+    assert "moves most" in str(moving) and "nothing changes" not in str(moving.tipping_point("x"))

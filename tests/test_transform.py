@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from scipy.interpolate import BSpline
 
 import bayesimp as bi
+from bayesimp.formulas.new_rows import new_design
+from bayesimp.table.new_rows import NewRows
 
 RNG = np.random.default_rng(0)
 G = np.repeat(np.arange(10), 12)
@@ -190,11 +193,25 @@ def test_our_own_objects_are_no_new_rows(imp):
     assert len(imp.transform(data, seed=3).frame(0)) == 8
 
 
-def test_functions_of_all_rows_are_refused():
-    model = bi.JointNormal(bi.IncompleteData(TABLE, "g"), "y + z ~ scale(x) + (1 | g)")
+@pytest.mark.parametrize("term", ["bs(x, df=5)", "poly(x, 3)", "scale(x)"])
+def test_functions_of_all_rows_keep_the_knots_and_scale_of_the_table(term):
+    model = bi.JointNormal(bi.IncompleteData(TABLE, "g"), f"y + z ~ {term} + (1 | g)")
     made = model.impute(m=1, seed=1, draws=20, progress=False)
-    with pytest.raises(bi.SpecificationError, match=r"scale.* depend on all rows"):
-        made.transform(NEW, seed=1)
+    X, _ = new_design(model.formula, model.design, NewRows(made.data, NEW))
+
+    def basis(frame, t):
+        x, inner = frame["x"].to_numpy(float), t["x"].quantile([1 / 3, 2 / 3])
+        knots = np.r_[[t["x"].min()] * 4, inner, [t["x"].max()] * 4]
+        spline = BSpline.design_matrix(x, knots, 3, extrapolate=True).toarray()
+        return spline if term.startswith("bs") else np.vander(x, 4)
+
+    def continued(t):
+        return basis(NEW, t) @ np.linalg.lstsq(basis(TABLE, t), model.design.X, rcond=None)[0]
+
+    np.testing.assert_allclose(X, continued(TABLE), atol=1e-7)
+    if term.startswith("bs"):  # wrong: the knots of all rows together
+        assert np.abs(continued(pd.concat([TABLE, NEW])) - X).max() > 1e-3
+    assert made.transform(NEW, seed=1).frame(0)[["y", "z"]].notna().all().all()
 
 
 def test_functions_row_by_row_and_factors_of_numbers():

@@ -239,13 +239,13 @@ class Estimands:
     def explained(self, scale: str = "logit") -> Estimates:
         """Intraclass correlation and marginal and conditional R2 of a mixed model (`bayesimp.analysis.explained`).
 
-        For binary responses they are on the latent scale. ``scale`` is that of pooling: ``"logit"``, or ``"identity"``,
-        which has a value even if a variance is zero in a table.
+        Without random effects: R2. For binary responses they are on the latent scale. ``scale`` is that of pooling:
+        ``"logit"``, or ``"identity"``, which has a value even if a variance is zero in a table.
 
         Raises
         ------
         SpecificationError
-            The analysis is not a mixed model, or its family has no known row variance.
+            The analysis is not a formula, or its family has no known row variance.
         """
         from bayesimp.analysis.explained import explained
 

@@ -1,4 +1,4 @@
-"""Intraclass correlation and R2 of linear and generalised mixed models.
+"""Intraclass correlation and R2 of linear and generalised models, with and without random effects.
 
 With f = var(x'beta) over the rows of a table, u = mean of z'Psi z over its rows, summed over random terms (Johnson
 2014), and e the variance of a row,
@@ -10,8 +10,9 @@ With f = var(x'beta) over the rows of a table, u = mean of z'Psi z over its rows
     log       e = log(1 + 1 / lambda), Poisson with mean lambda                 Nakagawa, Johnson & Schielzeth 2017
 
 lambda is the mean response of the table; the R package performance takes exp(beta_0 + u / 2) from a fit without
-covariates. Derivatives are by beta and by the components; X and lambda are treated as known. The results are pooled as
-logits, so that limits stay between 0 and 1.
+covariates. Without random effects u = 0, and there is one R2 = f / (f + e): for a linear model, 1 - sigma^2 / (f +
+sigma^2), which differs from the adjusted R2 of lm by O(1 / n). Derivatives are by beta and by the components; X and
+lambda are treated as known. The results are pooled as logits, so that limits stay between 0 and 1.
 """
 
 from __future__ import annotations
@@ -34,20 +35,23 @@ if TYPE_CHECKING:
 __all__ = ["QUANTITIES", "explained"]
 
 QUANTITIES = ("icc", "R2 marginal", "R2 conditional")
+ALONE = ("R2",)  # without random effects
 ROW_VARIANCE = {"logit": np.pi**2 / 3, "probit": 1.0}
 
 
 def explained(fits: Fits, scale: str) -> Estimates:
-    """Intraclass correlation and both R2, pooled on ``scale``: ``"logit"`` or ``"identity"``.
+    """Intraclass correlation and both R2, or R2 alone without random effects, pooled on ``scale``.
+
+    scale: ``"logit"`` or ``"identity"``.
 
     Raises
     ------
     SpecificationError
-        The analysis has no variance components, or a family whose row variance is unknown.
+        The analysis is not a formula, or has a family whose row variance is unknown.
     """
     rows = fits.rows
-    if not isinstance(rows, FormulaRows) or not rows.formula.random:
-        raise SpecificationError(f"{fits.analysis!r}: ICC and R2 need a mixed model given as a formula.")
+    if not isinstance(rows, FormulaRows):
+        raise SpecificationError(f"{fits.analysis!r}: ICC and R2 need a model given as a formula.")
     if not rows.link:
         raise SpecificationError(
             f"{fits.analysis!r}: the row variance of this family is not known, so there is no ICC or R2."
@@ -56,20 +60,22 @@ def explained(fits: Fits, scale: str) -> Estimates:
         raise SpecificationError(f"scale = {scale!r} is not known; choose 'logit' or 'identity'.")
     M, k = fits.estimates.shape
     K = k + len(fits.component_names)
-    values, gradients = np.empty((M, 3)), np.empty((M, 3, K))
+    names = QUANTITIES if rows.formula.random else ALONE
+    values, gradients = np.empty((M, len(names))), np.empty((M, len(names), K))
     sds, slopes = components(fits)
     for table in range(M):
         f, u, e = _parts(fits, rows, table, sds[table], slopes[table])
-        for j, (above, below) in enumerate([((u,), (u, e)), ((f,), (f, u, e)), ((f, u), (f, u, e))]):
+        ratios = [((u,), (u, e)), ((f,), (f, u, e)), ((f, u), (f, u, e))]
+        for j, (above, below) in enumerate(ratios if rows.formula.random else [((f,), (f, e))]):
             a, b = _sum(above), _sum(below)
             values[table, j] = a.value[0] / b.value[0]
             gradients[table, j] = (a.gradient[0] - values[table, j] * b.gradient[0]) / b.value[0]
     bound = int((~np.isfinite(np.einsum("mcc->mc", fits.components_cov))).any(axis=1).sum())
     if bound:
         why = f"in {bound} of {M} tables a variance component is at its bound or has no standard error; no interval"
-        gradients[:], notes = np.nan, dict.fromkeys(QUANTITIES, why)
+        gradients[:], notes = np.nan, dict.fromkeys(names, why)
     return Estimates(
-        "variance explained", pd.DataFrame({"term": QUANTITIES}), values, gradients,
+        "variance explained", pd.DataFrame({"term": names}), values, gradients,
         np.nan_to_num(joint_covariance(fits)), scale=scale, log=fits.log, notes=notes if bound else {},
     )  # fmt: skip
 

@@ -131,6 +131,11 @@ class FunctionRows:
         def mean(theta: Vector) -> Vector:
             return np.asarray(result.model.predict(theta, X), dtype=float)
 
+        if mean(params).ndim != 1:
+            raise SpecificationError(
+                f"{fits.analysis!r}: {type(result.model).__name__} predicts several numbers for a row, such as "
+                "a probability for each level. Return the one you want, with its variance, from the function."
+            )
         gradient = np.zeros((len(X), K))
         for j, se in enumerate(np.sqrt(np.diag(fits.covariances[k]))[: len(params)]):
             h = STEP * se * (np.arange(len(params)) == j)
@@ -149,7 +154,15 @@ def _names(result: Any) -> set[str]:
 
 def _columns(result: Any, new: pd.DataFrame) -> Matrix:
     """The design matrix of new rows, from the formula of the fit."""
-    made = result._transform_predict_exog(new, transform=True)
+    try:
+        made = result._transform_predict_exog(new, transform=True)
+    except Exception as problem:  # patsy and formulaic have their own
+        said = " ".join(str(problem).split()).partition("returned by patsy is: ")
+        raise SpecificationError(
+            f"the columns of {_formula(result)!r} cannot be computed for new rows: {(said[2] or said[0])[:300]}. A "
+            "spline of statsmodels ends at the outermost values of a table, where a slope would need values on both "
+            "sides; imp.analyse('y ~ bs(x, df=4)') continues it."
+        ) from problem
     X = np.asarray(made[0] if isinstance(made, tuple) else made, dtype=float)
     if len(X) != len(new):
         raise SpecificationError(f"{len(new) - len(X)} of {len(new)} new rows have missing values.")

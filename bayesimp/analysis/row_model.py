@@ -10,7 +10,7 @@ diag(sd) and R the correlations,
                                                     d s2 / d zeta_ab = 2 z_a z_b sd_a sd_b (1 - R_ab^2)
 
 Design matrices of new rows are built with these rows below those of the completed table, so that levels and reference
-levels of factors, and cluster means, are those of the table.
+levels of factors, cluster means, and the knots of splines are those of the table.
 """
 
 from __future__ import annotations
@@ -122,11 +122,6 @@ class FormulaRows:
             A level is not in the table, or values are missing.
         """
         formula, table = self.formula, self.tables.frame(k)
-        if formula.stateful:
-            raise SpecificationError(
-                f"{formula.text!r}: scale, center, poly and splines depend on all rows of a table, so they cannot be "
-                "computed for new rows. Write them out, I((x - 50) / 10) or I(x**2), or compute them in the table."
-            )
         lacking = [name for name in self.variables if name not in new]
         if lacking:
             raise SpecificationError(
@@ -157,13 +152,11 @@ class FormulaRows:
         codes = None
         if formula.over_clusters and formula.cluster_of_means is not None:
             codes = pd.factorize(table[formula.cluster_of_means])[0]
-        parts = [
-            design(
-                replace(formula, fixed=formula.fixed if j == 0 else "1", random=(term,)), table, codes=codes
-            )
-            for j, term in enumerate(formula.random)
+        X = design(replace(formula, random=()), table, codes=codes).X
+        return X, [
+            design(replace(formula, fixed="1", random=(term,)), table, codes=codes).Z
+            for term in formula.random
         ]
-        return parts[0].X, [part.Z for part in parts]
 
     def mean_response(self, k: int) -> float:
         """Mean of the response in table k."""

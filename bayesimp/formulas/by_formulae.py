@@ -20,8 +20,21 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
 from bayesimp.formulas.formula import has_intercept, product_text
-from bayesimp.formulas.syntax import Level, Name, Node, Number, Op, Text, error, label, replaced, walk, write
-from bayesimp.formulas.terms import ELEMENTWISE
+from bayesimp.formulas.syntax import (
+    Call,
+    Level,
+    Name,
+    Node,
+    Number,
+    Op,
+    Text,
+    error,
+    label,
+    replaced,
+    walk,
+    write,
+)
+from bayesimp.formulas.terms import ELEMENTWISE, STATEFUL
 
 if TYPE_CHECKING:
     from formulae.matrices import CommonEffectsMatrix
@@ -30,7 +43,11 @@ __all__ = ["by_formulae"]
 
 
 def by_formulae(
-    terms: list[tuple[str, Node]], columns: pd.DataFrame, whole: str, part: str
+    terms: list[tuple[str, Node]],
+    columns: pd.DataFrame,
+    whole: str,
+    part: str,
+    counted: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float64], list[Node]]:
     """The matrix for the signed terms of a right-hand side, and the term of each column.
 
@@ -40,6 +57,9 @@ def by_formulae(
         A table with the columns named in the terms.
     whole, part
         The formula and the right-hand side, for messages.
+    counted
+        (n,) rows that determine the knots of splines, the centre of `center` and the like; None: all rows. The columns
+        of the other rows follow from them, beyond the outer knots of a spline by its outermost polynomials.
 
     Raises
     ------
@@ -55,9 +75,10 @@ def by_formulae(
         ["1" if has_intercept(own) else "0"]
         + [f"{sign} {product_text(node)}" for sign, node in own if not isinstance(node, Number)]
     )
+    if not any(isinstance(n, Call) and n.function in STATEFUL for _, node in own for n in walk(node)):
+        counted = None
     try:
-        common = _built(text, columns[list(ids)].set_axis(list(names), axis=1))
-        matrix = common.design_matrix.astype(np.float64)
+        common, matrix = _built(text, columns[list(ids)].set_axis(list(names), axis=1), counted)
     except Exception as problem:
         said = re.sub(r"v\d+_", lambda match: names.get(match[0], match[0]), str(problem))
         raise SpecificationError(
@@ -79,13 +100,24 @@ def by_formulae(
     return matrix, nodes
 
 
-def _built(text: str, frame: pd.DataFrame) -> CommonEffectsMatrix:
+def _built(
+    text: str, frame: pd.DataFrame, counted: NDArray[np.bool_] | None
+) -> tuple[CommonEffectsMatrix, NDArray[np.float64]]:
+    """The terms as formulae builds them, and the matrix of all rows."""
     functions = {name: getattr(np, name) for name in ELEMENTWISE}
     # a closed environment, so that nothing is looked up in a caller's frame
     environment = Environment([{**functions, "np": SimpleNamespace(**functions)}])
     # a logarithm of 0 is reported later, by name
     with np.errstate(all="ignore"):
-        return design_matrices(text, frame, na_action="error", env=environment).common
+        if counted is None:
+            common = design_matrices(text, frame, na_action="error", env=environment).common
+            return common, common.design_matrix.astype(np.float64)
+        common = design_matrices(text, frame[counted], na_action="error", env=environment).common
+        matrix = np.empty((len(frame), common.design_matrix.shape[1]))
+        matrix[counted] = common.design_matrix
+        if not counted.all():
+            matrix[~counted] = common.evaluate_new_data(frame[~counted]).design_matrix
+        return common, matrix
 
 
 def _renamed(node: Node, names: dict[str, str]) -> Node | None:

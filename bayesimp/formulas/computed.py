@@ -32,8 +32,8 @@ class Computed:
     clusters
         (n,) cluster of each row, from 0; None if there are no clusters.
     counted
-        (n,) rows over which cluster means, sums and sizes are taken (all rows in clusters without such rows); None:
-        all.
+        (n,) rows over which cluster means, sums and sizes are taken (all rows in clusters without such rows), and that
+        determine the knots of splines and the like; None: all.
     """
 
     def __init__(
@@ -75,7 +75,8 @@ class Computed:
 
             for intercept in (1, 0):  # the first level has a column only without an intercept
                 terms: list[tuple[str, Node]] = [("+", Number(intercept)), ("+", node.factor)]
-                matrix, nodes = by_formulae(terms, self.columns, self.text, write(self.written(node.factor)))
+                factor = write(self.written(node.factor))
+                matrix, nodes = by_formulae(terms, self.columns, self.text, factor, self.counted)
                 if node in nodes:
                     return matrix[:, nodes.index(node)]
             raise self._no_level(node, [n.level for n in nodes if isinstance(n, Level)])

@@ -78,7 +78,8 @@ def design(
     codes
         (n,) cluster of each row, from 0, for `cluster_mean` and the like, if the rows come from several tables.
     counted
-        (n,) rows over which `cluster_mean` and the like are taken (all rows in clusters without such rows); None: all.
+        (n,) rows over which `cluster_mean` and the like are taken (all rows in clusters without such rows), and that
+        determine the knots of splines, the centre of `center` and the like; None: all.
     independent
         Whether columns must be linearly independent. False for a part of a table, in which a column may be constant.
 
@@ -277,7 +278,7 @@ def _matrix(text: str, computed: Computed, formula: Formula) -> tuple[NDArray[np
     else:
         from bayesimp.formulas.by_formulae import by_formulae  # loads formulae
 
-        matrix, nodes = by_formulae(terms, columns, formula.text, text)
+        matrix, nodes = by_formulae(terms, columns, formula.text, text, computed.counted)
     return matrix, [computed.written(node) for node in nodes]
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.formulas.design import DesignMatrices, design
 from bayesimp.formulas.formula import Formula
-from bayesimp.formulas.terms import STATEFUL
 from bayesimp.messages import listing
 from bayesimp.table.new_rows import NewRows
 
@@ -38,16 +37,10 @@ def new_design(formula: Formula, known: DesignMatrices, new: NewRows) -> tuple[A
     Raises
     ------
     SpecificationError
-        The formula has a function that depends on all rows of the table, or the new rows lack a column.
+        The new rows lack a column, or the columns of the formula differ with them.
     DataError
         Covariates are missing or infinite, have levels that are not in the table, or have a different type.
     """
-    if formula.stateful:
-        raise SpecificationError(
-            f"Formula {formula.text!r}: new rows cannot be completed, because columns of {', '.join(STATEFUL)} depend "
-            "on all rows of the table. Compute these columns in the table, with constants that also apply to new "
-            "rows."
-        )
     names = list(formula.variables)
     new.require(names, "covariate")
     new.require_complete(names)

@@ -34,6 +34,7 @@ COLUMNS = 3
 PANELS = 18  # panels of a figure, which is then no taller than 20 inches
 STRIPS = 5  # imputations next to the observed values
 POINTS = 2000  # of each colour in a panel, spread evenly over the rows
+DENSE = 60  # points of a panel above which they are drawn small and transparent
 PROPENSITY = "probability of being missing, given the others"
 
 
@@ -111,13 +112,14 @@ def _panel(ax: Axes, imp: Imputations, name: str, x: np.ndarray | None, inside: 
     jitter = np.random.default_rng(0)  # positions only; the same at each call
     coded = bool(imp.data.levels(name))
     tables = range(min(imp.m, STRIPS)) if x is None else range(1)
+    dense = len(seen) + len(drawn) > DENSE  # among a few points, a small faint one would be overlooked
     for k, (where, y, colour) in enumerate([
         (seen, values[seen], OBSERVED), *((rows[drawn], imp.values(name)[t][drawn], IMPUTED) for t in tables)
     ]):  # fmt: skip
         few = np.unique(np.linspace(0, max(len(y) - 1, 0), min(len(y), POINTS)).round().astype(int))
         y = y[few] + (jitter.uniform(-0.25, 0.25, len(few)) if coded else 0.0)
         at = k + jitter.uniform(-0.3, 0.3, len(few)) if x is None else x[where[few]]
-        size, alpha = (7, 0.35) if colour == OBSERVED else (9, 0.6)
+        size, alpha = ((7, 0.35) if colour == OBSERVED else (9, 0.6)) if dense else (18, 0.75)
         ax.scatter(at, y, s=size, color=colour, alpha=alpha, linewidths=0)
     spaced(ax)
     if x is None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
 from bayesimp.messages import ELLIPSIS, shortened
+from bayesimp.plots._letters import as_written, without_warnings_of_glyphs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +39,7 @@ KEY = 0.6  # inches beside a label of a legend
 
 @cache
 def _figure_class() -> type:
-    """A figure that a notebook shows only once.
+    """A figure that a notebook shows only once, and that draws names as they are written.
 
     The inline backend shows every open figure at the end of a cell, so one that is also the value of the cell would
     appear twice. A figure that has been shown is closed.
@@ -51,6 +52,11 @@ def _figure_class() -> type:
             if "inline" in plt.get_backend():
                 plt.close(self)
             raise NotImplementedError  # IPython's own formatters take over
+
+        def draw(self, renderer: Any) -> None:
+            as_written(self)
+            with without_warnings_of_glyphs():
+                super().draw(renderer)
 
     return Drawing
 

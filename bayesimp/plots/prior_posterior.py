@@ -98,4 +98,4 @@ def _panel(ax: Axes, name: str, component: Component) -> None:
     if len(prior) == 0:
         ax.set_xlabel("the prior is improper", fontsize=SMALL)
     if beyond >= 0.005:
-        ax.set_xlabel(f"{beyond:.0%} of the prior lie beyond", fontsize=SMALL)
+        ax.set_xlabel(f"{beyond:.0%} of the prior lies beyond", fontsize=SMALL)

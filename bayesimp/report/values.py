@@ -40,7 +40,7 @@ def imputed(facts: ReportFacts) -> ReportSection:
         from bayesimp.plots.imputed import plot_imputed
 
         imp = facts.imputations
-        whole = "Observed (black) and imputed (red, each imputation) values."
+        whole = "Observed (black) and imputed (orange, each imputation) values."
         by_cluster = "Observed and imputed values by cluster; shaded: nothing observed."
         blocks.append(drawing(partial(plot_imputed, imp), whole))
         blocks.append(drawing(partial(plot_imputed, imp, by_cluster=True, at_most=20), by_cluster))

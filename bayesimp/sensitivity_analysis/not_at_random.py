@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NotAtRandom"]
 
+STILL = "The analysis uses no value that is shifted, or imputed given one that is."
+
 
 @checks_arguments
 @dataclass(frozen=True, eq=False)
@@ -123,7 +125,10 @@ class NotAtRandom:
                 found = self._crossing(line, analysis, term, threshold, criterion, step)
                 row = self._row(line, direction, found, step)
                 rows.append(row)
-                words.append(self._sentence(line, row, found, threshold, criterion))
+                if found is None and self._still(analysis, line):
+                    words.append(f"{line.label}, {direction}: nothing changes. {STILL}")
+                else:
+                    words.append(self._sentence(line, row, found, threshold, criterion))
         return TippingPoint(analysis, term, threshold, criterion, pd.DataFrame(rows), tuple(words))
 
     def refine(
@@ -242,6 +247,11 @@ class NotAtRandom:
             f"{threshold:g}{more}."
         )
 
+    def _still(self, analysis: str, line: Line) -> bool:
+        """Whether all tables that the analysis uses are the same along a line."""
+        rows = self.table[(self.table["analysis"] == analysis) & self.table["scenario"].isin(line.names)]
+        return bool((rows.groupby("term", sort=False)["estimate"].nunique() == 1).all())
+
     def _moved(self, line: Line, found: Crossing) -> str:
         """The interpolated mean of imputed values at a crossing, and that of the observed ones; empty for levels."""
         axis = self.axes[line.moves[0]]
@@ -292,6 +302,8 @@ def _most(result: NotAtRandom, analysis: str) -> str:
     if table["scenario"].nunique() < 2:
         return f"Estimates of '{analysis}': there is only one scenario, so nothing to compare."
     span = table.groupby("term", sort=False)["change"].agg(lambda change: change.max() - change.min())
+    if not span.max():
+        return f"No estimate of '{analysis}' changes. {STILL}"
     term = span.idxmax()
     rows = table[table["term"] == term].set_index("scenario")
     low, high = rows.loc[rows["estimate"].idxmin()], rows.loc[rows["estimate"].idxmax()]

@@ -229,7 +229,7 @@ def _log_densities(imp: Imputations) -> tuple[dict[str, xr.DataArray], list[Even
         else:
             if source == "prior":
                 raise SpecificationError(f"power_scaling: {why} {REFITS}")
-            events.append(Event("not scaled", source, f"The power of the likelihood was not varied: {why}"))
+            events.append(Event("not scaled", source, f"The power of the likelihood was not varied. {why}"))
     return found, events
 
 

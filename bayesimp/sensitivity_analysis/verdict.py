@@ -26,7 +26,9 @@ def conclusions(table: pd.DataFrame) -> str:
     changing = [term for term, own in side.groupby(rows["term"], sort=False) if own.nunique() > 1]
     terms = rows["term"].drop_duplicates()
     if not changing:
-        return f"Whether an interval includes 0 is the same under all {priors} priors, for all {len(terms)} coefficients."
+        every = "both" if priors == 2 else f"all {priors}"
+        what = f"for all {len(terms)} coefficients" if len(terms) > 1 else f"for {terms.iloc[0]}"
+        return f"Whether an interval includes 0 is the same under {every} priors, {what}."
     parts = []
     for term in changing:
         own = rows.loc[rows["term"] == term, "prior"].groupby(side, sort=False)
@@ -35,7 +37,8 @@ def conclusions(table: pd.DataFrame) -> str:
             f"that of {term} " + ", ".join(f"{words[k]} under {_listed(v.tolist())}" for k, v in own)
         )
     rest = len(terms) - len(changing)
-    others = f"; those of the other {rest} do not" if rest else ""
+    others = "the other coefficient" if rest == 1 else f"the other {rest} coefficients"
+    others = f"; for {others} this is the same under every prior" if rest else ""
     return f"CONCLUSIONS DEPEND ON THE PRIOR: of the intervals, {'; '.join(parts)}{others}."
 
 
@@ -48,7 +51,8 @@ def on_prior(model: pd.DataFrame, reference: str) -> str:
     named = {}
     for kind in ("mostly prior", "prior and data"):
         found = rows[[w.startswith(kind) for w in words]].sort_values("share", ascending=False)
-        named[kind] = [f"{row.term} ({row.share:.0%})" for row in found.itertuples()]
+        # estimated from draws, a share may exceed 1 by chance
+        named[kind] = [f"{row.term} ({min(row.share, 1.0):.0%})" for row in found.itertuples()]
     parts = [f"{kind}: {_listed(own, quoted=False)}" for kind, own in named.items() if own]
     text = (
         f"Of {len(rows)} standard deviations and correlations of the imputation model, under '{reference}', "
@@ -99,9 +103,14 @@ def most(table: pd.DataFrame, of: str, unit: str, reference: str) -> str:
     rows = table[table["term"] == term].set_index("prior")
     low, high = rows.loc[rows["estimate"].idxmin()], rows.loc[rows["estimate"].idxmax()]
     noise = np.hypot(low["mc.error"], high["mc.error"]) / rows.loc[reference, "std.error"]
+    error = (
+        f"Monte Carlo error {noise:.2f}"
+        if np.isfinite(noise)
+        else "Monte Carlo error not known, from so few draws"
+    )
     text = (
         f"{of}, {term} moves most: by {span[term]:.2f} {unit} (under '{reference}'), from {low['estimate']:.4g} under "
-        f"'{low.name}' to {high['estimate']:.4g} under '{high.name}'; Monte Carlo error {noise:.2f}."
+        f"'{low.name}' to {high['estimate']:.4g} under '{high.name}'; {error}."
     )
     without = [t for t in table["term"].unique() if t not in span.index]
     for t in without:

@@ -26,7 +26,7 @@
     bmi = "weight / height**2"
 
 Shifts, reference arms, bounds and blocks: bayesimp/workflow/plan_options.py. With several grouping factors the formula of
-a JointNormal names them, (1 | school) + (1 | class), and data.cluster lists their columns.
+a JointNormal or JointLatent names them, (1 | school) + (1 | class), and data.cluster lists their columns.
 
 `[impute]` has m, seed and tune; for joint models chains, draws, thin and sampler as well, for chained equations cycles.
 """
@@ -69,7 +69,7 @@ def read_model(section: Section, clusters: Sequence[str]) -> ModelPlan:
             others = " or ".join(f'"{other}"' for other, keys in OF_TYPE.items() if key in keys)
             own = ", ".join(OF_TYPE[kind])
             section.note(key, f'is for type = {others}; a model of type "{kind}" takes {own} and priors')
-    formula = _joint_formula(section, clusters, kind) if "formula" in OF_TYPE[kind] else None
+    formula = _joint_formula(section, clusters) if "formula" in OF_TYPE[kind] else None
     given = {key: READERS[key](section, key) for key in OF_TYPE[kind] if key != "formula"}
     if given.get("congenial") and given.get("analysis") is not None:
         section.note(
@@ -81,14 +81,14 @@ def read_model(section: Section, clusters: Sequence[str]) -> ModelPlan:
     return ModelPlan(kind, formula, None if as_methods else cast(Priors, priors), **given)
 
 
-def _joint_formula(section: Section, clusters: Sequence[str], kind: str) -> Formula | None:
+def _joint_formula(section: Section, clusters: Sequence[str]) -> Formula | None:
     formula = read_formula(section, "written + course ~ gender + (1 | school)")
     if formula is None:
         return None
     if not formula.responses:
         section.note("formula", "has no variable to impute on the left of ~")
     named = ", ".join(map(repr, clusters))
-    if kind == "JointNormal" and len(clusters) > 1:
+    if len(clusters) > 1:
         for group in formula.groups:
             if group not in clusters:
                 section.note(
@@ -100,7 +100,7 @@ def _joint_formula(section: Section, clusters: Sequence[str], kind: str) -> Form
     if not formula.single_grouping:
         more = ""
         if formula.random:
-            more = '; several are for type = "JointNormal" with the columns of all in data.cluster = ["school", "class"]'
+            more = '; with several, data.cluster has the columns of all: cluster = ["school", "class"]'
         section.note(
             "formula", f"needs one random part on one column: (1 | {(*clusters, 'cluster')[0]}){more}"
         )

@@ -61,7 +61,7 @@ def page(name: str, value: Any) -> str:
     """The page on which a public name of `bayesimp` is described."""
     if name.startswith(("load_", "simulate_")):
         return "data"
-    if name == "ReferenceBased":
+    if name in ("ReferenceBased", "arm_by_visit"):
         return "assumptions"
     return PAGE_OF_ROOM.get(room(value), room(value))
 

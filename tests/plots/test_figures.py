@@ -293,3 +293,33 @@ def test_a_notebook_shows_a_figure_once(monkeypatch):
     with pytest.raises(NotImplementedError):  # so that IPython's own formatters draw it
         figure._ipython_display_()
     assert figure.number not in plt.get_fignums()
+
+
+def test_names_are_drawn_as_they_are_written(recwarn):
+    """Two dollar signs are no formula; letters are taken from any font, and those that no font has are named once."""
+    from matplotlib import font_manager
+    from matplotlib.text import Text
+
+    from bayesimp.plots import _letters
+    from bayesimp.plots._style import subplots
+
+    figure, ax = subplots()
+    ax.set_title("from $ 5_000 to $ 9^000")
+    ax.set_xlabel(
+        "Москва, Αθήνα, \U0001d400, \U00012000"
+    )  # a mathematical letter; a cuneiform sign, which no font has
+    ax.set_yscale("log")
+    ax.plot([1, 2], [1e-3, 1e3])
+    figure.canvas.draw()
+    figure.canvas.draw()
+    assert not ax.title.get_parse_math()
+    ticks = [t for t in figure.findobj(Text) if "mathdefault" in t.get_text()]
+    assert ticks and all(t.get_parse_math() for t in ticks)
+    said = [str(w.message) for w in recwarn if "Boxes in the figure" in str(w.message)]
+    assert len(said) == 1 and "\U00012000" in said[0] and "\U0001d400" not in said[0] and "М" not in said[0]
+    assert not [w for w in recwarn if "Glyph" in str(w.message)]
+    names = ax.xaxis.label.get_fontfamily()
+    assert len(names) > 1
+    fonts = [e for e in font_manager.fontManager.ttflist if e.name in names[1:]]
+    assert any(0x1D400 in _letters._letters(str(e.fname)) for e in fonts)
+    plt.close(figure)

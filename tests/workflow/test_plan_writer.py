@@ -19,6 +19,7 @@ from bayesimp.workflow.cli import main
 from bayesimp.workflow.plan import read_plan
 from bayesimp.workflow.plan_model import MODELS, OF_TYPE
 from bayesimp.workflow.prepare import prepare
+from tests.test_models import CASES, same
 
 JOINT = "y + z ~ age + (1 | clinic)"
 MEAN = "y ~ z * age + (1 | clinic)"
@@ -192,6 +193,20 @@ def test_the_run_of_the_plan_gives_the_same_tables(kind, table, folder):
         pd.testing.assert_frame_equal(
             ours.frame(k), theirs.frame(k), check_dtype=False, rtol=1e-12, atol=1e-12
         )
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "Toy"])
+def test_every_kind_of_model_comes_back_from_its_plan(name, tmp_path):
+    """With several grouping factors, cluster-level variables, blocks, an analysis: the same tables."""
+    case = CASES[name]
+    model = case.model()
+    model.data.frame.to_parquet(tmp_path / "table.parquet")
+    path = tmp_path / "plan.toml"
+    model.to_plan(path, data="table.parquet", m=4, seed=7, **case.options)
+    again = prepare(read_plan(path))
+    assert repr(again.model) == repr(model)
+    theirs = again.model.impute(m=4, seed=7, progress=False, **case.options)
+    assert same(theirs, case.first()) and read_plan(path).impute.m == 4
 
 
 def test_wrong_plans_are_noticed(table, folder, monkeypatch):
