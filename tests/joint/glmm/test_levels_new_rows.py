@@ -53,7 +53,7 @@ NEW = pd.DataFrame(
 @pytest.fixture(scope="module")
 def imp():
     model = bi.JointGLMM(
-        bi.IncompleteData(LINEAR, ["school", "item"]), "y ~ x + s + (1 + s | school) + (1 | item)",
+        bi.IncompleteData(LINEAR, ["school", "item"]), "y ~ x + s + (1 + s | school) + (1 + x | item)",
         {"x": "~ s + (1 | school) + (1 | item)"},
     )  # fmt: skip
     return model.impute(**RUN)
@@ -103,13 +103,10 @@ def test_wrong_laws_are_told_apart(imp, right, wrong):
 
 def _neighbours(monkeypatch):
     """The effects of the next item are added."""
-
-    def added(self, k, level):
-        block, at = self.priors.places[level][k]
-        groups = self.table.further[level - 1]
-        return self.chain.B[block][(groups.codes + 1) % groups.number, at]
-
-    monkeypatch.setattr(FurtherEffects, "_added", added)
+    effects = FurtherEffects.effects
+    monkeypatch.setattr(
+        FurtherEffects, "effects", lambda self, k, s: np.roll(effects(self, k, s), -int(s > 0), axis=0)
+    )
 
 
 def _own_schools(monkeypatch):
