@@ -30,6 +30,7 @@ from tests.calibration.sbc import draw_covariance
 
 SEED, TUNE, THIN = 2032, 100, 10
 WISHART, SIGMA = pr.InverseWishart(6.0, 0.4), pr.InverseWishart(6.0, 1 / 6.0)
+UNCENTRED = pr.InverseWishart(6.0, 0.4, centred=False)  # of the effects at x = 0, as they are simulated
 HALF_T = pr.HuangWand(nu=6.0, scale=0.7)
 
 
@@ -55,13 +56,13 @@ DESIGNS = {
     "normal, nested": Design("normal", "nested", False, HALF_T),
     "normal, crossed, slope": Design("normal", "crossed", True, WISHART),
     "poisson, crossed": Design("poisson", "crossed", False, HALF_T),
-    "normal, crossed, slope of x in h": Design("normal", "crossed", False, WISHART, slope_h=True),
+    "normal, crossed, slope of x in h": Design("normal", "crossed", False, UNCENTRED, slope_h=True),
     "normal, nested, nominal x": Design("normal", "nested", False, HALF_T, nominal=True),
 }
 
 
 def simulate(rng, design: Design) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """A complete table, and the truth by name of a posterior variable; repeated until x varies and counts are small."""
+    """A complete table, and the truth by name of a posterior variable; repeated until x varies within groups and counts are small."""
     h = GROUPS[design.groups]
     while True:
         z = rng.normal(size=N)
@@ -86,7 +87,8 @@ def simulate(rng, design: Design) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
         else:
             y = rng.poisson(np.exp(np.minimum(eta, 12.0))).astype(float)
         lost_x, lost_y = ((rng.random(N) < 0.25) | (g == k) | (h == 3 + k) for k in (1, 2))
-        if len(np.unique(x[~lost_x])) > r and len(np.unique(y[~lost_y])) > 1 and np.abs(y).max() < 1e4:
+        within = [pd.Series(x).mask(lost_x).groupby(codes).nunique().max() > 1 for codes in (g, h)]
+        if all(within) and len(np.unique(x[~lost_x])) > r and len(np.unique(y[~lost_y])) > 1 and np.abs(y).max() < 1e4:
             frame = pd.DataFrame({"g": g, "h": "c" + pd.Series(h).astype(str), "z": z, "x": x, "y": y})
             return frame.assign(lost_x=lost_x, lost_y=lost_y, b=b[:, 0], c=c[:, 0]), truth
 
