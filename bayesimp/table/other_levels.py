@@ -9,7 +9,7 @@ h,
 
 clusters in which y does not vary provide no evidence.
 
-What looks like a variable of the clusters, with a few exceptions, and categories without a single row are reported as well.
+Variables that, with a few exceptions, look like variables of the clusters, and categories without a row are reported too.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def of_other_levels(data: IncompleteData, names: Iterable[str]) -> list[Event]:
 
 
 def _nearly_of_clusters(data: IncompleteData, name: str, y: Array) -> list[Event]:
-    """An event about a variable with a single value in at least `MOST` of the clusters with three observed values or more.
+    """An event about a variable with one value in at least `MOST` of the clusters with three observed values or more.
 
     Not of one that rarely differs from its most common value: a rare outcome has one value in most clusters.
     """
@@ -74,9 +74,9 @@ def _nearly_of_clusters(data: IncompleteData, name: str, y: Array) -> list[Event
     if constant["first"].value_counts(normalize=True).iloc[0] > COMMON:
         return []
     text = (
-        f"a single value in {len(constant):,} of the {len(values):,} clusters of '{data.cluster}' with three observed values "
-        f"or more, but several in {listing(data.clusters[several])}. It is imputed row by row. If it is a variable of the "
-        "clusters, correct these values, or set them to missing, so that it is imputed once in each cluster"
+        f"a single value in {len(constant):,} of the {len(values):,} clusters of '{data.cluster}' with three observed "
+        f"values or more, but several in {listing(data.clusters[several])}. It is imputed row by row. If it is a "
+        "variable of the clusters, correct these values, or set them to missing, so that it is imputed once in each cluster"
     )
     return [Event("nearly one value", name, text, len(several))]
 
@@ -90,8 +90,8 @@ def _without_rows(data: IncompleteData, name: str) -> list[Event]:
     if not left:
         return []
     text = (
-        f"{listing(left)} of its categories {'is' if len(left) == 1 else 'are'} never observed and therefore not imputed: "
-        "nothing in the table says how probable they are"
+        f"{listing(left)} of its categories {'is' if len(left) == 1 else 'are'} never observed and therefore not "
+        "imputed: nothing in the table says how probable they are"
     )
     return [Event("levels without rows", name, text, len(left))]
 

@@ -2,9 +2,10 @@
 `python -m tests.calibration.levels_glmm`.
 
 Parameters are drawn from explicit priors with SciPy. A binary x and, given it and a complete z, a response y with the
-product of both, or a nominal x of three levels and a response of its levels, are simulated longhand with correlated effects of both grouping factors, and deleted at random, in one
-cluster and in one group of the second factor. Ranks of parameters, imputed cells, and of how imputed values go along with
-their effects are uniform if model, sampler and the way back are right. `--datasets 40` rewrites LEVELS_GLMM_RESULTS.md.
+product of both, or a nominal x of three levels and a response of its levels, are simulated longhand with correlated
+effects of both grouping factors, and deleted at random, in one cluster and in one group of the second factor. Ranks of
+parameters, imputed cells, and of how imputed values go along with their effects are uniform if model, sampler and the
+way back are right. `--datasets 40` rewrites LEVELS_GLMM_RESULTS.md.
 """
 
 import argparse
@@ -36,8 +37,8 @@ HALF_T = pr.HuangWand(nu=6.0, scale=0.7)
 
 @dataclass(frozen=True)
 class Design:
-    """The family of y, the second factor, whether y has a slope of z in the clusters, the prior of both Psi; whether y has
-    a slope of x in the groups of the second factor, whether x is nominal."""
+    """The family of y, the second factor, whether y has a slope of z in the clusters, the prior of both Psi; whether y
+    has a slope of x in the groups of the second factor, whether x is nominal."""
 
     family: str
     groups: str
@@ -62,7 +63,8 @@ DESIGNS = {
 
 
 def simulate(rng, design: Design) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """A complete table, and the truth by name of a posterior variable; repeated until x varies within groups and counts are small."""
+    """A complete table, and the truth by name of a posterior variable; repeated until x varies within groups and counts
+    are small."""
     h = GROUPS[design.groups]
     while True:
         z = rng.normal(size=N)
@@ -88,7 +90,12 @@ def simulate(rng, design: Design) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
             y = rng.poisson(np.exp(np.minimum(eta, 12.0))).astype(float)
         lost_x, lost_y = ((rng.random(N) < 0.25) | (g == k) | (h == 3 + k) for k in (1, 2))
         within = [pd.Series(x).mask(lost_x).groupby(codes).nunique().max() > 1 for codes in (g, h)]
-        if all(within) and len(np.unique(x[~lost_x])) > r and len(np.unique(y[~lost_y])) > 1 and np.abs(y).max() < 1e4:
+        if (
+            all(within)
+            and len(np.unique(x[~lost_x])) > r
+            and len(np.unique(y[~lost_y])) > 1
+            and np.abs(y).max() < 1e4
+        ):
             frame = pd.DataFrame({"g": g, "h": "c" + pd.Series(h).astype(str), "z": z, "x": x, "y": y})
             return frame.assign(lost_x=lost_x, lost_y=lost_y, b=b[:, 0], c=c[:, 0]), truth
 
@@ -107,8 +114,8 @@ def model(design: Design, frame: pd.DataFrame) -> bi.JointGLMM:
 def quantities(
     frame: pd.DataFrame, parameters: dict[str, np.ndarray], x: np.ndarray, y: np.ndarray, effects: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Name -> (draws,); x, y (draws, lost cells), effects (draws, lost cells of x, 2): their intercepts. A nominal x counts
-    where it is the second level, and the effects are those on its predictor."""
+    """Name -> (draws,); x, y (draws, lost cells), effects (draws, lost cells of x, 2): their intercepts. A nominal x
+    counts where it is the second level, and the effects are those on its predictor."""
     out = {}
     for name, a in parameters.items():
         flat = a.reshape(len(a), -1)

@@ -123,5 +123,7 @@ def test_a_draw_of_nuts_is_a_state_of_the_sampler():
     }
     of = {name: theta[f"B_{name}"][[places.index(i) for i in own[name]]] for name, places in B.items()}
     X = np.column_stack([np.ones(len(own)), own.x, own.t, own.x * own.t])
-    expected = X @ theta["beta_y"] + of["g"][:, 2] + of["g"][:, 3] * own.x + of["h"][:, 1] + of["h"][:, 2] * own.t
+    expected = (
+        X @ theta["beta_y"] + of["g"][:, 2] + of["g"][:, 3] * own.x + of["h"][:, 1] + of["h"][:, 2] * own.t
+    )
     np.testing.assert_allclose(found, expected, atol=1e-8)

@@ -88,8 +88,8 @@ class FurtherEffects:
         return on_columns(own, self.table.scales[k].levels[level].random)
 
     def combined(self, k: int, cluster: int | None = None) -> Array:
-        """(c, r q) the effects of factor k of all levels together, on its columns, by combination of groups; cluster: those
-        of one cluster."""
+        """(c, r q) the effects of factor k of all levels together, on its columns, by combination of groups; cluster: of
+        one cluster."""
         table, factor = self.table, self.table.factors[k]
         groups = table.combinations if cluster is None else table.combinations[self.places(cluster)]
         out = np.zeros((len(groups), factor.predictors, len(factor.grouped)))
@@ -158,7 +158,9 @@ class FurtherEffects:
             if s in levels and t in levels:
                 b, c = places[s][k][0], places[t][k][0]
                 for at in self.shared(k, s, t):
-                    shift_between(chain.rng, (chain.Psi[b], chain.Psi[c]), (chain.B[b], chain.B[c]), at, parent)
+                    shift_between(
+                        chain.rng, (chain.Psi[b], chain.Psi[c]), (chain.B[b], chain.B[c]), at, parent
+                    )
 
     def shift_connected(self, k: int) -> None:
         """Move the effects of factor k at crossed levels, on columns that both have, against each other: with beta given,

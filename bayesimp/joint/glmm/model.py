@@ -1,10 +1,10 @@
 """The joint GLMM: an imputation model that contains the analysis.
 
     p(y_1, .., y_K, b)  =  N(b | 0, Psi)  prod_k p_k(y_k | y_1 .. y_k-1, b_k),       b = (b_1 .. b_K) in every cluster
-    g_k(E y_kij) = x_kij' beta_k + z_kij' b_ki + sum_s w_skij' c_skg     c_sg = (c_s1g .. c_sKg) ~ N(0, Psi_s): effects of the
-                                                                  groups g of further grouping factors s, if there are any
+    g_k(E y_kij) = x_kij' beta_k + z_kij' b_ki + sum_s w_skij' c_skg
 
-x, z and w are columns that a formula can form from complete variables and from those before y_k: products, powers, cluster
+with effects c_sg = (c_s1g .. c_sKg) ~ N(0, Psi_s) of the groups g of further grouping factors s, if there are any. x, z
+and w are columns that a formula can form from complete variables and from those before y_k: products, powers, cluster
 means. The user's analysis is therefore one factor, and values are drawn from their distribution given it.
 """
 

@@ -79,7 +79,11 @@ def new_table(model: JointGLMM, new: NewRows) -> tuple[FactorTable, NDArray[np.i
         fixed = base.columns(formula.fixed, formula.text)
         random = base.columns(formula.random, formula.text) if formula.random is not None else ()
         slopes = {base.columns(part, formula.text) for part in formula.slopes}
-        if (fixed, random, slopes) != (factor.fixed, factor.random, {part for part in factor.further if part}):
+        if (fixed, random, slopes) != (
+            factor.fixed,
+            factor.random,
+            {part for part in factor.further if part},
+        ):
             raise SpecificationError(
                 f"Formula '{factor.formula}': with the new rows its columns differ from those of the run."
             )

@@ -77,7 +77,9 @@ def factor_scales(
         levels = []
         for columns, places in zip(factor.by_level, factor.places, strict=True):
             own = begin + p + np.array(places, dtype=np.int64)
-            levels.append(effect_columns(X[np.ix_(rows, own)], [_written(column, base) for column in columns]))
+            levels.append(
+                effect_columns(X[np.ix_(rows, own)], [_written(column, base) for column in columns])
+            )
         fixed = [_written(column, base) for column in factor.fixed]
         s, c = np.ones(factor.predictors), np.zeros(factor.predictors)
         if factor.family.is_standardised:

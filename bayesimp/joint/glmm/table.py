@@ -69,7 +69,7 @@ class FactorTable:
     further
         Grouping factors besides the clusters.
     combinations
-        (c, 1 + S) the cluster and the group of each further grouping factor, for every combination that rows have, sorted.
+        (c, 1 + S) cluster and group of each further grouping factor, for every combination that rows have; sorted.
     nested
         Pairs of levels (0: the clusters, s: further grouping factors), the finer one first, and the group of the coarser
         one in which each of its groups lies.
@@ -302,7 +302,8 @@ def _arrays(
     return FactorArrays(
         np.array([factor.code for factor in factors], dtype=np.int64), np.array(r, dtype=np.int64),
         np.array(p, dtype=np.int64), ends([len(part) for part in columns]),
-        ends([a * b for a, b in zip(p, r, strict=True)]), ends([r * len(f.grouped) for f, r in zip(factors, r, strict=True)]),
+        ends([a * b for a, b in zip(p, r, strict=True)]),
+        ends([a * len(f.grouped) for f, a in zip(factors, r, strict=True)]),
         np.array(places, dtype=np.int64), center, unit, ends([len(v) for v in values]), np.concatenate(values),
         np.array([factor.at_cluster for factor in factors]), n_trials, offset, used, cluster, first, combination,
     )  # fmt: skip

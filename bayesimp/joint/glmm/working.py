@@ -36,8 +36,8 @@ class WorkingRows:
         return bool(self.moving[a.column[k] : a.column[k + 1]].any())
 
     def design(self, k: int, rows: NDArray[np.int64], level: int = 0) -> tuple[Array, Array]:
-        """Working columns X_w (n, p), Z_w (n, q) of rows of factor k, Z_w being those with effects of a level; the rows must
-        not change where nothing moves."""
+        """Working columns X_w (n, p), Z_w (n, q) of rows of factor k, Z_w being those with effects of a level; the rows
+        must not change where nothing moves."""
         if (k, level) not in self.still:
             made = self.columns(k, rows, level)
             if self.moves(k):
@@ -53,7 +53,11 @@ class WorkingRows:
         own = scale.levels[level]
         if len(own.a) == 1 and own.intercept == 0:
             return X_w, np.ones((len(rows), 1))
-        Z_k = X[:, self.table.columns_at(k, level)] if X_k.base is X else X[np.ix_(rows, self.table.columns_at(k, level))]
+        Z_k = (
+            X[:, self.table.columns_at(k, level)]
+            if X_k.base is X
+            else X[np.ix_(rows, self.table.columns_at(k, level))]
+        )
         return X_w, np.ascontiguousarray(Z_k @ own.random)
 
     def response(self, k: int, rows: NDArray[np.int64], level: int = 0) -> tuple[Array, Array]:

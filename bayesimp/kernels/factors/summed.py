@@ -30,7 +30,14 @@ import numpy as np
 
 from bayesimp.kernels.compiled import kernel, lean
 from bayesimp.kernels.factors.arrays import SLICE, Cells, FactorArrays, State, Work
-from bayesimp.kernels.factors.cells import NONE, child_density, coefficient, formula_value, linear_predictors, set_rest
+from bayesimp.kernels.factors.cells import (
+    NONE,
+    child_density,
+    coefficient,
+    formula_value,
+    linear_predictors,
+    set_rest,
+)
 from bayesimp.kernels.factors.columns import Programs, column
 from bayesimp.kernels.factors.density import log_density
 from bayesimp.kernels.factors.search import DONE, PHASE, first_place, next_place

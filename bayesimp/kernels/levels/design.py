@@ -96,8 +96,8 @@ def _by_leaf(M: Array, rows: Ints, columns: Ints, leaf: Ints, number: int) -> Ar
 def design_moments(d: LevelsDesign, X: Array, Z: Array, y: Array) -> tuple[Moments, NestedChains]:
     """Sums of products of X (n, p), Z (n, q), columns of all factors, and y (n,), by combination and by leaf.
 
-    With crossed factors there are nearly as many combinations as rows, and arrays by combination are larger than the cache of
-    a processor: each is read and written as rarely as possible.
+    With crossed factors there are nearly as many combinations as rows, and arrays by combination are larger than the
+    cache of a processor: each is read and written as rarely as possible.
     """
     p, q, K = X.shape[1], Z.shape[1], len(d.factors.group)
     gram = np.zeros((K, p + q + 1, p + q + 1))

@@ -157,8 +157,8 @@ def tiny() -> pd.DataFrame:
 def law() -> np.ndarray:
     """P(x = v | all observed values) for the 16 combinations v of the missing values, in the order of `product`.
 
-    Effects of x and its coefficient are integrated by Gauss and Hermite's rule in 5 dimensions; given them, the observed y
-    are normal, effects of y being normal given those of x.
+    Effects of x and its coefficient are integrated by Gauss and Hermite's rule in 5 dimensions; given them, the observed
+    y are normal, effects of y being normal given those of x.
     """
     x, y = tiny()["x"].to_numpy(), tiny()["y"].to_numpy()
     codes = [pd.factorize(tiny()[name])[0] for name in ("school", "class")]
@@ -364,7 +364,9 @@ def law_of_levels() -> np.ndarray:
 def agreement_of_nominal(draws: int) -> float:
     data = bi.IncompleteData(nominal(), ["school", "class"], families={"c": "categorical"})
     priors = pr.Priors(
-        beta=pr.Normal(0.0, 1e-3), Psi=pr.Fixed(OF_LEVELS["school"]), Psi_of={"class": pr.Fixed(OF_LEVELS["class"])}
+        beta=pr.Normal(0.0, 1e-3),
+        Psi=pr.Fixed(OF_LEVELS["school"]),
+        Psi_of={"class": pr.Fixed(OF_LEVELS["class"])},
     )
     model, out = bi.JointGLMM(data, "c ~ 1 + (1 | school) + (1 + z | class)", priors=priors), []
     chain = sampler(model)

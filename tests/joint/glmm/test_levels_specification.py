@@ -85,7 +85,9 @@ def test_default_formulas_have_every_cluster_column_or_say_why_not():
     assert all(text[name].endswith("(1 | school) + (1 | class)") for name in ("x", "colour"))
     names = list(model.impute(**RUN).tree["posterior"]["effect_class"].values)
     assert names == ["x:Intercept", "colour[green]:Intercept", "colour[red]:Intercept", "y:Intercept"]
-    own = bi.JointGLMM(data("size", clusters=("class", "school")), "y ~ x + size + (1 | class) + (1 | school)")
+    own = bi.JointGLMM(
+        data("size", clusters=("class", "school")), "y ~ x + size + (1 | class) + (1 | school)"
+    )
     crossed = bi.JointGLMM(
         data("size", clusters=("class", "hood")), "y ~ x + size + (1 | class) + (1 | hood)"
     )
