@@ -76,7 +76,8 @@ def _nearly_of_clusters(data: IncompleteData, name: str, y: Array) -> list[Event
     text = (
         f"a single value in {len(constant):,} of the {len(values):,} clusters of '{data.cluster}' with three observed "
         f"values or more, but several in {listing(data.clusters[several])}. It is imputed row by row. If it is a "
-        "variable of the clusters, correct these values, or set them to missing, so that it is imputed once in each cluster"
+        "variable of the clusters, correct these values, or set them to missing, so that it is imputed once in each of "
+        "them"
     )
     return [Event("nearly one value", name, text, len(several))]
 
