@@ -193,26 +193,12 @@ def effects_left_out(part: slice) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def one_offset() -> Iterator[None]:
-    """Effects of other factors on the first predictor are added to all predictors of a nominal variable."""
-    added = FurtherEffects._added
-
-    def wrong(self, k, level, rows, state):
-        own = added(self, k, level, rows, state)
-        return np.repeat(own[:, :1], own.shape[1], axis=1)
-
-    with patch.object(FurtherEffects, "_added", wrong):
-        yield
-
-
 VARIANTS = {
     "effects left out of missing cells": ("normal, nested", partial(effects_left_out, slice(None))),
     "slopes left out of missing cells": (
         "normal, crossed, slope of x in h",
         partial(effects_left_out, slice(1, None)),
     ),
-    "one offset for both predictors": ("normal, nested, nominal x", one_offset),
 }
 
 

@@ -391,7 +391,15 @@ def levels_exchanged(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("spoil", [classes_of_other_rows, levels_exchanged])
+def one_offset(monkeypatch):
+    """Effects of other factors on the first predictor are added to both."""
+    added = levels.FurtherEffects._added
+    monkeypatch.setattr(
+        levels.FurtherEffects, "_added", lambda *given: np.repeat(added(*given)[:, :1], 2, axis=1)
+    )
+
+
+@pytest.mark.parametrize("spoil", [classes_of_other_rows, levels_exchanged, one_offset])
 def test_wrong_wiring_of_nominal_responses_is_noticed(spoil, monkeypatch):
     spoil(monkeypatch)
     assert agreement_of_nominal(1_500) < REJECTED
