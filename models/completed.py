@@ -12,7 +12,7 @@ from pytensor.graph.basic import Variable
 from pytensor.tensor.variable import TensorVariable
 
 from bayesimp.models.columns import Column, column
-from bayesimp.models.joint_data import GLMMFactor, JointData
+from bayesimp.models.joint_data import FactorEffects, GLMMFactor, JointData
 from bayesimp.models.levels import ExpandedRows
 
 __all__ = ["Completed"]
@@ -85,29 +85,29 @@ class Completed:
             if known[t]:
                 X[:, t] = columns[t]
         coefficients = pt.dot(f.T, beta)
-        cluster = self.data.cluster[self.places.row[at]]
-        B = self.B[f.block]
-        own: Any = None if B is None else B[:, f.at : f.at + q * f.predictors][cluster]
-        further = [self._intercepts(block, position, at) for block, position in f.further]
+        grouped = [(effects, self._effects(effects, f.predictors, at)) for effects in f.effects]
         out = []
         for c in range(f.predictors):
             eta = pt.dot(X @ f.T, beta[:, c]) + f.offset[self.places.row[at]]
             for t in range(p):
                 if not known[t]:
                     eta = eta + columns[t] * coefficients[t, c]
-            for l in range(q):
-                z = sum(columns[p + t] * f.R[t, l] for t in range(q) if f.R[t, l])
-                eta = eta + z * own[:, c * q + l]
-            for effects in further:
-                eta = eta + effects
+            for own, B in grouped:
+                w = len(own.columns)
+                for l in range(w):
+                    z: Any = sum(
+                        columns[p + t] * R for t, R in zip(own.columns, own.R[:, l], strict=True) if R
+                    )
+                    eta = eta + z * B[:, c * w + l]
             out.append(eta)
         return out
 
-    def _intercepts(self, block: int, position: int, at: Ints) -> TensorVariable:
-        """The intercepts of a further grouping factor at some places."""
-        effects, codes = self.B[block], self.data.codes[self.data.blocks[block].level]
+    def _effects(self, own: FactorEffects, predictors: int, at: Ints) -> TensorVariable:
+        """(places, r q) the effects of a grouping factor in a factor, at some places."""
+        effects, codes = self.B[own.block], self.data.codes[self.data.blocks[own.block].level]
         assert effects is not None  # a block without effects is named by no factor
-        return effects[codes[self.places.row[at]], position]
+        size = predictors * len(own.columns)
+        return effects[:, own.at : own.at + size][codes[self.places.row[at]]]
 
     def _variable(self, v: int, at: Ints) -> Column:
         known = self.places.V[at, v]

@@ -14,10 +14,30 @@ from bayesimp.families.registry import family_of
 from bayesimp.kernels.factors.columns import Programs
 from bayesimp.priors.base import CovariancePrior
 
-__all__ = ["EffectBlock", "FurtherGroups", "GLMMFactor", "JointData"]
+__all__ = ["EffectBlock", "FactorEffects", "FurtherGroups", "GLMMFactor", "JointData"]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FactorEffects:
+    """The effects of one grouping factor in a factor.
+
+    Attributes
+    ----------
+    block, at
+        Block that has them, and the position of the first one in it.
+    columns
+        (q,) positions of their columns among the columns z of the factor.
+    R
+        (q, q): the effects of these columns are R b_w, for each predictor.
+    """
+
+    block: int
+    at: int
+    columns: tuple[int, ...]
+    R: Array
 
 
 @dataclass(frozen=True)
@@ -36,14 +56,12 @@ class GLMMFactor:
         Number of the first column.
     T, s, c
         (p, p), (r,), (r,): beta = T beta_w diag(s), + c in the row `intercept` (-1: none).
-    R
-        (q, q): the effects of the columns z are R b_w.
     beta_mean, beta_precision
         (r p,), (r p, r p) prior mean and precision of vec(beta_w); precision 0 is flat.
     variance
         Prior of the residual variance of a normal response on the working scale.
-    block, at
-        Block with the effects of the factor, and the position of the first one in it.
+    effects
+        Its effects of the clusters and of further grouping factors.
     variable
         Number of the response among the variables.
     center, unit
@@ -58,8 +76,6 @@ class GLMMFactor:
         (n,) limits of censored values on the scale of y; infinite if there is none.
     at_cluster
         Whether the response is at the cluster level, in which case only the first row of each cluster counts.
-    further
-        Block, and position in it, of the intercepts of each further grouping factor that the factor has.
     """
 
     name: str
@@ -73,12 +89,10 @@ class GLMMFactor:
     s: Array
     c: Array
     intercept: int
-    R: Array
     beta_mean: Array
     beta_precision: Array
     variance: CovariancePrior | None
-    block: int
-    at: int
+    effects: tuple[FactorEffects, ...]
     variable: int
     center: float
     unit: float
@@ -89,7 +103,6 @@ class GLMMFactor:
     lower: Array
     upper: Array
     at_cluster: bool
-    further: tuple[tuple[int, int], ...] = ()
 
     @property
     def distribution(self) -> Family:

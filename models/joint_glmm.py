@@ -3,12 +3,12 @@
     p(y_1 .. y_K, b, c)  =  prod_i N(b_i | 0, Psi)  prod_s prod_g N(c_sg | 0, Psi_s)  prod_k prod_ij p_k(y_kij | eta_kij)
                             factor k = 1..K, row j of cluster i
 
-    eta_kij = x_kij' beta_k + z_kij' b_ki + sum_s c_skg,     g = g_s(i, j), the group of the row in grouping factor s
-              x, z: columns made of complete variables and of y_1 .. y_k-1
+    eta_kij = x_kij' beta_k + z_kij' b_ki + sum_s w_skij' c_skg,     g = g_s(i, j), the group of the row in factor s
+              x, z, w: columns made of complete variables and of y_1 .. y_k-1
     p_k as in models/conditional_glmm.py;       normal: y ~ N(eta, sigma2_k);    student: y ~ t_nu(eta, sigma_k)
                                                 as nodes: `Family.log_density` in families/
     b_i = (b_1i .. b_Ki) = L u_i,  L L' = Psi,  u_i ~ N(0, I)
-    c_sg = (c_s1g .. c_sKg) ~ N(0, Psi_s)   intercepts of the groups g of further grouping factors s, nested or crossed
+    c_sg = (c_s1g .. c_sKg) ~ N(0, Psi_s)   effects of the groups g of further grouping factors s, nested or crossed
 
     beta_k ~ flat or normal;    sigma2_k, Psi ~ prior;    shapes and cutpoints: families/auxiliary.py
 

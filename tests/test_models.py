@@ -98,7 +98,9 @@ def several_factors(data, **options):
 
 def with_analysis_of_levels(data, **options):
     data = with_groups(data, {"o": "ordinal"})
-    return bi.JointGLMM(data, "w ~ y * x + (1 + x | g) + (1 | h)", {"o": "o ~ y + (1 | g)"}, **options)
+    return bi.JointGLMM(
+        data, "w ~ y * x + (1 + x | g) + (1 + y | h)", {"o": "o ~ y + (1 | g) + (1 + y | h)"}, **options
+    )
 
 
 def mixed(data, **options):

@@ -67,13 +67,16 @@ class Predictors:
     fixed, random
         Columns of X* and of the effects of the primary clusters, None without these.
     further
-        Random intercepts of other grouping factors.
+        Random terms of other grouping factors.
+    slopes
+        Their columns.
     """
 
     formula: Formula
     fixed: Part
     random: Part | None
     further: tuple[RandomTerm, ...] = ()
+    slopes: tuple[Part, ...] = ()
 
     @property
     def text(self) -> str:
@@ -90,16 +93,20 @@ def several_random(terms: int) -> str:
     )
 
 
-def predictors(text: str, cluster: str | None = None, *, of_clusters: bool = False) -> Predictors:
+def predictors(
+    text: str, cluster: str | None = None, *, of_clusters: bool = False, slopes: bool = False
+) -> Predictors:
     """Read the formula of a conditional model; the left side may be empty.
 
     Parameters
     ----------
     cluster
-        Column of the primary clusters, where there may be random intercepts of other grouping factors; None: one random
-        term at most.
+        Column of the primary clusters, where there may be random terms of other grouping factors; None: one random term
+        at most.
     of_clusters
         Whether the response has one value per cluster, and hence effects of other grouping factors at most.
+    slopes
+        Whether random terms of other grouping factors may have slopes.
 
     Raises
     ------
@@ -111,7 +118,7 @@ def predictors(text: str, cluster: str | None = None, *, of_clusters: bool = Fal
         raise error(text, several_random(len(formula.random)))
     if formula.independent:
         raise error(text, "|| is not supported; use priors.Diagonal(...) as the prior of Psi")
-    primary, further = _by_factor(formula, cluster, of_clusters)
+    primary, further = _by_factor(formula, cluster, of_clusters, slopes)
     random = _part(primary.columns, text) if primary else None
     for term in random.terms if random else ():
         if any(isinstance(atom, Call) and atom.function in MEANS for atom in term):
@@ -119,11 +126,12 @@ def predictors(text: str, cluster: str | None = None, *, of_clusters: bool = Fal
                 text,
                 "a cluster mean has one value per cluster and cannot have a random slope; remove it from (... |",
             )
-    return Predictors(formula, _part(formula.fixed, text), random, further)
+    parts = tuple(_part(term.columns, text) for term in further)
+    return Predictors(formula, _part(formula.fixed, text), random, further, parts)
 
 
 def _by_factor(
-    formula: Formula, cluster: str | None, of_clusters: bool
+    formula: Formula, cluster: str | None, of_clusters: bool, slopes: bool
 ) -> tuple[RandomTerm | None, tuple[RandomTerm, ...]]:
     """The random term of the primary clusters, or the only one, and those of further grouping factors."""
     if len(formula.random) < 2 and not of_clusters:
@@ -137,12 +145,12 @@ def _by_factor(
             "and one, (1 | class), for each other grouping factor",
         )
     for term in further:
-        if term.columns != "1":
+        if term.columns != "1" and not slopes:
             raise error(
                 formula.text,
                 f"({term.columns} | {term.group}): random slopes are those of '{cluster}' here, and '{term.label}' has "
-                f"an intercept, (1 | {term.group}). bi.JointNormal and bi.JointLatent have slopes of every "
-                f"factor; or make '{term.label}' the primary clusters",
+                f"an intercept, (1 | {term.group}). bi.JointNormal, bi.JointLatent and bi.JointGLMM have "
+                f"slopes of every factor; or make '{term.label}' the primary clusters",
             )
     return (own[0] if own else None), further
 

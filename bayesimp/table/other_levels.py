@@ -8,6 +8,8 @@ h,
     P(all agree by chance) = prod_i (sum_v p_v^2) ^ (sum_h (n_h - 1))
 
 clusters in which y does not vary provide no evidence.
+
+Variables that, with a few exceptions, look like variables of the clusters, and categories without a row are reported too.
 """
 
 from __future__ import annotations
@@ -26,15 +28,19 @@ from bayesimp.table.incomplete import IncompleteData
 __all__ = ["grouped_by", "of_other_levels", "other_groupings"]
 
 CHANCE = 1e-8  # small, because many pairs of columns are compared
+MOST, COMMON = 0.75, 0.9  # see `_nearly_of_clusters`
 Array = NDArray[np.float64]
 
 
 def of_other_levels(data: IncompleteData, names: Iterable[str]) -> list[Event]:
-    """An event "another level" for each variable to be imputed that has a single value in every group of a column.
+    """Events about variables to be imputed whose level, or levels, may not be what they seem.
 
-    The event names the column with the fewest groups, preferring texts and categories to numbers; its count is the number
-    of missing cells whose value is known from other rows of the group.
+    "another level": it has a single value in every group of a column. The event names the column with the fewest groups,
+    preferring texts and categories to numbers; its count is the number of missing cells whose value is known from other
+    rows of the group. "nearly one value": see `_nearly_of_clusters`. "levels without rows": categories of the column that
+    are never observed, and so never imputed.
     """
+    names = list(names)
     columns = {name: _groups(data, name) for name in (*data.variables, *data.cluster_columns[1:])}
     groups = {name: codes for name, codes in columns.items() if codes is not None}
     orders = {name: np.argsort(codes, kind="stable") for name, codes in groups.items()}
@@ -48,7 +54,47 @@ def of_other_levels(data: IncompleteData, names: Iterable[str]) -> list[Event]:
         ]
         if found:
             events.append(_event(data, name, y, found, groups))
+        events += _nearly_of_clusters(data, name, y) + _without_rows(data, name)
     return events
+
+
+def _nearly_of_clusters(data: IncompleteData, name: str, y: Array) -> list[Event]:
+    """An event about a variable with one value in at least `MOST` of the clusters with three observed values or more.
+
+    Not of one that rarely differs from its most common value: a rare outcome has one value in most clusters.
+    """
+    seen = ~np.isnan(y)
+    by = pd.Series(y[seen]).groupby(data.codes[seen])
+    values = pd.DataFrame({"rows": by.size(), "distinct": by.nunique(), "first": by.first()})
+    values = values[values["rows"] >= 3]
+    constant = values[values["distinct"] == 1]
+    several = values.index[values["distinct"] > 1]
+    if not len(several) or len(constant) < max(MOST * len(values), 3):
+        return []
+    if constant["first"].value_counts(normalize=True).iloc[0] > COMMON:
+        return []
+    text = (
+        f"a single value in {len(constant):,} of the {len(values):,} clusters of '{data.cluster}' with three observed "
+        f"values or more, but several in {listing(data.clusters[several])}. It is imputed row by row. If it is a "
+        "variable of the clusters, correct these values, or set them to missing, so that it is imputed once in each of "
+        "them"
+    )
+    return [Event("nearly one value", name, text, len(several))]
+
+
+def _without_rows(data: IncompleteData, name: str) -> list[Event]:
+    """An event about categories of a column that occur in no row."""
+    column = data.frame[name]
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        return []
+    left = [level for level in column.dtype.categories if level not in set(column.dropna())]
+    if not left:
+        return []
+    text = (
+        f"{listing(left)} of its categories {'is' if len(left) == 1 else 'are'} never observed and therefore not "
+        "imputed: nothing in the table says how probable they are"
+    )
+    return [Event("levels without rows", name, text, len(left))]
 
 
 def grouped_by(data: IncompleteData, name: str, column: str) -> bool:

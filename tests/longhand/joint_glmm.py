@@ -23,7 +23,7 @@ class Law:
     """One factor.
 
     fixed, random: columns (dict of arrays of a cluster's rows) -> list of columns. levels: number of levels; 0: numbers.
-    further: grouping column -> position among its effects of the law's intercept.
+    further: grouping column -> position among its effects of the law's first one, and its columns, as in random.
     free: missing cells are numbers that are given. leaf: missing cells are in no other factor.
     """
 
@@ -40,7 +40,7 @@ class Law:
     shift: float = 0.0  # of the linear predictor where the column missing_<response> is 1
     center: float = 0.0  # origin and unit of what a Yeo-Johnson transformation is applied to
     unit: float = 1.0
-    further: Mapping[str, int] = field(default_factory=dict)
+    further: Mapping[str, tuple[int, Callable]] = field(default_factory=dict)
 
 
 def log_density(
@@ -188,8 +188,10 @@ def _complete(columns, laws, theta, b) -> float:
         own = b[first : first + q * r].reshape(r, q)
         first += q * r
         eta = X @ beta + Z @ own.T
-        for group, at in law.further.items():
-            eta = eta + theta[f"B_{group}"][columns[group].astype(int), at, None]
+        for group, (at, random) in law.further.items():
+            W = np.column_stack([np.broadcast_to(w, n) for w in random(columns)])
+            mine = theta[f"B_{group}"][columns[group].astype(int), at : at + W.shape[1] * r]
+            eta = eta + np.einsum("jl,jcl->jc", W, mine.reshape(n, r, -1))
         if law.shift:
             eta = eta + law.shift * columns[f"missing_{law.response}"][:, None]
         extra = {

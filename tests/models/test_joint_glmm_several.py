@@ -1,5 +1,7 @@
 """The joint GLMM in PyMC with several grouping factors, against SciPy's distributions (test_joint_glmm.py)."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,26 +18,30 @@ GROUPS = 3
 
 
 def crossed(separate=False):
-    """An incomplete number and an incomplete level, their product and a slope; the level has no effects of h."""
+    """An incomplete number and an incomplete level, their product and slopes, of x in g and of t in h; a nominal response
+    with a slope in h; the level has no effects of h."""
     rng, frame, n = one.base(21)
     frame["h"] = rng.integers(0, GROUPS, n)
     frame["x"], frame["t"] = 3.0 + 2.0 * rng.normal(size=n), rng.integers(0, 2, n).astype(float)
     frame["y"] = frame.x + frame.t + rng.normal(size=n)
-    for name, count in (("x", 6), ("t", 8), ("y", 3)):
+    frame["k"] = rng.integers(0, 3, n).astype(float)
+    for name, count in (("x", 6), ("t", 8), ("y", 3), ("k", 2)):
         one.holes(rng, frame, name, count)
-    data = bi.IncompleteData(frame, ["g", "h"], families={"t": "bernoulli"})
-    factors = {"x": "x ~ 1 + (1 | g) + (1 | h)", "t": "t ~ x + (1 | g)"}
+    data = bi.IncompleteData(frame, ["g", "h"], families={"t": "bernoulli", "k": "categorical"})
+    factors = {"x": "x ~ 1 + (1 | g) + (1 | h)", "t": "t ~ x + (1 | g)", "k": "k ~ t + (1 | g) + (1 + x | h)"}
     return frame, bi.JointGLMM(
-        data, "y ~ x * t + (1 + x | g) + (1 | h)", factors, ("x", "t", "y"), one.PRIORS,
+        data, "y ~ x * t + (1 + x | g) + (t + 1 | h)", factors, ("x", "t", "y", "k"), one.PRIORS,
         effects="separate" if separate else "joint",
     )  # fmt: skip
 
 
 LAWS = [
-    Law("x", "normal", one.ONE, one.ONE, free=True, further={"h": 0}),
+    Law("x", "normal", one.ONE, one.ONE, free=True, further={"h": (0, one.ONE)}),
     Law("t", "bernoulli", lambda c: [1.0, c["x"]], one.ONE, levels=2),
     Law("y", "normal", lambda c: [1.0, c["x"], c["t"], c["x"] * c["t"]], lambda c: [1.0, c["x"]], leaf=True,
-        further={"h": 1}),
+        further={"h": (1, lambda c: [1.0, c["t"]])}),
+    Law("k", "categorical", lambda c: [1.0, c["t"]], one.ONE, levels=3, leaf=True,
+        further={"h": (3, lambda c: [1.0, c["x"]])}),
 ]  # fmt: skip
 
 
@@ -65,18 +71,29 @@ def test_density_is_longhand():
     assert differences() < 1e-7
 
 
-def neighbours(right):
-    return lambda self, block, position, at: right(self, block, position, np.roll(at, 1))
+def of_h(change):
+    """The effects of h changed: (right, self, own, predictors, at) -> effects."""
+
+    def spoilt(right):
+        def wrong(self, own, predictors, at):
+            level = self.data.blocks[own.block].level
+            return change(right, self, own, predictors, at) if level else right(self, own, predictors, at)
+
+        return wrong
+
+    return spoilt
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [lambda right: lambda self, block, position, at: 0.0, neighbours,
-     lambda right: lambda self, block, position, at: right(self, block, 0, at)],
-    ids=["left out", "of other rows", "of another factor"],
+    [of_h(lambda right, *given: 0.0 * right(*given)),
+     of_h(lambda right, self, own, predictors, at: right(self, own, predictors, np.roll(at, 1))),
+     of_h(lambda right, self, own, predictors, at: right(self, replace(own, at=0), predictors, at)),
+     of_h(lambda right, *given: right(*given)[:, ::-1])],
+    ids=["left out", "of other rows", "of another factor", "of another column"],
 )  # fmt: skip
-def test_other_intercepts_are_told_apart(monkeypatch, wrong):
-    monkeypatch.setattr(Completed, "_intercepts", wrong(Completed._intercepts))
+def test_other_effects_are_told_apart(monkeypatch, wrong):
+    monkeypatch.setattr(Completed, "_effects", wrong(Completed._effects))
     assert differences() > 1e-2
 
 
@@ -106,5 +123,7 @@ def test_a_draw_of_nuts_is_a_state_of_the_sampler():
     }
     of = {name: theta[f"B_{name}"][[places.index(i) for i in own[name]]] for name, places in B.items()}
     X = np.column_stack([np.ones(len(own)), own.x, own.t, own.x * own.t])
-    expected = X @ theta["beta_y"] + of["g"][:, 2] + of["g"][:, 3] * own.x + of["h"][:, 1]
+    expected = (
+        X @ theta["beta_y"] + of["g"][:, 2] + of["g"][:, 3] * own.x + of["h"][:, 1] + of["h"][:, 2] * own.t
+    )
     np.testing.assert_allclose(found, expected, atol=1e-8)

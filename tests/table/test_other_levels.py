@@ -105,3 +105,55 @@ def test_no_false_alarm():
         for name in f.columns[4:]:
             f.loc[rng.random(n) < 0.2, name] = np.nan
         assert of_other_levels(bi.IncompleteData(f, "g"), f.columns[4:]) == []
+
+
+def schools(**columns) -> bi.IncompleteData:
+    """20 schools of 10 pupils; the last school lacks every value of the columns."""
+    f = pd.DataFrame(
+        {"g": np.repeat(np.arange(20), 10), "x": np.random.default_rng(1).normal(size=200), **columns}
+    )
+    f.loc[f["g"] == 19, list(columns)] = None
+    return bi.IncompleteData(f, "g")
+
+
+def kinds(data: bi.IncompleteData, name: str) -> dict[str, str]:
+    """Messages of the events of every engine about a variable, which are the same, by kind."""
+    numeric = data.variable(name).distribution.name == "normal"
+    models = [
+        bi.FCS(data),
+        bi.JointLatent(data, f"x + {name} ~ 1 + (1 | g)"),
+        bi.JointGLMM(data, f"x ~ {name} + (1 | g)"),
+    ]
+    models += [bi.JointNormal(data, f"x + {name} ~ 1 + (1 | g)")] if numeric else []
+    found = [
+        {
+            e.kind: e.message
+            for e in m.events
+            if e.where == name and e.kind in ("nearly one value", "levels without rows")
+        }
+        for m in models
+    ]
+    assert all(each == found[0] for each in found)
+    return found[0]
+
+
+def test_one_deviating_value_of_a_cluster_level_variable_is_reported():
+    size = np.random.default_rng(2).normal(size=20)[np.repeat(np.arange(20), 10)]
+    assert bi.FCS(schools(size=size)).events == []  # imputed once in each school
+    size[[33, 71]] += 1.0
+    message = kinds(schools(size=size), "size")["nearly one value"]
+    assert (
+        "in 17 of the 19 clusters" in message
+        and "but several in 3, 7." in message
+        and "set them to missing" in message
+    )
+
+
+def test_categories_without_rows_are_reported():
+    rng = np.random.default_rng(3)
+    grade = pd.Categorical(rng.choice(list("ab"), 200), list("abcd"))
+    assert (
+        "'c', 'd' of its categories are never observed"
+        in kinds(schools(grade=grade), "grade")["levels without rows"]
+    )
+    assert kinds(schools(grade=pd.Categorical(rng.choice(list("ab"), 200))), "grade") == {}

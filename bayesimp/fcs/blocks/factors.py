@@ -26,7 +26,7 @@ from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.predictors import predictors
 from bayesimp.joint.glmm.factors import Factor, made_factor
 from bayesimp.joint.glmm.prior import FactorPriors, factor_priors
-from bayesimp.joint.glmm.scale import FactorScale, joint_scale
+from bayesimp.joint.glmm.scale import EffectColumns, FactorScale, joint_scale
 from bayesimp.joint.glmm.table import FactorTable, factor_table
 from bayesimp.kernels.factors.arrays import Work, workspace
 from bayesimp.table.incomplete import IncompleteData
@@ -120,7 +120,7 @@ def _on_scale_of_blocks(table: FactorTable, blocks: list[ChainedBlock], units: l
     for k, (chained, of_mean) in enumerate(zip(blocks, units, strict=True)):
         s: BlockScale = chained.scale
         q = len(chained.block.random)
-        scales.append(FactorScale(s.s, s.c, s.T, s.C, s.s[0] / s.effects[:q], s.intercept))
+        scales.append(FactorScale(s.s, s.c, s.T, s.intercept, (EffectColumns(s.C, s.s[0] / s.effects[:q]),)))
         if chained.block.distribution.is_standardised:
             center[k], unit[k] = s.c[0] if s.intercept >= 0 else 0.0, s.s[0]
         else:

@@ -30,8 +30,8 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
     Returns
     -------
     Events: "prior only" (a coefficient that only its normal prior makes estimable), "prior matters" (few clusters),
-    "few rows together", "another level" (one value in each group of a column that is not the cluster), "derived" (a
-    derived column at odds with its definition).
+    "few rows together", "another level" and the others of `of_other_levels`, "derived" (a derived column at odds with its
+    definition).
 
     Raises
     ------

@@ -58,7 +58,7 @@ def joint_data(model: JointGLMM) -> JointData:
 
 
 def _factor(model: JointGLMM, k: int, places: Sequence[Mapping[int, tuple[int, int]]]) -> GLMMFactor:
-    from bayesimp.models.joint_data import GLMMFactor
+    from bayesimp.models.joint_data import FactorEffects, GLMMFactor
 
     table = model.table
     factor, scale, a = table.factors[k], table.scales[k], table.arrays
@@ -73,12 +73,15 @@ def _factor(model: JointGLMM, k: int, places: Sequence[Mapping[int, tuple[int, i
     lower, upper = ((limit - a.center[k]) / a.unit[k] for limit in table.limits[k])
     return GLMMFactor(
         tree_name(factor), family.name, link, tuple(str(x) for x in factor.levels),
-        tuple(column.name for column in factor.fixed), tuple(column.name for column in factor.random),
-        int(a.column[k]), scale.T, scale.s, scale.c, scale.intercept, scale.random, mean, precision, variance,
-        *places[0][k], int(a.variable[k]), float(a.center[k]), float(a.unit[k]), a.value[a.level[k] : a.level[k + 1]],
+        tuple(column.name for column in factor.fixed), tuple(column.name for column in factor.grouped),
+        int(a.column[k]), scale.T, scale.s, scale.c, scale.intercept, mean, precision, variance,
+        tuple(
+            FactorEffects(*places[s][k], tuple(factor.places[s]), scale.levels[s].random)
+            for s in range(len(places)) if factor.has_level(s)
+        ),
+        int(a.variable[k]), float(a.center[k]), float(a.unit[k]), a.value[a.level[k] : a.level[k + 1]],
         a.used[:, k], a.trials[:, k], a.offset[:, k],
         lower, upper, factor.at_cluster,
-        tuple(places[s][k] for s in range(1, len(places)) if factor.has_level(s)),
     )  # fmt: skip
 
 

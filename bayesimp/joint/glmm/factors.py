@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from bayesimp import notation as nt
 from bayesimp.errors import DataError, SpecificationError
@@ -52,14 +53,14 @@ class Factor:
     levels
         Values that the positions 0, 1, .. represent; empty for numbers.
     fixed, random
-        Columns of the fixed and the random part.
+        Columns of the fixed part, and those with effects of the clusters.
     at_cluster
         Whether the response has a single value in each cluster.
     left_out
         Complete variables left out of the default formula because they are combinations of others where the response is
         observed.
     further
-        Whether it has intercepts of each grouping factor besides the clusters.
+        Columns with effects of each grouping factor besides the clusters; empty where it has none.
     without
         Why the default formula has no effects of a further grouping factor, in words.
     """
@@ -74,7 +75,7 @@ class Factor:
     random: tuple[Column, ...]
     at_cluster: bool
     left_out: tuple[str, ...] = ()
-    further: tuple[bool, ...] = ()
+    further: tuple[tuple[Column, ...], ...] = ()
     without: tuple[str, ...] = ()
 
     @property
@@ -92,19 +93,31 @@ class Factor:
         """Number of cluster effects."""
         return self.predictors * len(self.random)
 
+    @property
+    def by_level(self) -> tuple[tuple[Column, ...], ...]:
+        """Columns with effects of the clusters (0), and of the s-th further grouping factor."""
+        return self.random, *self.further
+
+    @cached_property
+    def grouped(self) -> tuple[Column, ...]:
+        """Columns with effects of any grouping factor, each once, those with effects of clusters first."""
+        return tuple(dict.fromkeys(column for columns in self.by_level for column in columns))
+
+    @cached_property
+    def places(self) -> tuple[list[int], ...]:
+        """By level: where its columns are among `grouped`."""
+        return tuple([self.grouped.index(column) for column in columns] for columns in self.by_level)
+
     def has_level(self, level: int) -> bool:
-        """Whether it has effects of clusters (0), or intercepts of the s-th further grouping factor."""
-        return self.effects > 0 if level == 0 else self.further[level - 1]
+        """Whether it has effects of clusters (0), or of the s-th further grouping factor."""
+        return len(self.by_level[level]) > 0
 
     def effect_names(self, level: int) -> list[str]:
         """Names of its effects at a level: ``"y:Intercept"``, or ``"y[level]:Intercept"`` with a predictor per level."""
         names = [self.response]
         if self.family.predictor_per_level:
             names = [f"{self.response}[{level}]" for level in self.levels[1:]]
-        columns = (
-            [column.name for column in self.random] if level == 0 else [INTERCEPT] * self.has_level(level)
-        )
-        return nt.effect_names(names, columns)
+        return nt.effect_names(names, [column.name for column in self.by_level[level]])
 
 
 def read_factors(
@@ -129,25 +142,60 @@ def read_factors(
             levels, notes = levels_by_default(data, name, further, priors)
             without[name] = tuple(notes)
             text, left_out[name] = default_formula(data, name, order, formulas, levels)
-            formulas[name] = predictors(text, data.cluster, of_clusters=of_clusters(data, name))
+            formulas[name] = predictors(text, data.cluster, of_clusters=of_clusters(data, name), slopes=True)
     incomplete = tuple(name for name in order if data.missing(name).any())
     idle = tuple(name for name in data.variables if data.missing(name).any() and name not in incomplete)
     base = BaseColumns(data, incomplete, idle)
     analyses = {parse(text).responses[0] for text in request.analyses}
     _check_links(data, request.links, order)
     links = dict.fromkeys(order, "") | dict(request.links)
-    own = {name: {term.label for term in formulas[name].further} for name in order}
-    further = tuple(factor for factor in further if any(factor.label in labels for labels in own.values()))
+    used = {term.label for name in order for term in formulas[name].further}
+    further = tuple(factor for factor in further if factor.label in used)
     factors = (
         replace(
             made_factor(data, name, formulas[name], base, name in analyses, links[name]),
             left_out=left_out.get(name, ()),
             without=without.get(name, ()),
-            further=tuple(factor.label in own[name] for factor in further),
+            further=further_columns(data, name, formulas[name], base, further),
         )
         for name in order
     )
     return tuple(factors), base, further, events
+
+
+def further_columns(
+    data: IncompleteData,
+    name: str,
+    formula: Predictors,
+    base: BaseColumns,
+    further: Sequence[GroupingFactor],
+) -> tuple[tuple[Column, ...], ...]:
+    """The columns on which a response has effects of each further grouping factor.
+
+    Raises
+    ------
+    SpecificationError
+        A column has a single value in every group, so that its slope and the intercept are the same effect; or it varies
+        within clusters, and the response does not.
+    """
+    parts = {term.label: part for term, part in zip(formula.further, formula.slopes, strict=True)}
+    out = []
+    for factor in further:
+        part = parts.get(factor.label)
+        columns = () if part is None else base.columns(part, formula.text)
+        if of_clusters(data, name):
+            _check_between(data, formula, columns, base)
+        for column in columns:
+            values = base.complete.get(column.base)
+            if column.base == INTERCEPT or values is None or column.over is not None or column.within:
+                continue
+            if not factor.groups.varying(values).any():
+                raise SpecificationError(
+                    f"'{formula.text}': '{column.name}' has a single value in each '{factor.label}', so its slope cannot "
+                    f"vary between them: that is what (1 | {factor.label}) is for. Remove it from (.. | {factor.label})."
+                )
+        out.append(columns)
+    return tuple(out)
 
 
 def _given_levels(
@@ -221,7 +269,7 @@ def read_formula(
     left = response or ", ".join(parse(text).responses)
     known = several and left in data.variables and data.variable(left).distribution.is_imputable
     formula = predictors(
-        text, data.cluster if several else None, of_clusters=known and of_clusters(data, left)
+        text, data.cluster if several else None, of_clusters=known and of_clusters(data, left), slopes=True
     )
     found = formula.formula.responses
     if response is not None and found and found != (response,):

@@ -2,7 +2,8 @@
 
 A default formula has an intercept of every grouping factor that the model has: those of the formulas given, and the other
 cluster columns of the table. It lacks those that its response cannot have (`_cannot`), or that its observed values do not
-support, which is printed. A variable with one value per cluster has those in which clusters are nested.
+support, which is printed. A variable with one value per cluster has those in which clusters are nested. Formulas that the
+user gives may have slopes of every factor.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from numpy.typing import NDArray
 
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
-from bayesimp.families.registry import family_of
 from bayesimp.formulas.formula import RandomTerm, parse
 from bayesimp.formulas.predictors import Predictors
 from bayesimp.formulas.syntax import Name, write
@@ -60,9 +60,6 @@ def further_groups(data: IncompleteData, formulas: Sequence[Predictors]) -> tupl
 
 def _cannot(data: IncompleteData, name: str, factor: GroupingFactor) -> str | None:
     """Why a response cannot have effects of a grouping factor, or None."""
-    family = family_of(data.families[name])
-    if family.predictor_per_level:
-        return f"'{name}' is {family.name}: its levels have effects of '{data.cluster}' only"
     if of_clusters(data, name) and not data.grouping.within(factor.groups):
         return f"'{name}' has a single value in each '{data.cluster}', and these are not nested in '{factor.label}'"
     return None
@@ -103,7 +100,7 @@ def check_level(data: IncompleteData, name: str, factor: GroupingFactor, priors:
     """
     cannot = _cannot(data, name, factor)
     if cannot is not None:
-        raise SpecificationError(f"{cannot}. Take (1 | {factor.label}) out of its formula.")
+        raise SpecificationError(f"{cannot}. Take (.. | {factor.label}) out of its formula.")
     primary = _primary(data)
     if not of_clusters(data, name):
         return check_factors(data, [primary, factor], [name], priors)

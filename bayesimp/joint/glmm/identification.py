@@ -96,12 +96,13 @@ def _check_anywhere(table: FactorTable, k: int, possible: Callable[[int], Array]
     factor, rows = table.factors[k], table.rows[k]
     if not factor.fixed:
         raise DataError(f"Formula '{factor.formula}': its fixed part has no columns. Give it an intercept.")
-    parts = zip(("fixed", "random"), (factor.fixed, factor.random), table.columns_of(k), strict=True)
+    parts: list[tuple] = [("fixed", factor.fixed, table.columns_of(k)[0])]
+    parts += [("random", columns, table.columns_at(k, s)) for s, columns in enumerate(factor.by_level)]
     for part, columns, place in parts:
         if len(rows) < len(columns):
             continue
         for seed in range(TRIES):
-            X = possible(seed)[rows, place]
+            X = possible(seed)[rows][:, place]
             try:
                 _check(X, [column.name for column in columns], f"{part} part of '{factor.formula}'")
                 break

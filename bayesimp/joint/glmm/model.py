@@ -1,10 +1,10 @@
 """The joint GLMM: an imputation model that contains the analysis.
 
     p(y_1, .., y_K, b)  =  N(b | 0, Psi)  prod_k p_k(y_k | y_1 .. y_k-1, b_k),       b = (b_1 .. b_K) in every cluster
-    g_k(E y_kij) = x_kij' beta_k + z_kij' b_ki + sum_s c_skg      c_sg = (c_s1g .. c_sKg) ~ N(0, Psi_s): intercepts of the
-                                                                  groups g of further grouping factors s, if there are any
+    g_k(E y_kij) = x_kij' beta_k + z_kij' b_ki + sum_s w_skij' c_skg
 
-x and z are columns that a formula can form from complete variables and from those before y_k: products, powers, cluster
+with effects c_sg = (c_s1g .. c_sKg) ~ N(0, Psi_s) of the groups g of further grouping factors s, if there are any. x, z
+and w are columns that a formula can form from complete variables and from those before y_k: products, powers, cluster
 means. The user's analysis is therefore one factor, and values are drawn from their distribution given it.
 """
 
@@ -55,12 +55,12 @@ class JointGLMM(ImputationModel):
     data
         The incomplete table.
     analysis
-        A formula, or several: ``"y ~ x * treat + (1 + x | study)"``, with one response, and random intercepts of further
-        grouping factors, ``"+ (1 | item)"``, nested or crossed. The families of responses are those of `data`.
+        A formula, or several: ``"y ~ x * treat + (1 + x | study)"``, with one response, and random terms of further
+        grouping factors, ``"+ (1 + x | item)"``, nested or crossed. The families of responses are those of `data`.
     factors
         Response -> formula of its factor, for variables that are not responses of analyses. Default: complete
         variables, responses of earlier factors, and random intercepts of all cluster columns (for a cluster-level
-        variable of those in which clusters are nested; for a nominal one of the clusters).
+        variable of those in which clusters are nested).
     order
         Responses in the order of their factors; each must come after those in its formula. Default: covariates of
         the analyses, cluster-level variables first and then by number of missing values; the analyses; other variables.

@@ -53,13 +53,13 @@ def new_table(model: JointGLMM, new: NewRows) -> tuple[FactorTable, NDArray[np.i
                 f"{factor.family_name}). Impute the rows with those of the run: one table, one call of impute."
             )
     formulas = [
-        predictors(factor.formula, data.cluster, of_clusters=factor.at_cluster)
+        predictors(factor.formula, data.cluster, of_clusters=factor.at_cluster, slopes=True)
         if model.further
         else predictors(factor.formula)
         for factor in factors
     ]
     for factor in factors:
-        over = [c.name for c in (*factor.fixed, *factor.random) if c.over is not None or c.within]
+        over = [c.name for c in (*factor.fixed, *factor.grouped) if c.over is not None or c.within]
         if over:
             raise SpecificationError(
                 "JointGLMM does not complete new rows when a factor has columns computed over the rows of a cluster, "
@@ -78,7 +78,12 @@ def new_table(model: JointGLMM, new: NewRows) -> tuple[FactorTable, NDArray[np.i
     for factor, formula in zip(factors, formulas, strict=True):
         fixed = base.columns(formula.fixed, formula.text)
         random = base.columns(formula.random, formula.text) if formula.random is not None else ()
-        if (fixed, random) != (factor.fixed, factor.random):
+        slopes = {base.columns(part, formula.text) for part in formula.slopes}
+        if (fixed, random, slopes) != (
+            factor.fixed,
+            factor.random,
+            {part for part in factor.further if part},
+        ):
             raise SpecificationError(
                 f"Formula '{factor.formula}': with the new rows its columns differ from those of the run."
             )

@@ -12,7 +12,7 @@ from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.columns import INTERCEPT, Column, cluster_column
 from bayesimp.formulas.terms import WITHIN
 from bayesimp.joint.glmm.factors import Factor
-from bayesimp.joint.glmm.scale import FactorScale, factor_scale
+from bayesimp.joint.glmm.scale import FactorScale, effect_columns, factor_scale
 from bayesimp.kernels.factors.arrays import FactorArrays
 from bayesimp.kernels.factors.columns import Programs, all_columns, all_means
 from bayesimp.notation import Array
@@ -48,7 +48,7 @@ def check_finite(X: Array, factors: Sequence[Factor]) -> None:
     """Refuse columns that overflow at observed values."""
     at = 0
     for factor in factors:
-        for column in (*factor.fixed, *factor.random):
+        for column in (*factor.fixed, *factor.grouped):
             bad = int((~np.isfinite(X[:, at])).sum())
             at += 1
             if bad:
@@ -74,19 +74,19 @@ def factor_scales(
         rows = used[:, k] & ~np.isnan(Y[:, k])
         if rows.sum() < LEAST_ROWS:
             rows = used[:, k]
-        fixed, random = (
-            [_written(column, base) for column in part] for part in (factor.fixed, factor.random)
-        )
+        levels = []
+        for columns, places in zip(factor.by_level, factor.places, strict=True):
+            own = begin + p + np.array(places, dtype=np.int64)
+            levels.append(
+                effect_columns(X[np.ix_(rows, own)], [_written(column, base) for column in columns])
+            )
+        fixed = [_written(column, base) for column in factor.fixed]
         s, c = np.ones(factor.predictors), np.zeros(factor.predictors)
         if factor.family.is_standardised:
             s, c = arrays.unit[k : k + 1].copy(), arrays.center[k : k + 1].copy()
         elif factor.family.is_divided_by_mean:
             c = np.log(arrays.unit[k : k + 1])
-        out.append(
-            factor_scale(
-                X[rows, begin : begin + p], X[rows, begin + p : arrays.column[k + 1]], fixed, random, s, c
-            )
-        )
+        out.append(factor_scale(X[rows, begin : begin + p], fixed, levels, s, c))
     return tuple(out)
 
 

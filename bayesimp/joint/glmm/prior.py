@@ -101,14 +101,8 @@ def resolved_variance(priors: pr.Priors, table: FactorTable, k: int) -> Covarian
 
 
 def block_scale(table: FactorTable, block: EffectsBlock) -> JointScale:
-    """The scale of the effects of a block; an intercept has the unit of the response."""
-    if block.level == 0:
-        return joint_scale([table.scales[k] for k in block.factors])
-    own = [
-        np.zeros(0),
-        *(table.scales[k].s for k in block.factors if table.factors[k].has_level(block.level)),
-    ]
-    return JointScale(np.concatenate(own), np.eye(block.size))
+    """The scale of the effects of a block."""
+    return joint_scale([table.scales[k] for k in block.factors], block.level)
 
 
 def resolved_Psi(

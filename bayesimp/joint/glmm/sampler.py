@@ -50,17 +50,6 @@ TARGET, GAIN = (
 )  # target acceptance of the joint move of effects and cells, and how fast its step is tuned
 
 
-def on_columns(b: Array, C: Array) -> Array:
-    """(.., q) effects of the table's columns, C b, from working effects b (.., q).
-
-    Summed term by term: a row has the same bits alone and among others, so a chain does not depend on when it is resumed.
-    """
-    out = np.zeros(b.shape)
-    for l in range(b.shape[-1]):
-        out += b[..., l : l + 1] * C[:, l]
-    return out
-
-
 class Sampler:
     """A chain with quantities derived from its state: columns, coefficients of the table's columns, cutpoints."""
 
@@ -74,9 +63,8 @@ class Sampler:
         label: str,
         work: Sequence[Work] | None = None,
     ) -> None:
-        self.priors, self.chain, self.label = priors, chain, label
+        self.table, self.priors, self.chain, self.label = table, priors, chain, label
         self.further = FurtherEffects(table, priors, chain)
-        self.table = table = self.further.table
         a = table.arrays
         n, K = chain.Y.shape
         M, X = np.zeros(table.divisor.shape), np.empty((n, a.column[-1]))
@@ -84,10 +72,10 @@ class Sampler:
         all_columns(table.programs, chain.V, M, a.cluster, np.arange(n), X)
         most = max((len(aux) for aux in chain.aux), default=0) + 1
         self.state = State(
-            chain.V, chain.Y, M, X, np.zeros(a.coefficient[-1]), np.zeros((table.clusters, a.effect[-1])),
+            chain.V, chain.Y, M, X, np.zeros(a.coefficient[-1]), np.zeros((len(table.combinations), a.effect[-1])),
             np.ones(K), np.zeros((K, most)),
         )  # fmt: skip
-        self.rows = WorkingRows(table, self.state, self.further.known)
+        self.rows = WorkingRows(table, self.state)
         self.work = [workspace(a, table.cells, k) for k in range(K)] if work is None else list(work)
         self.summed: dict[int, list[Summed]] = {}
         for k in range(K):
@@ -126,10 +114,8 @@ class Sampler:
             failed = update(k, level)
             if failed:
                 return failed
-            self._refresh(k)
-        if self.table.nested:
-            self.further.shift_between(k)
-            self._refresh(k)
+        self.further.shift_between(k)
+        self._refresh(k)
         return 0
 
     def update_cells(self, k: int, tune: bool = False) -> None:
@@ -164,7 +150,7 @@ class Sampler:
         """Effects of one factor in a cluster that mostly lacks y_k, whose cells there are drawn next."""
         table, chain, l = self.table, self.chain, group.of
         factor, (block, at) = table.factors[l], self.priors.place[l]
-        B, stop, C = chain.B[block], at + factor.effects, table.scales[l].random
+        B, stop, C = chain.B[block], at + factor.effects, table.scales[l].levels[0].random
         i, b, work = group.cluster, B[group.cluster, at:stop].copy(), self.work[k]
         mean, L, fine = conditional_law(chain.Psi[block], B[i : i + 1], np.int64(at), np.int64(stop))
         if not fine:
@@ -177,8 +163,7 @@ class Sampler:
         )  # fmt: skip
         chain.failed += not draw_effects_summed(chain.rng, mixture, work.search, work.weight, b)
         B[i, at:stop] = b
-        first, q = table.arrays.effect[l], len(factor.random)
-        self.state.B[i, first : first + factor.effects] = on_columns(b.reshape(-1, q), C).ravel()
+        self._refresh_effects(l, int(i))
 
     def _together(self, k: int, tune: bool) -> None:
         """Update effects and cells of factor k together in clusters in which it is never observed, except those whose
@@ -214,8 +199,8 @@ class Sampler:
         q, own = len(factor.random), slice(at, at + factor.effects)
         change = (moved - chain.B[block][i, own]).reshape(factor.predictors, q)
         before = self.predictors(k, rows)
-        Z = self.state.X[rows, table.columns_of(k)[1]]
-        after = before + Z @ (table.scales[k].random @ change.T)
+        Z = self.state.X[np.ix_(rows, table.columns_at(k, 0))]
+        after = before + Z @ (table.scales[k].levels[0].random @ change.T)
         number, cluster = np.int64(k), np.int64(i)
         fixed = a, table.cells, table.programs, table.means, table.divisor, self.state, self.work[k]
         now = later_factors(number, cluster, *fixed)
@@ -232,9 +217,7 @@ class Sampler:
             later_factors(number, cluster, *fixed)  # restores V and means
             return False
         chain.B[block][i, own] = moved
-        first = a.effect[k]
-        own_columns = on_columns(moved.reshape(factor.predictors, q), table.scales[k].random)
-        self.state.B[i, first : first + factor.effects] = own_columns.ravel()
+        self._refresh_effects(k, i)
         follow_columns(number, cluster, a, table.cells, table.programs, self.state, self.work[k])
         return True
 
@@ -279,20 +262,14 @@ class Sampler:
         ))  # fmt: skip
 
     def _refresh(self, k: int) -> None:
-        """Update coefficients and effects of the table's columns, offset, dispersion and cutpoints of factor k.
+        """Update coefficients and effects of the table's columns, dispersion and cutpoints of factor k.
 
         Moving the scales of one factor's effects does not change those of other factors.
         """
         chain, a, scale = self.chain, self.table.arrays, self.table.scales[k]
         factor = self.table.factors[k]
         self.state.beta[a.coefficient[k] : a.coefficient[k + 1]] = (scale.T @ chain.beta[k]).T.ravel()
-        block, at = self.priors.place[k]
-        q = len(factor.random)
-        for c in range(factor.predictors):
-            own = chain.B[block][:, at + c * q : at + (c + 1) * q]
-            first = a.effect[k] + c * q
-            self.state.B[:, first : first + q] = on_columns(own, scale.random)
-        self.further.refresh(k)
+        self._refresh_effects(k)
         if factor.code == NORMAL:
             self.state.shape[k] = chain.sd[k]
         elif factor.code == ORDINAL:
@@ -301,6 +278,12 @@ class Sampler:
             self.state.shape[k] = chain.aux[k][0]
             if len(chain.aux[k]) > 1:
                 self.state.cuts[k, 0] = chain.aux[k][1]
+
+    def _refresh_effects(self, k: int, cluster: int | None = None) -> None:
+        """Update what the effects of factor k amount to in every combination of groups, or in those of one cluster."""
+        a = self.table.arrays
+        at = slice(None) if cluster is None else self.further.places(cluster)
+        self.state.B[at, a.effect[k] : a.effect[k + 1]] = self.further.combined(k, cluster)
 
     def leaf(self, k: int) -> Array:
         """Draws of the missing cells, except censored ones, of a variable that appears in no other factor.
@@ -342,6 +325,6 @@ class Sampler:
         beta = self.state.beta[a.coefficient[k] : a.coefficient[k + 1]].reshape(factor.predictors, -1)
         for c in range(factor.predictors):
             first = a.effect[k] + c * q
-            B = self.state.B[a.cluster[rows], first : first + q]
+            B = self.state.B[a.combination[rows], first : first + q]
             eta[:, c] = a.offset[rows, k] + X @ beta[c] + (Z * B).sum(axis=1)
         return eta

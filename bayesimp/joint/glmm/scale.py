@@ -5,7 +5,8 @@ Factor k has working columns X_w = X T_k, each with mean 0 and standard deviatio
 
     beta = T_k beta_w s_k,  + c_k in the intercept,      b_k = C_k diag(1 / a) b_kw s_k
 
-and the effects of all factors have Psi = E Psi_w E', E = C diag(e), C block diagonal.
+with C_k and a of each grouping factor, and the effects of all factors have Psi = E Psi_w E', E = C diag(e), C block
+diagonal.
 """
 
 from __future__ import annotations
@@ -21,9 +22,33 @@ from bayesimp.scale.coefficients import CoefficientScale
 from bayesimp.scale.effects import EffectScale
 from bayesimp.scale.margins import centred_columns
 
-__all__ = ["FactorScale", "JointScale", "factor_scale", "joint_scale"]
+__all__ = ["EffectColumns", "FactorScale", "JointScale", "effect_columns", "factor_scale", "joint_scale"]
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EffectColumns:
+    """The columns of Z on which a factor has effects of one grouping factor.
+
+    Attributes
+    ----------
+    C
+        (q, q), from effects of centred columns of Z to those of the table's columns.
+    a
+        (q,) standard deviations of the centred columns of Z.
+    intercept
+        Position of the intercept, or -1.
+    """
+
+    C: Array
+    a: Array
+    intercept: int = -1
+
+    @property
+    def random(self) -> Array:
+        """(q, q), from working effects to those of the table's columns, in units of the working response."""
+        return self.C / self.a
 
 
 @dataclass(frozen=True)
@@ -36,26 +61,17 @@ class FactorScale(CoefficientScale):
         (r,) unit and origin of a normal response; for other families, 1 and a constant in the linear predictor.
     T
         (p, p), from working coefficients to those of the table's columns.
-    C
-        (q, q), from effects of centred columns of Z to those of the table's columns.
-    a
-        (q,) standard deviations of the centred columns of Z.
-    intercept, random_intercept
-        Position of the intercept among the fixed and among the random columns, or -1.
+    intercept
+        Position of the intercept among the fixed columns, or -1.
+    levels
+        The columns with effects of the clusters, and of each further grouping factor.
     """
 
     s: Array
     c: Array
     T: Array
-    C: Array
-    a: Array
     intercept: int
-    random_intercept: int = -1
-
-    @property
-    def random(self) -> Array:
-        """(q, q), from working effects to those of the table's columns, in units of the working response."""
-        return self.C / self.a
+    levels: tuple[EffectColumns, ...]
 
 
 @dataclass(frozen=True)
@@ -66,34 +82,40 @@ class JointScale(EffectScale):
     C: Array
 
 
+def effect_columns(Z: Array, names: Sequence[str]) -> EffectColumns:
+    """Columns Z (n, q) in representative rows, without NaN, and their names as spelled in a formula."""
+    Z_c, C = centred_columns(Z, names)
+    return EffectColumns(C, _spread(Z_c), list(names).index(INTERCEPT) if INTERCEPT in names else -1)
+
+
 def factor_scale(
-    X: Array, Z: Array, fixed: Sequence[str], random: Sequence[str], s: Array, c: Array
+    X: Array, fixed: Sequence[str], levels: Sequence[EffectColumns], s: Array, c: Array
 ) -> FactorScale:
     """The scale of a factor.
 
     Parameters
     ----------
-    X, Z
-        (n, p), (n, q) columns in representative rows; no NaN.
-    fixed, random
+    X
+        (n, p) columns in representative rows; no NaN.
+    fixed
         Their names as spelled in a formula.
+    levels
+        See `FactorScale`.
     s, c
         (r,) unit and origin of the response.
     """
     X_c, T = centred_columns(X, fixed)
     T = T / _spread(X_c)
-    Z_c, C = centred_columns(Z, random)
     intercept = list(fixed).index(INTERCEPT) if INTERCEPT in fixed else -1
     if intercept < 0:
         c = np.zeros_like(c)
-    at = list(random).index(INTERCEPT) if INTERCEPT in random else -1
-    return FactorScale(s, c, T, C, _spread(Z_c), intercept, at)
+    return FactorScale(s, c, T, intercept, tuple(levels))
 
 
-def joint_scale(scales: Sequence[FactorScale]) -> JointScale:
-    """The scale of the effects of several factors, in order, predictor by predictor."""
-    effects = [np.concatenate([s / scale.a for s in scale.s]) for scale in scales]
-    blocks = [scale.C for scale in scales for _ in scale.s]
+def joint_scale(scales: Sequence[FactorScale], level: int = 0) -> JointScale:
+    """The scale of the effects of several factors at a level, in order, predictor by predictor."""
+    effects = [np.concatenate([s / scale.levels[level].a for s in scale.s]) for scale in scales]
+    blocks = [scale.levels[level].C for scale in scales for _ in scale.s]
     d = sum(len(block) for block in blocks)
     C, at = np.zeros((d, d)), 0
     for block in blocks:

@@ -98,8 +98,8 @@ def _changing(table: FactorTable, k: int) -> list[int]:
 def _never_changes(table: FactorTable, k: int, rows: NDArray[np.int64]) -> Array | None:
     """See `Summed.fixed`: complete variables, responses that are not imputed, trials, known parts of predictors, groups.
 
-    Intercepts of further grouping factors are in the offset, and will have changed when this is read: rows of different
-    groups whose offsets are equal now are not alike.
+    Effects of further grouping factors will have changed when this is read: rows of different groups whose effects are
+    equal now are not alike.
     """
     a, cells = table.arrays, table.cells
     of = np.append(cells.of[cells.child[k] : cells.child[k + 1]], k)
@@ -135,7 +135,7 @@ def summed_out(table: FactorTable, k: int) -> list[Summed]:
     for i in np.flatnonzero(share >= MOSTLY).tolist():
         for child in children.tolist():
             l = int(cells.of[child])
-            if cells.active[child, table.columns_of(l)[1]].any():
+            if cells.active[child, table.columns_at(l, 0)].any():
                 add(child - cells.child[k], l, i)
         if i in table.bare[k]:
             add(int(NONE), k, i)

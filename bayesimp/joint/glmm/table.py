@@ -8,7 +8,7 @@ own factor then uses the rows in which it is observed, and nothing depends on it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,8 @@ class FactorTable:
         (v,) names of the columns of V.
     further
         Grouping factors besides the clusters.
+    combinations
+        (c, 1 + S) cluster and group of each further grouping factor, for every combination that rows have; sorted.
     nested
         Pairs of levels (0: the clusters, s: further grouping factors), the finer one first, and the group of the coarser
         one in which each of its groups lies.
@@ -95,6 +97,7 @@ class FactorTable:
     joint: JointScale
     variables: tuple[str, ...] = ()
     further: tuple[FurtherRows, ...] = ()
+    combinations: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 1), dtype=np.int64))
     nested: tuple[tuple[int, int, NDArray[np.int64]], ...] = ()
 
     @property
@@ -107,10 +110,14 @@ class FactorTable:
         return self.clusters if level == 0 else self.further[level - 1].number
 
     def columns_of(self, k: int) -> tuple[slice, slice]:
-        """Fixed and random columns of factor k."""
+        """Fixed columns of factor k, and those with effects of any grouping factor."""
         first, last = self.arrays.column[k], self.arrays.column[k + 1]
         p = self.arrays.fixed[k]
         return slice(first, first + p), slice(first + p, last)
+
+    def columns_at(self, k: int, level: int) -> NDArray[np.int64]:
+        """(q,) the columns on which factor k has effects of a level."""
+        return self.columns_of(k)[1].start + np.array(self.factors[k].places[level], dtype=np.int64)
 
 
 def factor_table(
@@ -131,7 +138,7 @@ def factor_table(
     """
     compiler = Compiler(data, base)
     columns = [
-        [compiler.column(column, factor.formula) for column in (*factor.fixed, *factor.random)]
+        [compiler.column(column, factor.formula) for column in (*factor.fixed, *factor.grouped)]
         for factor in factors
     ]
     places = [compiler.register(factor.response) for factor in factors]
@@ -157,9 +164,13 @@ def factor_table(
     censored = np.column_stack([is_censored(pair) for pair in limits])
     cells, leaf = missing_cells(factors, places, columns, compiler, V, limits, first, analyses_only)
     used = used_rows(factors, V, places, leaf, censored, first)
-    arrays = _arrays(
-        data, factors, places, columns, center, unit, V, used, censored, cluster, first, row, shift
+    combinations, combination = np.unique(
+        np.column_stack([cluster, *(own for _, own in groups)]), axis=0, return_inverse=True
     )
+    arrays = _arrays(
+        data, factors, places, columns, center, unit, V, used, censored, cluster, first,
+        combination.ravel().astype(np.int64), row, shift,
+    )  # fmt: skip
     if known is None:
         X = representative(V, programs, means, divisor, cluster, first)
         check_finite(X, factors)
@@ -178,7 +189,7 @@ def factor_table(
     return FactorTable(
         factors, row, order, arrays, cells, programs, means, divisor, V, Y, rows, starts, leaf, missing, free, limits,
         bare, observed, scales, joint_scale(scales), tuple(compiler.variables),
-        tuple(further_rows(factor, *own, rows) for factor, own in zip(further, groups, strict=True)),
+        tuple(further_rows(factor, *own, rows) for factor, own in zip(further, groups, strict=True)), combinations,
         nested_levels([(cluster, len(order)), *((codes, len(own)) for own, codes in groups)]),
     )  # fmt: skip
 
@@ -270,6 +281,7 @@ def _arrays(
     censored: NDArray[np.bool_],
     cluster: NDArray[np.int64],
     first: NDArray[np.int64],
+    combination: NDArray[np.int64],
     row: NDArray[np.int64],
     shift: Shift,
 ) -> FactorArrays:
@@ -290,7 +302,8 @@ def _arrays(
     return FactorArrays(
         np.array([factor.code for factor in factors], dtype=np.int64), np.array(r, dtype=np.int64),
         np.array(p, dtype=np.int64), ends([len(part) for part in columns]),
-        ends([a * b for a, b in zip(p, r, strict=True)]), ends([factor.effects for factor in factors]),
+        ends([a * b for a, b in zip(p, r, strict=True)]),
+        ends([a * len(f.grouped) for f, a in zip(factors, r, strict=True)]),
         np.array(places, dtype=np.int64), center, unit, ends([len(v) for v in values]), np.concatenate(values),
-        np.array([factor.at_cluster for factor in factors]), n_trials, offset, used, cluster, first,
+        np.array([factor.at_cluster for factor in factors]), n_trials, offset, used, cluster, first, combination,
     )  # fmt: skip

@@ -17,10 +17,10 @@ Array = NDArray[np.float64]
 
 
 class WorkingRows:
-    """Working rows of the factors of a table, while its state changes; known (n, K): offset without effects."""
+    """Working rows of the factors of a table, while its state changes."""
 
-    def __init__(self, table: FactorTable, state: State, known: Array) -> None:
-        self.table, self.state, self.known = table, state, known
+    def __init__(self, table: FactorTable, state: State) -> None:
+        self.table, self.state = table, state
         active = table.cells.active
         self.moving = active.any(axis=0) if len(active) else np.zeros(table.arrays.column[-1], bool)
         # columns without imputed values, by factor and level; rows with these columns equal
@@ -36,22 +36,29 @@ class WorkingRows:
         return bool(self.moving[a.column[k] : a.column[k + 1]].any())
 
     def design(self, k: int, rows: NDArray[np.int64], level: int = 0) -> tuple[Array, Array]:
-        """Working columns X_w (n, p), Z_w (n, q) of rows of factor k, Z_w of a further level being an intercept; the rows
+        """Working columns X_w (n, p), Z_w (n, q) of rows of factor k, Z_w being those with effects of a level; the rows
         must not change where nothing moves."""
         if (k, level) not in self.still:
-            X, Z = self.columns(k, rows, in_order=level == 0)
-            made = (X, np.ones((len(rows), 1))) if level else (X, Z)
+            made = self.columns(k, rows, level)
             if self.moves(k):
                 return made
             self.still[k, level] = made
         return self.still[k, level]
 
-    def columns(self, k: int, rows: NDArray[np.int64], in_order: bool = True) -> tuple[Array, Array]:
-        """Working columns of any rows; in_order: whether these are sorted as in the table."""
-        (fixed, random), scale, X = self.table.columns_of(k), self.table.scales[k], self.state.X
-        every = in_order and len(rows) == len(X)
-        X_k, Z_k = (X[:, fixed], X[:, random]) if every else (X[rows, fixed], X[rows, random])
-        return np.ascontiguousarray(X_k @ scale.T), np.ascontiguousarray(Z_k @ scale.random)
+    def columns(self, k: int, rows: NDArray[np.int64], level: int = 0) -> tuple[Array, Array]:
+        """Working columns of any rows, which are sorted as in the table at level 0."""
+        scale, X, (fixed, _) = self.table.scales[k], self.state.X, self.table.columns_of(k)
+        X_k = X[:, fixed] if level == 0 and len(rows) == len(X) else X[rows, fixed]
+        X_w = np.ascontiguousarray(X_k @ scale.T)
+        own = scale.levels[level]
+        if len(own.a) == 1 and own.intercept == 0:
+            return X_w, np.ones((len(rows), 1))
+        Z_k = (
+            X[:, self.table.columns_at(k, level)]
+            if X_k.base is X
+            else X[np.ix_(rows, self.table.columns_at(k, level))]
+        )
+        return X_w, np.ascontiguousarray(Z_k @ own.random)
 
     def response(self, k: int, rows: NDArray[np.int64], level: int = 0) -> tuple[Array, Array]:
         """(rows,) responses, a copy, and trials of all rows of factor k, in the order of a level."""
@@ -89,7 +96,7 @@ class WorkingRows:
 
     def _apart(self, k: int, rows: NDArray[np.int64], level: int) -> list[Array]:
         """What keeps rows with equal columns apart, whatever the effects are: groups of other levels, known offsets."""
-        a, factor, known = self.table.arrays, self.table.factors[k], self.known[rows, k]
+        a, factor, known = self.table.arrays, self.table.factors[k], self.table.arrays.offset[rows, k]
         codes = [a.cluster, *(f.codes for f in self.table.further)] if self.table.further else []
         groups = [c[rows].astype(float) for s, c in enumerate(codes) if s != level and factor.has_level(s)]
         return [*groups, *([known] if known.any() else [])]

@@ -37,6 +37,9 @@ class FactorArrays(NamedTuple):
         (n, K) trials of binomials, else 1; known part of the linear predictors; whether the factor uses the row.
     cluster, first
         (n,) cluster of each row; (m + 1,): the rows of cluster i are first[i] .. first[i + 1] - 1.
+    combination
+        (n,) row of the effects B in which those of a row of the table are: its cluster, or its combination of groups if
+        there are several grouping factors.
     """
 
     family: np.ndarray
@@ -56,6 +59,7 @@ class FactorArrays(NamedTuple):
     used: np.ndarray
     cluster: np.ndarray
     first: np.ndarray
+    combination: np.ndarray
 
 
 class Cells(NamedTuple):
@@ -101,7 +105,8 @@ class State(NamedTuple):
     M, X
         (m, e) means over clusters; (n, T) columns.
     beta, B
-        Coefficients, and effects (m, d), on the scale of the columns X and the responses Y.
+        Coefficients, and effects (m, d), on the scale of the columns X and the responses Y: by cluster, or the sums of
+        those of all grouping factors by combination of groups.
     shape
         (K,) residual standard deviation of normal responses, or the shape of families with one.
     cuts
@@ -122,15 +127,14 @@ class Work(NamedTuple):
     """Work space of `draw_cells`; a = 0, 1, .. counts the children of one factor.
 
     rest (a, rows of a cluster, r): linear predictors without the columns that depend on the cell; center (a, rows): with
-    these columns, at one value of the cell. coefficient (a, t, r), column (a, t): those of these columns, of which there
-    are active (a,). eta, own (r,): predictors of a child, and of the cell's own factor.
+    these columns, at one value of the cell. column (a, t): these columns, of which there are active (a,). eta, own (r,):
+    predictors of a child, and of the cell's own factor.
     search (ENTRIES + 1,), weight (levels,): see `next_place`. proposal (missing cells of the factor,): see
     `propose_counts`.
     """
 
     rest: np.ndarray
     center: np.ndarray
-    coefficient: np.ndarray
     column: np.ndarray
     active: np.ndarray
     eta: np.ndarray
@@ -154,7 +158,7 @@ def workspace(arrays: FactorArrays, cells: Cells, k: Integer) -> Work:
         levels = max(levels, int(arrays.trials[cells.row[c], k]) + 1)
     children = cells.child[k + 1] - cells.child[k]
     return Work(
-        np.empty((children, rows, most)), np.empty((children, rows)), np.empty((children, active, most)),
+        np.empty((children, rows, most)), np.empty((children, rows)),
         np.empty((children, active), dtype=np.int64), np.empty(children, dtype=np.int64), np.empty(most),
         np.empty(most), np.empty(DEEPEST), np.empty(ENTRIES + 1), np.empty(levels),
         np.empty(cells.start[k + 1] - cells.start[k]),

@@ -47,32 +47,30 @@ from bayesimp.kernels.factors.search import (
 from bayesimp.kernels.families.mixtures import has_extra_zeros, propose_count
 from bayesimp.notation import Integer, Matrix, Vector
 
-__all__ = ["NONE", "child_density", "draw_cells", "draw_each_cell", "formula_value", "linear_predictors",
+__all__ = ["NONE", "child_density", "coefficient", "draw_cells", "draw_each_cell", "formula_value", "linear_predictors",
            "propose_counts", "set_columns", "set_rest"]  # fmt: skip
 
 NONE = np.int64(-1)  # no child
 
 
 @merged
-def _coefficient(arrays: FactorArrays, state: State, l: Integer, c: int, t: int, i: Integer) -> float:
-    """Coefficient of column t, counted within factor l, in predictor c."""
+def coefficient(arrays: FactorArrays, state: State, l: Integer, c: int, t: int, j: Integer) -> float:
+    """Coefficient of column t, counted within factor l, in predictor c of row j."""
     p = arrays.fixed[l]
     if t < p:
         return state.beta[arrays.coefficient[l] + c * p + t]
     q = arrays.column[l + 1] - arrays.column[l] - p
-    return state.B[i, arrays.effect[l] + c * q + t - p]
+    return state.B[arrays.combination[j], arrays.effect[l] + c * q + t - p]
 
 
 @merged
-def linear_predictors(
-    arrays: FactorArrays, state: State, l: Integer, j: Integer, i: Integer, eta: Vector
-) -> None:
+def linear_predictors(arrays: FactorArrays, state: State, l: Integer, j: Integer, eta: Vector) -> None:
     """eta (r,) <- linear predictors of factor l in row j."""
     first = arrays.column[l]
     for c in range(arrays.predictors[l]):
         s = arrays.offset[j, l]
         for t in range(arrays.column[l + 1] - first):
-            s += state.X[j, first + t] * _coefficient(arrays, state, l, c, t, i)
+            s += state.X[j, first + t] * coefficient(arrays, state, l, c, t, j)
         eta[c] = s
 
 
@@ -109,17 +107,16 @@ def set_rest(
         for t in range(arrays.column[l + 1] - first):
             if cells.active[child, first + t]:
                 work.column[a, count] = first + t
-                for c in range(r):
-                    work.coefficient[a, count, c] = _coefficient(arrays, state, l, c, t, i)
                 count += 1
         work.active[a] = count
         start, stop = _scope(arrays, cells, child, k, j, i, whole)
         for at in range(start, stop):
-            linear_predictors(arrays, state, l, at, i, work.eta)
+            linear_predictors(arrays, state, l, at, work.eta)
             for c in range(r):
                 s = work.eta[c]
                 for t in range(count):
-                    s -= state.X[at, work.column[a, t]] * work.coefficient[a, t, c]
+                    own = work.column[a, t] - first
+                    s -= state.X[at, first + own] * coefficient(arrays, state, l, c, own, at)
                 work.rest[a, at - start, c] = s
 
 
@@ -180,7 +177,7 @@ def child_density(
         child = cells.child[k] + a
         l = cells.of[child]
         family, r, shape = arrays.family[l], arrays.predictors[l], state.shape[l]
-        last = arrays.level[l + 1] - arrays.level[l] - 1
+        first, last = arrays.column[l], arrays.level[l + 1] - arrays.level[l] - 1
         start, stop = _scope(arrays, cells, child, k, j, i, whole)
         for at in range(start, stop):
             if not arrays.used[at, l]:
@@ -190,7 +187,7 @@ def child_density(
             for t in range(work.active[a]):
                 x = column(programs, work.column[a, t], state.V, state.M, at, i, work.stack)
                 for c in range(r):
-                    work.eta[c] += x * work.coefficient[a, t, c]
+                    work.eta[c] += x * coefficient(arrays, state, l, c, work.column[a, t] - first, at)
             total += log_density(
                 family, state.Y[at, l], arrays.trials[at, l], work.eta, r, shape, state.cuts, l, last, False
             )
@@ -242,6 +239,7 @@ def _draw_normal(
         for a in range(cells.child[k + 1] - cells.child[k]):
             child = cells.child[k] + a
             l = cells.of[child]
+            first = arrays.column[l]
             start, stop = _scope(arrays, cells, child, k, j, i, False)
             for at in range(start, stop):
                 if not arrays.used[at, l]:
@@ -249,7 +247,7 @@ def _draw_normal(
                 eta = work.rest[a, at - start, 0]
                 for t in range(work.active[a]):
                     x = column(programs, work.column[a, t], state.V, state.M, at, i, work.stack)
-                    eta += x * work.coefficient[a, t, 0]
+                    eta += x * coefficient(arrays, state, l, 0, work.column[a, t] - first, at)
                 if side == 0:
                     work.center[a, at - start] = eta
                     continue
@@ -273,7 +271,7 @@ def propose_counts(
     """
     for c in range(cells.start[k], cells.start[k + 1]):
         j = cells.row[c]
-        linear_predictors(arrays, state, k, j, arrays.cluster[j], work.own)
+        linear_predictors(arrays, state, k, j, work.own)
         work.proposal[c - cells.start[k]] = propose_count(
             rng, arrays.family[k], work.own[0], state.shape[k], state.cuts[k, 0]
         )
@@ -327,7 +325,7 @@ def draw_each_cell(
     for c in range(cells.start[k], cells.start[k + 1]):
         j = cells.row[c]
         i = arrays.cluster[j]
-        linear_predictors(arrays, state, k, j, i, work.own)
+        linear_predictors(arrays, state, k, j, work.own)
         set_rest(arrays, cells, state, k, j, i, False, work)
         count = last + 1 if last >= 0 else int(arrays.trials[j, k]) + 1
         width = slice_width(family, shape, work.own[0])

@@ -35,10 +35,11 @@ def _column(programs: Programs, state: State, t: int, j: Integer, i: Integer, wo
 
 
 @merged
-def _predictor(arrays: FactorArrays, state: State, l: Integer, j: Integer, i: Integer) -> float:
-    """Linear predictor of factor l, which has one, in row j of cluster i."""
+def _predictor(arrays: FactorArrays, state: State, l: Integer, j: Integer) -> float:
+    """Linear predictor of factor l, which has one, in row j."""
     first, random, stop = arrays.column[l], arrays.column[l] + arrays.fixed[l], arrays.column[l + 1]
     beta, effect, eta = arrays.coefficient[l] - first, arrays.effect[l] - random, arrays.offset[j, l]
+    i = arrays.combination[j]
     for t in range(first, random):
         eta += state.X[j, t] * state.beta[beta + t]
     for t in range(random, stop):
@@ -58,12 +59,12 @@ def _slope(
     i: Integer,
 ) -> float:
     """Change of the linear predictor of child a, factor l, from the columns in X to those at the values in V."""
-    first, random = arrays.column[l], arrays.column[l] + arrays.fixed[l]
+    first, random, combination = arrays.column[l], arrays.column[l] + arrays.fixed[l], arrays.combination[j]
     beta, effect, slope = arrays.coefficient[l] - first, arrays.effect[l] - random, 0.0
     for e in range(work.active[a]):
         t = work.column[a, e]
         change = _column(programs, state, t, j, i, work) - state.X[j, t]
-        slope += change * (state.beta[beta + t] if t < random else state.B[i, effect + t])
+        slope += change * (state.beta[beta + t] if t < random else state.B[combination, effect + t])
     return slope
 
 
@@ -94,14 +95,14 @@ def draw_linear_cells(
     for c in range(cells.start[k], cells.start[k + 1]):
         j = cells.row[c]
         i = arrays.cluster[j]
-        y, eta = state.Y[j, k], _predictor(arrays, state, k, j, i)
+        y, eta = state.Y[j, k], _predictor(arrays, state, k, j)
         precision, pull = own, 0.0
         state.V[j, variable] = center + unit * (y + 1.0)
         for a in range(children):
             l = cells.of[cells.child[k] + a]
             if arrays.used[j, l]:
                 slope = _slope(arrays, state, programs, work, a, l, j, i)
-                rest = state.Y[j, l] - _predictor(arrays, state, l, j, i) - slope * (eta - y)
+                rest = state.Y[j, l] - _predictor(arrays, state, l, j) - slope * (eta - y)
                 weight = 1.0 / (state.shape[l] * state.shape[l])
                 precision += slope * slope * weight
                 pull += slope * rest * weight

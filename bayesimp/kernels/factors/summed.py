@@ -30,7 +30,14 @@ import numpy as np
 
 from bayesimp.kernels.compiled import kernel, lean
 from bayesimp.kernels.factors.arrays import SLICE, Cells, FactorArrays, State, Work
-from bayesimp.kernels.factors.cells import NONE, child_density, formula_value, linear_predictors, set_rest
+from bayesimp.kernels.factors.cells import (
+    NONE,
+    child_density,
+    coefficient,
+    formula_value,
+    linear_predictors,
+    set_rest,
+)
 from bayesimp.kernels.factors.columns import Programs, column
 from bayesimp.kernels.factors.density import log_density
 from bayesimp.kernels.factors.search import DONE, PHASE, first_place, next_place
@@ -95,7 +102,7 @@ def _read_row(
     random = arrays.column[l] + arrays.fixed[l]
     last = arrays.level[k + 1] - arrays.level[k] - 1
     count = last + 1 if last >= 0 else int(arrays.trials[j, k]) + 1
-    linear_predictors(arrays, state, k, j, i, work.own)
+    linear_predictors(arrays, state, k, j, work.own)
     set_rest(arrays, cells, state, k, j, i, False, work)
     for level in range(count):
         v = float(level) if missing else state.Y[j, k]
@@ -115,7 +122,8 @@ def _read_row(
             for t in range(work.active[a]):
                 x = column(programs, work.column[a, t], state.V, state.M, j, i, work.stack)
                 for c in range(r):
-                    m.base[at, c] += x * work.coefficient[a, t, c]
+                    own = work.column[a, t] - arrays.column[l]
+                    m.base[at, c] += x * coefficient(arrays, state, l, c, own, j)
         for h in range(q):
             m.Z[at, h] = 0.0
         for t in range(q):
@@ -225,8 +233,8 @@ def read_values(
 ) -> None:
     """m.y, m.weight, m.base and m.Z <- the terms of the sums over v, for child a of factor k in some rows of cluster i.
 
-    missing (n,): whether y_k is to be imputed; C (q, q): maps working effects to those of the table's columns; b (d,):
-    the working effects in the state.
+    missing (n,): whether y_k is to be imputed; C (q, q): maps working effects of the cluster to those of the table's
+    columns, which are the factor's first q random ones; b (d,): the working effects in the state.
     """
     for row in range(rows.size):
         j = rows[row]

@@ -147,10 +147,11 @@ def columns(D: Matrix) -> Matrix:
 def predictor(rows: GlmmRows, beta: Matrix, B: Stack, fixed: bool, random: bool, out: Matrix) -> None:
     """out (n, r) <- offset, + X beta if `fixed`, + Z b if `random`."""
     q, r = B.shape[1], B.shape[2]
+    own = r if rows.offset.size > rows.y.size else 1
     for i in range(B.shape[0]):
         for j in range(rows.first[i], rows.first[i + 1]):
             for k in range(r):
-                s = rows.offset[j]
+                s = rows.offset[own * j + (k if own > 1 else 0)]
                 if fixed:
                     for x in range(beta.shape[0]):
                         s += rows.X[j, x] * beta[x, k]

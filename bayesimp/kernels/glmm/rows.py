@@ -13,8 +13,9 @@ class GlmmRows(NamedTuple):
     """Rows with an observed response, sorted by cluster.
 
     family: a code of kernels/families/scalar.py. y (n,): successes, counts, positive numbers. trials (n,): binomial
-    trials, 1 in other families. weight, offset (n,): prior weights, known part of eta. X (n, p), Z (n, q): fixed and
-    random columns. first (m + 1,): rows of cluster i are first[i]..first[i+1]-1, none in clusters without the response.
+    trials, 1 in other families. weight (n,): prior weights. offset: known part of eta (n,), or (n r,), entry r j + k,
+    where each of r predictors has its own. X (n, p), Z (n, q): fixed and random columns. first (m + 1,): rows of cluster
+    i are first[i]..first[i+1]-1, none in clusters without the response.
 
         eta_ij = offset_ij + x_ij' beta + z_ij' b_i,     b_i ~ N(0, Psi)
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,16 +35,12 @@ class LevelsDesign:
         As read by the sampler; the chains' sums are empty.
     columns
         By chain: its columns of Z, starting with those of the finest factor.
-    order, starts
-        By chain: combinations sorted by leaf, and where those of each leaf begin.
     """
 
     combination: Ints
     factors: Factors
     chains: NestedChains
     columns: tuple[Ints, ...]
-    order: tuple[Ints, ...]
-    starts: tuple[Ints, ...]
 
 
 def levels_design(
@@ -70,7 +66,7 @@ def levels_design(
     )  # fmt: skip
     parent_at = np.concatenate([[0], np.cumsum(number)]).astype(np.int64)
     parent = np.zeros(int(number.sum()), dtype=np.int64)
-    leaf, first, columns, order, starts = [], [0], [], [], []
+    leaf, first, columns = [], [0], []
     for chain in chains:
         for s, coarser in pairwise(chain):
             parent[parent_at[s] + group[:, s]] = group[:, coarser]
@@ -78,8 +74,6 @@ def levels_design(
         leaf.append(finest)  # with one pattern the leaves are the groups of the finest factor
         first.append(first[-1] + numbers[chain[0]])
         columns.append(np.concatenate([np.arange(column[s], column[s + 1]) for s in chain]))
-        order.append(np.argsort(finest, kind="stable"))
-        starts.append(np.searchsorted(finest[order[-1]], np.arange(numbers[chain[0]])))
     leaf_group = np.concatenate([np.arange(numbers[chain[0]]) for chain in chains]).astype(np.int64)
     nested = NestedChains(
         np.cumsum([0, *map(len, chains)]).astype(np.int64),
@@ -87,33 +81,41 @@ def levels_design(
         np.array(leaf, dtype=np.int64), np.array(first, dtype=np.int64), leaf_group, np.zeros(len(leaf_group), np.int64),
         np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64), np.zeros(0),
     )  # fmt: skip
-    return LevelsDesign(
-        combination.ravel().astype(np.int64), factors, nested, tuple(columns), tuple(order), tuple(starts)
-    )
+    return LevelsDesign(combination.ravel().astype(np.int64), factors, nested, tuple(columns))
+
+
+def _by_leaf(M: Array, rows: Ints, columns: Ints, leaf: Ints, number: int) -> Array:
+    """Sums over the combinations of each leaf of the elements `rows` by `columns` of M (K, .., ..), flat; leaf (K,)."""
+    out = np.empty((number, len(rows), len(columns)))
+    for i, a in enumerate(rows):
+        for j, b in enumerate(columns):
+            out[:, i, j] = np.bincount(leaf, M[:, a, b], number)
+    return out.ravel()
 
 
 def design_moments(d: LevelsDesign, X: Array, Z: Array, y: Array) -> tuple[Moments, NestedChains]:
-    """Sums of products of X (n, p), Z (n, q), columns of all factors, and y (n,), by combination and by leaf."""
+    """Sums of products of X (n, p), Z (n, q), columns of all factors, and y (n,), by combination and by leaf.
+
+    With crossed factors there are nearly as many combinations as rows, and arrays by combination are larger than the
+    cache of a processor: each is read and written as rarely as possible.
+    """
     p, q, K = X.shape[1], Z.shape[1], len(d.factors.group)
     gram = np.zeros((K, p + q + 1, p + q + 1))
     add_outer(np.column_stack([X, Z, y]), d.combination, gram)
-    upper = np.triu_indices(gram.shape[1], 1)
-    gram[:, upper[1], upper[0]] = gram[:, upper[0], upper[1]]
     total = gram.sum(axis=0, keepdims=True)
+    total = total + np.triu(total, 1).transpose(0, 2, 1)
     x, z, of_y = slice(p), slice(p, p + q), slice(p + q, None)
     XX, XY, YY = (np.ascontiguousarray(total[:, a, b]) for a, b in [(x, x), (x, of_y), (of_y, of_y)])
-    ZZ, ZX, ZY = (np.ascontiguousarray(gram[:, z, b]) for b in (z, x, of_y))
+    ZZ, ZX, ZY = gram[:, z, z].copy(), gram[:, x, z].transpose(0, 2, 1).copy(), gram[:, z, of_y].copy()
+    for a, b in combinations(range(q), 2):
+        ZZ[:, b, a] = ZZ[:, a, b]
     m = Moments(
         np.ones((1, 1), dtype=bool), np.array([len(y)], dtype=np.int64), XX, XY, YY, np.arange(K + 1, dtype=np.int64),
         np.zeros(K, np.int64), ZZ, ZX, ZY,
     )  # fmt: skip
-    of_leaves = [
-        (
-            np.add.reduceat(ZZ[:, columns[:, None], columns][order], starts).ravel(),
-            np.add.reduceat(ZX[:, columns][order], starts).ravel(),
-        )
-        for columns, order, starts in zip(d.columns, d.order, d.starts, strict=True)
-    ]
-    zz, zx = ([sums[k] for sums in of_leaves] for k in (0, 1))
+    numbers = np.diff(d.chains.leaf_first)
+    of_chains = list(zip(d.columns, d.chains.leaf, numbers, strict=True))
+    zz = [_by_leaf(ZZ, columns, columns, leaf, number) for columns, leaf, number in of_chains]
+    zx = [_by_leaf(ZX, columns, np.arange(p), leaf, number) for columns, leaf, number in of_chains]
     zz_at, zx_at = (np.cumsum([0, *map(len, sums)]).astype(np.int64) for sums in (zz, zx))
     return m, d.chains._replace(zz_at=zz_at, ZZ=np.concatenate(zz), zx_at=zx_at, ZX=np.concatenate(zx))

@@ -53,7 +53,7 @@ NEW = pd.DataFrame(
 @pytest.fixture(scope="module")
 def imp():
     model = bi.JointGLMM(
-        bi.IncompleteData(LINEAR, ["school", "item"]), "y ~ x + s + (1 + s | school) + (1 | item)",
+        bi.IncompleteData(LINEAR, ["school", "item"]), "y ~ x + s + (1 + s | school) + (1 + s | item)",
         {"x": "~ s + (1 | school) + (1 | item)"},
     )  # fmt: skip
     return model.impute(**RUN)
@@ -71,7 +71,7 @@ def dense(imp, draw: int = 0, *, item: float = 1.0, training: bool = True):
     mu = np.concatenate([b_x["Intercept"] + b_x["s"] * s, b_y["Intercept"] + b_y["s"] * s])
     Z = np.column_stack([np.r_[one, zero], np.r_[zero, one], np.r_[zero, s]])
     V = np.kron(np.diag([p["sigma2_x"], p["sigma2_y"]]), np.eye(n))
-    for name, columns, times in (("school", Z, 1.0), ("item", Z[:, :2], item)):
+    for name, columns, times in (("school", Z, 1.0), ("item", Z, item)):
         same = rows[name].to_numpy()[:, None] == rows[name].to_numpy()
         V += times * columns @ p[f"Psi_{name}"] @ columns.T * np.tile(same, (2, 2))
     A = np.block([[np.eye(n), np.zeros((n, n))], [b_y["x"] * np.eye(n), np.eye(n)]])
@@ -103,13 +103,10 @@ def test_wrong_laws_are_told_apart(imp, right, wrong):
 
 def _neighbours(monkeypatch):
     """The effects of the next item are added."""
-
-    def added(self, k, level):
-        block, at = self.priors.places[level][k]
-        groups = self.table.further[level - 1]
-        return self.chain.B[block][(groups.codes + 1) % groups.number, at]
-
-    monkeypatch.setattr(FurtherEffects, "_added", added)
+    effects = FurtherEffects.effects
+    monkeypatch.setattr(
+        FurtherEffects, "effects", lambda self, k, s: np.roll(effects(self, k, s), -int(s > 0), axis=0)
+    )
 
 
 def _own_schools(monkeypatch):

@@ -36,7 +36,7 @@ def sampler(model: bi.JointGLMM, seed: int = 1) -> Sampler:
 # -- normal responses that are in no other factor: a dense normal ------------------------------------------------
 
 SIGMA2 = 1.3
-CLASS = np.array([[2.0, 0.9], [0.9, 1.0]])
+CLASS = np.array([[2.0, 0.3, 0.9, 0.0], [0.3, 0.7, 0.1, -0.3], [0.9, 0.1, 1.0, 0.2], [0.0, -0.3, 0.2, 0.8]])
 SCHOOL = np.array([[1.2, 0.3, 0.2, 0.0], [0.3, 0.5, 0.0, 0.1], [0.2, 0.0, 0.9, -0.2], [0.0, 0.1, -0.2, 0.6]])
 
 
@@ -61,8 +61,8 @@ def agreement(nested: bool, draws: int) -> float:
     """Completed cells of one chain against their law; covariances known, coefficients flat."""
     frame = pupils(nested)
     priors = pr.Priors(pr.Fixed([[SIGMA2]]), pr.Fixed(SCHOOL), pr.Flat(), Psi_of={"class": pr.Fixed(CLASS)})
-    formula = "y ~ x + (1 + x | school) + (1 | class)"
-    own = {"w": "~ x + (1 + x | school) + (1 | class)"}
+    formula = "y ~ x + (1 + x | school) + (1 + x | class)"
+    own = {"w": "~ x + (1 + x | school) + (1 + x | class)"}
     model = bi.JointGLMM(
         bi.IncompleteData(frame, ["school", "class"]), formula, own, order=["y", "w"], priors=priors
     )
@@ -71,9 +71,8 @@ def agreement(nested: bool, draws: int) -> float:
         chain.sweep(tune=t < 20)
         if t >= 20:
             out.append(_in_table(model, chain.completed()))
-    ones, x = np.ones((len(frame), 1)), frame[["x"]].to_numpy()
-    X, codes = np.hstack([ones, x]), [pd.factorize(frame[name])[0] for name in ("school", "class")]
-    parts = [(Z, c, c.max() + 1) for Z, c in zip((X, ones), codes, strict=True)]
+    X = np.column_stack([np.ones(len(frame)), frame["x"]])
+    parts = [(X, c, c.max() + 1) for c in (pd.factorize(frame[name])[0] for name in ("school", "class"))]
     Y = frame[["y", "w"]].to_numpy()
     mean, covariance = longhand.missing_cells(X, parts, Y, SIGMA2 * np.eye(2), (SCHOOL, CLASS))
     return whitened(np.array(out), mean, covariance)
@@ -131,9 +130,12 @@ def test_variables_of_classes_with_effects_of_schools_have_their_law():
     assert whitened(np.array(out), mean, 1.3 * covariance) < REJECTED
 
 
-# -- an incomplete binary covariate, two crossed factors: sums and quadrature -------------------------------------
+# -- an incomplete binary covariate with a slope in the second of two crossed factors: sums and quadrature ----------
 
-PSI = {"school": [[1.5, 0.8], [0.8, 1.2]], "class": [[2.0, -1.1], [-1.1, 1.5]]}  # effects of x and of y
+PSI = {  # effects of x, of y, and in classes the slope of x
+    "school": [[1.5, 0.8], [0.8, 1.2]],
+    "class": [[2.0, -1.1, 0.9], [-1.1, 1.5, -0.4], [0.9, -0.4, 6.0]],
+}
 BETA = 1.5  # prior sd of every coefficient
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 
@@ -155,8 +157,8 @@ def tiny() -> pd.DataFrame:
 def law() -> np.ndarray:
     """P(x = v | all observed values) for the 16 combinations v of the missing values, in the order of `product`.
 
-    Effects (b, c) and the coefficient of x are integrated by Gauss and Hermite's rule in 5 dimensions; given them, the
-    observed y are normal, effects of y being normal given those of x.
+    Effects of x and its coefficient are integrated by Gauss and Hermite's rule in 5 dimensions; given them, the observed
+    y are normal, effects of y being normal given those of x.
     """
     x, y = tiny()["x"].to_numpy(), tiny()["y"].to_numpy()
     codes = [pd.factorize(tiny()[name])[0] for name in ("school", "class")]
@@ -165,15 +167,15 @@ def law() -> np.ndarray:
     weight = np.prod(np.array(list(product(WEIGHTS, repeat=5))), axis=1)
     u = [np.sqrt(P[0, 0]) * grid[:, 1 + 2 * j : 3 + 2 * j] for j, P in enumerate(Psi)]
     eta = BETA * grid[:, :1] + u[0][:, codes[0]] + u[1][:, codes[1]]
-    mean = sum(P[0, 1] / P[0, 0] * own[:, c] for P, own, c in zip(Psi, u, codes, strict=True))
-    V = SIGMA2 * np.eye(len(y))
-    for P, c in zip(Psi, codes, strict=True):
-        V += (P[1, 1] - P[0, 1] ** 2 / P[0, 0]) * (c[:, None] == c)
     out = []
     for values in product([0.0, 1.0], repeat=int(np.isnan(x).sum())):
         v = x.copy()
         v[np.isnan(x)] = values
-        X = np.column_stack([np.ones(len(y)), v])
+        X, mean, V = np.column_stack([np.ones(len(y)), v]), np.zeros(eta.shape), SIGMA2 * np.eye(len(y))
+        for P, own, c in zip(Psi, u, codes, strict=True):
+            Z = X[:, : len(P) - 1]
+            mean = mean + (Z @ P[1:, 0]) / P[0, 0] * own[:, c]
+            V += Z @ (P[1:, 1:] - np.outer(P[1:, 0], P[0, 1:]) / P[0, 0]) @ Z.T * (c[:, None] == c)
         root = np.linalg.cholesky(V + BETA**2 * X @ X.T)
         white = np.linalg.solve(root, (y - mean).T)
         log_p = -0.5 * (white**2).sum(axis=0) - np.log(np.diagonal(root)).sum()
@@ -191,7 +193,7 @@ def binary() -> bi.JointGLMM:
         Psi_of={"class": pr.Fixed(PSI["class"])},
     )
     own = {"x": "~ 1 + (1 | school) + (1 | class)"}
-    return bi.JointGLMM(data, "y ~ x + (1 | school) + (1 | class)", own, priors=priors)
+    return bi.JointGLMM(data, "y ~ x + (1 | school) + (1 + x | class)", own, priors=priors)
 
 
 def agreement_of_levels(draws: int) -> float:
@@ -215,44 +217,61 @@ def test_missing_levels_have_their_law():
 
 def effects_left_out_of_cells(monkeypatch):
     """Missing cells are drawn as if there were no classes."""
-    update = Sampler.update_cells
+    monkeypatch.setattr(levels.FurtherEffects, "combined", combined_without(lambda effects: 0 * effects))
 
-    def wrong(self, k, tune=False):
-        offset = self.table.arrays.offset
-        kept = offset.copy()
-        offset[:] = self.further.known
-        update(self, k, tune)
-        offset[:] = kept
 
-    monkeypatch.setattr(Sampler, "update_cells", wrong)
+def slopes_left_out_of_cells(monkeypatch):
+    """Missing cells are drawn as if classes had no slopes."""
+    without = combined_without(lambda effects: effects * (np.arange(effects.shape[-1]) == 0))
+    monkeypatch.setattr(levels.FurtherEffects, "combined", without)
+
+
+def combined_without(change):
+    """What cells read, with changed effects of classes."""
+    combined, effects = levels.FurtherEffects.combined, levels.FurtherEffects.effects
+
+    def wrong(self, k, cluster=None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                levels.FurtherEffects, "effects",
+                lambda self, k, level: change(effects(self, k, level)) if level else effects(self, k, level),
+            )  # fmt: skip
+            return combined(self, k, cluster)
+
+    return wrong
 
 
 def classes_of_other_rows(monkeypatch):
-    """The intercept that a row gets is that of another class."""
-    added = levels.FurtherEffects._added
-    monkeypatch.setattr(levels.FurtherEffects, "_added", lambda self, k, s: np.roll(added(self, k, s), 1))
+    """The effects that a row gets are those of another class."""
+    effects = levels.FurtherEffects.effects
+    monkeypatch.setattr(
+        levels.FurtherEffects, "effects", lambda self, k, s: np.roll(effects(self, k, s), int(s > 0), axis=0)
+    )
 
 
 def stale_predictors(monkeypatch):
-    """Cells are drawn with what the intercepts added to the predictors before these moved, five sweeps ago."""
+    """Cells are drawn with the effects of five sweeps ago."""
     update = Sampler.update_cells
 
     def wrong(self, k, tune=False):
-        offset, past = self.table.arrays.offset, self.__dict__.setdefault("past", [])
-        now = offset.copy()
+        B, past = self.state.B, self.__dict__.setdefault("past", [])
+        now = B.copy()
         past.append(now)
-        offset[:] = past[max(len(past) - 11, 0)]
+        B[:] = past[max(len(past) - 11, 0)]
         update(self, k, tune)
-        offset[:] = now
+        B[:] = now
 
     monkeypatch.setattr(Sampler, "update_cells", wrong)
 
 
 def clusters_left_out(monkeypatch):
     """Effects of classes are drawn as if there were no schools."""
-    monkeypatch.setattr(
-        levels.FurtherEffects, "_of_clusters", lambda self, k, rows, state: np.zeros(len(rows))
-    )
+    added = levels.FurtherEffects._added
+
+    def wrong(self, k, level, rows, state):
+        return added(self, k, level, rows, state) * (level > 0)
+
+    monkeypatch.setattr(levels.FurtherEffects, "_added", wrong)
 
 
 def classes_counted_twice(monkeypatch):
@@ -261,7 +280,8 @@ def classes_counted_twice(monkeypatch):
 
     def wrong(self, k, level, state):
         own = rows(self, k, level, state)
-        return own if level == 0 else own._replace(offset=own.offset + self._added(k, level)[own.rows])
+        twice = self._added(k, level, own.rows, state).ravel() * (level > 0)
+        return own._replace(offset=own.offset + twice)
 
     monkeypatch.setattr(levels.FurtherEffects, "rows", wrong)
 
@@ -269,11 +289,14 @@ def classes_counted_twice(monkeypatch):
 def rows_in_the_order_of_the_table(monkeypatch):
     """Columns of rows sorted by class are those of rows sorted by school."""
     columns = WorkingRows.columns
-    monkeypatch.setattr(WorkingRows, "columns", lambda self, k, rows, in_order=True: columns(self, k, rows))
+    monkeypatch.setattr(
+        WorkingRows, "columns", lambda self, k, rows, level=0: columns(self, k, np.sort(rows), level)
+    )
 
 
 WRONG = {
     effects_left_out_of_cells: 1_200,
+    slopes_left_out_of_cells: 2_400,
     classes_of_other_rows: 1_200,
     stale_predictors: 1_200,
     clusters_left_out: 3_600,
@@ -287,6 +310,99 @@ def test_wrong_wiring_of_levels_is_noticed(spoil, monkeypatch):
     law()
     spoil(monkeypatch)
     assert agreement_of_levels(WRONG[spoil]) < REJECTED
+
+
+# -- a nominal response with a slope in the second of two crossed factors: quadrature -------------------------------
+
+OF_LEVELS = {  # effects on the predictor of the second level, then of the third; in classes intercept, then slope of z
+    "school": [[0.9, -0.4], [-0.4, 0.7]],
+    "class": [[0.8, 0.2, 0.3, 0.0], [0.2, 0.6, 0.0, -0.3], [0.3, 0.0, 0.9, -0.2], [0.0, -0.3, -0.2, 0.7]],
+}
+
+
+@cache
+def nominal() -> pd.DataFrame:
+    rng = np.random.default_rng(2)
+    frame = tiny()[["school", "class"]].assign(z=rng.integers(0, 2, 16) * 1.0)
+    frame["c"] = np.array(list("stu"))[rng.integers(0, 3, 16)]
+    frame.loc[frame["class"] == "p", "c"] = frame["c"].where(rng.random(16) < 0.4, "u")
+    frame.loc[[2, 5, 11], "c"] = None
+    return frame
+
+
+@cache
+def law_of_levels() -> np.ndarray:
+    """P(c = level | observed values) for the three missing cells, level by level; coefficients are zero.
+
+    Given the effects of both schools, those of each class are integrated on their own.
+    """
+    x, w = np.polynomial.hermite_e.hermegauss(5)
+    grid, weight = np.array(list(product(x, repeat=4))), np.prod(list(product(w, repeat=4)), axis=1)
+    frame = nominal()
+    school, class_ = (pd.factorize(frame[name])[0] for name in ("school", "class"))
+    y, z = pd.Categorical(frame["c"], list("stu")).codes, frame["z"].to_numpy()
+    b = grid.reshape(-1, 2, 2) @ np.linalg.cholesky(OF_LEVELS["school"]).T
+    c = grid @ np.linalg.cholesky(OF_LEVELS["class"]).T
+    log_p = np.empty((16, len(b), len(c), 3))
+    for j in range(16):
+        log_p[j, ..., 0] = 0.0
+        log_p[j, ..., 1:] = b[:, None, school[j]] + c[:, 0::2] + c[:, 1::2] * z[j]
+        log_p[j] -= np.log(np.exp(log_p[j]).sum(axis=-1, keepdims=True))
+    seen = np.flatnonzero(y >= 0)
+
+    def total(j: int = 0, level: int | None = None) -> float:
+        out = weight
+        for k in range(2):
+            part = sum(log_p[i, ..., y[i]] for i in seen if class_[i] == k)
+            part = part + log_p[j, ..., level] if level is not None and class_[j] == k else part
+            out = out * (np.exp(part) @ weight)
+        return out.sum()
+
+    return np.array([[total(j, v) for v in (1, 2)] for j in np.flatnonzero(y < 0)]).ravel() / total()
+
+
+def agreement_of_nominal(draws: int) -> float:
+    data = bi.IncompleteData(nominal(), ["school", "class"], families={"c": "categorical"})
+    priors = pr.Priors(
+        beta=pr.Normal(0.0, 1e-3),
+        Psi=pr.Fixed(OF_LEVELS["school"]),
+        Psi_of={"class": pr.Fixed(OF_LEVELS["class"])},
+    )
+    model, out = bi.JointGLMM(data, "c ~ 1 + (1 | school) + (1 + z | class)", priors=priors), []
+    chain = sampler(model)
+    order = np.argsort(model.table.row[model.table.missing[0]])
+    for _ in range(draws):
+        chain.sweep()
+        out.append(chain.completed()[0][order])
+    shares = (np.array(out)[..., None] == [1, 2]).reshape(draws, -1)
+    found, se = batch_means(shares[None], BATCHES)
+    return bonferroni(2 * stats.t(BATCHES - 1).sf(np.abs(found - law_of_levels()) / se))
+
+
+def test_a_nominal_response_has_its_law():
+    assert agreement_of_nominal(2_000) > LEVEL
+
+
+def levels_exchanged(monkeypatch):
+    """Each predictor of a row gets the effects of classes on the other one."""
+    effects = levels.FurtherEffects.effects
+    monkeypatch.setattr(
+        levels.FurtherEffects, "effects", lambda self, k, s: effects(self, k, s)[:, :: -1 if s else 1]
+    )
+
+
+def one_offset(monkeypatch):
+    """Effects of other factors on the first predictor are added to both."""
+    added = levels.FurtherEffects._added
+    monkeypatch.setattr(
+        levels.FurtherEffects, "_added", lambda *given: np.repeat(added(*given)[:, :1], 2, axis=1)
+    )
+
+
+@pytest.mark.parametrize("spoil", [classes_of_other_rows, levels_exchanged, one_offset])
+def test_wrong_wiring_of_nominal_responses_is_noticed(spoil, monkeypatch):
+    spoil(monkeypatch)
+    assert agreement_of_nominal(1_500) < REJECTED
 
 
 # -- all factors normal: the joint normal model -------------------------------------------------------------------

@@ -82,9 +82,19 @@ def test_effects_are_labelled_by_their_groups(formula):
 def test_default_formulas_have_every_cluster_column_or_say_why_not():
     model = bi.JointGLMM(data("colour"), "y ~ x + colour + (1 | school) + (1 | class)")
     text = {factor.response: factor.formula for factor in model.factors}
-    assert text["x"].endswith("(1 | school) + (1 | class)") and text["colour"].endswith("+ (1 | school)")
-    assert re.search(r"colour: no effects of class: 'colour' is categorical: its levels have effects of 'school' only",
-                     unfolded(repr(model)))  # fmt: skip
+    assert all(text[name].endswith("(1 | school) + (1 | class)") for name in ("x", "colour"))
+    names = list(model.impute(**RUN).tree["posterior"]["effect_class"].values)
+    assert names == ["x:Intercept", "colour[green]:Intercept", "colour[red]:Intercept", "y:Intercept"]
+    own = bi.JointGLMM(
+        data("size", clusters=("class", "school")), "y ~ x + size + (1 | class) + (1 | school)"
+    )
+    crossed = bi.JointGLMM(
+        data("size", clusters=("class", "hood")), "y ~ x + size + (1 | class) + (1 | hood)"
+    )
+    assert {f.response: f.formula for f in own.factors}["size"].endswith("(1 | school)")
+    assert re.search(
+        "size: no effects of hood: 'size' has a single value in each 'class'", unfolded(repr(crossed))
+    )
     alone = bi.JointGLMM(data(), "y ~ x + (1 | school)", {"x": "~ z + (1 | school)"})
     assert alone.further == () and "Psi:" in repr(alone)
     assert [e for e in alone.events if e.kind == "not used"]
@@ -103,6 +113,28 @@ def test_variables_of_classes_are_imputed_once_if_classes_are_the_clusters():
     assert names == ["x:Intercept", "size:Intercept", "y:Intercept"]
 
 
+def test_slopes_of_every_factor_are_named_and_analysed():
+    """Slopes of an incomplete variable, a nominal response, and effects in the units of the data."""
+    formula = "y ~ x * z + (1 + x | school) + (1 + x + z | class)"
+    model = bi.JointGLMM(data("colour"), [formula, "colour ~ y + (1 | school) + (1 + y | class)"])
+    imp = model.impute(**RUN, keep_effects=True)
+    tree = imp.tree["posterior"]
+    assert list(tree["effect_class"].values) == [
+        "x:Intercept", "y:Intercept", "y:z", "y:x", "colour[green]:Intercept", "colour[green]:y",
+        "colour[red]:Intercept", "colour[red]:y",
+    ]  # fmt: skip
+    assert tree["B_class"].shape == (1, 6, 24, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        imp.analyse(formula)
+    with pytest.warns(bi.errors.StatisticalWarning, match="random slope of z"):
+        imp.analyse("y ~ x * z + (1 + z | school) + (1 | class)")
+    again = bi.JointGLMM.from_specification(model.data, model.specification())
+    assert repr(again) == repr(model)
+    chain = imp.tree_with("log_likelihood", "posterior_predictive")
+    assert np.isfinite(chain["log_likelihood"]["y"].values).all()
+
+
 def test_priors_by_grouping_factor():
     priors = pr.Priors(Psi=pr.Fixed(0.5 * np.eye(2)), Psi_of={"class": pr.Fixed(np.eye(2))})
     model = bi.JointGLMM(data(), ANALYSIS, priors=priors)
@@ -114,12 +146,11 @@ def test_priors_by_grouping_factor():
 
 
 REFUSED = {
-    "slopes of classes": (lambda: bi.JointGLMM(data(), "y ~ x + (1 | school) + (1 + x | class)"),
-                          r"random slopes are those of 'school'"),
+    "slopes that do not vary": (
+        lambda: bi.JointGLMM(data("town"), "y ~ x + town + (1 | school) + (1 + town | class)"),
+        r"'town\[t1\]' has a single value in each 'class', so its slope cannot vary between them"),
     "no effects of clusters": (lambda: bi.JointGLMM(data(), "y ~ x + (1 | class)"),
                                r"must be the same.*add \(1 \| school\)"),
-    "nominal": (lambda: bi.JointGLMM(data("colour"), "colour ~ x + (1 | school) + (1 | class)"),
-                r"'colour' is categorical: its levels have effects of 'school' only"),
     "a variable of classes": (lambda: bi.JointGLMM(data("size"), "y ~ size + (1 | school) + (1 | class)"),
                               r"'size' has a single value in each 'class'.*cluster=\['class', 'school'\]"),
     "ids that start again": (
@@ -150,11 +181,12 @@ def test_what_a_run_does_with_effects():
     assert tree["posterior_predictive"]["y"].shape[:2] == (1, 6)
 
 
-def test_nested_intercepts_share_their_sum():
-    """The move between nested levels leaves predictors unchanged, and the offset follows it."""
+@pytest.mark.parametrize("random", ["1 + z", "z + 1"])
+def test_nested_effects_share_their_sum(random):
+    """The move between nested levels leaves predictors unchanged, on each column that both levels have."""
     from tests.joint.glmm.test_levels_posterior import sampler
 
-    model = bi.JointGLMM(data(), "y ~ x + (1 + z | school) + (1 | class)")
+    model = bi.JointGLMM(data(), f"y ~ x + (1 + z | school) + ({random} | class)")
     chain = sampler(model)
     for _ in range(3):
         chain.sweep()
@@ -163,5 +195,5 @@ def test_nested_intercepts_share_their_sum():
     chain.further.shift_between(k)
     chain._refresh(k)
     np.testing.assert_allclose(chain.predictors(k, rows), before, atol=1e-10)
-    assert (np.abs(chain.chain.B[1] - effects).max(axis=0) > 1e-3).tolist() == [False, True]
+    assert (np.abs(chain.chain.B[1] - effects).max(axis=0) > 1e-3).tolist() == [False, True, True]
     assert levels.FurtherEffects.levels(chain.further, k) == [0, 1]

@@ -37,7 +37,7 @@ def difference(s: Sampler, group: summed.Summed) -> float:
         m = group.mixture(s.table, s.state, rows, times, np.zeros(d), np.eye(d))
         read_values(
             np.int64(0), group.child, group.cluster, s.table.arrays, s.table.cells, s.table.programs, s.state,
-            s.work[0], group.missing, rows, s.table.scales[l].random, np.zeros(d), m,
+            s.work[0], group.missing, rows, s.table.scales[l].levels[0].random, np.zeros(d), m,
         )  # fmt: skip
         p = expit(m.base[:, 0] + m.Z @ b)
         terms = m.weight + np.log(np.where(m.y == 1.0, p, 1.0 - p))

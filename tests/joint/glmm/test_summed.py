@@ -117,7 +117,7 @@ class Setting:
         V = Psi[np.ix_(own, own)] - gain @ Psi[np.ix_(rest, own)]
         sd = np.sqrt(np.diag(V))
         b0, b1 = np.meshgrid(mu[0] + sd[0] * SIDE, mu[1] + sd[1] * SIDE, indexing="ij")
-        c0, c1 = np.einsum("ab,bxy->axy", self.tab.scales[l].random, np.stack([b0, b1]))
+        c0, c1 = np.einsum("ab,bxy->axy", self.tab.scales[l].levels[0].random, np.stack([b0, b1]))
         beta = [state.beta[a.coefficient[f] : a.coefficient[f + 1]] for f in range(self.K)]
         effect = [state.B[i, a.effect[f]] for f in range(self.K)]
         log_p = stats.multivariate_normal(mu, V).logpdf(np.stack([b0, b1], axis=-1))
@@ -211,7 +211,7 @@ class OwnSetting(Setting):
         gain = np.linalg.solve(Psi[np.ix_(rest, rest)], Psi[rest, k])
         mu, sd = gain @ self.chain.B[0][i, rest], np.sqrt(Psi[k, k] - gain @ Psi[rest, k])
         b = mu + sd * np.linspace(-7.0, 7.0, 281)
-        own = state.beta[a.coefficient[k]] + self.tab.scales[k].random[0, 0] * b
+        own = state.beta[a.coefficient[k]] + self.tab.scales[k].levels[0].random[0, 0] * b
         beta = [state.beta[a.coefficient[f] : a.coefficient[f + 1]] for f in range(self.K)]
         log_p, mean, variance = stats.norm.logpdf(b, mu, sd), np.zeros_like(b), np.zeros_like(b)
         for row in self.rows:
