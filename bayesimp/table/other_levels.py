@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 
 
 def of_other_levels(data: IncompleteData, names: Iterable[str]) -> list[Event]:
-    """An event "another level" for each variable to be imputed that has a single value in every group of a column.
+    """An event "another level" for each incomplete variable that has a single value in every group of a column.
 
     The event names the column with the fewest groups, preferring texts and categories to numbers; its count is the number
     of missing cells whose value is known from other rows of the group.
@@ -40,6 +40,8 @@ def of_other_levels(data: IncompleteData, names: Iterable[str]) -> list[Event]:
     orders = {name: np.argsort(codes, kind="stable") for name, codes in groups.items()}
     events = []
     for name in names:
+        if not data.missing(name).any():
+            continue
         y = data.column_values(name)
         found = [
             other

@@ -26,6 +26,7 @@ DOUBTS = {  # events about imputed values that are printed, in these words
     "far outside": "Far outside the observed range",
     "impossible values": "Negative, though no observed value is",
     "outside the range": "Often outside the observed range",
+    "residual spread": "Imputed with one residual variance, though clusters differ",
     "whole numbers": "Whole numbers imputed as normal",
 }
 

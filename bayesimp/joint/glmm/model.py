@@ -38,11 +38,17 @@ from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.other_levels import of_other_levels, other_groupings
+from bayesimp.table.spread import spread_events
 
 if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = ["JointGLMM"]
+
+OF_CLUSTERS = (
+    "this engine has one variance for all clusters; bi.JointLatent(..., residual='cluster') and bi.FCS(..., "
+    "methods={'{name}': bi.methods.Gibbs(residual='cluster')}) have one for each, but do not draw values given the analysis"
+)
 
 
 @checks_arguments
@@ -122,8 +128,10 @@ class JointGLMM(ImputationModel):
             # refuses priors before anything is sampled
             factor_priors(self.table, self.priors, self.separate, cluster=data.cluster)
         by_row = [f.response for f in self.factors if not f.at_cluster and data.missing(f.response).any()]
+        normal = [f.response for f in self.factors if f.family.is_normal and not f.at_cluster]
         self.events: list[Event] = [
-            *self._notes(), *events, *other_groupings(data, self._columns()), *of_other_levels(data, by_row)
+            *self._notes(), *events, *other_groupings(data, self._columns()), *of_other_levels(data, by_row),
+            *spread_events(data, normal, OF_CLUSTERS),
         ]  # fmt: skip
 
     def _notes(self) -> list[Event]:

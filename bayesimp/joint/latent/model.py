@@ -24,7 +24,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.formulas.design import DesignMatrices, design
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.contents import contents
-from bayesimp.joint.formula_model import FormulaModel
+from bayesimp.joint.formula_model import FormulaModel, one_variance
 from bayesimp.joint.information import check_information
 from bayesimp.joint.latent.clusters import EffectsAndVariables
 from bayesimp.joint.latent.levels.model import SeveralLatentFactors, several_latent_factors
@@ -136,6 +136,9 @@ class JointLatent(FormulaModel):
         else:
             self._take_one()
         self.events += other_groupings(data, self.formula.groups)
+        if self.residual == "common":
+            numbers = [v.name for v in self.variables if v.kind == NUMBER and not v.of_clusters]
+            self.events += one_variance(self.formula, data, numbers)
 
     def _take_several(self, factors: tuple[GroupingFactor, ...]) -> None:
         made = several_latent_factors(
