@@ -14,6 +14,7 @@ from bayesimp.families.columns import as_continuous
 from bayesimp.families.registry import family_of
 from bayesimp.messages import listing
 from bayesimp.priors import Priors
+from bayesimp.table.cluster_level import one_row_each
 from bayesimp.table.clusters import Clusters
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.other_levels import of_other_levels
@@ -60,7 +61,7 @@ def check_information(
     observed = np.column_stack([~data.missing(name) for name in names])
     seen = np.zeros((len(data.clusters), len(names)), dtype=np.int64)
     np.add.at(seen, data.codes, observed)
-    events = of_other_levels(data, responses)
+    events = one_row_each(data) + of_other_levels(data, responses)
     more = JOINT_LATENT if normal_only else OTHER_ENGINES
     for k, name in enumerate(names):
         if k < len(responses):

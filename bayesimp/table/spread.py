@@ -1,7 +1,7 @@
 """Whether the residual spread of a variable differs between clusters.
 
-With d_ij the deviation of row j of cluster i from the mean of its cluster, S the covariance matrix of these deviations, and
-O the other variables observed in the row, the residual given all of them, in units of its standard deviation, is
+With d_ij the deviation of row j of cluster i from the mean of its cluster, S the covariance matrix of these deviations,
+and O the other variables observed in the row, the residual given all of them, in units of its standard deviation, is
 
     e_ij = (d_ij,y - S_yO S_OO^-1 d_ij,O) / (S_yy - S_yO S_OO^-1 S_Oy)^1/2
 
@@ -25,9 +25,12 @@ from numpy.typing import NDArray
 
 from bayesimp.events import Event
 from bayesimp.layout import Record
+from bayesimp.messages import listing
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["DIFFERS", "Spread", "residual_spread", "spread_events", "spread_statistics"]
+__all__ = [
+    "DIFFERS", "Spread", "differing", "residual_spread", "said", "spread_events", "spread_statistics",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -38,6 +41,7 @@ LEAST = 5  # residuals of a cluster
 LEVEL = 0.001  # of the test
 LARGE = 0.3  # sd of log residual sds between clusters
 MOST_PATTERNS = 500  # of missing values; rows with rarer ones are not used
+ROUND_OFF = 1e-9  # of the largest value; a smaller standard deviation is none
 LEAST_EIGENVALUE = 1e-3  # of a correlation matrix from pairs of observed values
 
 
@@ -96,10 +100,10 @@ def residual_spread(
     columns = [(name, data.numeric(name)) for name in names]
     columns += [pair for name in dict.fromkeys(others) if name not in names for pair in _columns(data, name)]
     deviations = np.column_stack([_deviations(values, data.codes) for _, values in columns])
-    scale = np.sqrt(np.nanmean(np.where(np.isnan(deviations), np.nan, deviations**2), axis=0))
-    varies = np.nan_to_num(scale) > 1e-9 * np.array(
-        [np.nanmax(np.abs(v), initial=1e-300) for _, v in columns]
-    )
+    seen = ~np.isnan(deviations)
+    scale = ((np.where(seen, deviations, 0.0) ** 2).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)) ** 0.5
+    largest = [np.abs(values[~np.isnan(values)]).max(initial=0.0) for _, values in columns]
+    varies = scale > ROUND_OFF * np.array(largest)
     kept = [name for (name, _), there in zip(columns, varies, strict=True) if there]
     z, scale = deviations[:, varies] / scale[varies], scale[varies]
     if not set(kept) & set(names):
@@ -122,7 +126,7 @@ def residual_spread(
 def spread_events(
     data: IncompleteData, names: Sequence[str], cure: str, predictors: Sequence[str] | None = None
 ) -> list[Event]:
-    """An event for each incomplete variable whose residual spread differs between clusters.
+    """An event that names the incomplete variables whose residual spread differs between clusters, if there are any.
 
     Parameters
     ----------
@@ -131,43 +135,54 @@ def spread_events(
     names
         Normal variables with one residual variance for all clusters.
     cure
-        What gives each cluster a variance of its own in this engine; "{name}" becomes the variable.
+        What gives each cluster a variance of its own in this engine; "{name}" becomes the first variable.
     """
+    found = differing(data, names, predictors)
+    if not found:
+        return []
+    one, grow = len(found) == 1, [spread.variable for spread in found if _grows(data, spread)]
+    text = (
+        f"the residual standard deviation{'' if one else 's'} of {'; '.join(said(data, spread) for spread in found)} "
+        f"differ{'s' if one else ''} between clusters of '{data.cluster}' beyond chance. Imputed with one residual variance, "
+        "values vary too much in some clusters and too little in others. "
+    )
+    if grow:
+        text += (
+            f"The spread of {listing(grow)} grows with the cluster's mean: use the logarithm, families={{{grow[0]!r}: "
+            "'lognormal'}, 'gamma', or a rate (per inhabitant, say). Otherwise "
+        )
+    text += cure.replace("{name}", found[0].variable)
+    return [Event(DIFFERS, ", ".join(spread.variable for spread in found), text, len(found))]
+
+
+def differing(
+    data: IncompleteData, names: Sequence[str], predictors: Sequence[str] | None = None
+) -> list[Spread]:
+    """The spread of those incomplete variables, among `names`, in which it differs between clusters."""
     incomplete = [name for name in names if data.missing(name).any()]
     if not incomplete:
         return []
     given = predictors if predictors is None else [*predictors, *names]
-    found = [spread for spread in residual_spread(data, incomplete, given) if spread.differs]
-    return [_event(data, spread, cure.replace("{name}", spread.variable)) for spread in found]
+    return [spread for spread in residual_spread(data, incomplete, given) if spread.differs]
 
 
-def _event(data: IncompleteData, spread: Spread, cure: str) -> Event:
+def said(data: IncompleteData, spread: Spread) -> str:
+    """A spread in words: ``'sales' (9.5 in 'Laredo', 67 rows, to 306 in 'Houston', 67 rows; typically by ...)``."""
     ends = [
-        f"{spread.sds[k]:.3g} in {data.clusters[spread.clusters[k]]!r} ({spread.rows[k]:,} rows)"
+        f"{spread.sds[k]:.3g} in {listing([data.clusters[spread.clusters[k]]])}, {spread.rows[k]:,} rows"
         for k in (int(spread.sds.argmin()), int(spread.sds.argmax()))
     ]
-    text = (
-        f"the residual standard deviation of '{spread.variable}' differs between clusters of '{data.cluster}', from {ends[0]} "
-        f"to {ends[1]}; without sampling error, typically by a factor of {np.exp(np.sqrt(2) * spread.tau):.2g} (p = "
-        f"{spread.p_value:.1g}). Imputed with one residual variance, values vary too much in some clusters and too little in "
-        f"others. {_transformed(data, spread)}{cure}"
-    )
-    return Event(DIFFERS, spread.variable, text, len(spread.clusters))
+    factor = np.exp(np.sqrt(2) * spread.tau)
+    return f"'{spread.variable}' ({ends[0]}, to {ends[1]}; typically by a factor of {factor:.2g})"
 
 
-def _transformed(data: IncompleteData, spread: Spread) -> str:
-    """Advice to change the scale of a positive variable whose spread grows with the mean of the cluster; else empty."""
+def _grows(data: IncompleteData, spread: Spread) -> bool:
+    """Whether a variable is positive and its spread grows with the mean of the cluster."""
     values = data.numeric(spread.variable)
     there = ~np.isnan(values)
     means = _means(values[there], data.codes[there])[spread.clusters]
     ranks = [np.argsort(np.argsort(v)) for v in (means, spread.sds)]
-    if not np.all(values[there] > 0) or len(means) < 4 or np.corrcoef(*ranks)[0, 1] < GROWS:
-        return ""
-    name = spread.variable
-    return (
-        f"The spread grows with the mean of the cluster: use its logarithm, families={{{name!r}: 'lognormal'}} or 'gamma', "
-        "or a rate (per inhabitant, per row of its denominator). Otherwise "
-    )
+    return bool((values[there] > 0).all() and len(means) > 3 and np.corrcoef(*ranks)[0, 1] > GROWS)
 
 
 def spread_statistics(e: Array, codes: Codes) -> tuple[float, float, Codes, Array, Codes] | None:

@@ -16,7 +16,9 @@ from bayesimp.formulas.formula import parse
 from bayesimp.imputation.result import Imputations
 from bayesimp.layout import wrapped
 from bayesimp.messages import listing
+from bayesimp.table.cluster_level import ONE_ROW
 from bayesimp.table.incomplete import IncompleteData
+from bayesimp.table.spread import DIFFERS
 from bayesimp.workflow.engine_models import OWN_OPTIONS, EngineRequest, check_known, engine_model
 from bayesimp.workflow.engines import ENGINES, Choice, choose, facts_of, override
 
@@ -26,7 +28,8 @@ DOUBTS = {  # events about imputed values that are printed, in these words
     "far outside": "Far outside the observed range",
     "impossible values": "Negative, though no observed value is",
     "outside the range": "Often outside the observed range",
-    "residual spread": "Imputed with one residual variance, though clusters differ",
+    DIFFERS: "Imputed with one residual variance, though clusters differ",
+    ONE_ROW: "One row in every cluster",
     "whole numbers": "Whole numbers imputed as normal",
 }
 

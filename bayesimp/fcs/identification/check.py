@@ -18,6 +18,7 @@ from bayesimp.fcs.specification.derived import check_derived
 from bayesimp.fcs.specification.factors import check_block_factors
 from bayesimp.fcs.specification.records import ConditionalModel, Conditionals
 from bayesimp.fcs.specification.values import BaseValues
+from bayesimp.table.cluster_level import one_row_each
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.other_levels import of_other_levels, other_groupings
 from bayesimp.table.spread import spread_events
@@ -49,7 +50,8 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
     """
     complete = dict(zip(conditionals.complete, conditionals.X.T, strict=True))
     base = BaseValues(data, complete, conditionals.incomplete, conditionals.derived)
-    events = check_derived(conditionals, data, base.observed)
+    alone = one_row_each(data) if any(block.random for block in conditionals.blocks) else []
+    events = alone + check_derived(conditionals, data, base.observed)
     by_row = [b for b in conditionals.blocks if b.method.level == "row" and not b.method.group]
     factors = {label for block in conditionals.blocks for f in block.factors for label in f.term.names}
     events += other_groupings(data, {data.cluster, *factors})
@@ -61,7 +63,9 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
             events += [event for event in check_block_factors(block, data) if event not in events]
         for name in block.responses:
             evidence = Evidence(name, block, base)
-            events += varies(evidence) + in_observed_rows(evidence)
+            events += [
+                e for e in varies(evidence) if not (alone and e.kind == "prior only")
+            ] + in_observed_rows(evidence)
             events += block.method.check(evidence) + _separated(evidence) + between(evidence)
             told = {event.where for event in events}
             events += [event for event in as_filled(evidence, base.filled) if event.where not in told]

@@ -36,6 +36,7 @@ from bayesimp.joint.options import draws_per_imputation
 from bayesimp.kinds import checks_arguments
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.sampling.executors import Executor, read_executor
+from bayesimp.table.cluster_level import one_row_each
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.other_levels import of_other_levels, other_groupings
 from bayesimp.table.spread import spread_events
@@ -46,8 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["JointGLMM"]
 
 OF_CLUSTERS = (
-    "this engine has one variance for all clusters; bi.JointLatent(..., residual='cluster') and bi.FCS(..., "
-    "methods={'{name}': bi.methods.Gibbs(residual='cluster')}) have one for each, but do not draw values given the analysis"
+    "this engine has one variance for all; bi.JointLatent(..., residual='cluster') and bi.FCS(..., "
+    "methods={'{name}': bi.methods.Gibbs(residual='cluster')}) have one for each, but do not draw given the analysis"
 )
 
 
@@ -130,8 +131,8 @@ class JointGLMM(ImputationModel):
         by_row = [f.response for f in self.factors if not f.at_cluster and data.missing(f.response).any()]
         normal = [f.response for f in self.factors if f.family.is_normal and not f.at_cluster]
         self.events: list[Event] = [
-            *self._notes(), *events, *other_groupings(data, self._columns()), *of_other_levels(data, by_row),
-            *spread_events(data, normal, OF_CLUSTERS),
+            *one_row_each(data), *self._notes(), *events, *other_groupings(data, self._columns()),
+            *of_other_levels(data, by_row), *spread_events(data, normal, OF_CLUSTERS),
         ]  # fmt: skip
 
     def _notes(self) -> list[Event]:
