@@ -8,7 +8,7 @@ x = u_c + s_c e1, y = 1 + x / 2 + v_c + e2, with log s_c ~ N(0, tau^2); in half 
 too ("x and y"). u, v have sd 1/2. 35% of x is missing, more often where y is large. Clusters: 8, 15, 40 with 10, 50 or
 300 rows each (40 with 10 or 50). x and y are imputed by `JointNormal` (one residual covariance) and by
 `JointLatent(residual="cluster")`, m = 10, and analysed by y ~ x + (1 | cluster). A pass makes one table of every
-design; the study stops after the pass in which its time is up. With six variables, x has another four complete ones
+design; the study stops after the pass in which its time is up, and a further run continues it. With six variables, x has another four complete ones
 as predictors, with coefficients 0.3, which are imputed with x and y in one model.
 """
 
@@ -166,13 +166,14 @@ def main() -> None:
     if options.what == "read":
         parts = [pd.read_csv(path) for path in sorted(HERE.glob("residual_spread_*.csv"))]
         return write(levels(options.levels), pd.concat(parts), options.levels)
-    end, rows, seed = time.monotonic() + 60 * options.minutes, list[dict](), 0
+    end, path = time.monotonic() + 60 * options.minutes, HERE / f"residual_spread_{options.what}.csv"
+    rows = pd.read_csv(path).to_dict("records") if path.exists() else []
+    seed = 1 + max((row["seed"] for row in rows), default=-1)
     while time.monotonic() < end:
         for design in DESIGNS[options.what]:
             rows += replicate(design, seed)
         seed += 1
-        made = pd.DataFrame(rows)
-        made.to_csv(HERE / f"residual_spread_{options.what}.csv", index=False, float_format="%.5g")
+        pd.DataFrame(rows).to_csv(path, index=False, float_format="%.5g")
 
 
 def write(alarms: pd.DataFrame, rows: pd.DataFrame, replicates: int) -> None:

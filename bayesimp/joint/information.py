@@ -12,6 +12,7 @@ from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.families.columns import as_continuous
 from bayesimp.families.registry import family_of
+from bayesimp.formulas.combinations import refuse_combinations
 from bayesimp.messages import listing
 from bayesimp.priors import Priors
 from bayesimp.table.cluster_level import one_row_each
@@ -62,6 +63,7 @@ def check_information(
     seen = np.zeros((len(data.clusters), len(names)), dtype=np.int64)
     np.add.at(seen, data.codes, observed)
     events = one_row_each(data) + of_other_levels(data, responses)
+    refuse_combinations(data, responses)
     more = JOINT_LATENT if normal_only else OTHER_ENGINES
     for k, name in enumerate(names):
         if k < len(responses):

@@ -42,7 +42,8 @@ LEVEL = 0.001  # of the test
 LARGE = 0.3  # sd of log residual sds between clusters
 MOST_PATTERNS = 500  # of missing values; rows with rarer ones are not used
 ROUND_OFF = 1e-9  # of the largest value; a smaller standard deviation is none
-LEAST_EIGENVALUE = 1e-3  # of a correlation matrix from pairs of observed values
+MOST_EXPLAINED = 1e3  # variance over residual variance; what is left beyond it is rounding
+LEAST_EIGENVALUE = 1e-6  # of a correlation matrix from pairs of observed values
 
 
 @dataclass(frozen=True)
@@ -143,8 +144,8 @@ def spread_events(
     one, grow = len(found) == 1, [spread.variable for spread in found if _grows(data, spread)]
     text = (
         f"the residual standard deviation{'' if one else 's'} of {'; '.join(said(data, spread) for spread in found)} "
-        f"differ{'s' if one else ''} between clusters of '{data.cluster}' beyond chance. Imputed with one residual variance, "
-        "values vary too much in some clusters and too little in others. "
+        f"differ{'s' if one else ''} between clusters of '{data.cluster}' beyond chance. Imputed with one residual "
+        "variance, values vary too much in some clusters and too little in others. "
     )
     if grow:
         text += (
@@ -280,7 +281,7 @@ def _correlations(z: Array) -> Array:
 
 def _residuals(z: Array, R: Array) -> Array:
     """Every variable's residual given the others that are observed in the row, over its standard deviation; NaN where the
-    variable is missing."""
+    variable is missing, or determined by the others."""
     there = ~np.isnan(z)
     patterns, of_row, rows = np.unique(there, axis=0, return_inverse=True, return_counts=True)
     order = np.argsort(of_row.ravel(), kind="stable")
@@ -290,5 +291,6 @@ def _residuals(z: Array, R: Array) -> Array:
         if len(O):
             K = np.linalg.inv(R[np.ix_(O, O)])  # row y of K, over K_yy: the regression of y on the others
             at = np.ix_(order[ends[k] - rows[k] : ends[k]], O)
-            out[at] = z[at] @ K / np.sqrt(np.diag(K))
+            own = np.diag(K)
+            out[at] = np.where(own < MOST_EXPLAINED, z[at] @ K / np.sqrt(own), np.nan)
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -21,6 +22,7 @@ from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.spread import DIFFERS
 from bayesimp.workflow.engine_models import OWN_OPTIONS, EngineRequest, check_known, engine_model
 from bayesimp.workflow.engines import ENGINES, Choice, choose, facts_of, override
+from bayesimp.workflow.residuals import with_residuals
 
 __all__ = ["impute"]
 
@@ -77,8 +79,9 @@ def impute(
         See `FCS`; giving one of them selects chained equations.
     options
         Options of the engine: ``formula``, ``priors``, ``shift``, ``chains``, ``tune`` and ``draws`` of joint models,
-        ``reference`` of `JointNormal` and `JointLatent`, and ``factors``, ``order``, ``effects`` and ``links`` of
-        `JointGLMM`; those of `FCS`.
+        ``reference`` of `JointNormal` and `JointLatent`, ``residual`` of `JointLatent` (by default ``"cluster"`` where
+        the residual spread of a variable differs between clusters), and ``factors``, ``order``, ``effects`` and
+        ``links`` of `JointGLMM`; those of `FCS`.
     show
         Print which engine was chosen and why, its models, and at the end one line: whether the chains have converged, and
         if not, what to do (`Imputations.summary` has it by parameter and cluster).
@@ -147,6 +150,9 @@ def _chosen(
     choice = _choice(data, analysis, engine, own)
     request = EngineRequest(data, analysis, own)
     try:
+        if engine is None:
+            choice, options = with_residuals(choice, data, own)
+            return choice, *engine_model(choice.engine, replace(request, options=options))
         return choice, *engine_model(choice.engine, request)
     except (DataError, SpecificationError) as refused:
         if choice.engine not in ("joint", "latent") or engine is not None or analysis is not None or own:

@@ -18,6 +18,7 @@ from bayesimp.fcs.specification.derived import check_derived
 from bayesimp.fcs.specification.factors import check_block_factors
 from bayesimp.fcs.specification.records import ConditionalModel, Conditionals
 from bayesimp.fcs.specification.values import BaseValues
+from bayesimp.formulas.combinations import refuse_combinations
 from bayesimp.table.cluster_level import one_row_each
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.other_levels import of_other_levels, other_groupings
@@ -59,6 +60,8 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
     common = {name: None for block in by_row if _one_variance(block) for name in block.responses}
     events += spread_events(data, list(common), OF_CLUSTERS)
     for block in {block.name: block for block in conditionals.blocks}.values():
+        if len(block.responses) > 1:
+            refuse_combinations(data, block.responses)
         if block.factors:
             events += [event for event in check_block_factors(block, data) if event not in events]
         for name in block.responses:

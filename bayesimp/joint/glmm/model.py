@@ -23,6 +23,7 @@ from bayesimp.contract import Contents, ImputationModel, Shift, register
 from bayesimp.errors import SpecificationError, must_be
 from bayesimp.events import Event
 from bayesimp.families.registry import censoring
+from bayesimp.formulas.combinations import refuse_combinations
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.glmm.blocks import EffectsBlock, blocks_of, tree_name
 from bayesimp.joint.glmm.describe import described_model
@@ -121,6 +122,8 @@ class JointGLMM(ImputationModel):
         self.factors, base, self.further, events = read_factors(data, self.request, asked)
         self.priors = pr.read(asked, self.labels if self.further else ()).without_contextual()
         check_variation(self.factors, data)
+        normal = [f.response for f in self.factors if f.family.is_normal and not f.at_cluster]
+        refuse_combinations(data, [name for name in normal if data.missing(name).any()])
         self.shift = _checked_shift(Shift() if shift is None else shift, self.factors, data)
         self.table: FactorTable = factor_table(data, self.factors, base, self.shift, further=self.further)
         own = {*self.request.factors, *(factor.response for factor in self.factors if factor.is_analysis)}
@@ -129,7 +132,6 @@ class JointGLMM(ImputationModel):
             # refuses priors before anything is sampled
             factor_priors(self.table, self.priors, self.separate, cluster=data.cluster)
         by_row = [f.response for f in self.factors if not f.at_cluster and data.missing(f.response).any()]
-        normal = [f.response for f in self.factors if f.family.is_normal and not f.at_cluster]
         self.events: list[Event] = [
             *one_row_each(data), *self._notes(), *events, *other_groupings(data, self._columns()),
             *of_other_levels(data, by_row), *spread_events(data, normal, OF_CLUSTERS),
