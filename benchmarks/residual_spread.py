@@ -7,9 +7,9 @@
 x = u_c + s_c e1, y = 1 + x / 2 + v_c + e2, with log s_c ~ N(0, tau^2); in half of the designs e2 is multiplied by s_c
 too ("x and y"). u, v have sd 1/2. 35% of x is missing, more often where y is large. Clusters: 8, 15, 40 with 10, 50 or
 300 rows each (40 with 10 or 50). x and y are imputed by `JointNormal` (one residual covariance) and by
-`JointLatent(residual="cluster")`, m = 10, and analysed by y ~ x + (1 | cluster). A pass makes one table of every
-design; the study stops after the pass in which its time is up, and a further run continues it. With six variables, x has another four complete ones
-as predictors, with coefficients 0.3, which are imputed with x and y in one model.
+`JointLatent(residual="cluster")`, m = 10, and analysed by y ~ x + (1 | cluster). With six variables, x has another four
+complete ones as predictors, with coefficients 0.3, which are imputed with x and y in one model. A pass makes one table of
+every design; the study stops after the pass in which its time is up, and a further run continues it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,13 @@ from bayesimp.table.spread import LARGE, LEVEL, residual_spread, spread_statisti
 HERE = Path(__file__).parent
 TAUS = (0.0, 0.3, 0.6, 1.0)
 SIZES = tuple((m, n) for m, n in product((8, 15, 40), (10, 50, 300)) if m * n <= 5000)
+CHOICE = (
+    "Where there is an event, a residual covariance for each cluster covers more often than a common one, and imputed "
+    "values in clusters with a small spread are closer to their true distribution; where spreads are equal, coverage and "
+    "error are those of the common one. `bi.impute` therefore chooses it where there is an event, in tables with at least "
+    "8 clusters, a median of at least 10 rows and at most 6 variables, as studied here. With six variables it undercovers "
+    "as well, though less."
+)
 COLUMNS_OF_DESIGN = ["m", "n", "tau", "both", "others"]
 DESIGNS = {
     "two": [(m, n, t, both, 0) for (m, n), t, both in product(SIZES, TAUS, (False, True)) if t or not both],
@@ -157,6 +164,20 @@ def results(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def where_told(rows: pd.DataFrame) -> pd.DataFrame:
+    """Coverage and spread of imputed values in all tables with an event."""
+    told = rows[(rows["p"] < LEVEL) & (rows["between"] > LARGE)]
+    lines = []
+    for others, group in told.groupby("others"):
+        line = {"variables": 2 + others, "tables": group.groupby(["m", "n", "tau", "both", "seed"]).ngroups}
+        for how in ("complete", *ENGINES):
+            line[f"coverage, {how}"] = share(group.loc[group["how"] == how, "covers"])
+        for end, how in product(("narrow", "wide"), ENGINES):
+            line[f"{end}, {how} (median)"] = f"{group.loc[group['how'] == how, end].median():.2f}"
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=[*DESIGNS, "read"])
@@ -191,7 +212,7 @@ def write(alarms: pd.DataFrame, rows: pd.DataFrame, replicates: int) -> None:
         "error of the slope over that of the complete tables; narrow and wide: root mean square of (imputed - true "
         "value) over its value under the true distribution, 1 if imputed values have the right spread, in the third of "
         "the clusters with the smallest s_c and in that with the largest.\n\n"
-        f"{written(results(rows))}\n"
+        f"All tables with an event:\n\n{written(where_told(rows))}\n\n{CHOICE}\n\nBy design:\n\n{written(results(rows))}\n"
     )
 
 
