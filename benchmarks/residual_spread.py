@@ -34,9 +34,9 @@ SIZES = tuple((m, n) for m, n in product((8, 15, 40), (10, 50, 300)) if m * n <=
 CHOICE = (
     "Where there is an event, a residual covariance for each cluster covers more often than a common one, and imputed "
     "values in clusters with a small spread are closer to their true distribution; where spreads are equal, coverage and "
-    "error are those of the common one. `bi.impute` therefore chooses it where there is an event, in tables with at least "
-    "8 clusters, a median of at least 10 rows and at most 6 variables, as studied here. With six variables it undercovers "
-    "as well, though less."
+    "error are those of the common one. `bi.impute` therefore chooses it where there is an event, in tables with at "
+    "least 8 clusters, a median of at least 10 rows and at most 6 variables, as studied here. With six variables it "
+    "undercovers as well, though less."
 )
 COLUMNS_OF_DESIGN = ["m", "n", "tau", "both", "others"]
 DESIGNS = {
@@ -203,7 +203,7 @@ def write(alarms: pd.DataFrame, rows: pd.DataFrame, replicates: int) -> None:
     about = (__doc__ or "").split("\n\n")[2].strip()
     alarms = alarms.assign(**{c: [f"{100 * x:.2f}" for x in alarms[c]] for c in ("p < level", "event")})
     (HERE / "RESIDUAL_SPREAD.md").write_text(
-        f"# Residual spread that differs between clusters\n\nMade by `python -m benchmarks.residual_spread` (bayesimp "
+        f"# Residual spread that differs between clusters\n\nMade by `python -m benchmarks.residual_spread read --levels {replicates}` (bayesimp "
         f"{bi.__version__}, Python {platform.python_version()}, passes with {counts}).\n\n## False alarms\n\n"
         f"Percent of {replicates:,} tables with the same spread in all clusters in which p < {LEVEL} (Brown-Forsythe), "
         f"and in which also tau > {LARGE}, so that there is an event.\n\n{written(alarms)}\n\n## What one residual "
