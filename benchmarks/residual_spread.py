@@ -203,8 +203,8 @@ def write(alarms: pd.DataFrame, rows: pd.DataFrame, replicates: int) -> None:
     about = (__doc__ or "").split("\n\n")[2].strip()
     alarms = alarms.assign(**{c: [f"{100 * x:.2f}" for x in alarms[c]] for c in ("p < level", "event")})
     (HERE / "RESIDUAL_SPREAD.md").write_text(
-        f"# Residual spread that differs between clusters\n\nMade by `python -m benchmarks.residual_spread read --levels {replicates}` (bayesimp "
-        f"{bi.__version__}, Python {platform.python_version()}, passes with {counts}).\n\n## False alarms\n\n"
+        f"# Residual spread that differs between clusters\n\nMade by `python -m benchmarks.residual_spread read --levels "
+        f"{replicates}` (bayesimp {bi.__version__}, Python {platform.python_version()}, passes with {counts}).\n\n## False alarms\n\n"
         f"Percent of {replicates:,} tables with the same spread in all clusters in which p < {LEVEL} (Brown-Forsythe), "
         f"and in which also tau > {LARGE}, so that there is an event.\n\n{written(alarms)}\n\n## What one residual "
         f"variance does\n\n{about}\n\nMonte Carlo standard errors in brackets. Event: the spread of x is said to differ. "
