@@ -204,7 +204,8 @@ def write(alarms: pd.DataFrame, rows: pd.DataFrame, replicates: int) -> None:
     alarms = alarms.assign(**{c: [f"{100 * x:.2f}" for x in alarms[c]] for c in ("p < level", "event")})
     (HERE / "RESIDUAL_SPREAD.md").write_text(
         f"# Residual spread that differs between clusters\n\nMade by `python -m benchmarks.residual_spread read --levels "
-        f"{replicates}` (bayesimp {bi.__version__}, Python {platform.python_version()}, passes with {counts}).\n\n## False alarms\n\n"
+        f"{replicates}` (bayesimp {bi.__version__}, Python {platform.python_version()}, passes with {counts}).\n\n"
+        "## False alarms\n\n"
         f"Percent of {replicates:,} tables with the same spread in all clusters in which p < {LEVEL} (Brown-Forsythe), "
         f"and in which also tau > {LARGE}, so that there is an event.\n\n{written(alarms)}\n\n## What one residual "
         f"variance does\n\n{about}\n\nMonte Carlo standard errors in brackets. Event: the spread of x is said to differ. "
@@ -212,7 +213,8 @@ def write(alarms: pd.DataFrame, rows: pd.DataFrame, replicates: int) -> None:
         "error of the slope over that of the complete tables; narrow and wide: root mean square of (imputed - true "
         "value) over its value under the true distribution, 1 if imputed values have the right spread, in the third of "
         "the clusters with the smallest s_c and in that with the largest.\n\n"
-        f"All tables with an event:\n\n{written(where_told(rows))}\n\n{CHOICE}\n\nBy design:\n\n{written(results(rows))}\n"
+        f"All tables with an event:\n\n{written(where_told(rows))}\n\n{CHOICE}\n\nBy design:\n\n"
+        f"{written(results(rows))}\n"
     )
 
 

@@ -182,8 +182,9 @@ def _grows(data: IncompleteData, spread: Spread) -> bool:
     values = data.numeric(spread.variable)
     there = ~np.isnan(values)
     means = _means(values[there], data.codes[there])[spread.clusters]
-    ranks = [np.argsort(np.argsort(v)) for v in (means, spread.sds)]
-    return bool((values[there] > 0).all() and len(means) > 3 and np.corrcoef(*ranks)[0, 1] > GROWS)
+    means_rank, sds_rank = (np.argsort(np.argsort(v)) for v in (means, spread.sds))
+    grows = len(means) > 3 and np.corrcoef(means_rank, sds_rank)[0, 1] > GROWS
+    return bool(grows and (values[there] > 0).all())
 
 
 def spread_statistics(e: Array, codes: Codes) -> tuple[float, float, Codes, Array, Codes] | None:
@@ -225,7 +226,7 @@ def _between_variance(estimates: Array, variances: Array) -> float:
     """Moment estimate of DerSimonian & Laird (1986) of the variance of what is estimated."""
     w = 1 / variances
     Q = w @ (estimates - w @ estimates / w.sum()) ** 2
-    return max(0.0, (Q - (len(w) - 1)) / (w.sum() - w @ w / w.sum()))
+    return max(0.0, float((Q - (len(w) - 1)) / (w.sum() - w @ w / w.sum())))
 
 
 def _mean_squares(values: Array, codes: Codes) -> tuple[float, float]:
