@@ -306,8 +306,8 @@ def test_wheel_contains_the_models(tmp_path):
 @pytest.mark.parametrize(
     ("path", "stays", "at_any_depth"),
     [
-        # 39 stays at commit 6b73f21, from which issue 12 starts; 29 before the checks of the table for exact combinations,
-        # for one row in every cluster and for residual spread, which every engine makes
+        # 39 stays at commit 6b73f21, from which issue 12 starts; 29 before every engine checked the table for exact
+        # combinations, one row in every cluster and residual spread
         (joint_normal, 37, 37),
         (fcs, 55, 97),  # 71, and 51 before these checks
     ],
