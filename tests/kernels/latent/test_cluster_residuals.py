@@ -179,7 +179,7 @@ def test_matrices_have_their_conditional_law_and_a_known_s_stays():
 
 
 def test_clusters_almost_alike():
-    """With h near 0, S has the posterior of a common Sigma, IW(6 + n, ...); where a exceeded 1e10, S fell to 0 instead."""
+    """With h near 0, S has the posterior of a common Sigma, IW(6 + n, ...); with no bound on a, S could fall to 0."""
     scale = np.array([[0.5, 0.1], [0.1, 0.3]])
     _, prior = residual_prior(InverseWishart(6.0, scale), np.full((2, 2), np.nan), by_element=True)
     S, a, draws = np.eye(2), np.array([1e9]), 2_000
