@@ -8,13 +8,20 @@ from typing import Any, Self
 from bayesimp import priors as pr
 from bayesimp.contract import CodeNotInFile, ImputationModel, Shift
 from bayesimp.errors import SpecificationError, must_be
+from bayesimp.events import Event
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.joint.contents import call_with
 from bayesimp.kinds import checks_arguments
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.table.incomplete import IncompleteData
+from bayesimp.table.spread import spread_events
 
-__all__ = ["FormulaModel"]
+__all__ = ["FormulaModel", "one_variance"]
+
+OF_CLUSTERS = (
+    "bi.JointLatent(..., residual='cluster') has a residual covariance for each cluster (in bi.impute: engine='latent', "
+    "residual='cluster')"
+)
 
 MOST_RESPONSES = 62  # a pattern of missing values is one integer of 64 bits
 
@@ -120,6 +127,14 @@ class FormulaModel(ImputationModel):
     ) -> str:
         """The call with further terms, of FCS if a joint model cannot contain them."""
         return call_with(self, fixed, random, variances)
+
+
+def one_variance(
+    formula: Formula, data: IncompleteData, responses: Sequence[str] | None = None
+) -> list[Event]:
+    """Events for responses whose spread differs between clusters, in a model with one residual variance for each."""
+    names = formula.responses if responses is None else responses
+    return spread_events(data, names, OF_CLUSTERS, [*formula.responses, *formula.variables])
 
 
 def checked_formula(formula: Formula, data: IncompleteData, *, several: bool = False) -> Formula:

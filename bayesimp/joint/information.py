@@ -12,8 +12,10 @@ from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.families.columns import as_continuous
 from bayesimp.families.registry import family_of
+from bayesimp.formulas.combinations import refuse_combinations
 from bayesimp.messages import listing
 from bayesimp.priors import Priors
+from bayesimp.table.cluster_level import one_row_each
 from bayesimp.table.clusters import Clusters, varies_within
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.other_levels import of_other_levels
@@ -60,7 +62,8 @@ def check_information(
     data.require_observed(names)
     observed = np.column_stack([~data.missing(name) for name in names])
     seen = np.column_stack([data.grouping.count(column) for column in observed.T])
-    events = of_other_levels(data, responses)
+    events = one_row_each(data) + of_other_levels(data, responses)
+    refuse_combinations(data, responses)
     more = JOINT_LATENT if normal_only else OTHER_ENGINES
     for k, name in enumerate(names):
         if k < len(responses):

@@ -18,7 +18,7 @@ from bayesimp.events import Event
 from bayesimp.formulas.design import DesignMatrices
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.contents import contents
-from bayesimp.joint.formula_model import FormulaModel
+from bayesimp.joint.formula_model import FormulaModel, one_variance
 from bayesimp.joint.levels.model import SeveralFactors, several_factors
 from bayesimp.joint.levels.run import LevelsRun
 from bayesimp.joint.one_factor import OneFactor, one_factor
@@ -95,7 +95,9 @@ class JointNormal(FormulaModel):
         made = one_factor if len(self.formula.random) == 1 else several_factors
         self.grouping: OneFactor | SeveralFactors = made(data, self.formula, self.priors, reference)
         self.design: DesignMatrices = self.grouping.design
-        self.events: list[Event] = [*self.grouping.events, *other_groupings(data, self.formula.groups)]
+        self.events: list[Event] = [
+            *self.grouping.events, *other_groupings(data, self.formula.groups), *one_variance(self.formula, data)
+        ]  # fmt: skip
 
     def _further(self) -> dict[str, Any]:
         return {"reference": self.reference}

@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 
 
 def of_other_levels(data: IncompleteData, names: Iterable[str]) -> list[Event]:
-    """Events about variables to be imputed whose level, or levels, may not be what they seem.
+    """Events about incomplete variables whose level, or levels, may not be what they seem.
 
     "another level": it has a single value in every group of a column. The event names the column with the fewest groups,
     preferring texts and categories to numbers; its count is the number of missing cells whose value is known from other
@@ -46,6 +46,8 @@ def of_other_levels(data: IncompleteData, names: Iterable[str]) -> list[Event]:
     orders = {name: np.argsort(codes, kind="stable") for name, codes in groups.items()}
     events = []
     for name in names:
+        if not data.missing(name).any():
+            continue
         y = data.column_values(name)
         found = [
             other

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -17,9 +18,12 @@ from bayesimp.imputation.result import Imputations
 from bayesimp.joint.glmm.request import read_analyses
 from bayesimp.layout import wrapped
 from bayesimp.messages import listing
+from bayesimp.table.cluster_level import ONE_ROW
 from bayesimp.table.incomplete import IncompleteData
+from bayesimp.table.spread import DIFFERS
 from bayesimp.workflow.engine_models import OWN_OPTIONS, EngineRequest, check_known, engine_model
 from bayesimp.workflow.engines import ENGINES, Choice, choose, facts_of, override
+from bayesimp.workflow.residuals import with_residuals
 
 __all__ = ["impute"]
 
@@ -27,6 +31,8 @@ DOUBTS = {  # events about imputed values that are printed, in these words
     "far outside": "Far outside the observed range",
     "impossible values": "Negative, though no observed value is",
     "outside the range": "Often outside the observed range",
+    DIFFERS: "Imputed with one residual variance, though clusters differ",
+    ONE_ROW: "One row in every cluster",
     "whole numbers": "Whole numbers imputed as normal",
 }
 
@@ -74,8 +80,9 @@ def impute(
         See `FCS`; giving one of them selects chained equations.
     options
         Options of the engine: ``formula``, ``priors``, ``shift``, ``chains``, ``tune`` and ``draws`` of joint models,
-        ``reference`` of `JointNormal` and `JointLatent`, and ``factors``, ``order``, ``effects`` and ``links`` of
-        `JointGLMM`; those of `FCS`.
+        ``reference`` of `JointNormal` and `JointLatent`, ``residual`` of `JointLatent` (by default ``"cluster"`` where
+        the residual spread of a variable differs between clusters), and ``factors``, ``order``, ``effects`` and
+        ``links`` of `JointGLMM`; those of `FCS`.
     show
         Print which engine was chosen and why, its models, and at the end one line: whether the chains have converged, and
         if not, what to do (`Imputations.summary` has it by parameter and cluster).
@@ -146,6 +153,9 @@ def _chosen(
     choice = _choice(data, analysis, engine, own)
     request = EngineRequest(data, analysis, own)
     try:
+        if engine is None:
+            choice, options = with_residuals(choice, data, own)
+            return choice, *engine_model(choice.engine, replace(request, options=options))
         return choice, *engine_model(choice.engine, request)
     except (DataError, SpecificationError) as refused:
         if choice.engine not in ("joint", "latent") or engine is not None or analysis is not None or own:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from bayesimp.formulas.combinations import combinations
 from bayesimp.formulas.syntax import Name, write
 from bayesimp.joint.glmm.default_formula import MOST_LEVELS
 from bayesimp.joint.latent.variables import KINDS
@@ -15,9 +16,8 @@ from bayesimp.table.clusters import varies_within
 from bayesimp.table.ids import names_rows
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["COMBINATION", "Sides", "formula_of", "joint_formula", "sides", "written_sum"]
+__all__ = ["COMBINATION", "Sides", "formula_of", "joint_formula", "sides"]
 
-COLLINEAR = 1e-6  # smallest singular value of columns of length one
 COMBINATION = "is a linear combination of other variables"
 ONE_VALUE = "has a single value in each cluster"
 
@@ -91,10 +91,12 @@ def sides(data: IncompleteData, *, latent: bool) -> Sides:
             right.append(name)
         if not holes and not unfit:
             complete.append(name)
-    for name in _combinations(data, right):
+    for name in combinations(data, right):
         right.remove(name)
         left_out.append(name)
-    for name in _combinations(data, left, right):
+    for name in (*combinations(data, left, right), *combinations(data, left, within=True)):
+        if name not in left:
+            continue
         left.remove(name)
         if name in complete:
             left_out.append(name)
@@ -129,55 +131,6 @@ def _unfit(data: IncompleteData, name: str) -> str:
                 else f"is observed once in each '{label}'"
             )
     return ""
-
-
-def _combinations(data: IncompleteData, names: Sequence[str], given: Sequence[str] = ()) -> list[str]:
-    """Numeric variables that are linear combinations of the intercept, `given` and the variables before them, complete
-    ones first.
-
-    Variables with levels do not count, because their latent values are never determined by others.
-    """
-    numbers, basis = (
-        [name for name in some if not data.variable(name).distribution.is_coded] for some in (names, given)
-    )
-    numbers.sort(key=lambda name: -int((~data.missing(name)).sum()))
-    found: list[str] = []
-    for name in numbers:
-        columns = np.column_stack([data.numeric(other) for other in [*basis, name]])
-        columns = columns[~np.isnan(columns).any(axis=1)]
-        columns = columns - columns.mean(axis=0) if len(columns) else columns
-        length = np.linalg.norm(columns, axis=0)
-        varies = length[-1:] > 0
-        columns, length = columns[:, length > 0], length[length > 0]  # constant columns add nothing
-        enough = len(columns) > len(length) and varies.all()
-        if enough and np.linalg.svd(columns / length, compute_uv=False)[-1] < COLLINEAR:
-            found.append(name)
-        else:
-            basis.append(name)
-    return found
-
-
-def written_sum(data: IncompleteData, name: str, names: Sequence[str]) -> str:
-    """A variable that is an exact combination of others, written as one: ``"a + b + c"``.
-
-    Its coefficients are those of least squares in the rows where all are observed, to six digits; empty if these do not
-    give the variable.
-    """
-    others = [other for other in names if other != name]
-    columns = np.column_stack([data.numeric(other) for other in (*others, name)])
-    columns = columns[~np.isnan(columns).any(axis=1)]
-    X, y = np.column_stack([columns[:, :-1], np.ones(len(columns))]), columns[:, -1]
-    c = np.array([float(f"{x:.6g}") for x in np.linalg.lstsq(X, y)[0]])
-    moves = np.append(X[:, :-1].std(axis=0), 1.0)  # what a unit of each coefficient contributes
-    c = np.where(np.abs(c) * moves < COLLINEAR * y.std(), 0.0, c)
-    if np.abs(X @ c - y).max() > 1e-4 * y.std():
-        return ""
-    terms = [(x, write(Name(other))) for x, other in zip(c[:-1], others, strict=True) if x]
-    parts = [
-        f"{'-' if x < 0 else '+'} {term if abs(x) == 1 else f'{abs(x):g} * {term}'}" for x, term in terms
-    ]
-    parts += [f"{'-' if c[-1] < 0 else '+'} {abs(c[-1]):g}"] if c[-1] else []
-    return " ".join(parts).removeprefix("+ ")
 
 
 def joint_formula(data: IncompleteData, *, latent: bool) -> str:

@@ -13,11 +13,12 @@ from bayesimp.contract import ImputationModel
 from bayesimp.errors import BayesimpError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.model import FCS
+from bayesimp.formulas.combinations import contradiction
 from bayesimp.messages import listing
 from bayesimp.sections import possible
 from bayesimp.table.cluster_level import of_clusters
 from bayesimp.table.incomplete import IncompleteData
-from bayesimp.workflow.default_formula import COMBINATION, joint_formula, sides, written_sum
+from bayesimp.workflow.default_formula import COMBINATION, joint_formula, sides
 
 __all__ = ["OWN_OPTIONS", "EngineRequest", "chained_equations", "check_known", "engine_model"]
 
@@ -157,7 +158,7 @@ def chained_equations(
         return FCS(data, methods, predictors, **options)
     for name, why in sides(data, latent=True).refused.items():
         if why == COMBINATION and name in together:
-            raise SpecificationError(_computed(data, name))
+            raise SpecificationError(contradiction(data, name))
     name = next(n for n in ("normal", "normal variables", "all normal variables") if n not in data.variables)
     try:
         return FCS(data, methods, predictors, blocks={name: together}, **options)
@@ -166,18 +167,6 @@ def chained_equations(
         text = f"imputed one by one, because a block of all of them is refused: {refused}"
         model.events.append(Event("by default", ", ".join(together), text, len(together)))
         return model
-
-
-def _computed(data: IncompleteData, name: str) -> str:
-    """The refusal of a variable that is an exact combination of others, such as the total of a questionnaire."""
-    families = {v: data.variable(v).distribution for v in data.variables}
-    numbers = [v for v, family in families.items() if family.is_imputable and not family.is_coded]
-    text = written_sum(data, name, numbers)
-    what = f"equals {text}" if text else "is a linear combination of others"
-    return (
-        f"'{name}' {what} in all rows where these are observed: imputed beside them, it would contradict them. "
-        f"Let it be computed, derived={{'{name}': '{text or '...'}'}} (it stays in the table), or leave it out."
-    )
 
 
 def _normal_variables(data: IncompleteData, methods: Any) -> list[str]:

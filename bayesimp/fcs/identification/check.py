@@ -16,12 +16,20 @@ from bayesimp.fcs.identification.evidence import Evidence
 from bayesimp.fcs.identification.response import varies
 from bayesimp.fcs.specification.derived import check_derived
 from bayesimp.fcs.specification.factors import check_block_factors
-from bayesimp.fcs.specification.records import Conditionals
+from bayesimp.fcs.specification.records import ConditionalModel, Conditionals
 from bayesimp.fcs.specification.values import BaseValues
+from bayesimp.formulas.combinations import refuse_combinations
+from bayesimp.table.cluster_level import one_row_each
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.other_levels import of_other_levels, other_groupings
+from bayesimp.table.spread import spread_events
 
 __all__ = ["check_conditionals"]
+
+OF_CLUSTERS = (
+    "methods={'{name}': bi.methods.Gibbs(residual='cluster')} has a residual variance for each cluster, and '2stage' "
+    "coefficients as well"
+)
 
 
 def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list[Event]:
@@ -31,7 +39,7 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
     -------
     Events: "prior only" (a coefficient that only its normal prior makes estimable), "prior matters" (few clusters),
     "few rows together", "another level" and the others of `of_other_levels`, "derived" (a derived column at odds with its
-    definition).
+    definition), "residual spread" (one residual variance where clusters differ).
 
     Raises
     ------
@@ -43,21 +51,35 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
     """
     complete = dict(zip(conditionals.complete, conditionals.X.T, strict=True))
     base = BaseValues(data, complete, conditionals.incomplete, conditionals.derived)
-    events = check_derived(conditionals, data, base.observed)
+    alone = one_row_each(data) if any(block.random for block in conditionals.blocks) else []
+    events = alone + check_derived(conditionals, data, base.observed)
     by_row = [b for b in conditionals.blocks if b.method.level == "row" and not b.method.group]
     factors = {label for block in conditionals.blocks for f in block.factors for label in f.term.names}
     events += other_groupings(data, {data.cluster, *factors})
     events += of_other_levels(data, dict.fromkeys(name for block in by_row for name in block.responses))
+    common = {name: None for block in by_row if _one_variance(block) for name in block.responses}
+    events += spread_events(data, list(common), OF_CLUSTERS)
     for block in {block.name: block for block in conditionals.blocks}.values():
+        if len(block.responses) > 1:
+            refuse_combinations(data, block.responses)
         if block.factors:
             events += [event for event in check_block_factors(block, data) if event not in events]
         for name in block.responses:
             evidence = Evidence(name, block, base)
-            events += varies(evidence) + in_observed_rows(evidence)
+            events += [
+                e for e in varies(evidence) if not (alone and e.kind == "prior only")
+            ] + in_observed_rows(evidence)
             events += block.method.check(evidence) + _separated(evidence) + between(evidence)
             told = {event.where for event in events}
             events += [event for event in as_filled(evidence, base.filled) if event.where not in told]
     return events
+
+
+def _one_variance(block: ConditionalModel) -> bool:
+    """Whether imputed values are drawn with the same residual variance in every cluster."""
+    method = block.method
+    several = method.residual == "cluster" or method.fits_each_cluster
+    return block.distribution.is_normal and not (several or method.matches or method.own_model)
 
 
 def _separated(s: Evidence) -> list[Event]:

@@ -23,6 +23,7 @@ from bayesimp.contract import Contents, ImputationModel, Shift, register
 from bayesimp.errors import SpecificationError, must_be
 from bayesimp.events import Event
 from bayesimp.families.registry import censoring
+from bayesimp.formulas.combinations import refuse_combinations
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.glmm.blocks import EffectsBlock, blocks_of, tree_name
 from bayesimp.joint.glmm.describe import described_model
@@ -36,13 +37,20 @@ from bayesimp.joint.options import draws_per_imputation
 from bayesimp.kinds import checks_arguments
 from bayesimp.priors.records import priors_from_dict, priors_to_dict
 from bayesimp.sampling.executors import Executor, read_executor
+from bayesimp.table.cluster_level import one_row_each
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.other_levels import of_other_levels, other_groupings
+from bayesimp.table.spread import spread_events
 
 if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = ["JointGLMM"]
+
+OF_CLUSTERS = (
+    "this engine has one variance for all; bi.JointLatent(..., residual='cluster') and bi.FCS(..., "
+    "methods={'{name}': bi.methods.Gibbs(residual='cluster')}) have one for each, but do not draw given the analysis"
+)
 
 
 @checks_arguments
@@ -114,6 +122,8 @@ class JointGLMM(ImputationModel):
         self.factors, base, self.further, events = read_factors(data, self.request, asked)
         self.priors = pr.read(asked, self.labels if self.further else ()).without_contextual()
         check_variation(self.factors, data)
+        normal = [f.response for f in self.factors if f.family.is_normal and not f.at_cluster]
+        refuse_combinations(data, [name for name in normal if data.missing(name).any()])
         self.shift = _checked_shift(Shift() if shift is None else shift, self.factors, data)
         self.table: FactorTable = factor_table(data, self.factors, base, self.shift, further=self.further)
         own = {*self.request.factors, *(factor.response for factor in self.factors if factor.is_analysis)}
@@ -123,7 +133,8 @@ class JointGLMM(ImputationModel):
             factor_priors(self.table, self.priors, self.separate, cluster=data.cluster)
         by_row = [f.response for f in self.factors if not f.at_cluster and data.missing(f.response).any()]
         self.events: list[Event] = [
-            *self._notes(), *events, *other_groupings(data, self._columns()), *of_other_levels(data, by_row)
+            *one_row_each(data), *self._notes(), *events, *other_groupings(data, self._columns()),
+            *of_other_levels(data, by_row), *spread_events(data, normal, OF_CLUSTERS),
         ]  # fmt: skip
 
     def _notes(self) -> list[Event]:

@@ -23,7 +23,7 @@ from bayesimp.events import Event
 from bayesimp.formulas.design import DesignMatrices
 from bayesimp.imputation.result import Imputations
 from bayesimp.joint.contents import contents
-from bayesimp.joint.formula_model import FormulaModel
+from bayesimp.joint.formula_model import FormulaModel, one_variance
 from bayesimp.joint.latent.levels.model import SeveralLatentFactors, several_latent_factors
 from bayesimp.joint.latent.one_factor import OneLatentFactor, one_latent_factor
 from bayesimp.joint.latent.run import LatentRun
@@ -122,6 +122,9 @@ class JointLatent(FormulaModel):
         else:
             self.grouping = one_latent_factor(*declared, self.shift, self.residual, reference)
         self.events: list[Event] = [*self.grouping.events, *other_groupings(data, self.formula.groups)]
+        if self.residual == "common":
+            numbers = [v.name for v in self.variables if v.kind == NUMBER and not v.of_clusters]
+            self.events += one_variance(self.formula, data, numbers)
 
     @property
     def design(self) -> DesignMatrices:

@@ -5,7 +5,7 @@
 Every variance then follows kernels/chained/gibbs.py: 1 / Sigma_i,kk ~ Gamma(a/2, rate a S_kk / 2), so S_kk is a typical
 variance, E(1 / Sigma_i,kk) = 1 / S_kk, and h = (2/a)^1/2 is about the standard deviation of log Sigma_i,kk between
 clusters. S has the prior of a common Sigma; h ~ half-normal(spread), whose density is positive at h = 0, where all
-matrices equal S.
+matrices equal S; h is above 1.4e-5, below which rounding errors hide the data.
 
 Latent variables have no scale in any cluster: their block equals that of S in all, and Sigma_i is distributed as an
 inverse-Wishart matrix given this block (kernels/latent/given_block.py). The likelihood of S and a, with the Sigma_i
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 __all__ = ["cluster_residual_steps", "draw_cluster_residuals"]
 
 SCALE, CORRELATION, LIKENESS = range(3)
+# h^2 of at least 2e-10: where a exceeds 1e10, T_i is lost beside a S in rounding, and nothing would hold S; matrices that
+# agree to five digits are equal for every other purpose
+LEAST_SQUARE = 2e-10
 
 
 @inner
@@ -55,7 +58,7 @@ def _log_target(
     if move == LIKENESS:
         h = math.exp(x)
         square = h * h
-        if not 0.0 < square < math.inf:
+        if not LEAST_SQUARE < square < math.inf:
             return -math.inf
         return x - 0.5 * square / spread**2 + log_likelihood_of_residuals(residuals, S, 2.0 / square, True)
     copy_to(out, S)

@@ -318,7 +318,9 @@ def test_log_prior_is_that_of_the_pymc_model_up_to_a_constant(name):
     law = norm(PRIORS[name].beta.mean, PRIORS[name].beta.sd)
     np.testing.assert_allclose(prior["beta"], law.logpdf(posterior["beta"]).sum(axis=(2, 3)))
     np.testing.assert_allclose(prior["cutpoints_o"], -posterior["cutpoints_o"].values[..., 1])
-    np.testing.assert_allclose(prior["Psi"], own.grouping.resolved.Psi.log_density(posterior["Psi"].values, "Psi"))
+    np.testing.assert_allclose(
+        prior["Psi"], own.grouping.resolved.Psi.log_density(posterior["Psi"].values, "Psi")
+    )
 
 
 def test_cluster_level_priors_and_improper_ones(imp):

@@ -176,3 +176,18 @@ def test_matrices_have_their_conditional_law_and_a_known_s_stays():
     target = np.where(i == j, np.tile([1.0, 1.0, 0.5], len(N))[i], 0.0)
     assert means(with_products(x), np.concatenate([np.zeros(x.shape[1]), target])) > LEVEL
     assert means(with_products(1.15 * x), np.concatenate([np.zeros(x.shape[1]), target])) < LEVEL
+
+
+def test_clusters_almost_alike():
+    """With h near 0, S has the posterior of a common Sigma, IW(6 + n, ...); with no bound on a, S could fall to 0."""
+    scale = np.array([[0.5, 0.1], [0.1, 0.3]])
+    _, prior = residual_prior(InverseWishart(6.0, scale), np.full((2, 2), np.nan), by_element=True)
+    S, a, draws = np.eye(2), np.array([1e9]), 2_000
+    Ss, As, Sigma = np.empty((draws, 2, 2)), np.empty(draws), np.tile(np.eye(2), (len(N), 1, 1))
+    rng, T = np.random.default_rng(5), cross_products(2)
+    assert cluster_residual_steps(rng, prior, 1e-8, NUMBERS[:2], N, T, S, a, Sigma, Ss, As)
+    of_common = invwishart(6 + N.sum(), np.linalg.inv(scale) + T.sum(axis=0))
+    mean, error = batch_means(Ss[None, :, [0, 0, 1], [0, 1, 1]], 30)
+    z = (mean - of_common.mean()[[0, 0, 1], [0, 1, 1]]) / error
+    assert bonferroni(2 * norm.sf(np.abs(z))) > LEVEL
+    assert As.max() < 1e10

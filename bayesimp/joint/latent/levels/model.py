@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from bayesimp import priors as pr
 from bayesimp.contract import Shift
-from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.formulas.design import DesignMatrices
 from bayesimp.formulas.formula import Formula
