@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
+from weakref import WeakSet
 
 from bayesimp.errors import PACKAGE, StatisticalWarning
 from bayesimp.messages import listing
@@ -18,6 +19,7 @@ __all__ = ["as_written", "without_warnings_of_glyphs"]
 
 MATHEMATICS = "\\mathdefault"  # in labels that matplotlib makes itself, such as powers of ten
 BOXES = "Last Resort"  # a font whose letters are all boxes
+WARNED: WeakSet[Any] = WeakSet()  # figures of which a warning has named the letters
 
 
 def as_written(figure: Any) -> None:
@@ -39,8 +41,8 @@ def as_written(figure: Any) -> None:
             fonts, none = _fonts_with(foreign)
             lacking |= none
             text.set_fontfamily([*FontProperties().get_family(), *fonts])
-    if lacking and not getattr(figure, "_said_what_it_lacks", False):
-        figure._said_what_it_lacks = True
+    if lacking and figure not in WARNED:
+        WARNED.add(figure)
         warnings.warn(
             f"Boxes in the figure stand for letters that no installed font has: {listing(sorted(lacking), 8)}. Install a "
             "font that has them, such as those of Noto, and delete matplotlib's list of fonts "
