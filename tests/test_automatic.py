@@ -147,7 +147,8 @@ def test_a_total_of_incomplete_items_is_refused_before_sampling_and_can_be_compu
     with pytest.raises(bi.SpecificationError) as refused:
         impute(table)
     found = re.search(
-        r"'(\w)' equals (.*) in all rows.*derived=\{'(\w)': '(.*)'\} of chained equations \(it", str(refused.value)
+        r"'(\w)' equals (.*) in all rows.*derived=\{'(\w)': '(.*)'\} of chained equations \(it",
+        str(refused.value),
     )
     name, text = found[1], found[2]
     assert (name, text) == (found[3], found[4])

@@ -23,12 +23,13 @@ from pandas.api.types import is_bool_dtype, is_float_dtype, is_numeric_dtype
 
 from bayesimp.events import Event
 from bayesimp.messages import listing
+from bayesimp.table.determined import determined
 from bayesimp.table.incomplete import IncompleteData
 
 __all__ = ["grouped_by", "of_other_levels", "other_groupings"]
 
 CHANCE = 1e-8  # small, because many pairs of columns are compared
-MOST, COMMON = 0.75, 0.9  # see `_nearly_of_clusters`
+MOST, CLUSTERS, DEVIATING, COMMON = 0.75, 7, 0.02, 0.9  # see `_nearly_of_clusters`
 Array = NDArray[np.float64]
 
 
@@ -37,8 +38,8 @@ def of_other_levels(data: IncompleteData, names: Iterable[str]) -> list[Event]:
 
     "another level": it has a single value in every group of a column. The event names the column with the fewest groups,
     preferring texts and categories to numbers; its count is the number of missing cells whose value is known from other
-    rows of the group. "nearly one value": see `_nearly_of_clusters`. "levels without rows": categories of the column that
-    are never observed, and so never imputed.
+    rows of the group. "determined": see `bayesimp.table.determined`. "nearly one value": see `_nearly_of_clusters`.
+    "levels without rows": categories of the column that are never observed, and so never imputed.
     """
     names = list(names)
     columns = {name: _groups(data, name) for name in (*data.variables, *data.cluster_columns[1:])}
@@ -55,15 +56,18 @@ def of_other_levels(data: IncompleteData, names: Iterable[str]) -> list[Event]:
             if other != name and _constant(y, codes, orders[other], data.codes)
         ]
         if found:
-            events.append(_event(data, name, y, found, groups))
+            events.append(determined(data, name, found) or _event(data, name, y, found, groups))
         events += _nearly_of_clusters(data, name, y) + _without_rows(data, name)
     return events
 
 
 def _nearly_of_clusters(data: IncompleteData, name: str, y: Array) -> list[Event]:
-    """An event about a variable with one value in at least `MOST` of the clusters with three observed values or more.
+    """An event about a variable with one value in most of the clusters with three observed values or more.
 
-    Not of one that rarely differs from its most common value: a rare outcome has one value in most clusters.
+    These are at least `CLUSTERS` clusters and a share of `MOST`, and in all clusters at most a share of `DEVIATING` of
+    the values, or one value, differs from its cluster's most common one: a state that changes now and then is no
+    variable of the clusters. Not of a variable that rarely differs from its most common value: a rare outcome has one
+    value in most clusters.
     """
     seen = ~np.isnan(y)
     by = pd.Series(y[seen]).groupby(data.codes[seen])
@@ -71,7 +75,11 @@ def _nearly_of_clusters(data: IncompleteData, name: str, y: Array) -> list[Event
     values = values[values["rows"] >= 3]
     constant = values[values["distinct"] == 1]
     several = values.index[values["distinct"] > 1]
-    if not len(several) or len(constant) < max(MOST * len(values), 3):
+    if not len(several) or len(constant) < max(MOST * len(values), CLUSTERS):
+        return []
+    common = sum(by.get_group(cluster).value_counts().iloc[0] for cluster in several)
+    deviating = values.loc[several, "rows"].sum() - common
+    if deviating > max(DEVIATING * values["rows"].sum(), 1):
         return []
     if constant["first"].value_counts(normalize=True).iloc[0] > COMMON:
         return []

@@ -157,3 +157,56 @@ def test_categories_without_rows_are_reported():
         in kinds(schools(grade=grade), "grade")["levels without rows"]
     )
     assert kinds(schools(grade=pd.Categorical(rng.choice(list("ab"), 200))), "grade") == {}
+
+
+def test_a_state_that_changes_now_and_then_is_no_variable_of_the_clusters():
+    """Persons observed three times, four of five in one state throughout."""
+    rng = np.random.default_rng(4)
+    state = np.repeat(rng.choice(["no", "yes"], 200), 3).astype(object)
+    changed = np.arange(2, 600, 15)
+    state[changed] = np.where(state[changed] == "no", "yes", "no")
+    f = pd.DataFrame({"g": np.repeat(np.arange(200), 3), "state": state, "x": rng.normal(size=600)})
+    f.loc[rng.random(600) < 0.1, "state"] = None
+    assert bi.FCS(bi.IncompleteData(f, "g")).events == []
+
+
+def test_answers_under_another_name_are_determined():
+    """It was said to have another level, "in each of the groups of 'number'"."""
+    rng = np.random.default_rng(5)
+    number = rng.integers(0, 3, 400).astype(float)
+    f = pd.DataFrame({
+        "g": np.repeat(np.arange(40), 10), "number": number, "x": rng.normal(size=400),
+        "text": pd.Series(np.array(["low", "some", "high"], object)[number.astype(int)]),
+    })  # fmt: skip
+    f.loc[rng.random(400) < 0.2, ["number", "text"]] = None
+    f.loc[:4, "text"] = None
+    events = {e.where: e for e in of_other_levels(bi.IncompleteData(f, "g"), ["number", "text"])}
+    assert {e.kind for e in events.values()} == {"determined"}
+    both = int(f[["number", "text"]].notna().all(axis=1).sum())
+    message = events["text"].message
+    assert f"'number' determines 'text' in all {both} rows" in message
+    known = int((f["text"].isna() & f["number"].notna()).sum())
+    assert 0 < known == events["text"].count - int((f["text"].isna() & f["number"].isna()).sum())
+    assert f"{known} of its {events['text'].count} missing values follow" in message
+    scope = {"table": f.copy()}
+    exec(message[message.index("table['text'] =") :], scope)
+    made = scope["table"]["text"]
+    assert (made.isna() == f["number"].isna()).all()
+    assert (made == f["text"])[f["text"].notna()].all()
+    assert "follow from" not in events["number"].message  # it is missing only where the text is
+
+
+@pytest.mark.parametrize("how", ["one row differs", "numbers groups", "by chance"])
+def test_what_is_not_determined(how):
+    rng = np.random.default_rng(6)
+    f = pd.DataFrame({"g": np.repeat(np.arange(40), 10), "u": rng.integers(0, 3, 400).astype(float)})
+    if how == "numbers groups":
+        f["u"] = (f["g"] * 5 + np.arange(400) % 5).astype(float)
+    f["v"] = np.array(["a", "b", "c"], object)[(f["u"] % 3).astype(int)]
+    if how == "one row differs":
+        f.loc[7, "v"] = "a" if f.loc[7, "v"] == "b" else "b"
+    if how == "by chance":
+        f = f[f["g"] < 3].iloc[::7].reset_index(drop=True)
+    f.loc[f.index % 9 == 1, "v"] = None
+    kinds = [e.kind for e in of_other_levels(bi.IncompleteData(f, "g"), ["v"])]
+    assert kinds == (["another level"] if how == "numbers groups" else [])
