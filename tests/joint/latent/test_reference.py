@@ -423,6 +423,7 @@ def test_mnar_is_refused():
 
 
 @pytest.mark.filterwarnings("ignore:NOT known to mix")
+@pytest.mark.filterwarnings("ignore:Does NOT mix")  # in 20 draws
 def test_other_engines_refuse_and_say_what_to_use():
     reference = bi.ReferenceBased("arm", "placebo", VISITS)
     with pytest.raises(
