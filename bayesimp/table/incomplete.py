@@ -25,7 +25,7 @@ from bayesimp.table.variables import Variable, check_finite
 if TYPE_CHECKING:
     from bayesimp.table.partitions import PartitionedData
 
-__all__ = ["IncompleteData"]
+__all__ = ["IncompleteData", "check_index"]
 
 
 class IncompleteData:
@@ -299,23 +299,6 @@ class IncompleteData:
         """The table whose observed values show the usual range of a variable: this one."""
         return self
 
-    def check_index(self, values: Any, what: str) -> None:
-        """Refuse a pandas Series that is given row by row, but with another index than the table.
-
-        Raises
-        ------
-        SpecificationError
-        """
-        if (
-            isinstance(values, pd.Series)
-            and self.backend is None
-            and not values.index.equals(self.frame.index)
-        ):
-            raise SpecificationError(
-                f"{what} has a different index from the table. If its rows are in the order of the table, give "
-                ".to_numpy(); if not, sort it first: .reindex(table.index)."
-            )
-
     def to_native(self, frame: pd.DataFrame) -> Any:
         """A pandas table converted to the kind of table the user gave (polars and pyarrow have no index)."""
         return as_native(frame, self.backend)
@@ -387,6 +370,21 @@ class IncompleteData:
             raise DataError(
                 f"'{name}' exceeds '{column}', its number of trials, {place}. Correct one of them."
             )
+
+
+def check_index(data: IncompleteData, values: Any, what: str) -> None:
+    """Refuse a pandas Series that is given row by row, but with another index than the table.
+
+    Raises
+    ------
+    SpecificationError
+    """
+    own = data.backend is None and isinstance(values, pd.Series)
+    if own and not values.index.equals(data.frame.index):
+        raise SpecificationError(
+            f"{what} has a different index from the table. If its rows are in the order of the table, give "
+            ".to_numpy(); if not, sort it first: .reindex(table.index)."
+        )
 
 
 def _by_name(families: Any) -> Mapping[str, str]:

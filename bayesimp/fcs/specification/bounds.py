@@ -18,7 +18,7 @@ from bayesimp.errors import DataError, SpecificationError
 from bayesimp.families.registry import family_of
 from bayesimp.fcs.specification.records import ConditionalModel, Conditionals
 from bayesimp.messages import listing, suggestion, where
-from bayesimp.table.incomplete import IncompleteData
+from bayesimp.table.incomplete import IncompleteData, check_index
 
 __all__ = ["checked_bounds", "limits"]
 
@@ -80,7 +80,7 @@ def _bound(name: str, pair: Any, side: int, data: IncompleteData) -> Bound:
             raise SpecificationError(f"{what}: nan is not a bound; give None for no bound.")
         return float(bound)
     n = len(data.frame)
-    data.check_index(bound, what)
+    check_index(data, bound, what)
     try:
         series = pd.Series(bound) if np.ndim(bound) == 1 else None
         values = None if series is None else pd.to_numeric(series).to_numpy(np.float64, na_value=np.nan)

@@ -12,7 +12,7 @@ import pandas as pd
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.fcs.specification.records import Conditionals
 from bayesimp.messages import listing, suggestion
-from bayesimp.table.incomplete import IncompleteData
+from bayesimp.table.incomplete import IncompleteData, check_index
 
 __all__ = ["check_ignore", "checked_post", "fitted_rows", "requested_cells"]
 
@@ -57,7 +57,7 @@ def _masks(data: IncompleteData, where: Any) -> dict[str, np.ndarray]:
 def _bool(mask: Any, data: IncompleteData, what: str) -> np.ndarray:
     """A mask (n,) bool, with rows as in the table."""
     n = len(data.frame)
-    data.check_index(mask, what)
+    check_index(data, mask, what)
     array = np.asarray(mask)
     if array.shape != (n,) or array.dtype.kind != "b":
         raise SpecificationError(
