@@ -25,7 +25,7 @@ from bayesimp.table.variables import Variable, check_finite
 if TYPE_CHECKING:
     from bayesimp.table.partitions import PartitionedData
 
-__all__ = ["IncompleteData", "check_index"]
+__all__ = ["IncompleteData", "check_index", "table_like"]
 
 
 class IncompleteData:
@@ -225,19 +225,6 @@ class IncompleteData:
         made._made = {}  # drops the levels found in the part while its columns were checked
         return made
 
-    def like(self, frame: pd.DataFrame, grouping: Clusters) -> IncompleteData:
-        """Other rows in clusters of their own, as pandas, with the families and levels that this table has.
-
-        Nothing is checked: single rows may lack levels, and a cluster may be alone.
-        """
-        made = IncompleteData.__new__(IncompleteData)
-        made.frame, made.backend, made.cluster, made.grouping = frame, None, self.cluster, grouping
-        made.cluster_columns, made.groupings = (self.cluster,), {self.cluster: grouping}
-        made.families = {name: self.families[name] for name in frame.columns}
-        made._levels = {name: self.levels(name) for name in frame.columns if self.variable(name).is_coded}
-        made._made = {}
-        return made
-
     def require_observed(self, names: Sequence[str]) -> None:
         """Refuse variables without any observed value, which models cannot use.
 
@@ -370,6 +357,20 @@ class IncompleteData:
             raise DataError(
                 f"'{name}' exceeds '{column}', its number of trials, {place}. Correct one of them."
             )
+
+
+def table_like(data: IncompleteData, frame: pd.DataFrame, grouping: Clusters) -> IncompleteData:
+    """Other rows in clusters of their own, as pandas, with the families and levels that a table has.
+
+    Nothing is checked: single rows may lack levels, and a cluster may be alone.
+    """
+    made = IncompleteData.__new__(IncompleteData)
+    made.frame, made.backend, made.cluster, made.grouping = frame, None, data.cluster, grouping
+    made.cluster_columns, made.groupings = (data.cluster,), {data.cluster: grouping}
+    made.families = {name: data.families[name] for name in frame.columns}
+    made._levels = {name: data.levels(name) for name in frame.columns if data.variable(name).is_coded}
+    made._made = {}
+    return made
 
 
 def check_index(data: IncompleteData, values: Any, what: str) -> None:

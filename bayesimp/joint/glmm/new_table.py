@@ -25,7 +25,7 @@ from bayesimp.joint.levels.factors import GroupingFactor
 from bayesimp.joint.levels.new_table import connected_rows
 from bayesimp.messages import listing
 from bayesimp.table.clusters import Clusters, varies_within
-from bayesimp.table.incomplete import IncompleteData
+from bayesimp.table.incomplete import IncompleteData, table_like
 from bayesimp.table.new_rows import NewRows
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _response(name: str, new: NewRows) -> pd.Series:
 
 def _data(training: IncompleteData, frame: pd.DataFrame, grouping: Clusters) -> IncompleteData:
     """Rows as `IncompleteData` with the families and levels of the run's table."""
-    return training.like(frame, grouping)
+    return table_like(training, frame, grouping)
 
 
 def _part(whole: IncompleteData, rows: NDArray[np.int64]) -> IncompleteData:
