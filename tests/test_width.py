@@ -241,7 +241,7 @@ ELSEWHERE = {
     "never seen by users": {"PartlyFlat", "Centred", "SeveralFactors"},
     "of optional parts of a plan, printed as the others": {"MnarPlan", "SensitivityPlan", "ReportPlan"},
     "text of a formula, for reading": {"Expression", "OverCluster", "Product", "Indicator", "Formula", "RandomTerm"},
-    "one line of another text": {"Grouping", "Choice", "Comparison"},
+    "one line of another text": {"Grouping", "Choice", "Comparison", "Spread"},
     "needs PyMC, see tests/joint/test_from_pymc.py": {"FromPyMC"},
     "the arrays of one fit, and of one run": {"Fit", "Completion"},
     "columns and clusters of a table, for engines": {"Variable", "Clusters", "Family", "Auxiliary", "GivenEntries"},

@@ -48,6 +48,8 @@ FUNCTIONS = {
     "impute": (lambda o: bi.impute(o, cluster="g", **IMPUTE), "table", r"bi\.FCS\(data\)|pandas|no column 'g'"),
     "MultilevelImputer": (lambda o: bi.MultilevelImputer("g", m=2, draws=10).fit(o), "table",
                           r"bi\.FCS\(data\)|pandas|no column 'g'"),
+    "arm_by_visit": (lambda o: bi.arm_by_visit(o, "y", arm="x", reference=0, patient="g", visit="g"), "",
+                     r"bi\.FCS\(data\)|pandas|no column '|row"),
     "load": (bi.load, "", r"imp\.save\(path\)"),
     "read_imputations": (lambda o: bi.read_imputations(o, "g"), "",
                          r"original=table|which table and row|pandas|bi\.load reads"),

@@ -66,6 +66,11 @@ class RandomTerm(Record):
         return tuple(node.name for node in walk(read(self.group)) if isinstance(node, Name))
 
     @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the table's columns with random slopes."""
+        return tuple(node.name for node in walk(read(self.columns)) if isinstance(node, Name))
+
+    @property
     def label(self) -> str:
         """The group as written in names of variance components, without backticks."""
         return ":".join(self.names)

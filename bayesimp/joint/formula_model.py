@@ -134,7 +134,8 @@ def one_variance(
 ) -> list[Event]:
     """Events for responses whose spread differs between clusters, in a model with one residual variance for each."""
     names = formula.responses if responses is None else responses
-    return spread_events(data, names, OF_CLUSTERS, [*formula.responses, *formula.variables])
+    slopes = {name for term in formula.random for name in term.variables}
+    return spread_events(data, names, OF_CLUSTERS, [*formula.responses, *formula.variables], slopes)
 
 
 def checked_formula(formula: Formula, data: IncompleteData, *, several: bool = False) -> Formula:

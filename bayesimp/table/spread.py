@@ -6,18 +6,21 @@ and O the other variables observed in the row, the residual given all of them, i
     e_ij = (d_ij,y - S_yO S_OO^-1 d_ij,O) / (S_yy - S_yO S_OO^-1 S_Oy)^1/2
 
 so that rows in which other variables are missing as well have the same spread as the others. Two statistics are computed
-in clusters with at least `LEAST` residuals: the F statistic of Brown & Forsythe (1974), an analysis of variance of
+in clusters with at least `LEAST` residuals (`LEAST` more for each random slope of the model; the regression on the slopes'
+columns in every cluster is taken out of y and O): the F statistic of Brown & Forsythe (1974), an analysis of variance of
 |e_ij - median_i|, whose level holds for skewed and heavy-tailed residuals; and the standard deviation tau of log residual
 standard deviations between clusters, by moments (DerSimonian & Laird 1986), for normal residuals,
 
-    l_i = log s_i^2 - psi((n_i - 1) / 2) + log((n_i - 1) / 2),    E l_i = log sigma_i^2,    var l_i = psi'((n_i - 1) / 2)
+    l_i = log s_i^2 - psi(f_i / 2) + log(f_i / 2),    E l_i = log sigma_i^2,    var l_i = psi'(f_i / 2),
+
+with f_i = n_i - 1 degrees of freedom, less the number of slopes.
 
 A spread differs if p < `LEVEL` and tau > `LARGE`. benchmarks/RESIDUAL_SPREAD.md has the study by which these were chosen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,7 +83,10 @@ class Spread(Record):
 
 
 def residual_spread(
-    data: IncompleteData, names: Sequence[str], predictors: Sequence[str] | None = None
+    data: IncompleteData,
+    names: Sequence[str],
+    predictors: Sequence[str] | None = None,
+    slopes: Collection[str] = (),
 ) -> list[Spread]:
     """The residual spread of variables given others and the clusters' means, by cluster.
 
@@ -92,6 +98,8 @@ def residual_spread(
         Variables with numbers, to be described.
     predictors
         The other variables of the model; None: all that models can read.
+    slopes
+        Columns with random slopes. A slope that differs between clusters is no difference in spread.
 
     Returns
     -------
@@ -100,7 +108,12 @@ def residual_spread(
     others = data.variables if predictors is None else predictors
     columns = [(name, data.numeric(name)) for name in names]
     columns += [pair for name in dict.fromkeys(others) if name not in names for pair in _columns(data, name)]
+    varying = [data.numeric(name) for name in slopes if name in data.variables and not _coded(data, name)]
+    columns = [pair for pair in columns if pair[0] not in slopes or pair[0] in names]
     deviations = np.column_stack([_deviations(values, data.codes) for _, values in columns])
+    if varying:
+        own = [k for k, (name, _) in enumerate(columns) if name not in slopes]
+        deviations[:, own] = _without_slopes(deviations[:, own], np.column_stack(varying), data.codes)
     seen = ~np.isnan(deviations)
     scale = ((np.where(seen, deviations, 0.0) ** 2).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)) ** 0.5
     largest = [np.abs(values[~np.isnan(values)]).max(initial=0.0) for _, values in columns]
@@ -117,7 +130,7 @@ def residual_spread(
             continue
         k = kept.index(name)
         rows = ~np.isnan(residuals[:, k])
-        found = spread_statistics(residuals[rows, k], data.codes[rows])
+        found = spread_statistics(residuals[rows, k], data.codes[rows], len(varying))
         if found is not None:
             p, tau, clusters, sds, count = found
             out.append(Spread(name, p, tau, clusters, sds * sd[k], count))
@@ -125,20 +138,24 @@ def residual_spread(
 
 
 def spread_events(
-    data: IncompleteData, names: Sequence[str], cure: str, predictors: Sequence[str] | None = None
+    data: IncompleteData,
+    names: Sequence[str],
+    cure: str,
+    predictors: Sequence[str] | None = None,
+    slopes: Collection[str] = (),
 ) -> list[Event]:
     """An event that names the incomplete variables whose residual spread differs between clusters, if there are any.
 
     Parameters
     ----------
-    data, predictors
+    data, predictors, slopes
         See `residual_spread`.
     names
         Normal variables with one residual variance for all clusters.
     cure
         What gives each cluster a variance of its own in this engine; "{name}" becomes the first variable.
     """
-    found = differing(data, names, predictors)
+    found = differing(data, names, predictors, slopes)
     if not found:
         return []
     one, grow = len(found) == 1, [spread.variable for spread in found if _grows(data, spread)]
@@ -157,14 +174,17 @@ def spread_events(
 
 
 def differing(
-    data: IncompleteData, names: Sequence[str], predictors: Sequence[str] | None = None
+    data: IncompleteData,
+    names: Sequence[str],
+    predictors: Sequence[str] | None = None,
+    slopes: Collection[str] = (),
 ) -> list[Spread]:
     """The spread of those incomplete variables, among `names`, in which it differs between clusters."""
     incomplete = [name for name in names if data.missing(name).any()]
     if not incomplete:
         return []
     given = predictors if predictors is None else [*predictors, *names]
-    return [spread for spread in residual_spread(data, incomplete, given) if spread.differs]
+    return [spread for spread in residual_spread(data, incomplete, given, slopes) if spread.differs]
 
 
 def said(data: IncompleteData, spread: Spread) -> str:
@@ -187,7 +207,9 @@ def _grows(data: IncompleteData, spread: Spread) -> bool:
     return bool(grows and (values[there] > 0).all())
 
 
-def spread_statistics(e: Array, codes: Codes) -> tuple[float, float, Codes, Array, Codes] | None:
+def spread_statistics(
+    e: Array, codes: Codes, slopes: int = 0
+) -> tuple[float, float, Codes, Array, Codes] | None:
     """p-value, tau, and clusters with their standard deviations and numbers of residuals.
 
     Parameters
@@ -196,6 +218,8 @@ def spread_statistics(e: Array, codes: Codes) -> tuple[float, float, Codes, Arra
         (n,) residuals with the same spread in all clusters, if the hypothesis is true.
     codes
         (n,) their clusters.
+    slopes
+        Number of slopes that were fitted in every cluster.
 
     Returns
     -------
@@ -205,7 +229,7 @@ def spread_statistics(e: Array, codes: Codes) -> tuple[float, float, Codes, Arra
     from scipy.stats import f
 
     n = np.bincount(codes)
-    enough = (n >= LEAST) & (np.bincount(codes, (e - _means(e, codes)[codes]) ** 2) > 0)
+    enough = (n >= LEAST * (1 + slopes)) & (np.bincount(codes, (e - _means(e, codes)[codes]) ** 2) > 0)
     clusters = np.flatnonzero(enough)
     if len(clusters) < 2:
         return None
@@ -216,8 +240,9 @@ def spread_statistics(e: Array, codes: Codes) -> tuple[float, float, Codes, Arra
     between, within = _mean_squares(np.abs(e - _medians(e, codes)[codes]), codes)
     p = float(f.sf(between / within, m - 1, N - m)) if within > 0 else 0.0
 
-    s2 = np.bincount(codes, (e - _means(e, codes)[codes]) ** 2) / (n - 1)
-    l, v = np.log(s2) - digamma((n - 1) / 2) + np.log((n - 1) / 2), polygamma(1, (n - 1) / 2)
+    free = n - 1 - slopes
+    s2 = np.bincount(codes, (e - _means(e, codes)[codes]) ** 2) / free
+    l, v = np.log(s2) - digamma(free / 2) + np.log(free / 2), polygamma(1, free / 2)
     tau = 0.5 * np.sqrt(_between_variance(l, v))
     return p, float(tau), clusters, np.sqrt(s2), n
 
@@ -267,6 +292,27 @@ def _deviations(values: Array, codes: Codes) -> Array:
     n = np.bincount(codes, there)
     means = np.bincount(codes, np.where(there, values, 0.0)) / np.maximum(n, 1)
     return np.where(n[codes] > 1, values - means[codes], np.nan)
+
+
+def _coded(data: IncompleteData, name: str) -> bool:
+    return data.variable(name).distribution.predictor_per_level
+
+
+def _without_slopes(deviations: Array, S: Array, codes: Codes) -> Array:
+    """(n, k) residuals of the regressions of every column on S (n, q) in every cluster; NaN where S is missing, and in
+    clusters with too few rows."""
+    out, known = np.full(deviations.shape, np.nan), ~np.isnan(S).any(axis=1)
+    order = np.argsort(codes, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+        rows = rows[known[rows]]
+        for k in range(deviations.shape[1]):
+            there = rows[~np.isnan(deviations[rows, k])]
+            if len(there) < LEAST * (1 + S.shape[1]):
+                continue
+            X = np.column_stack([np.ones(len(there)), S[there] - S[there].mean(axis=0)])
+            y = deviations[there, k]
+            out[there, k] = y - X @ np.linalg.lstsq(X, y)[0]
+    return out
 
 
 def _correlations(z: Array) -> Array:

@@ -137,3 +137,24 @@ def test_level_in_small_skewed_tables():
     rng, codes = np.random.default_rng(5), np.repeat(np.arange(8), 10)
     found = [spread_statistics(rng.exponential(size=80), codes)[:2] for _ in range(400)]
     assert sum(p < LEVEL and tau > LARGE for p, tau in found) <= stats.binom.isf(1e-3, 400, 0.003)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 4.0])
+def test_slopes_that_differ_are_no_difference_in_spread(ratio):
+    """They were taken for one: with slopes of sd 6 the deviations from the regression they have in common differ."""
+    rng, c = np.random.default_rng(7), np.repeat(np.arange(24), 16)
+    x = rng.normal(size=len(c))
+    sd = np.exp(np.linspace(-0.5, 0.5, 24) * np.log(ratio))[c]
+    y = 6.0 * rng.normal(size=24)[c] * x + sd * rng.normal(size=len(c))
+    y[rng.random(len(c)) < 0.2] = np.nan
+    data = bi.IncompleteData(pd.DataFrame({"c": c, "x": x, "z": rng.normal(size=len(c)), "y": y}), "c")
+    for model in (
+        bi.JointNormal(data, "y ~ x + z + (1 + x | c)"),
+        bi.JointGLMM(data, "y ~ x + z + (1 + x | c)"),
+        bi.FCS(data, predictors=["y ~ x + z + (1 + x | c)"]),
+    ):
+        assert any(e.kind == DIFFERS for e in model.events) == (ratio > 1)
+    common = bi.JointNormal(data, "y ~ x + z + (1 | c)")  # one slope for all: what is left does differ
+    assert any(e.kind == DIFFERS for e in common.events)
+    found = residual_spread(data, ["y"], ["x", "z"], ["x"])[0]
+    assert abs(found.tau - np.std(np.log(sd))) < 0.25

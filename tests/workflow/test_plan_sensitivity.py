@@ -191,7 +191,7 @@ def test_several_grouping_factors(tmp_path, capsys):
     text = path.read_text()
     for old, new, message in (
         ('["school", "class"]', '["school", "x"]', "groups by 'class', but data.cluster has 'school', 'x'"),
-        ('["school", "class"]', '"school"', 'in data.cluster = ["school", "class"]'),
+        ('["school", "class"]', '"school"', 'data.cluster has the columns of all: cluster = ["school", "class"]'),
         ('["school", "class"]', '["school", "school"]', "data.cluster: must be a column or a list of different"),
     ):  # fmt: skip
         assert old in text

@@ -58,7 +58,8 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
     events += other_groupings(data, {data.cluster, *factors})
     events += of_other_levels(data, dict.fromkeys(name for block in by_row for name in block.responses))
     common = {name: None for block in by_row if _one_variance(block) for name in block.responses}
-    events += spread_events(data, list(common), OF_CLUSTERS)
+    slopes = {column.base for block in by_row for column in block.random}
+    events += spread_events(data, list(common), OF_CLUSTERS, slopes=slopes)
     for block in {block.name: block for block in conditionals.blocks}.values():
         if len(block.responses) > 1:
             refuse_combinations(data, block.responses)

@@ -132,9 +132,10 @@ class JointGLMM(ImputationModel):
             # refuses priors before anything is sampled
             factor_priors(self.table, self.priors, self.separate, cluster=data.cluster)
         by_row = [f.response for f in self.factors if not f.at_cluster and data.missing(f.response).any()]
+        slopes = {column.base for factor in self.factors for column in factor.random}
         self.events: list[Event] = [
             *one_row_each(data), *self._notes(), *events, *other_groupings(data, self._columns()),
-            *of_other_levels(data, by_row), *spread_events(data, normal, OF_CLUSTERS),
+            *of_other_levels(data, by_row), *spread_events(data, normal, OF_CLUSTERS, slopes=slopes),
         ]  # fmt: skip
 
     def _notes(self) -> list[Event]:

@@ -109,11 +109,6 @@ WORKS = {
         "y ~ x + (1 | g)",
         {},
     ),
-    "a fit without error": (
-        lambda: table().assign(y=lambda f: (3 * f.x.fillna(0) + 1).mask(LOST)),
-        "y ~ x + (1 | g)",
-        {},
-    ),
     "nothing missing": (lambda: table(holes={}), Y, {}),
     "no effects": (lambda: table()[["g", "x", "y"]], "y ~ x", {}),
     "collinear complete variables": (
@@ -234,3 +229,13 @@ def test_a_log_mean_out_of_range_keeps_the_value_and_is_counted(monkeypatch):
     assert event["count"] == 80 and "kept their current values" in event["message"]
     assert np.isin(imp.values("y"), table["y"].dropna()).all()
     assert (imp.values("y") == imp.values("y")[0]).all()
+
+
+def test_a_fit_without_error_is_refused():
+    frame = table().assign(y=lambda f: (3 * f.x.fillna(0) + 1).mask(LOST))
+    with pytest.raises(
+        SpecificationError, match=r"'y' equals 3 \* x \+ 1 in all rows where these are observed"
+    ):
+        model(
+            "y ~ x + (1 | g)", None, frame, {"w": "bernoulli", "k": "poisson", "s": "gamma", "q": "bernoulli"}
+        )
