@@ -6,9 +6,9 @@ and O the other variables observed in the row, the residual given all of them, i
     e_ij = (d_ij,y - S_yO S_OO^-1 d_ij,O) / (S_yy - S_yO S_OO^-1 S_Oy)^1/2
 
 so that rows in which other variables are missing as well have the same spread as the others. Two statistics are computed
-in clusters with at least `LEAST` residuals (`LEAST` more for each random slope of the model; the regression on the slopes'
-columns in every cluster is taken out of y and O): the F statistic of Brown & Forsythe (1974), an analysis of variance of
-|e_ij - median_i|, whose level holds for skewed and heavy-tailed residuals; and the standard deviation tau of log residual
+in clusters with at least `LEAST` residuals (`LEAST` more for each random slope of the model; in every cluster its own
+regression on their columns is taken out of y and O): the F statistic of Brown & Forsythe (1974), an analysis of variance
+of |e_ij - median_i|, whose level holds for skewed, heavy-tailed residuals; and the standard deviation tau of log residual
 standard deviations between clusters, by moments (DerSimonian & Laird 1986), for normal residuals,
 
     l_i = log s_i^2 - psi(f_i / 2) + log(f_i / 2),    E l_i = log sigma_i^2,    var l_i = psi'(f_i / 2),
