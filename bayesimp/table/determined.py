@@ -49,7 +49,7 @@ def _event(data: IncompleteData, name: str, other: str, pairs: pd.DataFrame, bot
     known = int((missing & frame[other].isin(pairs[other]).to_numpy()).sum())
     recoding = dict(sorted(zip(pairs[other], pairs[name], strict=True), key=lambda pair: str(pair[0])))
     code = repr({_plain(k): _plain(v) for k, v in recoding.items()}) if len(pairs) <= WRITTEN else "..."
-    made = f"table['{name}'] = table['{other}'].map({code})"
+    made = f"table[{name!r}] = table[{other!r}].map({code})"
     text = (
         f"'{other}' determines '{name}' in all {int(both.sum()):,} rows in which both are observed. Imputed as a "
         "variable of its own, it will contradict that, and the two may not mix. "

@@ -108,7 +108,7 @@ def residual_spread(
     others = data.variables if predictors is None else predictors
     columns = [(name, data.numeric(name)) for name in names]
     columns += [pair for name in dict.fromkeys(others) if name not in names for pair in _columns(data, name)]
-    varying = [data.numeric(name) for name in slopes if name in data.variables and not _coded(data, name)]
+    varying = [values for name in slopes if name in data.variables for _, values in _columns(data, name)]
     columns = [pair for pair in columns if pair[0] not in slopes or pair[0] in names]
     deviations = np.column_stack([_deviations(values, data.codes) for _, values in columns])
     if varying:
@@ -292,10 +292,6 @@ def _deviations(values: Array, codes: Codes) -> Array:
     n = np.bincount(codes, there)
     means = np.bincount(codes, np.where(there, values, 0.0)) / np.maximum(n, 1)
     return np.where(n[codes] > 1, values - means[codes], np.nan)
-
-
-def _coded(data: IncompleteData, name: str) -> bool:
-    return data.variable(name).distribution.predictor_per_level
 
 
 def _without_slopes(deviations: Array, S: Array, codes: Codes) -> Array:

@@ -193,6 +193,8 @@ def test_answers_under_another_name_are_determined():
     made = scope["table"]["text"]
     assert (made.isna() == f["number"].isna()).all()
     assert (made == f["text"])[f["text"].notna()].all()
+    awkward = bi.IncompleteData(f.rename(columns={"text": "patient's text"}), "g")
+    assert 'table["patient\'s text"] = table[' in of_other_levels(awkward, ["patient's text"])[0].message
     assert "follow from" not in events["number"].message  # it is missing only where the text is
 
 

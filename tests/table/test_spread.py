@@ -158,3 +158,18 @@ def test_slopes_that_differ_are_no_difference_in_spread(ratio):
     assert any(e.kind == DIFFERS for e in common.events)
     found = residual_spread(data, ["y"], ["x", "z"], ["x"])[0]
     assert abs(found.tau - np.std(np.log(sd))) < 0.25
+
+
+@pytest.mark.parametrize("levels", [["no", "yes"], ["a", "b", "c"]])
+def test_slopes_of_columns_with_levels(levels):
+    """Text is read as models read it: a yes/no column as 0 and 1, others as indicators of their levels."""
+    rng, c = np.random.default_rng(8), np.repeat(np.arange(24), 24)
+    k = rng.integers(0, len(levels), len(c))
+    y = 4.0 * rng.normal(size=(24, len(levels)))[c, k] + rng.normal(size=len(c))
+    y[rng.random(len(c)) < 0.2] = np.nan
+    frame = pd.DataFrame({"c": c, "f": np.array(levels, object)[k], "y": y})
+    data = bi.IncompleteData(frame, "c")
+    model = bi.JointNormal(data, "y ~ f + (1 + f | c)")
+    assert not any(e.kind == DIFFERS for e in model.events)
+    (found,) = residual_spread(data, ["y"], ["f"], ["f"])
+    assert found.tau < 0.25 and abs(np.median(found.sds) - 1.0) < 0.15
