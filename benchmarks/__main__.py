@@ -263,6 +263,7 @@ BENCHMARKS = {
     "joint_glmm_summed": joint_glmm.joint_glmm_summed,
     "joint_glmm_rows": joint_glmm.joint_glmm_rows,
     "joint_glmm_default": joint_glmm.joint_glmm_default,
+    "joint_glmm_lacking": joint_glmm.joint_glmm_lacking,
     "joint_glmm_jomo": joint_glmm.joint_glmm_jomo,
     "joint_glmm_nuts": joint_glmm.joint_glmm_nuts,
     "crossed": crossed.crossed,

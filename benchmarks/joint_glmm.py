@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
@@ -17,6 +17,7 @@ from bayesimp.joint.glmm import sampler as sampling
 from bayesimp.joint.glmm import summed
 from bayesimp.joint.glmm.model import JointGLMM
 from bayesimp.joint.glmm.sampler import Sampler
+from bayesimp.joint.glmm.together import JointMove
 from benchmarks.r_side import HAVE_R, r_script
 
 ANALYSIS = "y ~ x1 + x2 + (1 + x1 | study)"
@@ -275,6 +276,32 @@ def normal_covariates(seed: int = 3) -> pd.DataFrame:
     for k, (name, x) in enumerate((("x1", x1), ("x2", x2))):
         table[name] = np.where((rng.random(3000) < 0.15) | (g == k), np.nan, x)
     return table
+
+
+def joint_glmm_lacking(draws: int = 2000, tune: int = 200) -> list[str]:
+    """Two normal covariates, each missing in a whole study, whose effects and values move together, and the effects of
+    later factors against them or not. Effective draws of 2 x `draws`: the smallest of all effects, and of the analysis."""
+    data = bi.IncompleteData(normal_covariates(), "study")
+    lines = [
+        "| effects | effects of later factors | processor s | effective: effects | effective: analysis |",
+        "|---|---|---|---|---|",
+    ]
+    for effects, stay in ((e, s) for e in ("separate", "joint") for s in (True, False)):
+        model = bi.JointGLMM(data, ANALYSIS, effects=effects)
+        model.impute(m=2, seed=0, chains=2, tune=1, draws=1)
+        with patch.object(JointMove, "_takers", lambda self: []) if stay else nullcontext():
+            imp, own = _cpu(
+                lambda model=model: model.impute(
+                    m=2, seed=1, chains=2, tune=tune, draws=draws, keep_effects=True
+                )
+            )
+        posterior = imp.tree["posterior"]
+        B = [x.values.reshape(*x.shape[:2], -1) for name, x in posterior.data_vars.items() if name[0] == "B"]
+        of_effects = _smallest(np.concatenate(B, axis=-1))
+        analysis = _smallest(_analysis_draws(imp, "Psi_y" if effects == "separate" else "Psi"))
+        moves = "stay" if stay else "move"
+        lines.append(f"| {effects} | {moves} | {own:.1f} | {of_effects:.0f} | {analysis:.0f} |")
+    return lines
 
 
 def _effective(draws: np.ndarray) -> np.ndarray:

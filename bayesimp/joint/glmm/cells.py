@@ -15,6 +15,7 @@ from bayesimp.joint.glmm.factors import Factor
 from bayesimp.joint.glmm.programs import NONLINEAR, Compiler, degree
 from bayesimp.kernels.factors.arrays import COUNT, ENUMERATE, GAUSSIAN, SLICE, Cells
 from bayesimp.kernels.factors.together import can_move_together
+from bayesimp.kernels.families.codes import NORMAL
 from bayesimp.notation import Array
 
 __all__ = ["bare_clusters", "is_censored", "missing_cells", "used_rows"]
@@ -34,7 +35,18 @@ def missing_cells(
     flat = [tokens for part in columns for tokens in part]
     begin = np.concatenate([[0], np.cumsum([len(part) for part in columns])])
     K, T = len(factors), len(flat)
-    rows, start, kind, child, of, wide, active, mean, mean_of = [], [0], [], [0], [], [], [], [0], []
+    rows, start, kind, child, of, wide, straight, active, mean, mean_of = (
+        [],
+        [0],
+        [],
+        [0],
+        [],
+        [],
+        [],
+        [],
+        [0],
+        [],
+    )
     lower, upper = [np.empty(0)], [np.empty(0)]
     leaf = np.ones(K, dtype=bool)
     for k in range(K):
@@ -56,7 +68,8 @@ def missing_cells(
             mask = np.zeros(T, dtype=bool)
             mask[own] = degrees[own] > 0
             active.append(mask)
-            linear &= factors[l].family.has_normal_errors and not (degrees[own] >= NONLINEAR).any()
+            straight.append(not (degrees[own] >= NONLINEAR).any())
+            linear &= factors[l].family.has_normal_errors and straight[-1]
         child.append(len(of))
         mean_of += [e for e, d in enumerate(of_mean) if d]
         mean.append(len(mean_of))
@@ -74,7 +87,7 @@ def missing_cells(
 
     return Cells(
         ints(start), ints(rows), np.concatenate(lower), np.concatenate(upper), ints(kind), ints(child), ints(of),
-        np.array(wide, dtype=bool),
+        np.array(wide, dtype=bool), np.array(straight, dtype=bool),
         np.array(active, dtype=bool).reshape(len(of), T), ints(mean), ints(mean_of),
     ), leaf  # fmt: skip
 
@@ -97,11 +110,13 @@ def is_censored(limits: tuple[Array, Array]) -> NDArray[np.bool_]:
 def bare_clusters(
     factor: Factor, leaf: bool, known: NDArray[np.bool_], cluster: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Clusters without information on a response, for factors with effects on whose responses other factors depend.
+    """Clusters without information on a response on which other factors depend, if it has effects, or is normal with one
+    value per cluster.
 
     known (n,): whether a row has a value of the response, or a limit.
     """
-    if leaf or not factor.effects or not can_move_together(factor.code):
+    moves = can_move_together(factor.code) if factor.effects else factor.at_cluster and factor.code == NORMAL
+    if leaf or not moves:
         return np.empty(0, dtype=np.int64)
     return np.flatnonzero(np.bincount(cluster, known) == 0).astype(np.int64)
 

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 
 from bayesimp.errors import SamplingError
 from bayesimp.joint.glmm.chain import ChainState
@@ -25,6 +24,7 @@ from bayesimp.joint.glmm.levels import FurtherEffects
 from bayesimp.joint.glmm.prior import FactorPriors
 from bayesimp.joint.glmm.summed import Summed, summed_out
 from bayesimp.joint.glmm.table import FactorTable
+from bayesimp.joint.glmm.together import JointMove
 from bayesimp.joint.glmm.working import WorkingRows
 from bayesimp.kernels.covariance.update import FIXED
 from bayesimp.kernels.factors.arrays import State, Work, workspace
@@ -34,7 +34,6 @@ from bayesimp.kernels.factors.effects import conditional_law, draw_covariance
 from bayesimp.kernels.factors.glmm import glmm_factor_step
 from bayesimp.kernels.factors.normal import normal_step
 from bayesimp.kernels.factors.summed import draw_effects_summed, read_values
-from bayesimp.kernels.factors.together import coupled_responses, follow_columns, later_factors
 from bayesimp.kernels.families.codes import CATEGORICAL, NORMAL, ORDINAL
 from bayesimp.kernels.families.responses import EXTRA_ZEROS, draw_rows
 from bayesimp.kernels.families.shape import counts_above
@@ -78,6 +77,7 @@ class Sampler:
         self.rows = WorkingRows(table, self.state)
         self.work = [workspace(a, table.cells, k) for k in range(K)] if work is None else list(work)
         self.summed: dict[int, list[Summed]] = {}
+        self.moves: dict[int, JointMove] = {}
         for k in range(K):
             self._refresh(k)
 
@@ -163,63 +163,24 @@ class Sampler:
         )  # fmt: skip
         chain.failed += not draw_effects_summed(chain.rng, mixture, work.search, work.weight, b)
         B[i, at:stop] = b
-        self._refresh_effects(l, int(i))
+        self.refresh_effects(l, int(i))
 
     def _together(self, k: int, tune: bool) -> None:
         """Update effects and cells of factor k together in clusters in which it is never observed, except those whose
         cells are summed out for these effects."""
-        chain, factor = self.chain, self.table.factors[k]
+        chain = self.chain
         summed = {int(group.cluster) for group in self.groups(k) if group.of == k}
         clusters = [i for i in self.table.bare[k].tolist() if i not in summed]
         if not clusters:
             return
-        block, at = self.priors.place[k]
-        B, stop = chain.B[block], at + factor.effects
-        mean, L, fine = conditional_law(chain.Psi[block], B, np.int64(at), np.int64(stop))
-        if not fine:
-            raise SamplingError(f"{self.label}: {FAILURES[1]}.")
-        rho, accepted = np.sqrt(1.0 - chain.step[k] ** 2), 0
-        for i in clusters:
-            w = solve_triangular(
-                L, chain.rng.standard_normal(factor.effects), trans=1, lower=True, check_finite=False
-            )
-            moved = mean[i] + rho * (B[i, at:stop] - mean[i]) + chain.step[k] * w
-            accepted += self._accept_together(k, i, moved)
+        if k not in self.moves:
+            self.moves[k] = JointMove(self, k)
+        accepted = self.moves[k].in_clusters(clusters)
         if tune:
             share = accepted / len(clusters)
             chain.step[k] = min(chain.step[k] * np.exp(GAIN * (share - TARGET)), 1.0)
         else:
             chain.moved[k] += len(clusters), accepted
-
-    def _accept_together(self, k: int, i: int, moved: Array) -> bool:
-        """Whether the effects of factor k in cluster i move to `moved`, and its responses to the corresponding values."""
-        table, chain, factor, a = self.table, self.chain, self.table.factors[k], self.table.arrays
-        rows = np.arange(a.first[i], a.first[i + 1])
-        block, at = self.priors.place[k]
-        q, own = len(factor.random), slice(at, at + factor.effects)
-        change = (moved - chain.B[block][i, own]).reshape(factor.predictors, q)
-        before = self.predictors(k, rows)
-        Z = self.state.X[np.ix_(rows, table.columns_at(k, 0))]
-        after = before + Z @ (table.scales[k].levels[0].random @ change.T)
-        number, cluster = np.int64(k), np.int64(i)
-        fixed = a, table.cells, table.programs, table.means, table.divisor, self.state, self.work[k]
-        now = later_factors(number, cluster, *fixed)
-        y, proposed = chain.Y[rows, k], np.empty(len(rows))
-        last = np.int64(a.level[k + 1] - a.level[k] - 1)
-        coupled_responses(
-            chain.rng, a.family[k], y, np.ascontiguousarray(a.trials[rows, k]), before, np.ascontiguousarray(after),
-            self.state.shape[k], self.state.cuts, np.int64(k), last, proposed,
-        )  # fmt: skip
-        chain.Y[rows, k] = proposed
-        ratio = later_factors(number, cluster, *fixed) - now
-        if not np.log(chain.rng.random()) < ratio:
-            chain.Y[rows, k] = y
-            later_factors(number, cluster, *fixed)  # restores V and means
-            return False
-        chain.B[block][i, own] = moved
-        self._refresh_effects(k, i)
-        follow_columns(number, cluster, a, table.cells, table.programs, self.state, self.work[k])
-        return True
 
     def completed(self) -> list[Array]:
         """By factor: the imputed responses as models see them; those of leaves are drawn here."""
@@ -269,7 +230,7 @@ class Sampler:
         chain, a, scale = self.chain, self.table.arrays, self.table.scales[k]
         factor = self.table.factors[k]
         self.state.beta[a.coefficient[k] : a.coefficient[k + 1]] = (scale.T @ chain.beta[k]).T.ravel()
-        self._refresh_effects(k)
+        self.refresh_effects(k)
         if factor.code == NORMAL:
             self.state.shape[k] = chain.sd[k]
         elif factor.code == ORDINAL:
@@ -279,7 +240,7 @@ class Sampler:
             if len(chain.aux[k]) > 1:
                 self.state.cuts[k, 0] = chain.aux[k][1]
 
-    def _refresh_effects(self, k: int, cluster: int | None = None) -> None:
+    def refresh_effects(self, k: int, cluster: int | None = None) -> None:
         """Update what the effects of factor k amount to in every combination of groups, or in those of one cluster."""
         a = self.table.arrays
         at = slice(None) if cluster is None else self.further.places(cluster)

@@ -74,8 +74,9 @@ class Cells(NamedTuple):
         (C,) limits of censored values, in units of the data; infinite if there is no limit.
     kind
         (K,) how the cells are drawn.
-    child, of, wide
-        (K + 1,), (A,), (A,) children of factor k: of[child[k]] ..; whether y_k enters through a mean over the cluster.
+    child, of, wide, linear
+        (K + 1,), (A,), (A,), (A,) children of factor k: of[child[k]] ..; whether y_k enters through a mean over the
+        cluster; whether all columns are linear in y_k.
     active
         (A, T) whether a column depends on y_k.
     mean, mean_of
@@ -90,6 +91,7 @@ class Cells(NamedTuple):
     child: np.ndarray
     of: np.ndarray
     wide: np.ndarray
+    linear: np.ndarray
     active: np.ndarray
     mean: np.ndarray
     mean_of: np.ndarray

@@ -18,6 +18,9 @@ leaves this prior invariant, and y -> y' leaves p_k(y | eta_k(b)) invariant alon
 
 so the move is accepted with probability min(1, ratio of the likelihoods of the later factors), because only these
 enter the ratio. rho is tuned in warm-up.
+
+The effects of the later factors move along, so that these likelihoods change little: joint/glmm/together.py, which needs
+`predictor_changes`.
 """
 
 from __future__ import annotations
@@ -26,10 +29,17 @@ import math
 
 import numpy as np
 
-from bayesimp.kernels.compiled import inner, kernel
+from bayesimp.kernels.compiled import inner, kernel, merged
 from bayesimp.kernels.factors.arrays import Cells, FactorArrays, State, Work
-from bayesimp.kernels.factors.cells import NONE, child_density, formula_value, set_columns, set_rest
-from bayesimp.kernels.factors.columns import Programs, cluster_mean
+from bayesimp.kernels.factors.cells import (
+    NONE,
+    child_density,
+    coefficient,
+    formula_value,
+    set_columns,
+    set_rest,
+)
+from bayesimp.kernels.factors.columns import Programs, cluster_mean, column
 from bayesimp.kernels.families.codes import (
     BETA,
     GAMMA,
@@ -47,9 +57,9 @@ from bayesimp.kernels.families.codes import (
 from bayesimp.kernels.families.responses import EXTRA_ZEROS
 from bayesimp.kernels.families.scalar import inverse_link
 from bayesimp.kernels.families.yeo_johnson import transformed, untransformed
-from bayesimp.notation import Integer, Matrix, Vector
+from bayesimp.notation import Integer, Matrix, Stack, Vector
 
-__all__ = ["can_move_together", "coupled_responses", "follow_columns", "later_factors"]
+__all__ = ["can_move_together", "coupled_responses", "follow_columns", "later_factors", "predictor_changes"]
 
 
 NO_MOVE = NEGATIVE_BINOMIAL, INVERSE_GAUSSIAN, BETA, *EXTRA_ZEROS
@@ -161,6 +171,59 @@ def coupled_responses(
         out[j] = _coupled(rng, family, y[j], trials[j], before[j], after[j], shape, cuts, k, last)
 
 
+@merged
+def _set_values(
+    k: Integer,
+    i: Integer,
+    arrays: FactorArrays,
+    cells: Cells,
+    means: Programs,
+    divisor: Matrix,
+    state: State,
+    work: Work,
+) -> None:
+    """Update V and the means over cluster i from the responses Y of factor k."""
+    start, stop = arrays.first[i], arrays.first[i + 1]
+    for j in range(start, stop):
+        state.V[j, arrays.variable[k]] = formula_value(arrays, k, state.Y[j, k])
+    for e in range(cells.mean[k], cells.mean[k + 1]):
+        mean = cells.mean_of[e]
+        state.M[i, mean] = cluster_mean(means, divisor, mean, state.V, state.M, start, stop, i, work.stack)
+
+
+@kernel(nogil=True, _nrt=False)
+def predictor_changes(
+    k: Integer,
+    i: Integer,
+    arrays: FactorArrays,
+    cells: Cells,
+    programs: Programs,
+    means: Programs,
+    divisor: Matrix,
+    state: State,
+    work: Work,
+    out: Stack,
+) -> None:
+    """out (children, rows of cluster i, r) <- how the children's predictors change from the columns in X to those at the
+    responses Y of factor k; updates V and means over the cluster."""
+    start, stop = arrays.first[i], arrays.first[i + 1]
+    _set_values(k, i, arrays, cells, means, divisor, state, work)
+    for a in range(cells.child[k + 1] - cells.child[k]):
+        child = cells.child[k] + a
+        l = cells.of[child]
+        first = arrays.column[l]
+        for j in range(start, stop):
+            for c in range(arrays.predictors[l]):
+                out[a, j - start, c] = 0.0
+        for t in range(first, arrays.column[l + 1]):
+            if not cells.active[child, t]:
+                continue
+            for j in range(start, stop):
+                change = column(programs, t, state.V, state.M, j, i, work.stack) - state.X[j, t]
+                for c in range(arrays.predictors[l]):
+                    out[a, j - start, c] += change * coefficient(arrays, state, l, c, t - first, j)
+
+
 @kernel(nogil=True, _nrt=False)
 def later_factors(
     k: Integer,
@@ -174,13 +237,9 @@ def later_factors(
     work: Work,
 ) -> float:
     """Log-likelihood of factor k's children in cluster i; updates V and means over the cluster from its responses Y."""
-    start, stop = arrays.first[i], arrays.first[i + 1]
+    start = arrays.first[i]
     set_rest(arrays, cells, state, k, start, i, True, work)
-    for j in range(start, stop):
-        state.V[j, arrays.variable[k]] = formula_value(arrays, k, state.Y[j, k])
-    for e in range(cells.mean[k], cells.mean[k + 1]):
-        mean = cells.mean_of[e]
-        state.M[i, mean] = cluster_mean(means, divisor, mean, state.V, state.M, start, stop, i, work.stack)
+    _set_values(k, i, arrays, cells, means, divisor, state, work)
     return child_density(arrays, cells, state, programs, k, start, i, True, work, NONE)
 
 

@@ -23,6 +23,7 @@ from bayesimp.joint.glmm import summed
 from bayesimp.joint.glmm.chain import start_chain
 from bayesimp.joint.glmm.prior import factor_priors
 from bayesimp.joint.glmm.summed import Summed
+from bayesimp.joint.glmm.together import JointMove
 from bayesimp.kernels.factors.arrays import workspace
 from bayesimp.kernels.factors.cells import draw_cells
 from bayesimp.kernels.families.codes import POISSON
@@ -305,7 +306,7 @@ def test_where_the_move_is_made(analysis, made, monkeypatch):
     assert [group.of for group in groups] == made
     for group in groups:
         assert (G[s.table.row[group.rows]] == 1).all() and len(group.rows) == (G == 1).sum()
-    monkeypatch.setattr(module.Sampler, "_accept_together", lambda *given: together.append(given) or False)
+    monkeypatch.setattr(JointMove, "_accept", lambda *given: together.append(given) or False)
     s.update_cells(0)
     assert bool(together) == (not made)
 
@@ -319,7 +320,7 @@ def test_sums_are_made_in_clusters_of_many_rows_only(fewest, monkeypatch):
     frame = pd.DataFrame({"g": g, "w": 1.0 * rng.integers(0, 2, len(g)), "y": rng.normal(size=len(g))})
     frame.loc[np.isin(g, (2, 3)), "w"] = np.nan
     s, together = sampler("y ~ w + (1 + w | g)", {"w": "bernoulli"}, frame), []
-    monkeypatch.setattr(module.Sampler, "_accept_together", lambda *given: together.append(given[2]) or False)
+    monkeypatch.setattr(JointMove, "_accept", lambda *given: together.append(given[1]) or False)
     s.update_cells(0)
     label = lambda i: int(g[s.table.row[s.table.arrays.first[i]]])  # noqa: E731  clusters are sorted differently there
     made = {1: [2, 3], 40: [3], 1000: []}[fewest]
