@@ -6,7 +6,8 @@ processes: workers already occupy the processors, and threads that wait for each
 record the stack at every node of a graph, which it would print below its errors. Files are ordered so that two workers
 do not compile the same kernels at the same time, and so that the longest begin first.
 
-Tests that cost much are marked `deep`: `tests/deep.txt`, with the CPU seconds that `-p tests.seconds` measured.
+Tests that cost much are marked `deep`: `tests/deep.txt`, with the CPU seconds that `-p tests.seconds` measured. With
+``--turn 2/3`` those of every third file run, besides all others: three turns cost about the same, and are all of them.
 """
 
 import gc
@@ -41,9 +42,48 @@ def deep() -> dict[str, float]:
     return {name: float(seconds) for seconds, name in (line.split(maxsplit=1) for line in lines)}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--turn K/N``."""
+    parser.addoption("--turn", metavar="K/N", help="of the deep tests only the K-th of N parts, K = 1 .. N")
+
+
+def turns(seconds: dict[str, float], number: int) -> dict[str, int]:
+    """The turn, 1 .. `number`, of each file with deep tests: the longest first, each to the turn that has cost least."""
+    of_file: dict[str, float] = defaultdict(float)
+    for name, cost in seconds.items():
+        of_file[name.partition("::")[0]] += cost
+    out, total = {}, [0.0] * number
+    for file in sorted(of_file, key=lambda file: (-of_file[file], file)):
+        least = total.index(min(total))
+        out[file], total[least] = least + 1, total[least] + of_file[file]
+    return out
+
+
+def take_turn(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect deep tests whose turn it is not.
+
+    Raises
+    ------
+    pytest.UsageError
+        The option is not K/N with 1 <= K <= N.
+    """
+    turn, slash, number = config.option.turn.partition("/")
+    if not (slash and turn.isdecimal() and number.isdecimal() and 1 <= int(turn) <= int(number)):
+        raise pytest.UsageError(f"--turn is K/N with 1 <= K <= N, as in 2/3; got {config.option.turn!r}.")
+    seconds = deep()
+    of_file = turns(seconds, int(number))
+    now = [
+        item.nodeid not in seconds or of_file[item.nodeid.partition("::")[0]] == int(turn) for item in items
+    ]
+    config.hook.pytest_deselected(items=[item for item, own in zip(items, now, strict=True) if not own])
+    items[:] = [item for item, own in zip(items, now, strict=True) if own]
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the deep layer. First the files of BEGIN, then the others, the longest first, as far as seconds are known."""
+    if config.option.turn:
+        take_turn(config, items)
     seconds, of_file = deep(), defaultdict(float)
     left_out = bool(items) and "not deep" in items[0].config.option.markexpr
     for item in items:

@@ -4,9 +4,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from tests import seconds
-from tests.conftest import deep
+from tests.conftest import deep, take_turn, turns
 
 ROOT = Path(__file__).parents[1]
 SUITE = """
@@ -53,6 +56,37 @@ def test_every_entry_names_a_test():
 def test_entries_are_in_order_and_above_the_limit():
     names = list(deep())
     assert len(names) > 100 and names == sorted(names) and min(deep().values()) >= seconds.LIMIT
+
+
+def test_turns_are_all_deep_tests_and_cost_alike():
+    """What continuous integration runs on three commits in a row (.ci/run)."""
+    seconds, of_file = deep(), turns(deep(), 3)
+    cost = dict.fromkeys((1, 2, 3), 0.0)
+    for name, own in seconds.items():
+        cost[of_file[name.partition("::")[0]]] += own
+    assert max(cost.values()) - min(cost.values()) < 0.01 * sum(cost.values())
+
+
+def test_every_deep_test_has_one_turn():
+    """Quick tests are in each."""
+    known = sorted(deep())
+    every = {*known, "tests/test_layers.py::test_quick"}
+
+    def kept(turn):
+        items, left = [SimpleNamespace(nodeid=name) for name in sorted(every)], []
+        hook = SimpleNamespace(pytest_deselected=lambda items: left.extend(items))
+        take_turn(SimpleNamespace(option=SimpleNamespace(turn=turn), hook=hook), items)
+        assert len(items) + len(left) == len(every)
+        return {item.nodeid for item in items}
+
+    parts = [kept(f"{k}/3") for k in (1, 2, 3)]
+    assert set.union(*parts) == every and set.intersection(*parts) == every - set(known)
+    assert sum(map(len, parts)) == len(known) + 3
+    for wrong in ("4/3", "0/3", "2", "a/3", "1/"):
+        with pytest.raises(
+            pytest.UsageError, match=f"--turn is K/N with 1 <= K <= N, as in 2/3; got '{wrong}'"
+        ):
+            kept(wrong)
 
 
 def test_what_is_collected_is_marked(request):
