@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_performance"]
 
+MARKERS = ("o", "s", "^", "v")
 SPREAD = 0.7  # width that the methods at one tick take up, in ticks
 COLUMNS = 3
 NOMINAL = {"bias": 0.0, "coverage": 0.95, "coverage z": 0.95, "se ratio": 1.0}
@@ -71,12 +72,12 @@ def plot_performance(
     figure, axes = subplots(
         rows, columns, figsize=(max(4.6 * columns, 6.5), 0.9 + 3.0 * rows), squeeze=False, layout="constrained"
     )  # fmt: skip
-    colour = {name: _colour(k) for k, name in enumerate(dict.fromkeys(at["method"]))}
+    marks = {name: _mark(k) for k, name in enumerate(dict.fromkeys(at["method"]))}
     for axis, (value, group) in zip(axes.flat, groups, strict=False):
         theirs = published
         if published is not None and panels is not None:
             theirs = published[published[panels] == value]
-        _panel(axis, group, half, across, colour, theirs)
+        _panel(axis, group, half, across, marks, theirs)
         if measure in NOMINAL:
             axis.axhline(NOMINAL[measure], color=GREY, lw=0.8, zorder=0)
         if panels is not None:
@@ -86,7 +87,7 @@ def plot_performance(
     for axis in axes.flat[len(groups) :]:
         axis.set_visible(False)
     axes[0, 0].set_ylabel(f"{WORDS.get(measure, measure)} of {term}", fontsize=SMALL)
-    _legend(figure, axes, list(colour))
+    _legend(figure, axes, list(marks))
     what = "two Monte Carlo standard errors" if lines == "mcse" else "two mean standard errors"
     hollow = "; hollow: published" if published is not None else ""
     n = at["n"].min() if at["n"].min() == at["n"].max() else f"{at['n'].min()} to {at['n'].max()}"
@@ -110,22 +111,22 @@ def _panel(
     group: pd.DataFrame,
     half: pd.Series,
     across: str,
-    colour: dict[str, str],
+    marks: dict[str, tuple[str, str]],
     published: pd.DataFrame | None,
 ) -> None:
     places = {value: k for k, value in enumerate(dict.fromkeys(group[across]))}
-    offsets = dict(zip(colour, np.linspace(-SPREAD / 2, SPREAD / 2, len(colour)), strict=True))
+    offsets = dict(zip(marks, np.linspace(-SPREAD / 2, SPREAD / 2, len(marks)), strict=True))
     for method, part in group.groupby("method", sort=False):
-        x = part[across].map(places) + offsets[method]
+        x, (colour, marker) = part[across].map(places) + offsets[method], marks[method]
         keys = pd.MultiIndex.from_arrays([part["scenario"], part["method"]])
         axis.errorbar(
-            x, part["value"], yerr=2 * half.reindex(keys).to_numpy(), fmt="o", ms=3, lw=1, color=colour[method],
+            x, part["value"], yerr=2 * half.reindex(keys).to_numpy(), fmt=marker, ms=3, lw=1, color=colour,
             label=method,
         )  # fmt: skip
         if published is not None:
             theirs = published[(published["method"] == method) & published[across].isin(places)]
             x = theirs[across].map(places) + offsets[method]
-            axis.plot(x, theirs["estimate"], "D", ms=4.5, mfc="none", color=colour[method], lw=0)
+            axis.plot(x, theirs["estimate"], "D", ms=4.5, mfc="none", color=colour, lw=0)
     if (group["measure"] == "mean").all():
         truth = group.drop_duplicates(across)
         x = truth[across].map(places)
@@ -133,8 +134,12 @@ def _panel(
     axis.set_xticks(list(places.values()), [str(value) for value in places])
 
 
-def _colour(k: int) -> str:
-    return BLACK if k == 0 else CYCLE[(k - 1) % (len(CYCLE) - 1)]
+def _mark(k: int) -> tuple[str, str]:
+    """Colour and marker of the k-th method; the markers change where the colours begin again."""
+    if k == 0:
+        return BLACK, MARKERS[0]
+    again, colour = divmod(k - 1, len(CYCLE) - 1)
+    return CYCLE[colour], MARKERS[again % len(MARKERS)]
 
 
 def _check(

@@ -42,6 +42,15 @@ def test_numbers_in_their_panels():
     assert "hollow: published" in figure.get_suptitle() and "40 data sets" in figure.get_suptitle()
 
 
+def test_many_methods_can_be_told_apart():
+    """Simulation 5 of Kunkel & Kaizar has eight, two of which had the same colour and marker."""
+    one = summary().query("method == 'REF'")
+    many = pd.concat([one.assign(method=f"method {k}") for k in range(20)])
+    figure = plot_performance(many, "x", "mean", across="n_studies", panels="kind")
+    lines = [c.lines[0] for c in figure.axes[0].containers]
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(lines) == 20
+
+
 def test_lines_of_mean_standard_errors():
     figure = plot_performance(summary(), "x", "mean", across="n_studies", panels="kind", lines="se")
     (segment, _) = figure.axes[0].containers[0].lines[2][0].get_segments()
