@@ -259,7 +259,7 @@ def test_a_variable_of_clusters_moves_against_their_intercepts(wrong, monkeypatc
             module.JointMove, "_center", lambda self, *given: right(self, *given[:-1], 0.3 * given[-1])
         )
     s.chain.Psi[0][:], cell.state.shape[k], s.chain.step[k] = 0.8, 0.5, 0.9
-    rows, out = np.arange(a.first[i], a.first[i + 1]), np.empty((1, 1600, 2))
+    rows, out = np.arange(a.first[i], a.first[i + 1]), np.empty((1, 5000 if wrong else 1600, 2))
     beta, sd, own = cell.state.beta[a.coefficient[l] :][:2], cell.state.shape[l], cell.state.shape[k]
     slope = beta[1] * a.unit[k]  # of y in the working value of zn
     for d in range(out.shape[1]):
