@@ -16,6 +16,7 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, isfunction, signature
 from numbers import Integral, Real
@@ -31,17 +32,22 @@ __all__ = ["checks_arguments"]
 
 SEQUENCES = {"Sequence", "Iterable", "Collection", "list", "tuple"}
 NAMED = {  # classes, which include their subclasses
-    "Shift": "a Shift", "DataFrame": "a pandas table", "Overimputation": "what imp.overimpute(...) gives",
-    "Replicates": "what imp.replicates(...) gives", "Line": "one of the `lines` of the result",
+    "Shift": "a bayesimp.contract.Shift", "ReferenceBased": "a bi.ReferenceBased", "DataFrame": "a pandas table",
+    "Overimputation": "what imp.overimpute(...) gives", "Replicates": "what imp.replicates(...) gives",
+    "Line": "one of the `lines` of the result",
 }  # fmt: skip
 OWN = {"combinations", "hypotheses", "texts", "variables"}  # arguments that methods check in more detail
 LONGEST = 60  # characters of a value shown in a message
 
 
 def checks_arguments[C: type](cls: C) -> C:
-    """Make the public methods defined in a class check their arguments first (class decorator)."""
+    """Make the public methods defined in a class check their arguments first (class decorator).
+
+    So does ``__init__``, except in dataclasses, which the package makes itself.
+    """
+    public = {"__init__"} if not is_dataclass(cls) else set()
     for name, member in list(vars(cls).items()):
-        if isfunction(member) and not name.startswith("_"):
+        if isfunction(member) and (not name.startswith("_") or name in public):
             shape, kinds = _kinds(member)
             if kinds:
                 setattr(cls, name, _checked(member, shape, kinds))
@@ -172,5 +178,5 @@ def _read(value: Any, kind: ast.expr, what: str, method: FunctionType) -> Any:
     wanted = [w for w in wanted if w != "None"] + ["None"] * ("None" in wanted)
     shown = repr(value)
     shown = shown if len(shown) <= LONGEST and "\n" not in shown else f"a {type(value).__name__}"
-    call = method.__qualname__
+    call = method.__qualname__.removesuffix(".__init__")
     raise SpecificationError(f"{what} must be {' or '.join(dict.fromkeys(wanted))}, got {shown} ({call}).")

@@ -123,7 +123,7 @@ class FCS(ImputationModel):
         predictors: Any = None,
         *,
         analysis: str | Sequence[str] | None = None,
-        order: Any = None,
+        order: str | Sequence[str] | None = None,
         blocks: Mapping[str, Sequence[str]] | None = None,
         derived: Mapping[str, str] | None = None,
         compatible: bool | None = None,

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import bayesimp as bi
+from bayesimp.contract import Shift
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import FREE, Block, Parameters, summed
 from bayesimp.fcs.blocks.rows import BlockRows
@@ -140,9 +141,9 @@ def test_options_are_honoured_or_refused_as_declared(frame):
 
 def test_what_it_declares_decides_whether_values_are_shifted_or_drawn_given_an_analysis(frame):
     with pytest.raises(bi.SpecificationError, match="'y': the toy of a normal variable has no mean to shift"):
-        model(frame, Fixed(), shift={"y": 1.0})
+        model(frame, Fixed(), shift=Shift({"y": 1.0}))
     assert model(frame, Fixed()).shift.moved == ()
-    assert model(frame, shift={"y": 1.0}).shift.moved == ("y",)  # nothing is said against it
+    assert model(frame, shift=Shift({"y": 1.0})).shift.moved == ("y",)  # nothing is said against it
     factor = "drawn from its own model times the analysis, which method 'toy' does not support"
     with pytest.raises(bi.SpecificationError, match=factor):
         model(frame, analysis="x ~ y + (1 | g)")
