@@ -129,14 +129,11 @@ class Imputations(Printed, CompletedTables):
         SpecificationError
             The imputations do not carry their model.
         """
-        from bayesimp.diagnostics.prior_draws import prior_group
+        from bayesimp.diagnostics.prior_draws import known_model, prior_group
 
-        if self.model is None:
-            raise SpecificationError(
-                "These imputations do not carry the model that made them, so its priors are unknown."
-            )
+        model = known_model(self)
         size = whole(size, "size")
-        prior, events = prior_group(self.model, self.tree["posterior"].to_dataset(), size, seed)
+        prior, events = prior_group(model, self.tree["posterior"].to_dataset(), size, seed)
         tree = self.tree.copy()
         tree["prior"] = xr.DataTree(prior)
         made = partial(_same, tree)

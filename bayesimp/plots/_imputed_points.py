@@ -63,9 +63,8 @@ def imputed_points(
         figsize=(max(PANEL * columns, 5.4), 1.2 + 2.7 * lines),
         layout="constrained",
         squeeze=False,
+        panels=len(shown),
     )
-    for ax in axes.flat[len(shown) :]:
-        ax.set_axis_off()
     called = shortened([str(c) for c in imp.data.clusters], 32)
     x = {name: _abscissa(imp, name, kind, against) for name in names}
     for ax, (name, place) in zip(axes.flat, shown, strict=False):

@@ -61,11 +61,19 @@ def _figure_class() -> type:
     return Drawing
 
 
-def subplots(*args: Any, **options: Any) -> tuple[Any, Any]:
-    """``plt.subplots`` with a figure that notebooks show only once."""
+def subplots(*args: Any, panels: int | None = None, **options: Any) -> tuple[Any, Any]:
+    """``plt.subplots`` with a figure that notebooks show only once.
+
+    panels
+        Number of axes that are used, of a grid with ``squeeze=False``; the others are not drawn. None: all of them.
+    """
     import matplotlib.pyplot as plt
 
-    return plt.subplots(*args, FigureClass=_figure_class(), **options)
+    figure, axes = plt.subplots(*args, FigureClass=_figure_class(), **options)
+    if panels is not None:
+        for ax in axes.flat[panels:]:
+            ax.set_axis_off()
+    return figure, axes
 
 
 def titled(figure: Any, text: str, read: str = "") -> None:

@@ -56,9 +56,8 @@ def plot_diagnosis(diagnosis: Diagnosis, *, at_most: int = 9) -> Figure:
         figsize=(max(3.4 * columns, 5), 1.1 + 2.3 * lines),
         layout="constrained",
         squeeze=False,
+        panels=len(shown),
     )
-    for ax in axes.flat[len(shown) :]:
-        ax.set_axis_off()
     for ax, row in zip(axes.flat, shown.itertuples(), strict=False):
         clusters = diagnosis.clusters
         own = (clusters.response == row.response) & (clusters.parameter == row.parameter)

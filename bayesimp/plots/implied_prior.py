@@ -33,10 +33,13 @@ def plot_implied_prior(prior: ImpliedPrior) -> Figure:
     columns = min(len(names), 4)
     lines = -(-len(names) // columns)
     figure, axes = subplots(
-        lines, columns, figsize=(2.7 * columns, 0.9 + 2.3 * lines), layout="constrained", squeeze=False
+        lines,
+        columns,
+        figsize=(2.7 * columns, 0.9 + 2.3 * lines),
+        layout="constrained",
+        squeeze=False,
+        panels=len(names),
     )
-    for ax in axes.flat[len(names) :]:
-        ax.set_axis_off()
     for ax, name in zip(axes.flat, names, strict=False):
         _panel(ax, name, prior)
     titled(figure, f"Priors of the conditional model of y{prior.k + 1}, clusters of {prior.n} rows")

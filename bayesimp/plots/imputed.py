@@ -130,10 +130,9 @@ def _densities(imp: Imputations, names: list[str], labels: Mapping[str, str] | N
         figsize=(max(width * columns, 5), 1.5 + (2.3 + below) * lines),
         layout="constrained",
         squeeze=False,
+        panels=len(names),
     )
     shown = np.unique(np.linspace(0, imp.m - 1, min(imp.m, LINES)).round().astype(int))
-    for ax in axes.flat[len(names) :]:
-        ax.set_axis_off()
     for ax, name in zip(axes.flat, names, strict=False):
         _panel(ax, variable(imp, name), shown, label(name, labels))
     handles = [

@@ -67,9 +67,8 @@ def plot_prior_posterior(
         figsize=(max(width * columns, 5), 1.1 + 1.9 * lines),
         layout="constrained",
         squeeze=False,
+        panels=len(shown),
     )
-    for ax in axes.flat[len(shown) :]:
-        ax.set_axis_off()
     for ax, name in zip(axes.flat, shown, strict=False):
         _panel(ax, name, quantities[name])
     title = f"Prior '{imp.tree.attrs['priors_name']}' and the posterior"

@@ -64,10 +64,9 @@ def plot_sensitivity(
         figsize=(margin + max(PANEL * columns, 4.2), 0.9 + lines * (0.75 + above + 0.23 * len(priors))),
         layout="constrained",
         squeeze=False,
+        panels=len(shown),
         sharey=True,
     )
-    for ax in axes.flat[len(shown) :]:
-        ax.set_axis_off()
     for ax, term, title in zip(axes.flat, shown, titles, strict=False):
         _panel(ax, table[table["term"] == term].set_index("prior"), priors, result.reference)
         ax.set_yticks(range(len(priors)), called)

@@ -82,10 +82,9 @@ def plot_sensitivity_components(
         figsize=(margin + max(width * columns, 4.2), 1.0 + lines * (0.7 + 0.36 * len(priors))),
         layout="constrained",
         squeeze=False,
+        panels=len(shown),
         sharey=True,
     )
-    for ax in axes.flat[len(shown) :]:
-        ax.set_axis_off()
     for ax, name in zip(axes.flat, shown, strict=False):
         _panel(
             ax, {called[prior]: found.get(titles[name]) for prior, found in by_prior.items()}, titles[name]
