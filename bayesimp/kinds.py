@@ -36,7 +36,13 @@ NAMED = {  # classes, which include their subclasses
     "Overimputation": "what imp.overimpute(...) gives", "Replicates": "what imp.replicates(...) gives",
     "Line": "one of the `lines` of the result",
 }  # fmt: skip
-OWN = {"combinations", "hypotheses", "texts", "variables"}  # arguments that methods check in more detail
+OWN = {
+    "columns",
+    "combinations",
+    "hypotheses",
+    "texts",
+    "variables",
+}  # arguments that methods check in more detail
 LONGEST = 60  # characters of a value shown in a message
 
 

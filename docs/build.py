@@ -75,7 +75,7 @@ def assemble(folder: Path) -> None:
 
 
 def named_on_index(stem: str) -> bool:
-    """Whether a page of `docs/` stands in the contents of the site."""
+    """Whether the contents of the site list a page of `docs/`."""
     return stem == "index" or stem in (DOCS / "index.md").read_text(encoding="utf-8").splitlines()
 
 

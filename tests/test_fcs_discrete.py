@@ -707,7 +707,7 @@ def test_a_pymc_block_reports_a_psi_that_its_model_computes(prior):
         bi.IncompleteData(frame, cluster="study"), method, {"smoke": "smoke ~ x + (1 + x | study)"}
     )
     posterior = model.impute(m=2, seed=2, cycles=12, tune=0, progress=False).tree["posterior"].to_dataset()
-    assert sorted(posterior) == ["Psi_smoke", "beta_smoke"]  # no standard deviations beside it
+    assert sorted(posterior) == ["Psi_smoke", "beta_smoke"]  # and no standard deviations
     Psi = posterior["Psi_smoke"].to_numpy()
     if prior == "fixed":
         np.testing.assert_allclose(Psi, np.broadcast_to(COMPUTED[prior].value, Psi.shape), rtol=1e-9)

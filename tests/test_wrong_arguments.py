@@ -135,7 +135,7 @@ def user_model():
 
 
 def make_others():
-    """Results beside those of a run: of a user's model, a transformer, hidden cells, compatibility and studies."""
+    """Results other than those of a run: of a user's model, a transformer, hidden cells, compatibility and studies."""
     rng = np.random.default_rng(0)
     frame = MORE + rng.normal(size=(48, 3)) * [0, 1, 1]
     frame.loc[rng.random(48) < 0.2, "x"] = np.nan  # y is complete

@@ -49,7 +49,7 @@ class Imputations(Printed, CompletedTables):
           is appended to the name of a response that is also that of a dimension or coordinate, and the division slash
           replaces "/" in a name; the attribute ``column`` is its name in the table;
         - ``imputed_stats``: mean and sd of the missing values by response and cluster along the chains,
-          (chain, draw, response, cluster), nan where nothing is missing, by which convergence is judged;
+          (chain, draw, response, cluster), nan where nothing is missing, from which convergence is computed;
         - ``observed_data``: the responses as observed (row), and the cluster of each row.
     data
         The incomplete table; the completed ones are returned by `frame`, `to_frame`, `to_long` and iteration.

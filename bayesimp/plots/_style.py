@@ -34,7 +34,7 @@ BOLD, LONGEST_HEADING = (
     0.85,
     72,
 )  # width of bold type relative to `PER_INCH`; characters of the title of a panel
-KEY = 0.6  # inches beside a label of a legend
+KEY = 0.6  # inches of a legend next to a label
 
 
 @cache

@@ -59,7 +59,7 @@ class ParquetSource:
         """The rows of a file, one row group in memory at a time."""
         names, file = self.schema.names if columns is None else list(columns), self.files[part]
         try:
-            # opened anew, because a fragment remembers where the pages of its file were
+            # opened again, because a fragment remembers where the pages of its file were
             fresh = file.format.make_fragment(file.path, file.filesystem, file.partition_expression)
             for group in fresh.split_by_row_group():
                 yield from group.to_batches(
@@ -127,7 +127,7 @@ def quoted(name: str) -> str:
 
 
 def read_source(source: Any) -> Source:
-    """The source that a user's object stands for.
+    """The source for a user's object.
 
     Raises
     ------

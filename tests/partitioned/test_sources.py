@@ -128,7 +128,7 @@ def test_cross_products_in_sql_are_those_of_rows(duckdb, folder, formula, monkey
 
 
 def test_what_sql_does_not_do_is_read_row_by_row(duckdb, frame, folder, tmp_path):
-    """Functions, names with marks; NaN beside NULL; values that cannot be used, with the rows in the message."""
+    """Functions, names with marks; NaN and NULL; values that cannot be used, with the rows in the message."""
     relation = duckdb.sql(f"from '{folder}/*.parquet'")
     for formula in ("y + z ~ exp(x) + (1 | g)", "y + z ~ C(arm) + (1 | g)"):
         same(relation, folder, formula)
