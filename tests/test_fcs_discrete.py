@@ -692,7 +692,7 @@ def test_an_analysis_of_a_binary_variable_of_any_type(dtype):
     )
 
 
-COMPUTED = {  # priors under which Psi is no free variable of the PyMC model, but computed from others
+COMPUTED = {  # priors under which Psi is not a free variable of the PyMC model, but computed from others
     "fixed": bi.priors.Fixed([[0.5, 0.1], [0.1, 0.3]]),
     "diagonal": bi.priors.Diagonal(bi.priors.HalfNormal(scale=0.5)),
     "at centred columns": bi.priors.LKJ(2.0),

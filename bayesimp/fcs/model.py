@@ -408,8 +408,8 @@ class FCS(ImputationModel):
         Notes
         -----
         The record of a cycle, from which convergence is computed, takes 16 bytes for each imputation, cluster and
-        variable: 1.4 GB for 60 imputations, 100 cycles, 5,000 clusters and 3 variables. The table is stored once; each imputation
-        adds the values of its incomplete rows.
+        variable: 1.4 GB for 60 imputations, 100 cycles, 5,000 clusters and 3 variables. The table is stored once; each
+        imputation adds the values of its incomplete rows.
         """
         m, cycles, tune = length_of_run(m, cycles, tune)
         seed = new_seed() if seed is None else whole("seed", seed, 0)

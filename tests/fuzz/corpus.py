@@ -39,7 +39,7 @@ CORPUS = {
     "a categorical y and a y_2 share a dimension": fcs(
         1101, (2, 3, 3, 3, 3, 2, 3, 2), unlike("mixed levels", ("y_2", "float64", "collinear", "sporadic"))
     ),
-    "levels that are no numbers declared a number": fcs(
+    "levels that are not numbers declared a number": fcs(
         438, SOME, (("y", "tuples", "normal", "sporadic"), ("x", "float64", "normal", "none")), {"y": "gamma"}
     ),
     "1e300 overflows where a variable is incomplete": fcs(

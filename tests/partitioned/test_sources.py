@@ -195,7 +195,7 @@ def test_tables_that_are_refused(frame, tmp_path, change, kind, message, monkeyp
 
 
 def test_sources_that_are_refused(frame, tmp_path, folder):
-    with pytest.raises(DataError, match=r"DataFrame is no table in partitions.* bi.IncompleteData"):
+    with pytest.raises(DataError, match=r"DataFrame is not a table in partitions.* bi.IncompleteData"):
         bi.PartitionedData(frame, "g")
     with pytest.raises(SpecificationError, match="There is no file or folder"):
         bi.IncompleteData.from_parquet(tmp_path / "lost", "g")

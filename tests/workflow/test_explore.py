@@ -216,7 +216,7 @@ def test_what_is_refused(tmp_path, change, says):
 
 
 def test_a_family_or_an_analysis_that_is_none(exploration):
-    with pytest.raises(SpecificationError, match="'wishart' is no family; choose half-t, inverse-Wishart"):
+    with pytest.raises(SpecificationError, match="'wishart' is not a family; choose half-t, inverse-Wishart"):
         exploration.answer(Assumption("wishart"))
     with pytest.raises(SpecificationError, match="no analysis 'other'; it has 'effect'"):
         exploration.answer(exploration.planned, "other")
