@@ -36,20 +36,16 @@ NAMED = {  # classes, which include their subclasses
     "Overimputation": "what imp.overimpute(...) gives", "Replicates": "what imp.replicates(...) gives",
     "Line": "one of the `lines` of the result",
 }  # fmt: skip
-OWN = {
-    "columns",
-    "combinations",
-    "hypotheses",
-    "texts",
-    "variables",
-}  # arguments that methods check in more detail
+# arguments that methods check in more detail
+OWN = {"columns", "combinations", "hypotheses", "texts", "variables"}
 LONGEST = 60  # characters of a value shown in a message
 
 
 def checks_arguments[C: type](cls: C) -> C:
     """Make the public methods defined in a class check their arguments first (class decorator).
 
-    So does ``__init__``, except in dataclasses, which the package makes itself.
+    So does ``__init__`` with its optional arguments, except in dataclasses, which the package makes itself. Constructors
+    check their required arguments, and their messages say more.
     """
     public = {"__init__"} if not is_dataclass(cls) else set()
     for name, member in list(vars(cls).items()):
@@ -92,6 +88,7 @@ def _kinds(method: FunctionType) -> tuple[Signature, dict[str, ast.expr]]:
         p.name: ast.parse(p.annotation, mode="eval").body
         for p in shape.parameters.values()
         if p.kind is not Parameter.VAR_KEYWORD and isinstance(p.annotation, str) and p.name not in OWN
+        if method.__name__ != "__init__" or p.default is not p.empty
     }
     return shape, {name: kind for name, kind in kinds.items() if all(map(_words, _alternatives(kind)))}
 

@@ -104,7 +104,8 @@ def _check_ids(factor: GroupingFactor, data: IncompleteData) -> None:
             f"'{cluster}': without a change, '{name}' {first} would be one group of all of them. If it is numbered "
             f"within '{cluster}', write (1 | {cluster}/{name}), or give every '{name}' an id of its own: "
             f"table['{name}'] = table['{cluster}'].astype(str) + ':' + table['{name}'].astype(str). If '{name}' "
-            f"{first} is the same everywhere (crossed), say so by making the ids text: table['{name}'] = table['{name}'].astype(str)."
+            f"{first} is the same everywhere (crossed), say so by making the ids text: table['{name}'] = "
+            f"table['{name}'].astype(str)."
         )
 
 
