@@ -18,7 +18,7 @@ import os
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import is_dataclass
 from functools import wraps
-from inspect import Parameter, Signature, isfunction, signature
+from inspect import BoundArguments, Parameter, Signature, isfunction, signature
 from numbers import Integral, Real
 from types import FunctionType
 from typing import Any
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayesimp.errors import SpecificationError
+from bayesimp.errors import BayesimpError, SpecificationError
 
 __all__ = ["checks_arguments"]
 
@@ -37,22 +37,22 @@ NAMED = {  # classes, which include their subclasses
     "Line": "one of the `lines` of the result",
 }  # fmt: skip
 # arguments that methods check in more detail
-OWN = {"columns", "combinations", "hypotheses", "texts", "variables"}
+OWN = {"combinations", "hypotheses", "texts", "variables"}
 LONGEST = 60  # characters of a value shown in a message
 
 
 def checks_arguments[C: type](cls: C) -> C:
     """Make the public methods defined in a class check their arguments first (class decorator).
 
-    So does ``__init__`` with its optional arguments, except in dataclasses, which the package makes itself. Constructors
-    check their required arguments, and their messages say more.
+    Constructors have messages of their own, with examples, for most arguments. Theirs are checked where none of these
+    was raised, but an error of Python. Dataclasses are made by the package itself, and not checked.
     """
-    public = {"__init__"} if not is_dataclass(cls) else set()
     for name, member in list(vars(cls).items()):
-        if isfunction(member) and (not name.startswith("_") or name in public):
+        constructor = name == "__init__" and not is_dataclass(cls)
+        if isfunction(member) and (constructor or not name.startswith("_")):
             shape, kinds = _kinds(member)
             if kinds:
-                setattr(cls, name, _checked(member, shape, kinds))
+                setattr(cls, name, (_checked_late if constructor else _checked)(member, shape, kinds))
     return cls
 
 
@@ -66,19 +66,50 @@ def _checked(method: FunctionType, shape: Signature, kinds: dict[str, ast.expr])
         except TypeError:
             # unknown or missing arguments: Python's own message names the method
             return method(*args, **options)
-        for name, kind in kinds.items():
-            if name not in given.arguments:
-                continue
+        _check(given, kinds, method)
+        return method(*given.args, **given.kwargs)
+
+    return checked
+
+
+def _checked_late(method: FunctionType, shape: Signature, kinds: dict[str, ast.expr]) -> Callable:
+    """The constructor; an error of Python in it names the argument, if one is of the wrong kind."""
+
+    @wraps(method)
+    def checked(*args: Any, **options: Any) -> Any:
+        try:
+            return method(*args, **options)
+        except BayesimpError:
+            raise
+        except (AttributeError, TypeError, ValueError):
+            try:
+                given = shape.bind(*args, **options)
+            except TypeError:  # unknown or missing arguments
+                given = None
+            if given is not None:
+                _check(given, kinds, method)
+            raise
+
+    return checked
+
+
+def _check(given: BoundArguments, kinds: dict[str, ast.expr], method: FunctionType) -> None:
+    """Check arguments, in place: 3.0 becomes 3 where a whole number is wanted.
+
+    Raises
+    ------
+    SpecificationError
+        An argument is not of the annotated kind.
+    """
+    for name, kind in kinds.items():
+        if name in given.arguments:
             value = given.arguments[name]
-            several = shape.parameters[name].kind is Parameter.VAR_POSITIONAL
+            several = given.signature.parameters[name].kind is Parameter.VAR_POSITIONAL
             given.arguments[name] = (
                 tuple(_read(v, kind, name, method) for v in value)
                 if several
                 else _read(value, kind, name, method)
             )
-        return method(*given.args, **given.kwargs)
-
-    return checked
 
 
 def _kinds(method: FunctionType) -> tuple[Signature, dict[str, ast.expr]]:
@@ -88,7 +119,6 @@ def _kinds(method: FunctionType) -> tuple[Signature, dict[str, ast.expr]]:
         p.name: ast.parse(p.annotation, mode="eval").body
         for p in shape.parameters.values()
         if p.kind is not Parameter.VAR_KEYWORD and isinstance(p.annotation, str) and p.name not in OWN
-        if method.__name__ != "__init__" or p.default is not p.empty
     }
     return shape, {name: kind for name, kind in kinds.items() if all(map(_words, _alternatives(kind)))}
 
