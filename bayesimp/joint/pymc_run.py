@@ -103,7 +103,7 @@ class PyMCRun(SpacedRun):
         """Further draws: NUTS repeats its chains from their seed, to the new length."""
         self.sample(self.draws + draws, report)
 
-    def _cells(self, m: int) -> dict[str, tuple[Array, Array]]:
+    def _cells(self, m: int) -> dict[str, tuple[NDArray[np.int64], Array]]:
         """Column -> (rows, values (m, cells))."""
         assert self.kept is not None, "the run has started"
         at = self.places(range(m))
