@@ -61,18 +61,20 @@ def _figure_class() -> type:
     return Drawing
 
 
-def subplots(*args: Any, panels: int | None = None, **options: Any) -> tuple[Any, Any]:
-    """``plt.subplots`` with a figure that notebooks show only once.
-
-    panels
-        Number of axes that are used, of a grid with ``squeeze=False``; the others are not drawn. None: all of them.
-    """
+def subplots(*args: Any, **options: Any) -> tuple[Any, Any]:
+    """``plt.subplots`` with a figure that notebooks show only once."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(*args, FigureClass=_figure_class(), **options)
-    if panels is not None:
-        for ax in axes.flat[panels:]:
-            ax.set_axis_off()
+    return plt.subplots(*args, FigureClass=_figure_class(), **options)
+
+
+def panel_grid(
+    number: int, lines: int, columns: int, size: tuple[float, float], **options: Any
+) -> tuple[Any, Any]:
+    """A figure with a grid of axes (lines, columns), of which the first `number` are used and the others left out."""
+    figure, axes = subplots(lines, columns, figsize=size, layout="constrained", squeeze=False, **options)
+    for ax in axes.flat[number:]:
+        ax.set_axis_off()
     return figure, axes
 
 

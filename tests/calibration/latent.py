@@ -8,7 +8,6 @@ from latent normals, cells are deleted at random and for whole clusters, and the
 
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ from bayesimp import priors as pr
 from tests.calibration import sbc
 from tests.calibration.joint_glmm import Design, g, ranks
 from tests.calibration.program import program
-from tests.calibration.run import SEED, row
+from tests.calibration.run import SEED
 
 CLUSTERS = int(g.max()) + 1
 # y, b, o and the two utilities of c; nan: free
@@ -140,19 +139,18 @@ VARIANTS = {
 
 
 def main() -> None:
+    right = {name: partial(ranks, design, seed=SEED) for name, design in DESIGNS.items()}
+    wrong = {
+        name: lambda n, spoil=spoil: ranks(MIXED, n // 3, SEED, spoil=spoil)
+        for name, spoil in VARIANTS.items()
+    }
     program(
-        Path(__file__).with_name("LATENT_RESULTS.md"),
+        __file__,
         "Calibration of the joint model on latent normals",
-        __doc__ or "",
-        {name: partial(ranks, design, seed=SEED) for name, design in DESIGNS.items()},
-        {
-            name: lambda n, spoil=spoil: ranks(MIXED, n // 3, SEED, spoil=spoil)
-            for name, spoil in VARIANTS.items()
-        },
+        __doc__,
+        right,
+        wrong,
         "a third for each spoiled model",
-        row,
-        sbc.overall,
-        300,
     )
 
 

@@ -8,7 +8,6 @@ whole clusters (cluster-level variables by cluster), and the whole of `bi.JointL
 
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,7 @@ from bayesimp import priors as pr
 from tests.calibration import sbc
 from tests.calibration.joint_glmm import CLUSTERS, Design, g, ranks
 from tests.calibration.program import program
-from tests.calibration.run import SEED, row
+from tests.calibration.run import SEED
 
 BETA = pr.Normal(0.0, 0.8)
 
@@ -238,19 +237,18 @@ VARIANTS = {
 
 
 def main() -> None:
+    right = {name: partial(ranks, design, seed=SEED) for name, design in DESIGNS.items()}
+    wrong = {
+        name: lambda n, design=design, spoil=spoil: ranks(design, n // 2, SEED, spoil=spoil)
+        for name, (design, spoil) in VARIANTS.items()
+    }
     program(
-        Path(__file__).with_name("LATENT_CLUSTERS_RESULTS.md"),
+        __file__,
         "Calibration of cluster-level variables and of residual covariances of clusters",
-        __doc__ or "",
-        {name: partial(ranks, design, seed=SEED) for name, design in DESIGNS.items()},
-        {
-            name: lambda n, design=design, spoil=spoil: ranks(design, n // 2, SEED, spoil=spoil)
-            for name, (design, spoil) in VARIANTS.items()
-        },
+        __doc__,
+        right,
+        wrong,
         "half for each spoiled model",
-        row,
-        sbc.overall,
-        300,
     )
 
 

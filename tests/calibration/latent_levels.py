@@ -13,7 +13,6 @@ other groups" --datasets 300`).
 
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,12 +20,11 @@ from scipy.stats import invwishart
 
 import bayesimp as bi
 from bayesimp import priors as pr
-from tests.calibration import sbc
 from tests.calibration.joint_glmm import CLUSTERS, Design, g, ranks
 from tests.calibration.latent_clusters import given_block, scale_of
 from tests.calibration.levels import CLASSES
 from tests.calibration.program import program
-from tests.calibration.run import SEED, row
+from tests.calibration.run import SEED
 
 N, NU = len(g), 11.0
 BETA = pr.Normal(0.0, 0.8)
@@ -151,19 +149,18 @@ def spoiled(name: str, datasets: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
+    right = {name: partial(ranks, design, seed=SEED) for name, design in DESIGNS.items()}
+    wrong = {
+        f"{name} ({design})": lambda n, name=name: spoiled(name, n // 2, SEED)
+        for name, (design, _) in VARIANTS.items()
+    }
     program(
-        Path(__file__).with_name("LATENT_LEVELS_RESULTS.md"),
+        __file__,
         "Calibration of the joint model on latent normals with several grouping factors",
-        __doc__ or "",
-        {name: partial(ranks, design, seed=SEED) for name, design in DESIGNS.items()},
-        {
-            f"{name} ({design})": lambda n, name=name: spoiled(name, n // 2, SEED)
-            for name, (design, _) in VARIANTS.items()
-        },
+        __doc__,
+        right,
+        wrong,
         "half for each spoiled model",
-        row,
-        sbc.overall,
-        300,
     )
 
 

@@ -9,7 +9,6 @@ ranks of beta, Sigma, every Psi and imputed cells are uniform if kernels, chains
 
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,7 @@ from bayesimp import priors as pr
 from tests.calibration import sbc
 from tests.calibration.joint_glmm import CLUSTERS, Design, g, ranks
 from tests.calibration.program import program
-from tests.calibration.run import SEED, row
+from tests.calibration.run import SEED
 
 N = len(g)
 SIGMA = pr.InverseWishart(6.0, 1 / 6.0)
@@ -142,19 +141,18 @@ VARIANTS = {
 
 
 def main() -> None:
+    right = {name: partial(ranks, design, seed=SEED) for name, design in DESIGNS.items()}
+    wrong = {
+        f"{name} ({of})": lambda n, of=of, spoil=spoil: ranks(DESIGNS[of], n // 3, SEED, spoil=spoil)
+        for name, (of, spoil) in VARIANTS.items()
+    }
     program(
-        Path(__file__).with_name("LEVELS_RESULTS.md"),
+        __file__,
         "Calibration of the joint normal model with several grouping factors",
-        __doc__ or "",
-        {name: partial(ranks, design, seed=SEED) for name, design in DESIGNS.items()},
-        {
-            f"{name} ({of})": lambda n, of=of, spoil=spoil: ranks(DESIGNS[of], n // 3, SEED, spoil=spoil)
-            for name, (of, spoil) in VARIANTS.items()
-        },
+        __doc__,
+        right,
+        wrong,
         "a third for each spoiled model",
-        row,
-        sbc.overall,
-        300,
     )
 
 

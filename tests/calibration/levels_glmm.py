@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -190,18 +189,20 @@ VARIANTS = {"effects left out of missing cells": ("normal, nested", effects_left
 
 
 def main() -> None:
+    right = {name: partial(ranks, design, seed=SEED) for name, design in DESIGNS.items()}
+    wrong = {
+        f"{name} ({of})": lambda n, of=of, spoil=spoil: ranks(DESIGNS[of], 2 * n, SEED, spoil)
+        for name, (of, spoil) in VARIANTS.items()
+    }
     program(
-        Path(__file__).with_name("LEVELS_GLMM_RESULTS.md"),
+        __file__,
         "Calibration of the joint GLMM with several grouping factors",
-        __doc__ or "",
-        {name: partial(ranks, design, seed=SEED) for name, design in DESIGNS.items()},
-        {
-            f"{name} ({of})": lambda n, of=of, spoil=spoil: ranks(DESIGNS[of], 2 * n, SEED, spoil)
-            for name, (of, spoil) in VARIANTS.items()
-        },
+        __doc__,
+        right,
+        wrong,
         "twice as many for each spoiled model",
-        row,
         overall,
+        row,
         40,
     )
 

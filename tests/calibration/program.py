@@ -10,31 +10,33 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.calibration import sbc
 from tests.calibration.montecarlo import REJECTED
-from tests.calibration.run import LEVEL
+from tests.calibration.run import LEVEL, row
 
 Ranks = dict[str, np.ndarray]
 
 
 def program(
-    page: Path,
+    module: str,
     title: str,
-    text: str,
+    text: str | None,
     right: Mapping[str, Callable[[int], Ranks]],
     wrong: Mapping[str, Callable[[int], Ranks]],
     share: str,
-    row: Callable[[str, Ranks], str],
-    overall: Callable[[Ranks], float],
-    datasets: int,
+    p_value: Callable[[Ranks], float] = sbc.overall,
+    line: Callable[[str, Ranks], str] = row,
+    datasets: int = 300,
 ) -> None:
-    """Run the calibration with the number of data sets from the command line, and write the page.
+    """Run the calibration of a module with the number of data sets from the command line, and write its page.
 
     right, wrong
         Name -> ranks, given the number of data sets; wrong variants choose their own share of it, which `share` says.
-    row, overall
-        A line of the table; the p-value over all quantities.
+    p_value, line
+        The p-value over all quantities; a line of the table.
     """
-    parser = argparse.ArgumentParser(description=text)
+    page = Path(module).with_name(f"{Path(module).stem.upper()}_RESULTS.md")
+    parser = argparse.ArgumentParser(description=text or "")
     parser.add_argument("--datasets", type=int, default=datasets)
     parser.add_argument("--only", nargs="*", help="these designs or variants; nothing is written")
     options = parser.parse_args()
@@ -45,8 +47,8 @@ def program(
         for name, ranks in of.items():
             if not options.only or name in options.only:
                 made = ranks(options.datasets)
-                found.append(overall(made))
-                lines.append(row(f"{before}{name}", made))
+                found.append(p_value(made))
+                lines.append(line(f"{before}{name}", made))
                 print(lines[-1], flush=True)
         return found
 
@@ -55,7 +57,7 @@ def program(
     if options.only:
         return
     head = [
-        f"# {title}", "", text.strip(), "",
+        f"# {title}", "", (text or "").strip(), "",
         f"{date.today()}, {options.datasets} data sets ({share}), {time.perf_counter() - began:.0f} s. "
         f"Right above {LEVEL} / {len(right)}: {'yes' if held else 'NO'}; spoiled below {REJECTED}: "
         f"{'all' if caught else 'NOT ALL'}.", "",
