@@ -31,7 +31,7 @@ def numbers(
     what
         Name of the argument, for messages.
     shape
-        Lengths of its dimensions. A letter stands for any length, and the same letter for the same length; None: any
+        Lengths of its dimensions. A letter means any length, and the same letter the same length; None: any
         shape.
     leading
         Whether there may be further dimensions in front.

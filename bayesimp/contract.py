@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from numbers import Real
 from os import PathLike
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from bayesimp.errors import SpecificationError, must_be
@@ -249,6 +250,10 @@ class ImputationModel(Printed, ABC):
         Reference-based imputation of values after drop-out (`bayesimp.ReferenceBased`); None: not used.
     run_type
         The class of its runs.
+    user_defined
+        Whether the model itself is the user's code, which files do not hold and whose assumptions are not checked.
+    post
+        Functions that change imputed values after they are drawn, by variable.
     """
 
     data: IncompleteData
@@ -257,6 +262,8 @@ class ImputationModel(Printed, ABC):
     events: list[Event]
     shift: Shift = Shift()
     run_type: ClassVar[type[Run]]
+    user_defined: ClassVar[bool] = False
+    post: Mapping[str, Callable] = MappingProxyType({})
 
     @property
     @abstractmethod

@@ -16,8 +16,9 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import is_dataclass
 from functools import wraps
-from inspect import Parameter, Signature, isfunction, signature
+from inspect import BoundArguments, Parameter, Signature, isfunction, signature
 from numbers import Integral, Real
 from types import FunctionType
 from typing import Any
@@ -25,26 +26,33 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayesimp.errors import SpecificationError
+from bayesimp.errors import BayesimpError, SpecificationError
 
 __all__ = ["checks_arguments"]
 
 SEQUENCES = {"Sequence", "Iterable", "Collection", "list", "tuple"}
 NAMED = {  # classes, which include their subclasses
-    "Shift": "a Shift", "DataFrame": "a pandas table", "Overimputation": "what imp.overimpute(...) gives",
-    "Replicates": "what imp.replicates(...) gives", "Line": "one of the `lines` of the result",
+    "Shift": "a bayesimp.contract.Shift", "ReferenceBased": "a bi.ReferenceBased", "DataFrame": "a pandas table",
+    "Overimputation": "what imp.overimpute(...) gives", "Replicates": "what imp.replicates(...) gives",
+    "Line": "one of the `lines` of the result",
 }  # fmt: skip
-OWN = {"combinations", "hypotheses", "texts", "variables"}  # arguments that methods check in more detail
+# arguments that methods check in more detail
+OWN = {"combinations", "hypotheses", "texts", "variables"}
 LONGEST = 60  # characters of a value shown in a message
 
 
 def checks_arguments[C: type](cls: C) -> C:
-    """Make the public methods defined in a class check their arguments first (class decorator)."""
+    """Make the public methods defined in a class check their arguments first (class decorator).
+
+    Constructors have messages of their own, with examples, for most arguments. Theirs are checked where none of these
+    was raised, but an error of Python. Dataclasses are made by the package itself, and not checked.
+    """
     for name, member in list(vars(cls).items()):
-        if isfunction(member) and not name.startswith("_"):
+        constructor = name == "__init__" and not is_dataclass(cls)
+        if isfunction(member) and (constructor or not name.startswith("_")):
             shape, kinds = _kinds(member)
             if kinds:
-                setattr(cls, name, _checked(member, shape, kinds))
+                setattr(cls, name, (_checked_late if constructor else _checked)(member, shape, kinds))
     return cls
 
 
@@ -58,19 +66,50 @@ def _checked(method: FunctionType, shape: Signature, kinds: dict[str, ast.expr])
         except TypeError:
             # unknown or missing arguments: Python's own message names the method
             return method(*args, **options)
-        for name, kind in kinds.items():
-            if name not in given.arguments:
-                continue
+        _check(given, kinds, method)
+        return method(*given.args, **given.kwargs)
+
+    return checked
+
+
+def _checked_late(method: FunctionType, shape: Signature, kinds: dict[str, ast.expr]) -> Callable:
+    """The constructor; an error of Python in it names the argument, if one is of the wrong kind."""
+
+    @wraps(method)
+    def checked(*args: Any, **options: Any) -> Any:
+        try:
+            return method(*args, **options)
+        except BayesimpError:
+            raise
+        except (AttributeError, TypeError, ValueError):
+            try:
+                given = shape.bind(*args, **options)
+            except TypeError:  # unknown or missing arguments
+                given = None
+            if given is not None:
+                _check(given, kinds, method)
+            raise
+
+    return checked
+
+
+def _check(given: BoundArguments, kinds: dict[str, ast.expr], method: FunctionType) -> None:
+    """Check arguments, in place: 3.0 becomes 3 where a whole number is wanted.
+
+    Raises
+    ------
+    SpecificationError
+        An argument is not of the annotated kind.
+    """
+    for name, kind in kinds.items():
+        if name in given.arguments:
             value = given.arguments[name]
-            several = shape.parameters[name].kind is Parameter.VAR_POSITIONAL
+            several = given.signature.parameters[name].kind is Parameter.VAR_POSITIONAL
             given.arguments[name] = (
                 tuple(_read(v, kind, name, method) for v in value)
                 if several
                 else _read(value, kind, name, method)
             )
-        return method(*given.args, **given.kwargs)
-
-    return checked
 
 
 def _kinds(method: FunctionType) -> tuple[Signature, dict[str, ast.expr]]:
@@ -172,5 +211,5 @@ def _read(value: Any, kind: ast.expr, what: str, method: FunctionType) -> Any:
     wanted = [w for w in wanted if w != "None"] + ["None"] * ("None" in wanted)
     shown = repr(value)
     shown = shown if len(shown) <= LONGEST and "\n" not in shown else f"a {type(value).__name__}"
-    call = method.__qualname__
+    call = method.__qualname__.removesuffix(".__init__")
     raise SpecificationError(f"{what} must be {' or '.join(dict.fromkeys(wanted))}, got {shown} ({call}).")

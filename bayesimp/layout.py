@@ -34,8 +34,8 @@ NAME = r"""`(?:[^`\\]|\\.)*`|\["(?:[^"\\]|\\.)*"\]|\[[^\]\n]*\]"""
 QUOTED = r"""(?<!\w)'(?:[^'\\\n]|\\.)*'(?!\w)|(?<!\w)"(?:[^"\\\n]|\\.)*"(?!\w)"""
 WORD = rf"(?:{NAME}|{QUOTED}|\S)+"
 RANDOM = rf"\((?:{NAME}|[^()`|\[])*\|(?:{NAME}|[^()`\[])*\)"
-# What stays in one line, from the whole term of a formula down to what stands between blanks; what is longer than a
-# line is taken apart by the next pattern.
+# What stays in one line, from the whole term of a formula down to a word between blanks; what is longer than a line
+# is split by the next pattern.
 PARTS = tuple(
     re.compile(rf"(\s*)((?:[-+*] )?(?:{part}))", re.DOTALL)
     for part in (
@@ -167,7 +167,7 @@ def _column(name: Any, values: Any, write: Callable[[Any], str], missing: str) -
 
 
 def _blocks(labels: Sequence[_Column], columns: Sequence[_Column], ruled: bool = False) -> list[str]:
-    """Blocks of as many columns as fit beside the labels; one block, if all fit beside narrow labels."""
+    """Blocks of as many columns as fit next to the labels; one block, if all fit next to narrow labels."""
     beside = sum(column.width_in_blocks + len(GAP) for column in columns)
     left = WIDTH - beside - len(GAP) * (len(labels) - 1)
     widths = _shared([column.width for column in labels], left if left >= LEAST_LABELS else LABELS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher
 from os.path import commonprefix  # character by character
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NOTHING_KEPT", "closest", "listing", "shortened", "shown", "suggestion", "where"]
+__all__ = ["NOTHING_KEPT", "closest", "did_you_mean", "listing", "shortened", "shown", "suggestion", "where"]
 
 NOTHING_KEPT = (  # after an interruption
     "The run was interrupted before its first imputation, so there is nothing to keep. Run it again, or with smaller "
@@ -66,9 +66,18 @@ def where(
 def suggestion(name: str, possible: Iterable[str]) -> str:
     """``Did you mean 'sex'? There are: 'age', 'sex'.``"""
     possible = [str(value) for value in possible]
-    close = closest(name, possible)
-    mean = f"Did you mean {' or '.join(repr(value) for value in close)}? " if close else ""
-    return f"{mean}There are: {listing(possible, most=30)}."
+    return f"{did_you_mean(name, possible)}There are: {listing(possible, most=30)}."
+
+
+def did_you_mean(
+    name: Any, known: Iterable[str], most: int = 3, write: Callable[[str], str] = repr, did: str = "Did"
+) -> str:
+    """``Did you mean 'sex' or 'site'? ``, with a blank at its end; empty if no known name is similar.
+
+    most: number of names suggested; write: how a name is written; did: "did" within a sentence.
+    """
+    close = closest(name, known, most)
+    return f"{did} you mean {' or '.join(map(write, close))}? " if close else ""
 
 
 def closest(name: Any, known: Iterable[str], most: int = 3) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bayesimp.errors import SpecificationError
-from bayesimp.messages import closest, shown
+from bayesimp.messages import did_you_mean, shown
 
 __all__ = ["REQUIRED", "Section", "possible"]
 
@@ -18,9 +18,9 @@ KINDS = {str: "text", bool: "true or false", int: "a whole number", dict: "a tab
 def possible(name: Any, known: Iterable[str]) -> str:
     """``did you mean 'seed'? possible: 'm', 'seed'``"""
     known = list(known)
-    close = closest(name, known, most=1)
-    mean = f"did you mean {close[0]!r}? " if close else ""
-    return f"{mean}possible: {', '.join(repr(value) for value in known)}"
+    return (
+        f"{did_you_mean(name, known, most=1, did='did')}possible: {', '.join(repr(value) for value in known)}"
+    )
 
 
 @dataclass

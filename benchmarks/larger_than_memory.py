@@ -96,7 +96,7 @@ def _measured(
     begun = make(bi.IncompleteData.from_parquet(small, "g")).impute(**options)
     begun.export(out / "small")
     baseline = limited()
-    Path("/proc/self/clear_refs").write_text("5")  # the largest use so far starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the largest use so far
     times = [time.process_time()]
     model = make(bi.IncompleteData.from_parquet(folder, "g"))
     times.append(time.process_time())

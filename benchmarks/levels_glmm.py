@@ -19,7 +19,7 @@ ROWS = 7_000, 70_000
 def levels_glmm_rows() -> list[str]:
     """Cost of rows in `JointGLMM`: a normal response given an incomplete binary covariate, a fifth of each missing,
     schools of 5 classes of 20 pupils (nested) or schools crossed with as many neighbourhoods (crossed), effects of
-    schools only beside effects of both. Processor time of a sweep after 5, best of three."""
+    schools only, compared with effects of both. Processor time of a sweep after 5, best of three."""
     lines = ["| | rows | grouping factors | ms a sweep | us a sweep and row |", "|---|---|---|---|---|"]
     for kind in ("nested", "crossed"):
         for rows in ROWS:

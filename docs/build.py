@@ -75,7 +75,7 @@ def assemble(folder: Path) -> None:
 
 
 def named_on_index(stem: str) -> bool:
-    """Whether a page of `docs/` stands in the contents of the site."""
+    """Whether the contents of the site list a page of `docs/`."""
     return stem == "index" or stem in (DOCS / "index.md").read_text(encoding="utf-8").splitlines()
 
 
@@ -87,9 +87,7 @@ def relinked(source: Path, places: dict[Path, Path]) -> str:
         if re.match(r"[a-z]+:", name) or not name:
             return match[0]
         path = (source.parent / name).resolve()
-        if (
-            path not in places
-        ):  # a file that is no page; what does not exist stays a link, which Sphinx refuses
+        if path not in places:  # a file that is not a page; a link to nothing stays, and Sphinx refuses it
             return match["text"] if path.exists() else match[0]
         place = places[path]
         to = Path(os.path.relpath(place, places[source].parent)).as_posix() + (f"#{anchor}" if anchor else "")

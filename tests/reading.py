@@ -25,6 +25,7 @@ from typing import Any
 import bayesimp as bi
 
 ROOT = Path(bi.__file__).parent
+KINDS = str(ROOT / "kinds.py")
 STATEMENTS, DEPTH = 8, 4
 
 
@@ -103,6 +104,11 @@ def read(call: Callable[[], Any]) -> Reading:
             inside = code.co_filename.startswith(f"{ROOT}/") and not code.co_name.startswith("<")
             if not inside:  # of another package, or a comprehension: what it calls belongs to the caller
                 open_.append(open_[-1])
+                return
+            if (
+                code.co_filename == KINDS
+            ):  # a decorator whose name says what it does; the method that it calls counts
+                open_.append(open_[-1] if code.co_name == "checked" else None)
                 return
             length = lengths(code.co_filename).get(code.co_firstlineno)
             if open_[-1] is None or code in seen or length is None:

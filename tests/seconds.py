@@ -80,7 +80,7 @@ DEEP: set[str] = set()
 
 
 def pytest_collection_finish() -> None:
-    """Imports of the test files are no cost of the first test."""
+    """Imports of the test files do not count as a cost of the first test."""
     COLLECTION[:] = CLOCK.read()
 
 

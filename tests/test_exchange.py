@@ -252,7 +252,7 @@ def test_an_independent_reader_finds_the_values(name, ending, tmp_path):
     labels = meta.variable_value_labels.get("größe")
     if labels:
         assert list(theirs.map(labels)) == list(ours.astype(str))
-        if name == "own numbers":  # wrong: numbers from 0, beside which a reader sees other numbers as labels
+        if name == "own numbers":  # wrong: numbers from 0, although a reader sees other numbers as labels
             assert labels == {3: "3", 7: "7", 12: "12"}
     elif pd.api.types.is_numeric_dtype(ours.dtype):
         np.testing.assert_array_equal(theirs, ours)

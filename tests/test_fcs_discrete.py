@@ -692,7 +692,7 @@ def test_an_analysis_of_a_binary_variable_of_any_type(dtype):
     )
 
 
-COMPUTED = {  # priors under which Psi is no free variable of the PyMC model, but computed from others
+COMPUTED = {  # priors under which Psi is not a free variable of the PyMC model, but computed from others
     "fixed": bi.priors.Fixed([[0.5, 0.1], [0.1, 0.3]]),
     "diagonal": bi.priors.Diagonal(bi.priors.HalfNormal(scale=0.5)),
     "at centred columns": bi.priors.LKJ(2.0),
@@ -707,7 +707,7 @@ def test_a_pymc_block_reports_a_psi_that_its_model_computes(prior):
         bi.IncompleteData(frame, cluster="study"), method, {"smoke": "smoke ~ x + (1 + x | study)"}
     )
     posterior = model.impute(m=2, seed=2, cycles=12, tune=0, progress=False).tree["posterior"].to_dataset()
-    assert sorted(posterior) == ["Psi_smoke", "beta_smoke"]  # no standard deviations beside it
+    assert sorted(posterior) == ["Psi_smoke", "beta_smoke"]  # and no standard deviations
     Psi = posterior["Psi_smoke"].to_numpy()
     if prior == "fixed":
         np.testing.assert_allclose(Psi, np.broadcast_to(COMPUTED[prior].value, Psi.shape), rtol=1e-9)

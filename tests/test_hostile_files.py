@@ -102,7 +102,7 @@ def test_damage_is_refused(saved, tmp_path):
 
 
 def test_files_without_a_seal_are_read(saved, tmp_path):
-    """Files of earlier versions, and those that other software has written anew."""
+    """Files of earlier versions, and those that other software has rewritten."""
     place, imp = saved
     data = (place / "a.nc").read_bytes()
     (tmp_path / "b.nc").write_bytes(data[: data.index(netcdf.SEAL)])

@@ -141,7 +141,8 @@ def reports(monkeypatch, strike):
     def bar(show):
         yield strike
 
-    monkeypatch.setattr("bayesimp.joint.run.progress_bar", bar)
+    monkeypatch.setattr("bayesimp.joint.run.progress_bar", bar)  # of the first run
+    monkeypatch.setattr("bayesimp.joint.spaced_run.progress_bar", bar)  # of extensions
 
 
 def nuts(m=4, draws=2000, **options):

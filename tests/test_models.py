@@ -108,6 +108,11 @@ def mixed(data, **options):
     return bi.FCS(data, methods, derived={"yx": "y * x"}, **options)
 
 
+def chained_with_several_factors(data, **options):
+    """Effects of g and h in the models of y, w and o, by default."""
+    return bi.FCS(with_groups(data, {"o": "ordinal"}), **options)
+
+
 def in_a_block(data, **options):
     return bi.FCS(data, blocks={"yw": ["y", "w"]}, **options)
 
@@ -163,6 +168,7 @@ CASES = {
     "JointLatent, residual": Case(unlike_residuals, GIBBS, {"draws": 9}, "draws"),
     "FCS, bayes": Case(bi.FCS, {"cycles": 6}),
     "FCS, several methods": Case(mixed, {"cycles": 4}, ordinal=True),
+    "FCS, several factors": Case(chained_with_several_factors, {"cycles": 4}, ordinal=True),
     "FCS, one block": Case(in_a_block, {"cycles": 4}),
     "FCS, analysis": Case(for_analysis, {"cycles": 4}, ordinal=True, shifted="w"),
     "Toy": Case(Toy, {}, iterations="n"),

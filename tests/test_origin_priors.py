@@ -75,7 +75,7 @@ def test_a_score_of_mean_100_mixes_as_one_of_mean_0():
 
 @pytest.mark.parametrize("prior", ["fixed", "inverse-Wishart"])
 def test_statements_about_psi_itself_keep_their_meaning(prior):
-    """Psi fixed, or IW(nu, V) of Psi as it is reported: another origin is another matrix, and then the same model."""
+    """Psi fixed, or IW(nu, V) of Psi as reported: another origin is another matrix, and then the same model."""
     A = np.kron(np.eye(2), origin({"x": 2000.0}, ["Intercept", "x"]))
     Psi = 0.3 * np.eye(4) + 0.1
     there = A @ Psi @ A.T  # of the effects where x is 2000 larger

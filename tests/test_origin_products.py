@@ -73,7 +73,7 @@ def test_slopes_on_products_and_powers(name, engine):
 @pytest.mark.parametrize("name", PRODUCTS)
 @pytest.mark.parametrize("method", ["bayes", "mlmi", "glm", "x imputed", "intercepts"])
 def test_products_and_powers_in_models_that_are_not_normal(name, method):
-    """Their coefficients have weak priors too, of what is left of a product beside its parts."""
+    """Their coefficients have weak priors too, of what is left of a product given its parts."""
     frame, by = with_products(), {"x": 300.0, "w": -50.0}
     frame = frame.assign(y=(frame["y"] > 1).astype(float).mask(frame["y"].isna()))
     formula, also = PRODUCTS[name], []

@@ -59,7 +59,7 @@ def test_the_event_says_what_has_happened_and_what_cures_it():
     assert events.loc["height", "count"] == ((values < limits[0]) | (values > limits[1])).sum()
     assert "'height' -> 'bmi' -> 'y' -> 'height'" in message
     assert "Leave one of these predictors out of its formula, or give them bounds=" in message
-    assert "blocks=" not in message  # a block of height and weight is no cure: see below
+    assert "blocks=" not in message  # a block of height and weight does not help: see below
 
 
 SIZES = {"height": "~ weight + (1 | g)", "weight": "~ height + (1 | g)"}
@@ -122,7 +122,7 @@ def cubes(seed=0) -> pd.DataFrame:
 
 @pytest.mark.parametrize("method", ["bayes", "ml", "norm"])
 def test_an_error_after_values_ran_away_names_the_circle(method):
-    """Wherever it ends: fixed effects that are not identified, a residual variance, a cube that is no number."""
+    """Wherever it ends: fixed effects that are not identified, a residual variance, a cube that is not finite."""
     model = bi.FCS(bi.IncompleteData(cubes(), "g"), method, derived={"cube": "x**3"})
     words = (
         r"^(Imputation 0, cycle \d+|'cube' is not finite).*By then, imputed values of .*'x' \(.*have run away\. They "

@@ -125,7 +125,7 @@ def test_default_grid_tells_that_pan_is_iw_1():
 
 @pytest.mark.slow
 def test_default_grid_with_nuts():
-    """Run 2026-11-21: passed, 25 s beside six other processes (pytest -m slow tests/test_sensitivity.py)."""
+    """Run 2026-11-21: passed, 25 s with six other processes running (pytest -m slow tests/test_sensitivity.py)."""
     result = bi.sensitivity(model(), analysis=ANALYSIS, m=4, seed=1, chains=2, draws=200, tune=200)
     assert result.priors == list(bi.default_grid())
     assert result.imputations["LKJ(2)"].attrs["sampler"] == "nuts"

@@ -192,7 +192,7 @@ CALL = re.compile(r"^(?:bi|imp|fits|data)\.")
 
 
 def calls() -> list[str]:
-    """Our code in the tables: what stands right of "here"."""
+    """Our code in the tables: what follows "here"."""
     found = []
     for line in (DOCS / "coming_from.md").read_text().splitlines():
         if line.startswith("| "):
@@ -214,7 +214,7 @@ def check_call(code: str) -> None:
 
 
 def target_of(node: ast.expr) -> object:
-    """What an expression gives, as far as names and arguments can be checked: a class stands for its instances."""
+    """What an expression gives, as far as names and arguments can be checked: a class means its instances."""
     if isinstance(node, ast.Name):
         return ROOTS.get(node.id)
     if isinstance(node, ast.Attribute):

@@ -135,7 +135,7 @@ def user_model():
 
 
 def make_others():
-    """Results beside those of a run: of a user's model, a transformer, hidden cells, compatibility and studies."""
+    """Results other than those of a run: of a user's model, a transformer, hidden cells, compatibility and studies."""
     rng = np.random.default_rng(0)
     frame = MORE + rng.normal(size=(48, 3)) * [0, 1, 1]
     frame.loc[rng.random(48) < 0.2, "x"] = np.nan  # y is complete
@@ -229,6 +229,33 @@ def test_priors_and_methods(module):
                 except Exception as error:
                     found.append(f"{module.__name__}.{name}({p.name}={kind}): {error!r}"[:200])
     assert not found, "\n".join(found)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_models_as_they_are_made(objects):
+    data, shown = objects["FCS"].data, {**WRONG, "of 3": {"y": 3}, "of texts": {"y": "abc"}}
+    formula = "y + b ~ x + (1 | g)"
+    needed = {
+        bi.FCS: {"data": data}, bi.JointNormal: {"data": data, "formula": QUESTION},
+        bi.JointLatent: {"data": data, "formula": formula}, bi.JointGLMM: {"data": data, "analysis": QUESTION},
+        bi.IncompleteData: {"frame": MORE, "cluster": "g"},
+    }  # fmt: skip
+    found = []
+    for made, given in needed.items():
+        for p in inspect.signature(made).parameters.values():
+            for kind, value in shown.items():
+                try:
+                    made(**given | {p.name: value})
+                except bi.BayesimpError as error:
+                    assert str(error)
+                except Exception as error:
+                    found.append(f"{made.__name__}({p.name}={kind}): {error!r}"[:200])
+    assert not found, "\n".join(found)
+    with pytest.raises(
+        bi.SpecificationError,
+        match=r"shift must be a bayesimp\.contract\.Shift or None, got \{'y': -5\.0\} \(FCS\)",
+    ):
+        bi.FCS(data, shift={"y": -5.0})
 
 
 def test_words_and_whole_numbers(objects):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp.diagnostics.prior_draws import prior_group
-from bayesimp.errors import SpecificationError, must_be
+from bayesimp.diagnostics.prior_draws import known_model, prior_group
+from bayesimp.errors import must_be
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,12 +81,9 @@ y1, y2"``, -> `Component`; fixed ones are left out.
     SpecificationError
         The imputations do not carry their model.
     """
-    if imp.model is None:
-        raise SpecificationError(
-            "These imputations do not carry the model that made them, so its priors are unknown."
-        )
+    model = known_model(imp)
     posterior = imp.tree["posterior"].to_dataset()[covariance_names(imp) if names is None else list(names)]
-    prior, _ = prior_group(imp.model, posterior, size, seed)
+    prior, _ = prior_group(model, posterior, size, seed)
     out = {}
     for name, array in posterior.data_vars.items():
         kind, _, variable = str(name).partition("_")

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from bayesimp import priors as pr
 from bayesimp.contract import ImputationModel
+from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 
-__all__ = ["prior_group"]
+if TYPE_CHECKING:
+    from bayesimp.imputation.result import Imputations
+
+__all__ = ["known_model", "prior_group"]
 
 Array = NDArray[np.float64]
+
+
+def known_model(imp: Imputations) -> ImputationModel:
+    """The model that made these imputations.
+
+    Raises
+    ------
+    SpecificationError
+        They do not carry it.
+    """
+    if imp.model is None:
+        raise SpecificationError(
+            "These imputations do not carry the model that made them, so its priors are unknown."
+        )
+    return imp.model
 
 
 def prior_group(

@@ -123,7 +123,7 @@ class FCS(ImputationModel):
         predictors: Any = None,
         *,
         analysis: str | Sequence[str] | None = None,
-        order: Any = None,
+        order: str | Sequence[str] | None = None,
         blocks: Mapping[str, Sequence[str]] | None = None,
         derived: Mapping[str, str] | None = None,
         compatible: bool | None = None,
@@ -388,9 +388,9 @@ class FCS(ImputationModel):
         m
             Number of completed tables.
         cycles, tune
-            Number of cycles, and how many of the first are warm-up (default: half), so that convergence is judged by
-            the rest. By default there are 100 cycles for 20 or more imputations; for fewer, enough to keep 1,000 draws
-            in all, since otherwise no run could reach the 400 effective draws that `summary` requires.
+            Number of cycles, and how many of the first are warm-up (default: half), which convergence does not count. By
+            default there are 100 cycles for 20 or more imputations; for fewer, enough to keep 1,000 draws in all, since
+            otherwise no run could reach the 400 effective draws that `summary` requires.
         seed
             The same seed gives the same result, whatever `workers`, the order of rows and m: the first 20 of 60
             imputations are those of a run of 20 with as many cycles.
@@ -407,9 +407,9 @@ class FCS(ImputationModel):
 
         Notes
         -----
-        The record of a cycle, by which convergence is judged, takes 16 bytes for each imputation, cluster and variable:
-        1.4 GB for 60 imputations, 100 cycles, 5,000 clusters and 3 variables. The table is stored once; each imputation
-        adds the values of its incomplete rows.
+        The record of a cycle, from which convergence is computed, takes 16 bytes for each imputation, cluster and
+        variable: 1.4 GB for 60 imputations, 100 cycles, 5,000 clusters and 3 variables. The table is stored once; each
+        imputation adds the values of its incomplete rows.
         """
         m, cycles, tune = length_of_run(m, cycles, tune)
         seed = new_seed() if seed is None else whole("seed", seed, 0)

@@ -146,7 +146,7 @@ def chained_table(
     bounds
         Incomplete variable -> (lower, upper), on the scale of the data (fcs/specification/bounds.py).
     frequency
-        (N,) how many rows each row stands for, in centres and units only; None: one.
+        (N,) how many rows each row counts for, in centres and units only; None: one.
     """
     codes, clusters = grouping.codes, len(grouping)
     names = (*spec.complete, *spec.incomplete, *(d.name for d in spec.derived))

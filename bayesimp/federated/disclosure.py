@@ -54,7 +54,7 @@ NEVER = 10_000  # upper limit of the search for the rows that a cell needs
 
 
 def numbers_released(variables: int) -> int:
-    """How many numbers are released of a cell with so many variables."""
+    """The number of numbers released for a cell with this many variables."""
     return (variables + 1) * (variables + 2) // 2
 
 

@@ -1,7 +1,7 @@
 """Variables that are exact combinations of others: the total of a questionnaire, a class numbered within its school.
 
-No model can impute such a variable beside the others: nothing is left to estimate, or imputed values contradict each
-other.
+No model can impute such a variable together with the others: either nothing is left to estimate, or imputed values
+contradict each other.
 """
 
 from __future__ import annotations
@@ -91,9 +91,9 @@ def contradiction(data: IncompleteData, name: str) -> str:
     text = written_sum(data, name, numbers)
     what = f"equals {text}" if text else "is a linear combination of others"
     return (
-        f"'{name}' {what} in all rows where these are observed: imputed beside them, it would contradict them. "
-        f"Let it be computed, derived={{'{name}': '{text or '...'}'}} of chained equations (it stays in the table), or "
-        "leave it out."
+        f"'{name}' {what} in all rows where these are observed: imputed together with them, it would contradict "
+        f"them. Compute it instead, with derived={{'{name}': '{text or '...'}'}} of chained equations (it stays in the "
+        "table), or leave it out."
     )
 
 

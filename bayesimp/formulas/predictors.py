@@ -220,7 +220,7 @@ def addition(terms: Sequence[str], slopes: Sequence[str], random: str, group: st
 
 
 def with_own_line(terms: Sequence[str]) -> list[str]:
-    """Variables of which added terms contain a multiple themselves, so that a model cannot have them beside these.
+    """Variables of which added terms contain a multiple themselves, so that a model cannot contain both.
 
     >>> with_own_line(["bs(w, df=4)", "log(p)", "x:w"])
     ['w']

@@ -23,7 +23,7 @@ from bayesimp.formulas.syntax import (
     walk,
     write,
 )
-from bayesimp.messages import closest
+from bayesimp.messages import did_you_mean
 
 __all__ = ["CLUSTER", "ELEMENTWISE", "FACTOR", "FUNCTIONS", "SEVERAL", "STATEFUL", "WITHIN", "Function", "check_names",
            "check_term", "possible"]  # fmt: skip
@@ -176,8 +176,7 @@ def _check_call(node: Call, text: str) -> None:
         )
     known = FUNCTIONS.get(name)
     if known is None:
-        near = closest(name, FUNCTIONS, most=1)
-        hint = f"did you mean {near[0]}()? " if near else ""
+        hint = did_you_mean(name, FUNCTIONS, most=1, write="{}()".format, did="did")
         raise error(text, f"{name}() is not known; {hint}possible functions are {possible()}")
     if not known.takes:
         if node.arguments or node.keywords:

@@ -54,7 +54,7 @@ class ImportedImputations(Imputations):
         )
 
     def save(self, path: Any) -> None:
-        """Refuse: there is nothing but the tables, which `export` writes."""
+        """Refuse: there are only the tables, which `export` writes."""
         raise SpecificationError(
             "These imputations have no run to save; imp.export('tables.parquet') writes the tables."
         )

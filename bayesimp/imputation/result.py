@@ -49,7 +49,7 @@ class Imputations(Printed, CompletedTables):
           is appended to the name of a response that is also that of a dimension or coordinate, and the division slash
           replaces "/" in a name; the attribute ``column`` is its name in the table;
         - ``imputed_stats``: mean and sd of the missing values by response and cluster along the chains,
-          (chain, draw, response, cluster), nan where nothing is missing, by which convergence is judged;
+          (chain, draw, response, cluster), nan where nothing is missing, from which convergence is computed;
         - ``observed_data``: the responses as observed (row), and the cluster of each row.
     data
         The incomplete table; the completed ones are returned by `frame`, `to_frame`, `to_long` and iteration.
@@ -129,14 +129,11 @@ class Imputations(Printed, CompletedTables):
         SpecificationError
             The imputations do not carry their model.
         """
-        from bayesimp.diagnostics.prior_draws import prior_group
+        from bayesimp.diagnostics.prior_draws import known_model, prior_group
 
-        if self.model is None:
-            raise SpecificationError(
-                "These imputations do not carry the model that made them, so its priors are unknown."
-            )
+        model = known_model(self)
         size = whole(size, "size")
-        prior, events = prior_group(self.model, self.tree["posterior"].to_dataset(), size, seed)
+        prior, events = prior_group(model, self.tree["posterior"].to_dataset(), size, seed)
         tree = self.tree.copy()
         tree["prior"] = xr.DataTree(prior)
         made = partial(_same, tree)

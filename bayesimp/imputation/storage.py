@@ -128,12 +128,12 @@ def _checked(
 ) -> Imputations:
     """`_rebuilt`, with exceptions due to an invalid record raised as DataError."""
     _check_post(post, record["attrs"])
-    if model is not None and record["attrs"]["model"] != "FromPyMC":
-        raise SpecificationError(
-            f"load: model= is for results of FromPyMC, but this is a result of {record['attrs']['model']}."
-        )
     functions = post if model is None else {"model": model}
     try:
+        if model is not None and not model_type(record["attrs"]["model"]).user_defined:
+            raise SpecificationError(
+                f"load: model= is for results of FromPyMC, but this is a result of {record['attrs']['model']}."
+            )
         return _rebuilt(record, {name: _from_file(group) for name, group in groups.items()}, functions)
     except BayesimpError:
         raise

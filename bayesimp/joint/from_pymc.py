@@ -65,6 +65,7 @@ class FromPyMC(ImputationModel):
     """
 
     run_type = PyMCRun
+    user_defined = True
 
     def __init__(
         self, model: pm.Model, data: IncompleteData, columns: Mapping[str, str] | None = None

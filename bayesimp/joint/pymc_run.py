@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,14 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp import notation as nt
-from bayesimp.contract import Run, TreeRequest
+from bayesimp.contract import TreeRequest
 from bayesimp.errors import SamplingError, SpecificationError
 from bayesimp.events import Event
-from bayesimp.imputation.events import imputed_events
-from bayesimp.imputation.result import Imputations
 from bayesimp.imputation.tree import build_tree
+from bayesimp.joint.spaced_run import SpacedRun
 from bayesimp.messages import NOTHING_KEPT
-from bayesimp.progress import progress_bar
 from bayesimp.sampling.chains import Report
 from bayesimp.table.incomplete import IncompleteData
 
@@ -36,7 +33,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass
-class PyMCRun(Run):
+class PyMCRun(SpacedRun):
     """The NUTS draws so far; a longer run is repeated from its seed and starts with the same draws."""
 
     model: FromPyMC
@@ -57,6 +54,11 @@ class PyMCRun(Run):
     def draws(self) -> int:
         """Number of draws kept in each chain."""
         return 0 if self.kept is None else next(iter(self.kept.values())).shape[1]
+
+    @property
+    def length(self) -> tuple[int, int]:
+        """Number of chains, and of the draws kept so far in each."""
+        return self.chains, self.draws
 
     def sample(self, draws: int, report: Report | None) -> None:
         """Run the chains from their starts, with `tune` warm-up draws and `draws` kept draws.
@@ -97,28 +99,15 @@ class PyMCRun(Run):
         text = f"stopped by the user during an extension: the earlier {self.draws} draws per chain are kept"
         self.events += (Event("interrupted", "sampler", text),)
 
-    def extend(self, m: int, progress: bool | None = None) -> Imputations:
-        """The same run with `m` imputations in all. NUTS repeats its chains from their seed, to the new length."""
-        longer, needed = replace(self), -(-m // self.chains) * self.spacing
-        with progress_bar(progress) as report:
-            if needed > self.draws:
-                longer.sample(needed, report)
-            return longer.imputations(m)
+    def _advance(self, tune: int, draws: int, report: Report | None) -> None:
+        """Further draws: NUTS repeats its chains from their seed, to the new length."""
+        self.sample(self.draws + draws, report)
 
-    def imputations(self, m: int) -> Imputations:
-        """Imputations 0 .. m-1: number k from chain k % chains, at its draw (k // chains + 1) * spacing - 1."""
+    def _cells(self, m: int) -> dict[str, tuple[NDArray[np.int64], Array]]:
+        """Column -> (rows, values (m, cells))."""
         assert self.kept is not None, "the run has started"
-        events, possible = (*self.model.events, *self.events), self.chains * (self.draws // self.spacing)
-        if possible < m:
-            events += (Event("fewer imputations", "imputations", f"{possible} of {m} could be made"),)
-            m = possible
-        k = np.arange(m)
-        at = k % self.chains, (k // self.chains + 1) * self.spacing - 1
-        cells = {each.column: (each.rows, each.of(self.kept[each.variable])[at]) for each in self.model.cells}
-        attrs = self._attrs(m)
-        tree = partial(self._tree, cells, attrs)
-        made = Imputations(self.model.data, cells, attrs, tree, events, run=self)
-        return made.with_events(imputed_events(made))
+        at = self.places(range(m))
+        return {each.column: (each.rows, each.of(self.kept[each.variable])[at]) for each in self.model.cells}
 
     def _attrs(self, m: int) -> dict[str, Any]:
         formula = "; ".join(f"{c.column}: variable {c.variable} of a PyMC model" for c in self.model.cells)

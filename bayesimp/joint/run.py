@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Self
 
@@ -16,12 +15,12 @@ from numpy.typing import NDArray
 from bayesimp import contract
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
-from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations
 from bayesimp.imputation.tree import build_tree
 from bayesimp.joint import gibbs as joint_gibbs
 from bayesimp.joint.reference import reference_means
 from bayesimp.joint.rows import impute_rows
+from bayesimp.joint.spaced_run import SpacedRun
 from bayesimp.joint.storage import chain_states, draws_of, joint_state
 from bayesimp.kernels.normal.effects import moments
 from bayesimp.messages import NOTHING_KEPT
@@ -40,7 +39,7 @@ __all__ = ["JointRun", "run_chain"]
 
 
 @dataclass
-class JointRun(contract.Run):
+class JointRun(SpacedRun):
     """A run that can be continued: the states of its chains, and the draws so far in the units of the data."""
 
     model: JointNormal
@@ -62,6 +61,11 @@ class JointRun(contract.Run):
         """The draws so far; the run must have started."""
         assert self.kept is not None
         return self.kept
+
+    @property
+    def length(self) -> tuple[int, int]:
+        """Number of chains, and of the draws kept so far in each."""
+        return self.draws.chains, self.draws.draws
 
     def impute(self, m: int, chains: int, tune: int, draws: int, progress: bool | None) -> Imputations:
         """Start the run and impute."""
@@ -147,20 +151,13 @@ class JointRun(contract.Run):
         self.events += tuple(events)
         return new
 
-    def imputations(self, m: int) -> Imputations:
-        """Imputations 0..m-1; imputation k uses draw (k // chains + 1) * spacing - 1 of chain k % chains."""
-        possible = self.draws.chains * (self.draws.draws // self.spacing)
-        events = self.events
-        if possible < m:
-            events += (Event("fewer imputations", "imputations", f"{possible} of {m} could be made"),)
-            m = possible
-        cells, attrs = self._cells(self._values(range(m))), self._attrs(m)
-        tree = partial(self._tree, cells, attrs)
-        made = Imputations(self.model.data, cells, attrs, tree, events, run=self)
-        return made.with_events(imputed_events(made))
+    def _log(self) -> tuple[Event, ...]:
+        """Events of the chains, which begin with those of the model."""
+        return self.events
 
-    def _cells(self, values: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def _cells(self, m: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Response -> (rows, values (m, cells)), rows in the order of the table."""
+        values = self._values(range(m))
         row = self.model.grouping.only.working.rows.row
         by_row = np.argsort(row)
         cells = {}
@@ -206,19 +203,14 @@ class JointRun(contract.Run):
         if self.model.shift:
             values += self.model.shift_of(self.model.data)[working.rows.row]
         if self.model.reference is not None:
-            at, columns = self._places(numbers), {name: (k,) for k, name in enumerate(self.model.responses)}
+            at, columns = self.places(numbers), {name: (k,) for k, name in enumerate(self.model.responses)}
             means = reference_means(self.model, working.rows.row, columns)
             values = values + means.moves(self.draws.beta[at], self.draws.Sigma[at])
         return values
 
-    def _places(self, numbers: range) -> tuple[np.ndarray, np.ndarray]:
-        """Chains and draws from which imputations are made."""
-        k = np.asarray(numbers)
-        return k % self.draws.chains, (k // self.draws.chains + 1) * self.spacing - 1
-
     def parameters(self, numbers: range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """beta (M, p, r), Sigma (M, r, r) and Psi (M, rq, rq) from which imputations are made, on the working scale."""
-        d, scale, at = self.draws, self.model.grouping.only.working.scale, self._places(numbers)
+        d, scale, at = self.draws, self.model.grouping.only.working.scale, self.places(numbers)
         # computed from the stored draws in the units of the data, so that a loaded run gives the same values
         return (
             scale.working_beta(d.beta[at]), scale.working_Sigma(d.Sigma[at]), scale.working_Psi(d.Psi[at]),
@@ -258,15 +250,6 @@ class JointRun(contract.Run):
     def shifted(self, model: JointNormal, m: int) -> Imputations:
         """Imputations from the same draws of the parameters, which do not depend on the shift of `model`."""
         return replace(self, model=model).imputations(m)
-
-    def extend(self, m: int, progress: bool | None = None) -> Imputations:
-        """The same run with `m` imputations in all; its chains are continued from their states."""
-        needed = -(-m // self.draws.chains) * self.spacing - self.draws.draws
-        longer = replace(self)
-        with progress_bar(progress) as report:
-            if needed > 0:
-                longer._advance(0, needed, report)
-            return longer.imputations(m)
 
 
 def run_chain(

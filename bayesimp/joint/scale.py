@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,10 @@ class Scale(EffectScale):
     s: Array
     u: Array
     C: Array
+    intercept: ClassVar[int] = 0  # its position among the fixed columns
+    contextual: ClassVar[Array | None] = (
+        None  # joint models have no contextual effects (`bayesimp.priors.Contextual`)
+    )
 
     @property
     def effects(self) -> Array:  # type: ignore[override]

@@ -7,19 +7,17 @@ import json
 import time
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesimp import contract
 from bayesimp.errors import SamplingError
 from bayesimp.events import Event
-from bayesimp.imputation.events import imputed_events
 from bayesimp.imputation.result import Imputations
+from bayesimp.joint.spaced_run import SpacedRun
 from bayesimp.messages import NOTHING_KEPT
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.executors import Executor, read_executor, run_level
@@ -33,7 +31,7 @@ MOST_CELLS = 20_000_000  # with more numbers, imputed cells are kept for some dr
 
 
 @dataclass
-class StridedRun(contract.Run):
+class StridedRun(SpacedRun):
     """The current states of the chains and the draws so far, on the working scale.
 
     A derived class defines the task (`task`), how draws become values (`_cells`) and a tree (`_tree`), and
@@ -59,17 +57,14 @@ class StridedRun(contract.Run):
         return self.kept
 
     @property
+    def length(self) -> tuple[int, int]:
+        """Number of chains, and of the draws kept so far in each."""
+        return self.history.chains, self.history.draws
+
+    @property
     @abstractmethod
     def task(self) -> Any:
         """The task of running iterations, for executors."""
-
-    @abstractmethod
-    def _cells(self, m: int) -> dict[str, tuple[NDArray, NDArray]]:
-        """Column -> (rows, values (m, cells)), rows in the order of the table."""
-
-    @abstractmethod
-    def _tree(self, cells: dict, attrs: dict) -> xr.DataTree:
-        """The result as a tree."""
 
     @abstractmethod
     def _declaration(self) -> dict[str, Any]:
@@ -131,23 +126,14 @@ class StridedRun(contract.Run):
         per_chain = -(-m // self.history.chains)
         self.spacing = max(self.history.draws // per_chain // self.stride, 1) * self.stride
 
-    def imputations(self, m: int) -> Imputations:
-        """Imputations 0 .. m-1: number k from chain k % chains, at its draw (k // chains + 1) * spacing - 1."""
-        h = self.history
-        possible = h.chains * (h.draws // self.spacing)
-        events = (*self.model.events, *self.events, *self._chain_events())
-        if possible < m:
-            events += (Event("fewer imputations", "imputations", f"{possible} of {m} could be made"),)
-            m = possible
-        cells, attrs = self._cells(m), self._attrs(m)
-        tree = partial(self._tree, cells, attrs)
-        made = Imputations(self.model.data, cells, attrs, tree, events, run=self)
-        return made.with_events(imputed_events(made))
+    def _log(self) -> tuple[Event, ...]:
+        """Events of the model and of the chains."""
+        return (*super()._log(), *self._chain_events())
 
     def _drawn(self, m: int) -> NDArray:
         """(m, c) cells of imputations 0 .. m-1, as stored."""
-        h, k = self.history, np.arange(m)
-        return h.cells[k % h.chains, ((k // h.chains + 1) * self.spacing) // self.stride - 1]
+        chain, draw = self.places(range(m))
+        return np.asarray(self.history.cells[chain, (draw + 1) // self.stride - 1])
 
     def _attrs(self, m: int) -> dict[str, Any]:
         h = self.history
@@ -172,12 +158,3 @@ class StridedRun(contract.Run):
             chains=chains, kept=kept, events=tuple(Event(**e) for e in json.loads(state.attrs["run_events"])),
             seconds=float(attrs["seconds"]), **own,
         )  # fmt: skip
-
-    def extend(self, m: int, progress: bool | None = None) -> Imputations:
-        """The same run with `m` imputations in all; its chains are continued."""
-        needed = -(-m // self.history.chains) * self.spacing - self.history.draws
-        longer = replace(self)
-        with progress_bar(progress) as report:
-            if needed > 0:
-                longer._advance(0, needed, report)
-            return longer.imputations(m)

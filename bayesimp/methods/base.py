@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
+from bayesimp.families.record import Family
 from bayesimp.families.registry import FAMILIES
 from bayesimp.layout import Record
 from bayesimp.methods.options import Link
@@ -113,6 +114,8 @@ class Method(Record):
         Whether it imputes several variables as one block.
     takes_priors, priors
         Whether `FCS.with_priors` may change its priors, and these priors; None: the defaults, or no priors at all.
+    given_analysis
+        Whether its model can be a factor of the distribution from which a variable in an analysis is drawn.
     own_model
         Whether the model is the user's own code, about which nothing is known.
     prior_on_Psi
@@ -154,6 +157,11 @@ class Method(Record):
     fits_each_cluster: bool = False
     cluster_indicators: bool = False
     group: str = ""
+
+    @property
+    def given_analysis(self) -> bool:
+        """Whether its model can be a factor of the distribution from which a variable in an analysis is drawn."""
+        return False
 
     @property
     def several_factors(self) -> bool:
@@ -203,6 +211,18 @@ class Method(Record):
     def refusal(self, option: str, name: str) -> str:
         """Why an option is refused for a variable, and what to do, as a sentence that follows ``bounds['y']:``."""
         return f"method '{self.name}' does not support {option}=; remove it for '{name}', or use 'bayes'."
+
+    def no_limits(self) -> str:
+        """Why it cannot impute censored variables (completes "method 'x' ...")."""
+        if self.matches:
+            return "imputes values observed in other rows, of which none are beyond its limits"
+        return (
+            "draws parameters given observed values only, as if those beyond a limit were missing at random"
+        )
+
+    def no_shift(self, family: Family) -> str:
+        """Why the imputed values of a variable of this family cannot be shifted, as a sentence; empty if they can."""
+        return ""
 
     def alternative(self, family: str) -> str:
         """The method that an error message suggests for a family for which this one has no model."""

@@ -50,6 +50,11 @@ class ClusterLevel(Method):
         """All families; with matching, those with numbers or ordered levels."""
         return compiled_families() if self.donors is None else matched_families()
 
+    @property
+    def given_analysis(self) -> bool:
+        """Without matching."""
+        return not self.matches
+
     def without_cluster_means(self) -> str | None:
         """Why cluster means cannot be added: the columns already are cluster means."""
         return None

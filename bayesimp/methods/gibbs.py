@@ -76,6 +76,11 @@ class Gibbs(Method):
         return self.inner
 
     @property
+    def given_analysis(self) -> bool:
+        """With one residual variance."""
+        return self.residual == "common"
+
+    @property
     def several_factors(self) -> bool:
         """With one residual variance, and for variables of rows."""
         return self.residual == "common" and not self.group

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bayesimp.errors import SpecificationError
 from bayesimp.families.registry import FAMILIES
-from bayesimp.messages import closest
+from bayesimp.messages import did_you_mean
 from bayesimp.methods.base import OPTIONS, Method, all_families, censored_families
 from bayesimp.methods.cluster_level import ClusterLevel
 from bayesimp.methods.gibbs import IW, Bayes, Gibbs
@@ -85,9 +85,9 @@ def read(value: str | Method | Callable[[], Method]) -> Method:
             raise SpecificationError(
                 f"Method '{value}' of mice is not available: it {what}. Available methods: {', '.join(NAMES)}."
             )
-    close = closest(name, NAMES, most=2)
-    hint = f"Did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
-    raise SpecificationError(f"Method {value!r} is not known. {hint}There are: {', '.join(NAMES)}.")
+    raise SpecificationError(
+        f"Method {value!r} is not known. {did_you_mean(name, NAMES, most=2)}There are: {', '.join(NAMES)}."
+    )
 
 
 def with_priors(method: Method, priors: Priors) -> Method:

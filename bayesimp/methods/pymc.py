@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bayesimp.errors import SpecificationError
+from bayesimp.families.record import Family
 from bayesimp.families.registry import family_of
 from bayesimp.methods.base import OPTIONS, Method, all_families, censored_families
 from bayesimp.methods.options import Link, check_compatible, check_count, check_link
@@ -90,6 +91,19 @@ class PyMC(Method):
         return (
             f"'{name}' is drawn by your own PyMC model, which does not know about bounds. Bound its node in the model "
             f"(pm.Truncated), or change what is drawn by post={{'{name}': ...}}."
+        )
+
+    def no_limits(self) -> str:
+        """Why it cannot impute censored variables, and the engine that can by NUTS."""
+        return "draws parameters given observed values only; for NUTS with limits use JointGLMM with sampler='nuts'"
+
+    def no_shift(self, family: Family) -> str:
+        """Values that are not normal are drawn within the PyMC model."""
+        if family.is_normal:
+            return ""
+        return (
+            f"a PyMC model draws the values of a {family.name} variable itself, so its linear predictor cannot be "
+            "shifted. Use 'bayes', or leave the variable out of shift."
         )
 
     def proper_prior(self, family: str) -> str | None:

@@ -46,6 +46,7 @@ class Norm(IgnoresClusters):
     summary = "linear regression that ignores the clusters, for comparison"
     needs_residual_rows = True
     holds_coefficients = True
+    given_analysis = True
     families = ("normal",)
 
     def alternative(self, family: str) -> str:
@@ -109,6 +110,7 @@ class SingleLevel(IgnoresClusters):
 
     summary = "regression of the family that ignores the clusters, for comparison"
     families = ("normal", *BINARY_AND_COUNTS, *LEVELS)
+    given_analysis = True
     links = ("logit", "probit")
 
     def __post_init__(self) -> None:

@@ -204,7 +204,7 @@ def _names(data: PartitionedData, variables: Sequence[str] | None) -> list[str]:
     others = [name for name in data.columns if name != data.cluster]
     for name in variables or ():
         if name not in others:
-            what = "is the cluster column" if name == data.cluster else "is no column of the table"
+            what = "is the cluster column" if name == data.cluster else "is not a column of the table"
             raise SpecificationError(f"variables: {name!r} {what}. {suggestion(str(name), others)}")
     return [data.cluster, *(name for name in others if variables is None or name in variables)]
 

@@ -17,8 +17,8 @@ from bayesimp.plots._style import (
     chosen,
     label,
     omissions,
+    panel_grid,
     spaced,
-    subplots,
     titled,
     wrapped,
 )
@@ -69,10 +69,8 @@ def by_clusters(
     tallest = max(len(places) for places, _ in picks.values())
     chosen(None, every[:tallest], "a cluster with imputed values")
     size = (max(width * columns, 6.4), ABOVE + (frame + LINE * tallest) * lines)
-    figure, axes = subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
+    figure, axes = panel_grid(len(panels), lines, columns, size)
     systematic = False
-    for ax in axes.flat[len(panels) :]:
-        ax.set_axis_off()
     for ax, (name, each), title in zip(axes.flat, panels, titles, strict=False):
         places, possible = picks[name]
         systematic |= _lines(ax, shown[name], each, places, called)

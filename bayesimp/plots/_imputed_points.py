@@ -15,8 +15,8 @@ from bayesimp.plots._style import (
     SMALL,
     label,
     omissions,
+    panel_grid,
     spaced,
-    subplots,
     titled,
     wrapped,
 )
@@ -57,15 +57,7 @@ def imputed_points(
     shown = panels[:PANELS]
     columns = min(len(shown), COLUMNS)
     lines = -(-len(shown) // columns)
-    figure, axes = subplots(
-        lines,
-        columns,
-        figsize=(max(PANEL * columns, 5.4), 1.2 + 2.7 * lines),
-        layout="constrained",
-        squeeze=False,
-    )
-    for ax in axes.flat[len(shown) :]:
-        ax.set_axis_off()
+    figure, axes = panel_grid(len(shown), lines, columns, (max(PANEL * columns, 5.4), 1.2 + 2.7 * lines))
     called = shortened([str(c) for c in imp.data.clusters], 32)
     x = {name: _abscissa(imp, name, kind, against) for name in names}
     for ax, (name, place) in zip(axes.flat, shown, strict=False):

@@ -66,7 +66,7 @@ def _letters(path: str) -> frozenset[int]:
 
     try:
         return frozenset(get_font(path).get_charmap())
-    except (RuntimeError, OSError):  # a file that is no font after all
+    except (RuntimeError, OSError):  # not a font file after all
         return frozenset()
 
 

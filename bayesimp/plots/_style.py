@@ -34,7 +34,7 @@ BOLD, LONGEST_HEADING = (
     0.85,
     72,
 )  # width of bold type relative to `PER_INCH`; characters of the title of a panel
-KEY = 0.6  # inches beside a label of a legend
+KEY = 0.6  # inches of a legend next to a label
 
 
 @cache
@@ -66,6 +66,16 @@ def subplots(*args: Any, **options: Any) -> tuple[Any, Any]:
     import matplotlib.pyplot as plt
 
     return plt.subplots(*args, FigureClass=_figure_class(), **options)
+
+
+def panel_grid(
+    number: int, lines: int, columns: int, size: tuple[float, float], **options: Any
+) -> tuple[Any, Any]:
+    """A figure with a grid of axes (lines, columns), of which the first `number` are used and the others left out."""
+    figure, axes = subplots(lines, columns, figsize=size, layout="constrained", squeeze=False, **options)
+    for ax in axes.flat[number:]:
+        ax.set_axis_off()
+    return figure, axes
 
 
 def titled(figure: Any, text: str, read: str = "") -> None:

@@ -13,8 +13,8 @@ from bayesimp.plots._style import (
     SMALL,
     VERMILLION,
     legend_below,
+    panel_grid,
     spaced,
-    subplots,
     titled,
     wrapped,
 )
@@ -50,15 +50,7 @@ def plot_diagnosis(diagnosis: Diagnosis, *, at_most: int = 9) -> Figure:
     shown = table.loc[sorted(table["miss"].nlargest(at_most).index)]
     columns = 2 if len(shown) in (2, 4) else min(len(shown), 3)
     lines = -(-len(shown) // columns)
-    figure, axes = subplots(
-        lines,
-        columns,
-        figsize=(max(3.4 * columns, 5), 1.1 + 2.3 * lines),
-        layout="constrained",
-        squeeze=False,
-    )
-    for ax in axes.flat[len(shown) :]:
-        ax.set_axis_off()
+    figure, axes = panel_grid(len(shown), lines, columns, (max(3.4 * columns, 5), 1.1 + 2.3 * lines))
     for ax, row in zip(axes.flat, shown.itertuples(), strict=False):
         clusters = diagnosis.clusters
         own = (clusters.response == row.response) & (clusters.parameter == row.parameter)

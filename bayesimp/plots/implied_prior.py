@@ -8,7 +8,7 @@ import numpy as np
 
 from bayesimp.compatibility.priors import ImpliedPrior
 from bayesimp.errors import must_be
-from bayesimp.plots._style import BLUE, ORANGE, SMALL, Array, density, spaced, subplots, titled
+from bayesimp.plots._style import BLUE, ORANGE, SMALL, Array, density, panel_grid, spaced, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,11 +32,7 @@ def plot_implied_prior(prior: ImpliedPrior) -> Figure:
     names = list(prior.joint)
     columns = min(len(names), 4)
     lines = -(-len(names) // columns)
-    figure, axes = subplots(
-        lines, columns, figsize=(2.7 * columns, 0.9 + 2.3 * lines), layout="constrained", squeeze=False
-    )
-    for ax in axes.flat[len(names) :]:
-        ax.set_axis_off()
+    figure, axes = panel_grid(len(names), lines, columns, (2.7 * columns, 0.9 + 2.3 * lines))
     for ax, name in zip(axes.flat, names, strict=False):
         _panel(ax, name, prior)
     titled(figure, f"Priors of the conditional model of y{prior.k + 1}, clusters of {prior.n} rows")

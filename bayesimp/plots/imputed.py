@@ -22,8 +22,8 @@ from bayesimp.plots._style import (
     label,
     legend_below,
     omissions,
+    panel_grid,
     spaced,
-    subplots,
     titled,
     wrapped,
 )
@@ -124,16 +124,10 @@ def _densities(imp: Imputations, names: list[str], labels: Mapping[str, str] | N
     width = 3.4
     lines = -(-len(names) // columns)
     below = TURNED if any(len(imp.data.levels(name)) > 2 for name in names) else 0.0
-    figure, axes = subplots(
-        lines,
-        columns,
-        figsize=(max(width * columns, 5), 1.5 + (2.3 + below) * lines),
-        layout="constrained",
-        squeeze=False,
+    figure, axes = panel_grid(
+        len(names), lines, columns, (max(width * columns, 5), 1.5 + (2.3 + below) * lines)
     )
     shown = np.unique(np.linspace(0, imp.m - 1, min(imp.m, LINES)).round().astype(int))
-    for ax in axes.flat[len(names) :]:
-        ax.set_axis_off()
     for ax, name in zip(axes.flat, names, strict=False):
         _panel(ax, variable(imp, name), shown, label(name, labels))
     handles = [

@@ -16,8 +16,8 @@ from bayesimp.plots._style import (
     VERMILLION,
     chosen,
     headings,
+    panel_grid,
     spaced,
-    subplots,
     titled,
     wrapped,
 )
@@ -85,13 +85,14 @@ def plot_mnar(
     # many deltas of few terms continue in further rows
     columns = len(drawn) if len(shown) > 1 or len(drawn) <= 3 else 3
     rows = len(shown) if columns == len(drawn) else -(-len(drawn) // columns)
-    figure, axes = subplots(
-        rows, columns, figsize=(max(WIDTH * columns, 4.6), 1.0 + HEIGHT * rows), layout="constrained", squeeze=False,
-        sharey="row" if columns == len(drawn) else True,
-    )  # fmt: skip
     panels = [(term, line) for term in shown for line in drawn]
-    for ax in axes.flat[len(panels) :]:
-        ax.set_axis_off()
+    figure, axes = panel_grid(
+        len(panels),
+        rows,
+        columns,
+        (max(WIDTH * columns, 4.6), 1.0 + HEIGHT * rows),
+        sharey="row" if columns == len(drawn) else True,
+    )
     titles = dict(zip(shown, headings(shown, figure.get_figwidth() / columns - 0.7), strict=True))
     labels = shortened([line.label for line in drawn], 72)
     for ax, (term, line) in zip(axes.flat, panels, strict=False):

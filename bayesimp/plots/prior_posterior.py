@@ -9,7 +9,7 @@ import numpy as np
 
 from bayesimp.diagnostics.components import Component, components, covariance_names, overlap, view
 from bayesimp.errors import must_be
-from bayesimp.plots._style import BLUE, ORANGE, SMALL, chosen, density, spaced, subplots, titled
+from bayesimp.plots._style import BLUE, ORANGE, SMALL, chosen, density, panel_grid, spaced, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,15 +61,7 @@ def plot_prior_posterior(
     columns = min(len(shown), 4)
     lines = -(-len(shown) // columns)
     width = max(2.9, 0.09 * max(len(line) for name in shown for line in name.splitlines()))
-    figure, axes = subplots(
-        lines,
-        columns,
-        figsize=(max(width * columns, 5), 1.1 + 1.9 * lines),
-        layout="constrained",
-        squeeze=False,
-    )
-    for ax in axes.flat[len(shown) :]:
-        ax.set_axis_off()
+    figure, axes = panel_grid(len(shown), lines, columns, (max(width * columns, 5), 1.1 + 1.9 * lines))
     for ax, name in zip(axes.flat, shown, strict=False):
         _panel(ax, name, quantities[name])
     title = f"Prior '{imp.tree.attrs['priors_name']}' and the posterior"

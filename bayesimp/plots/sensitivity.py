@@ -9,7 +9,7 @@ import numpy as np
 
 from bayesimp.errors import must_be
 from bayesimp.messages import shortened
-from bayesimp.plots._style import BLUE, GREY, SMALL, chosen, headings, spaced, subplots, titled
+from bayesimp.plots._style import BLUE, GREY, SMALL, chosen, headings, panel_grid, spaced, titled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,16 +58,13 @@ def plot_sensitivity(
     margin = 0.085 * max(map(len, called))
     titles = headings(shown, PANEL - FMI)
     above = 0.15 * max(title.count("\n") for title in titles)
-    figure, axes = subplots(
+    figure, axes = panel_grid(
+        len(shown),
         lines,
         columns,
-        figsize=(margin + max(PANEL * columns, 4.2), 0.9 + lines * (0.75 + above + 0.23 * len(priors))),
-        layout="constrained",
-        squeeze=False,
+        (margin + max(PANEL * columns, 4.2), 0.9 + lines * (0.75 + above + 0.23 * len(priors))),
         sharey=True,
     )
-    for ax in axes.flat[len(shown) :]:
-        ax.set_axis_off()
     for ax, term, title in zip(axes.flat, shown, titles, strict=False):
         _panel(ax, table[table["term"] == term].set_index("prior"), priors, result.reference)
         ax.set_yticks(range(len(priors)), called)

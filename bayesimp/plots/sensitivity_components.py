@@ -10,7 +10,7 @@ import numpy as np
 from bayesimp.diagnostics.components import Component, components
 from bayesimp.errors import must_be
 from bayesimp.messages import shortened
-from bayesimp.plots._style import BLUE, GREY, ORANGE, SMALL, chosen, density, spaced, subplots, titled
+from bayesimp.plots._style import BLUE, GREY, ORANGE, SMALL, chosen, density, panel_grid, spaced, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,16 +76,13 @@ def plot_sensitivity_components(
     called = dict(zip(priors, shortened(priors), strict=True))
     margin = 0.085 * max(map(len, called.values()))
     width = max(2.9, 0.1 * max(len(line) for name in shown for line in titles[name].splitlines()))
-    figure, axes = subplots(
+    figure, axes = panel_grid(
+        len(shown),
         lines,
         columns,
-        figsize=(margin + max(width * columns, 4.2), 1.0 + lines * (0.7 + 0.36 * len(priors))),
-        layout="constrained",
-        squeeze=False,
+        (margin + max(width * columns, 4.2), 1.0 + lines * (0.7 + 0.36 * len(priors))),
         sharey=True,
     )
-    for ax in axes.flat[len(shown) :]:
-        ax.set_axis_off()
     for ax, name in zip(axes.flat, shown, strict=False):
         _panel(
             ax, {called[prior]: found.get(titles[name]) for prior, found in by_prior.items()}, titles[name]

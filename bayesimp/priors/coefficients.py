@@ -327,7 +327,7 @@ class Weak(CoefficientPrior):
     def precision(self, scale: Any, r: int, where: str) -> tuple[Array, Array]:
         """Q0 (r p, r p) and t0 = 0 (r p,) of vec(beta) in working units."""
         p = len(scale.T)
-        sd = self.standard_deviations(p, r, getattr(scale, "intercept", 0))
+        sd = self.standard_deviations(p, r, scale.intercept)
         return np.diag(1.0 / sd.T.ravel() ** 2), np.zeros(r * p)
 
     def latent_precision(
@@ -364,7 +364,7 @@ class Weak(CoefficientPrior):
     def on_working(self, scale: Any, r: int) -> Normal:
         """The normal prior in working units."""
         p = len(scale.T)
-        return Normal(np.zeros((p, r)), self.standard_deviations(p, r, getattr(scale, "intercept", 0)))
+        return Normal(np.zeros((p, r)), self.standard_deviations(p, r, scale.intercept))
 
     def on_data(self, scale: Any, shape: tuple[int, int], intercept: float) -> Normal:
         """The normal prior in the units of the data, centred at the given intercept."""

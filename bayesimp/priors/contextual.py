@@ -98,8 +98,9 @@ class Contextual(CoefficientPrior):
 
     def standard_deviations(self, scale: Any, r: int) -> Array:
         """(p, r) prior sd of contextual effects in the units of the data, inf for other coefficients."""
-        bounds = getattr(scale, "contextual", None)
-        return np.full((len(scale.T), r), np.inf) if bounds is None else self.scale * np.asarray(bounds)
+        if scale.contextual is None:
+            return np.full((len(scale.T), r), np.inf)
+        return self.scale * np.asarray(scale.contextual)
 
     def precision(self, scale: Any, r: int, where: str) -> tuple[Array, Array]:
         """Q0 (r p, r p) and t0 (r p,) of vec(beta_w): those of the other coefficients' prior plus those of the contextual

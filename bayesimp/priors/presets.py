@@ -12,7 +12,7 @@ from bayesimp.arguments import number
 from bayesimp.errors import SpecificationError
 from bayesimp.layout import Record
 from bayesimp.markup import framed, table
-from bayesimp.messages import closest
+from bayesimp.messages import did_you_mean
 from bayesimp.priors.base import CovariancePrior, names_of
 from bayesimp.priors.coefficients import CoefficientPrior, Flat
 from bayesimp.priors.contextual import Contextual
@@ -146,8 +146,7 @@ def read(priors: Priors | str, factors: Sequence[str] = ()) -> Priors:
         return PRESETS[priors.strip().lower()]()
     if callable(priors) and priors in PRESETS.values():  # priors.pan for priors.pan()
         return priors()
-    close = closest(priors, PRESETS, most=1) if isinstance(priors, str) else []
-    mean = f"Did you mean {close[0]!r}? " if close else ""
+    mean = did_you_mean(priors, PRESETS, most=1) if isinstance(priors, str) else ""
     raise SpecificationError(
         f"priors must be a preset ({', '.join(map(repr, PRESETS))}) or a record priors.Priors(Sigma=..., Psi=..., "
         f"beta=...); got {priors!r}. {mean}".rstrip()

@@ -35,7 +35,7 @@ def positive(value: ArrayLike, what: str) -> None:
 
 
 def as_numbers(value: Any, what: str) -> Array:
-    """The value as an array; refused, by name, where it is no numbers."""
+    """The value as an array; refused, by name, if it does not consist of numbers."""
     try:
         return np.asarray(value, dtype=float)
     except (TypeError, ValueError):

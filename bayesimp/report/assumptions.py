@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from bayesimp.contract import model_type
 from bayesimp.report.document import Block, Bullets, Paragraph, ReportSection, Tabulated, drawing
 from bayesimp.report.facts import ReportFacts, SensitivityTable
 from bayesimp.report.sections import stated
@@ -23,7 +24,6 @@ IMPLAUSIBLE = (
     "rounded",
 )
 ON_PRIOR = ("prior only", "prior matters")
-OWN_CODE = "FromPyMC"  # the engine whose model is not ours to check
 OF_ENGINE = {
     "JointNormal": (
         "Residuals of rows are jointly normal over all variables, with the same covariance matrix in all clusters.",
@@ -61,7 +61,8 @@ def assumptions(facts: ReportFacts) -> ReportSection:
 def checked(facts: ReportFacts) -> tuple[str, ...]:
     """What the run and the report checked, and what they found."""
     out = [facts.summary.verdict]
-    if facts.engine in OF_ENGINE and facts.engine != OWN_CODE:  # nothing is known about registered engines
+    # nothing is known about the user's own models, nor about engines that others register
+    if facts.engine in OF_ENGINE and not model_type(facts.engine).user_defined:
         nothing = "No part of the model was found to rest on the prior alone."
         out.append(
             "Identification: the observed cells were checked before sampling; a model that they cannot identify "

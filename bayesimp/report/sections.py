@@ -160,7 +160,7 @@ def model(facts: ReportFacts) -> ReportSection:
             f"{facts.imputations.attrs['priors_name']}. The result does not carry its model, so priors are "
             "not shown in numbers."
         ))  # fmt: skip
-    elif facts.engine == "FromPyMC":
+    elif facts.model.user_defined:
         blocks += [Paragraph("The PyMC model, with its priors:"), Code(_pymc_text(facts.model))]
     else:
         blocks += [Paragraph("The model as printed, with its priors in numbers, on the scale of the data:"),

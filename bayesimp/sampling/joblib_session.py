@@ -60,7 +60,7 @@ class JoblibSession(Session):
         self.open.close()
 
     def _send(self, calls: list) -> list:
-        """The results of all calls, from workers that stay for the next round: Ray would start them anew."""
+        """The results of all calls, from workers that stay for the next round: Ray would start new ones."""
         import joblib
 
         if self.parallel is None:

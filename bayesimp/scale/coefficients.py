@@ -43,6 +43,7 @@ class CoefficientScale:
     c: Array
     T: Array
     intercept: int
+    contextual: Array | None = None
 
     def beta(self, beta_w: Array) -> Array:
         """Fixed effects (..., p, r) in the units of the data, from working units."""

@@ -138,7 +138,7 @@ def mnar(
         Unit of the numbers, for all variables or by variable. ``"link"``: the scale of the model (units of the data for
         normal variables, log odds or probit for binary and ordinal ones, log mean for counts and positive ones).
         ``"sd"``: standard deviations of the observed values (normal variables). ``"ratio"``: odds ratios or ratios of
-        means; 1 is no shift.
+        means; 1 means no shift.
     combine
         ``"product"``: all combinations of several deltas; ``"together"``: the first number of each, then the second, ...;
         ``"one at a time"``: each alone, with the others at 0.

@@ -108,7 +108,7 @@ def not_converged(table: pd.DataFrame) -> list[tuple[str, Event]]:
 
 
 def _worst(rows: pd.DataFrame) -> Event:
-    """The event of one prior; a single chain, which has no R-hat, is judged by its ESS."""
+    """The event of one prior; for a single chain, which has no R-hat, its ESS decides."""
     known = rows["r_hat"].notna().any()
     worst = rows.loc[rows["r_hat"].idxmax() if known else rows["ess_bulk"].fillna(-1).idxmin()]
     r_hat = f"R-hat {worst['r_hat']:.3f} (limit {worst['r_hat_limit']:.3f}), " if known else ""

@@ -137,9 +137,7 @@ def overimpute(
     with progress_bar(progress) as report:
         for g in range(groups):
             hidden = {name: np.flatnonzero(part[name] == g) for name in model.responses}
-            again = type(model).from_specification(
-                _without(data, hidden), specification, getattr(model, "post", None)
-            )
+            again = type(model).from_specification(_without(data, hidden), specification, model.post)
             imp = again.impute(m, seed=int(rng.integers(2**62)), progress=False, **options)
             frames += [_compared(data, imp, name, rows, g, rng) for name, rows in hidden.items() if len(rows)]
             report("groups", g + 1, groups)

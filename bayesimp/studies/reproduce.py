@@ -3,7 +3,7 @@
 The papers print means over replicates without their Monte Carlo standard errors. We use the standard deviation between
 our replicates, and the number of replicates that the paper states for the published mean:
 
-    z = (ours - published) / sd sqrt(1/n + 1/n_published),     judged as t with n - 1 degrees of freedom
+    z = (ours - published) / sd sqrt(1/n + 1/n_published),     compared with t on n - 1 degrees of freedom
 """
 
 from __future__ import annotations

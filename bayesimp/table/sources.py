@@ -59,7 +59,7 @@ class ParquetSource:
         """The rows of a file, one row group in memory at a time."""
         names, file = self.schema.names if columns is None else list(columns), self.files[part]
         try:
-            # opened anew, because a fragment remembers where the pages of its file were
+            # opened again, because a fragment remembers where the pages of its file were
             fresh = file.format.make_fragment(file.path, file.filesystem, file.partition_expression)
             for group in fresh.split_by_row_group():
                 yield from group.to_batches(
@@ -127,7 +127,7 @@ def quoted(name: str) -> str:
 
 
 def read_source(source: Any) -> Source:
-    """The source that a user's object stands for.
+    """The source for a user's object.
 
     Raises
     ------
@@ -157,9 +157,9 @@ def _dataset(source: Any) -> ds.Dataset:
     paths = source if isinstance(source, list | tuple) and source else [source]
     if not all(isinstance(path, str | os.PathLike) for path in paths):
         raise DataError(
-            f"{type(source).__name__} is no table in partitions. Give the path of a Parquet file or of a folder of them, "
-            "a list of paths, a pyarrow Dataset, a Dask DataFrame, a DuckDB relation or an Ibis table; a table in memory "
-            f"is for bi.IncompleteData.{instead_of(source)}"
+            f"{type(source).__name__} is not a table in partitions. Give the path of a Parquet file or of a folder of "
+            "them, a list of paths, a pyarrow Dataset, a Dask DataFrame, a DuckDB relation or an Ibis table; a table in "
+            f"memory is for bi.IncompleteData.{instead_of(source)}"
         )
     if lost := [str(path) for path in paths if not Path(path).exists()]:
         raise SpecificationError(f"There is no file or folder {lost[0]}.")

@@ -99,7 +99,7 @@ def residual_spread(
     predictors
         The other variables of the model; None: all that models can read.
     slopes
-        Columns with random slopes. A slope that differs between clusters is no difference in spread.
+        Columns with random slopes. A slope that differs between clusters does not count as a difference in spread.
 
     Returns
     -------

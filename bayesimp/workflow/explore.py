@@ -238,7 +238,7 @@ class Exploration:
             return half_t
         if assumption.family != INVERSE_WISHART:
             raise SpecificationError(
-                f"{assumption.family!r} is no family; choose {', '.join(self.families)}."
+                f"{assumption.family!r} is not a family; choose {', '.join(self.families)}."
             )
         scales = self.ready.model.with_priors(half_t).parameter_priors["Psi"].scales
         V = np.diag(1 / (assumption.nu * np.asarray(scales, dtype=float) ** 2))

@@ -126,8 +126,8 @@ def _controls(
         md("#### Analysis") if len(exploration.analyses) > 1 else md(""),
         analysis if len(exploration.analyses) > 1 else md(""),
         reset,
-        md(f"<small>{exploration.ready.plan.impute.m} imputations take about {usual:.2g} s; they are made anew {_when}, "
-           "from the seed of the plan.</small>"),
+        md(f"<small>{exploration.ready.plan.impute.m} imputations take about {usual:.2g} s; they are drawn again "
+           f"{_when}, with the seed of the plan.</small>"),
     ]  # fmt: skip
     controls = mo.vstack(_parts, gap=0.6)
     return (controls,)

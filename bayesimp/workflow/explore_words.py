@@ -46,7 +46,7 @@ def verdict(exploration: Exploration, answer: Answer) -> str:
     difference is smaller.
     """
     if exploration.is_planned(answer.assumption):
-        return "This is the plan as it stands: nothing has been moved."
+        return "This is the plan itself: no assumption has been changed."
     rows = answer.table[answer.table["part"] == "fixed effect"]
     own, base = (rows[rows["assumption"] == name].set_index("term") for name in (SHOWN, BASELINE))
     changes = own["change"].abs()

@@ -142,7 +142,7 @@ def _load(path: Path) -> tuple[str, dict[str, Any]]:
     except (
         ValueError,
         RecursionError,
-    ) as error:  # whole numbers of thousands of digits are no TOMLDecodeError
+    ) as error:  # whole numbers of thousands of digits raise no TOMLDecodeError
         raise SpecificationError(
             f'{path}: not TOML: {error}. A plan has lines such as  seed = 1  and  formula = "y ~ x"  under '
             "headings such as  [impute]."

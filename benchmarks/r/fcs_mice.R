@@ -1,7 +1,7 @@
 # FCS by mice.   Rscript fcs_mice.R data.csv 2l.pan|2l.lmer m cycles seed [paniter]
 #
 # data.csv: columns `cluster`, `x...` (complete), `y...` (empty = missing). Every y on all other columns, random intercept.
-# 2l.pan: its defaults but for paniter (500), the Gibbs iterations of one call; a call starts them anew.
+# 2l.pan: its defaults, except paniter (500), the Gibbs iterations of one call; every call starts again.
 # Prints one JSON line; `seconds` is the elapsed time of mice() alone: no start-up, reading, writing or analysis.
 suppressMessages({library(mice); library(pan); library(lme4); library(jsonlite)})
 arg <- commandArgs(TRUE)

@@ -96,7 +96,7 @@ def before(app: object, what: str, name: str, obj: object, options: object, line
 
 
 def after(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """A listener after it: a property is a sentence, whose first words before a colon are no type."""
+    """A listener after it: a property is a sentence, whose first words before a colon are not a type."""
     if what in ("property", "attribute"):
         lines[:] = _SAVED[name]
     lines[:] = [plain(line) if line.startswith(":vartype") else line for line in lines]

@@ -131,7 +131,7 @@ def with_records(pages: dict[str, list[tuple[str, Any]]]) -> dict[str, list[tupl
 
 
 def directive(name: str, value: Any, described: list[Any]) -> str:
-    """The autodoc directive of one name; a class beside its base has the members of the base."""
+    """The autodoc directive of one name; a class documented with its base gets the members of the base."""
     if not inspect.isclass(value):
         return f".. autofunction:: {name}\n"
     if issubclass(value, BaseException):

@@ -336,7 +336,7 @@ def test_no_call_adds_slopes_of_a_second_grouping_factor():
 
 @pytest.mark.parametrize("random", ["(1 | g) + (1 | ward)", "(1 + x | g) + (1 | ward)", "(1 | g/ward)"])
 def test_the_joint_glmm_has_effects_of_a_second_grouping_factor(random):
-    """For one that is no cluster column of the table the call names both, and families unlike those of the types."""
+    """For one that is not a cluster column of the table the call names both, and families unlike those of the types."""
     frame = table("yx").frame.assign(
         ward=lambda t: "no. " + t.ward.astype(str), b=lambda t: (t.b == "yes") * 1.0
     )

@@ -1,4 +1,4 @@
-"""The whole calibration suite in one table: `python -m tests.calibration` writes it beside this file.
+"""The whole calibration suite in one table: `python -m tests.calibration` writes it next to this file.
 
 The same two questions are asked of every design of every sampler and its wrong variants:
 

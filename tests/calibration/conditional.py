@@ -298,7 +298,7 @@ def right(datasets: int, report=print) -> dict[str, float]:
 
 
 def wrong(datasets: int, report=print) -> dict[str, float]:
-    """p-value of each spoiled step, judged by the imputed values."""
+    """p-value of each spoiled step, from the imputed values."""
     out = {}
     for name, (design, spoil) in VARIANTS.items():
         found = ranks(design, datasets, SEED, step(spoil=spoil), imputed_quantities)

@@ -96,7 +96,7 @@ def one_table(outcome: str, heterogeneity: str, k: int, methods) -> list[dict]:
 
 def impute(table: pd.DataFrame, method: str, k: int):
     how, formulas = METHODS[method]
-    if formulas is WITHIN:  # y has no holes
+    if formulas is WITHIN:  # y is complete
         y_mean = table.groupby("study")["y"].transform("mean")
         table = table.assign(y_mean=y_mean, y_within=table["y"] - y_mean)
     data = bi.IncompleteData(table, cluster="study", families={"x1": "bernoulli", "x2": "poisson"})

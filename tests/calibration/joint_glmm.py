@@ -39,7 +39,7 @@ class Design:
 
     simulate: rng -> complete table, name of a posterior variable -> its true value, in the units of the data.
     holes: variable -> the cluster in which it is never observed (None: none); a quarter of other cells is missing too.
-    limits: variable -> lower and upper limit of detection; the column ``<variable>_is`` says where one stands.
+    limits: variable -> lower and upper limit of detection; the column ``<variable>_is`` says where one applies.
     order: of the factors, where the numbers of missing values would decide between several; Psi is in it.
     groups: variables of the groups of another column than the clusters, with that column.
     fewest: rows of a cluster from which effects are drawn with missing levels summed out.

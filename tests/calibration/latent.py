@@ -6,11 +6,8 @@ from latent normals, cells are deleted at random and for whole clusters, and the
 `bi.JointLatent(...).impute(...)` runs on them. `--datasets 300` rewrites LATENT_RESULTS.md.
 """
 
-import argparse
-import time
 from dataclasses import dataclass, replace
-from datetime import date
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -19,8 +16,8 @@ import bayesimp as bi
 from bayesimp import priors as pr
 from tests.calibration import sbc
 from tests.calibration.joint_glmm import Design, g, ranks
-from tests.calibration.montecarlo import REJECTED
-from tests.calibration.run import LEVEL, SEED, row
+from tests.calibration.program import program
+from tests.calibration.run import SEED
 
 CLUSTERS = int(g.max()) + 1
 # y, b, o and the two utilities of c; nan: free
@@ -142,33 +139,19 @@ VARIANTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--datasets", type=int, default=300)
-    datasets = parser.parse_args().datasets
-    began, lines = time.perf_counter(), []
-
-    def report(line: str) -> None:
-        print(line, flush=True)
-        lines.append(line)
-
-    header = ["", "| | quantities | p (Bonferroni) | most extreme | its p |", "|---|---|---|---|---|"]
-    lines += header
-    for name, design in DESIGNS.items():
-        right = ranks(design, datasets, SEED)
-        report(row(name, right))
-    caught = []
-    for name, spoil in VARIANTS.items():
-        wrong = ranks(MIXED, datasets // 3, SEED, spoil=spoil)
-        caught.append(sbc.overall(wrong) < REJECTED)
-        report(row(f"spoiled: {name}", wrong))
-    held = sbc.overall(right) > LEVEL
-    head = [
-        "# Calibration of the joint model on latent normals", "", __doc__.strip(), "",
-        f"{date.today()}, {datasets} data sets (a third for each spoiled model), {time.perf_counter() - began:.0f} s. "
-        f"Right "
-        f"above {LEVEL}: {'yes' if held else 'NO'}; spoiled below {REJECTED}: {'all' if all(caught) else 'NOT ALL'}.",
-    ]  # fmt: skip
-    Path(__file__).with_name("LATENT_RESULTS.md").write_text("\n".join(head + lines) + "\n")
+    right = {name: partial(ranks, design, seed=SEED) for name, design in DESIGNS.items()}
+    wrong = {
+        name: lambda n, spoil=spoil: ranks(MIXED, n // 3, SEED, spoil=spoil)
+        for name, spoil in VARIANTS.items()
+    }
+    program(
+        __file__,
+        "Calibration of the joint model on latent normals",
+        __doc__,
+        right,
+        wrong,
+        "a third for each spoiled model",
+    )
 
 
 if __name__ == "__main__":

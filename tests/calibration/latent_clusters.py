@@ -6,11 +6,8 @@ whole clusters (cluster-level variables by cluster), and the whole of `bi.JointL
 `--datasets 300` rewrites LATENT_CLUSTERS_RESULTS.md.
 """
 
-import argparse
-import time
 from dataclasses import dataclass, replace
-from datetime import date
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -20,8 +17,8 @@ import bayesimp as bi
 from bayesimp import priors as pr
 from tests.calibration import sbc
 from tests.calibration.joint_glmm import CLUSTERS, Design, g, ranks
-from tests.calibration.montecarlo import REJECTED
-from tests.calibration.run import LEVEL, SEED, row
+from tests.calibration.program import program
+from tests.calibration.run import SEED
 
 BETA = pr.Normal(0.0, 0.8)
 
@@ -240,36 +237,19 @@ VARIANTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--datasets", type=int, default=300)
-    parser.add_argument("--only", nargs="*", help="these designs or variants; nothing is written")
-    options = parser.parse_args()
-    began, lines, right, caught = time.perf_counter(), [], [], []
-
-    def report(line: str) -> None:
-        print(line, flush=True)
-        lines.append(line)
-
-    for name, design in DESIGNS.items():
-        if not options.only or name in options.only:
-            found = ranks(design, options.datasets, SEED)
-            right.append(sbc.overall(found) > LEVEL / len(DESIGNS))
-            report(row(name, found))
-    for name, (design, spoil) in VARIANTS.items():
-        if not options.only or name in options.only:
-            found = ranks(design, options.datasets // 2, SEED, spoil=spoil)
-            caught.append(sbc.overall(found) < REJECTED)
-            report(row(f"spoiled: {name}", found))
-    if options.only:
-        return
-    head = [
-        "# Calibration of cluster-level variables and of residual covariances of clusters", "", __doc__.strip(), "",
-        f"{date.today()}, {options.datasets} data sets (half for each spoiled model), "
-        f"{time.perf_counter() - began:.0f} s. Right above {LEVEL} / {len(DESIGNS)}: {'yes' if all(right) else 'NO'}; "
-        f"spoiled below {REJECTED}: {'all' if all(caught) else 'NOT ALL'}.", "",
-        "| | quantities | p (Bonferroni) | most extreme | its p |", "|---|---|---|---|---|",
-    ]  # fmt: skip
-    Path(__file__).with_name("LATENT_CLUSTERS_RESULTS.md").write_text("\n".join(head + lines) + "\n")
+    right = {name: partial(ranks, design, seed=SEED) for name, design in DESIGNS.items()}
+    wrong = {
+        name: lambda n, design=design, spoil=spoil: ranks(design, n // 2, SEED, spoil=spoil)
+        for name, (design, spoil) in VARIANTS.items()
+    }
+    program(
+        __file__,
+        "Calibration of cluster-level variables and of residual covariances of clusters",
+        __doc__,
+        right,
+        wrong,
+        "half for each spoiled model",
+    )
 
 
 if __name__ == "__main__":

@@ -11,11 +11,8 @@ sampler fail, Psi no longer being positive definite), "numbers of other groups" 
 other groups" --datasets 300`).
 """
 
-import argparse
-import time
 from dataclasses import dataclass, replace
-from datetime import date
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -23,12 +20,11 @@ from scipy.stats import invwishart
 
 import bayesimp as bi
 from bayesimp import priors as pr
-from tests.calibration import sbc
 from tests.calibration.joint_glmm import CLUSTERS, Design, g, ranks
 from tests.calibration.latent_clusters import given_block, scale_of
 from tests.calibration.levels import CLASSES
-from tests.calibration.montecarlo import REJECTED
-from tests.calibration.run import LEVEL, SEED, row
+from tests.calibration.program import program
+from tests.calibration.run import SEED
 
 N, NU = len(g), 11.0
 BETA = pr.Normal(0.0, 0.8)
@@ -153,37 +149,19 @@ def spoiled(name: str, datasets: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--datasets", type=int, default=300)
-    parser.add_argument("--only", nargs="*", help="these designs or variants; nothing is written")
-    options = parser.parse_args()
-    began, lines, right, caught = time.perf_counter(), [], [], []
-
-    def report(line: str) -> None:
-        print(line, flush=True)
-        lines.append(line)
-
-    for name, design in DESIGNS.items():
-        if not options.only or name in options.only:
-            found = ranks(design, options.datasets, SEED)
-            right.append(sbc.overall(found) > LEVEL / len(DESIGNS))
-            report(row(name, found))
-    for name, (design, _) in VARIANTS.items():
-        if not options.only or name in options.only:
-            found = spoiled(name, options.datasets // 2, SEED)
-            caught.append(sbc.overall(found) < REJECTED)
-            report(row(f"spoiled: {name} ({design})", found))
-    if options.only:
-        return
-    head = [
-        "# Calibration of the joint model on latent normals with several grouping factors", "",
-        (__doc__ or "").strip(), "",
-        f"{date.today()}, {options.datasets} data sets (half for each spoiled model), "
-        f"{time.perf_counter() - began:.0f} s. Right above {LEVEL} / {len(DESIGNS)}: {'yes' if all(right) else 'NO'}; "
-        f"spoiled below {REJECTED}: {'all' if all(caught) else 'NOT ALL'}.", "",
-        "| | quantities | p (Bonferroni) | most extreme | its p |", "|---|---|---|---|---|",
-    ]  # fmt: skip
-    Path(__file__).with_name("LATENT_LEVELS_RESULTS.md").write_text("\n".join(head + lines) + "\n")
+    right = {name: partial(ranks, design, seed=SEED) for name, design in DESIGNS.items()}
+    wrong = {
+        f"{name} ({design})": lambda n, name=name: spoiled(name, n // 2, SEED)
+        for name, (design, _) in VARIANTS.items()
+    }
+    program(
+        __file__,
+        "Calibration of the joint model on latent normals with several grouping factors",
+        __doc__,
+        right,
+        wrong,
+        "half for each spoiled model",
+    )
 
 
 if __name__ == "__main__":

@@ -7,11 +7,8 @@ ranks of beta, Sigma, every Psi and imputed cells are uniform if kernels, chains
 `--datasets 300` rewrites LEVELS_RESULTS.md.
 """
 
-import argparse
-import time
 from dataclasses import dataclass, replace
-from datetime import date
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -20,8 +17,8 @@ import bayesimp as bi
 from bayesimp import priors as pr
 from tests.calibration import sbc
 from tests.calibration.joint_glmm import CLUSTERS, Design, g, ranks
-from tests.calibration.montecarlo import REJECTED
-from tests.calibration.run import LEVEL, SEED, row
+from tests.calibration.program import program
+from tests.calibration.run import SEED
 
 N = len(g)
 SIGMA = pr.InverseWishart(6.0, 1 / 6.0)
@@ -144,33 +141,19 @@ VARIANTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--datasets", type=int, default=300)
-    datasets = parser.parse_args().datasets
-    began, lines = time.perf_counter(), []
-
-    def report(line: str) -> None:
-        print(line, flush=True)
-        lines.append(line)
-
-    lines += ["", "| | quantities | p (Bonferroni) | most extreme | its p |", "|---|---|---|---|---|"]
-    held = []
-    for name, design in DESIGNS.items():
-        right = ranks(design, datasets, SEED)
-        held.append(sbc.overall(right) > LEVEL / len(DESIGNS))
-        report(row(name, right))
-    caught = []
-    for name, (of, spoil) in VARIANTS.items():
-        wrong = ranks(DESIGNS[of], datasets // 3, SEED, spoil=spoil)
-        caught.append(sbc.overall(wrong) < REJECTED)
-        report(row(f"spoiled: {name} ({of})", wrong))
-    head = [
-        "# Calibration of the joint normal model with several grouping factors", "", (__doc__ or "").strip(), "",
-        f"{date.today()}, {datasets} data sets (a third for each spoiled model), {time.perf_counter() - began:.0f} s. "
-        f"Right above {LEVEL} / {len(DESIGNS)}: {'yes' if all(held) else 'NO'}; spoiled below {REJECTED}: "
-        f"{'all' if all(caught) else 'NOT ALL'}.",
-    ]  # fmt: skip
-    Path(__file__).with_name("LEVELS_RESULTS.md").write_text("\n".join(head + lines) + "\n")
+    right = {name: partial(ranks, design, seed=SEED) for name, design in DESIGNS.items()}
+    wrong = {
+        f"{name} ({of})": lambda n, of=of, spoil=spoil: ranks(DESIGNS[of], n // 3, SEED, spoil=spoil)
+        for name, (of, spoil) in VARIANTS.items()
+    }
+    program(
+        __file__,
+        "Calibration of the joint normal model with several grouping factors",
+        __doc__,
+        right,
+        wrong,
+        "a third for each spoiled model",
+    )
 
 
 if __name__ == "__main__":

@@ -8,13 +8,10 @@ imputed values go along with the observed ones of their groups, and with their e
 the way back are right. `--datasets 40` rewrites LEVELS_FCS_RESULTS.md.
 """
 
-import argparse
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import date
-from pathlib import Path
+from functools import partial
 from unittest.mock import patch
 
 import numpy as np
@@ -26,8 +23,7 @@ from bayesimp import priors as pr
 from bayesimp.fcs.blocks import levels
 from bayesimp.fcs.loop import Cycles
 from bayesimp.fcs.tree import imputed_cells, run_tree
-from tests.calibration.montecarlo import REJECTED
-from tests.calibration.run import LEVEL
+from tests.calibration.program import program
 from tests.calibration.sbc import draw_covariance
 from tests.calibration.uniformity import p_value
 
@@ -223,35 +219,22 @@ VARIANTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--datasets", type=int, default=40)
-    datasets = parser.parse_args().datasets
-    began, lines = (
-        time.perf_counter(),
-        ["", "| | quantities | p (Bonferroni) | most extreme | its p |", "|---|---|---|---|---|"],
+    right = {name: partial(ranks, design, seed=SEED) for name, design in DESIGNS.items()}
+    wrong = {
+        f"{name} ({of})": lambda n, of=of, spoil=spoil: ranks(DESIGNS[of], 2 * n, SEED, spoil)
+        for name, (of, spoil) in VARIANTS.items()
+    }
+    program(
+        __file__,
+        "Calibration of FCS with several grouping factors",
+        __doc__,
+        right,
+        wrong,
+        "twice as many for each spoiled model",
+        overall,
+        row,
+        40,
     )
-    held, caught = [], []
-
-    def report(line: str) -> None:
-        print(line, flush=True)
-        lines.append(line)
-
-    for name, design in DESIGNS.items():
-        found = ranks(design, datasets, SEED)
-        held.append(overall(found) > LEVEL / len(DESIGNS))
-        report(row(name, found))
-    for name, (of, spoil) in VARIANTS.items():
-        found = ranks(DESIGNS[of], 2 * datasets, SEED, spoil)
-        caught.append(overall(found) < REJECTED)
-        report(row(f"spoiled: {name} ({of})", found))
-    head = [
-        "# Calibration of FCS with several grouping factors", "", (__doc__ or "").strip(), "",
-        f"{date.today()}, {datasets} data sets (twice as many for each spoiled model), "
-        f"{time.perf_counter() - began:.0f} s. "
-        f"Right above {LEVEL} / {len(DESIGNS)}: {'yes' if all(held) else 'NO'}; spoiled below {REJECTED}: "
-        f"{'all' if all(caught) else 'NOT ALL'}.",
-    ]  # fmt: skip
-    Path(__file__).with_name("LEVELS_FCS_RESULTS.md").write_text("\n".join(head + lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,13 +8,10 @@ parameters, imputed cells, and of how imputed values go along with their effects
 way back are right. `--datasets 40` rewrites LEVELS_GLMM_RESULTS.md.
 """
 
-import argparse
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import date
-from pathlib import Path
+from functools import partial
 from unittest.mock import patch
 
 import numpy as np
@@ -24,8 +21,7 @@ import bayesimp as bi
 from bayesimp import priors as pr
 from bayesimp.joint.glmm.levels import FurtherEffects
 from tests.calibration.levels_fcs import DRAWS, GROUPS, N, g, overall, row
-from tests.calibration.montecarlo import REJECTED
-from tests.calibration.run import LEVEL
+from tests.calibration.program import program
 from tests.calibration.sbc import draw_covariance
 
 SEED, TUNE, THIN = 2032, 100, 10
@@ -193,42 +189,22 @@ VARIANTS = {"effects left out of missing cells": ("normal, nested", effects_left
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--datasets", type=int, default=40)
-    parser.add_argument("--only", default="", help="designs with this in their name; nothing is written")
-    datasets, only = parser.parse_args().datasets, parser.parse_args().only
-    began, lines = (
-        time.perf_counter(),
-        ["", "| | quantities | p (Bonferroni) | most extreme | its p |", "|---|---|---|---|---|"],
+    right = {name: partial(ranks, design, seed=SEED) for name, design in DESIGNS.items()}
+    wrong = {
+        f"{name} ({of})": lambda n, of=of, spoil=spoil: ranks(DESIGNS[of], 2 * n, SEED, spoil)
+        for name, (of, spoil) in VARIANTS.items()
+    }
+    program(
+        __file__,
+        "Calibration of the joint GLMM with several grouping factors",
+        __doc__,
+        right,
+        wrong,
+        "twice as many for each spoiled model",
+        overall,
+        row,
+        40,
     )
-    held, caught = [], []
-
-    def report(line: str) -> None:
-        print(line, flush=True)
-        lines.append(line)
-
-    for name, design in DESIGNS.items():
-        if only and only not in name:
-            continue
-        found = ranks(design, datasets, SEED)
-        held.append(overall(found) > LEVEL / len(DESIGNS))
-        report(row(name, found))
-    for name, (of, spoil) in VARIANTS.items():
-        if only and only not in of:
-            continue
-        found = ranks(DESIGNS[of], 2 * datasets, SEED, spoil)
-        caught.append(overall(found) < REJECTED)
-        report(row(f"spoiled: {name} ({of})", found))
-    head = [
-        "# Calibration of the joint GLMM with several grouping factors", "", (__doc__ or "").strip(), "",
-        f"{date.today()}, {datasets} data sets (twice as many for the spoiled model), "
-        f"{time.perf_counter() - began:.0f} s. "
-        f"Right above {LEVEL} / {len(DESIGNS)}: {'yes' if all(held) else 'NO'}; spoiled below {REJECTED}: "
-        f"{'all' if all(caught) else 'NOT ALL'}.",
-    ]  # fmt: skip
-    if only:
-        return
-    Path(__file__).with_name("LEVELS_GLMM_RESULTS.md").write_text("\n".join(head + lines) + "\n")
 
 
 if __name__ == "__main__":

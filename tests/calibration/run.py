@@ -26,7 +26,7 @@ def right(datasets: int, report=print) -> dict[str, float]:
 
 
 def wrong(datasets: int, report=print) -> dict[str, float]:
-    """p-value of each spoiled sampler, Bonferroni over the quantities it is judged by."""
+    """p-value of each spoiled sampler, Bonferroni over the quantities that should notice it."""
     out = {}
     for name, (backend, quantities) in VARIANTS.items():
         design = SCARCE if name == "parameters not drawn" else DESIGNS["inverse-Wishart"]

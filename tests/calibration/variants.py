@@ -72,7 +72,7 @@ def moments_through(change):
         joint_gibbs.moments = moments
 
 
-# variant, and the quantities it is judged by (a plugged-in parameter is trivially not calibrated)
+# variant, and the quantities that should notice it (a plugged-in parameter is trivially not calibrated)
 VARIANTS = {
     "parameters not drawn": (parameters_not_drawn, sbc.imputed_quantities),
     "clusters ignored": (clusters_ignored, sbc.imputed_quantities),

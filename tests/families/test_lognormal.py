@@ -13,6 +13,7 @@ from scipy import stats
 import bayesimp as bi
 from bayesimp.families import family_of
 from bayesimp.imputation.events import imputed_events
+from tests.families.last_draw import last_draw
 
 PRIORS = bi.priors.Priors(bi.priors.HuangWand(scale=1.0), bi.priors.HuangWand(scale=1.0))
 
@@ -79,11 +80,8 @@ def test_the_joint_model_gives_every_group():
         2, draws=60, chains=1, tune=50, seed=2, keep_effects=True, progress=False
     )
     tree = imp.tree_with("log_likelihood", "posterior_predictive", "log_prior")
-    draw, frame = tree["posterior"].isel(chain=0, draw=-1), imp.data.frame
+    (draw, eta), frame = last_draw(imp, tree), imp.data.frame
     seen = frame["y"].notna().to_numpy()
-    labels = [str(c) for c in draw["B"].coords["cluster"].values]
-    b = draw["B"].values[[labels.index(str(c)) for c in frame["g"]], 0]
-    eta = draw["beta_y"].values[0] + draw["beta_y"].values[1] * frame["x"].to_numpy() + b
     sigma = float(draw["sigma_y"])
     expected = stats.lognorm(sigma, scale=np.exp(eta)).logpdf(frame["y"])[seen]
     np.testing.assert_allclose(tree["log_likelihood"]["y"].values[0, -1], expected, rtol=1e-7)

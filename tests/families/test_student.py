@@ -9,6 +9,7 @@ import pytest
 import bayesimp as bi
 from bayesimp.contract import Shift
 from bayesimp.families import family_of
+from tests.families.last_draw import last_draw
 
 CLUSTERS, ROWS = 10, 14
 
@@ -110,12 +111,8 @@ def test_the_joint_model_gives_every_group():
     model = bi.JointGLMM(data(8.0, 4096.0), "y ~ x + (1 | g)")
     imp = model.impute(2, draws=60, chains=1, tune=50, seed=2, keep_effects=True, progress=False)
     tree = imp.tree_with("log_likelihood", "posterior_predictive", "log_prior")
-    post, frame = tree["posterior"], imp.data.frame
+    (draw, eta), frame = last_draw(imp, tree), imp.data.frame
     seen = frame["y"].notna().to_numpy()
-    draw = post.isel(chain=0, draw=-1)
-    labels = [str(c) for c in draw["B"].coords["cluster"].values]
-    b = draw["B"].values[[labels.index(str(c)) for c in frame["g"]], 0]
-    eta = draw["beta_y"].values[0] + draw["beta_y"].values[1] * frame["x"].to_numpy() + b
     expected = stats.t.logpdf(frame["y"], float(draw["nu_y"]), eta, float(draw["sigma_y"]))[seen]
     np.testing.assert_allclose(tree["log_likelihood"]["y"].values[0, -1], expected, rtol=1e-7)
     replicated = tree["posterior_predictive"]["y"].values

@@ -18,6 +18,7 @@ from bayesimp.kernels.factors.density import log_densities
 from bayesimp.kernels.families import yeo_johnson as kernel
 from bayesimp.kernels.families.codes import YEO_JOHNSON
 from bayesimp.kernels.families.responses import dispersed_aux, draw_rows, usual_aux
+from tests.families.last_draw import last_draw
 from tests.longhand import yeo_johnson
 
 CLUSTERS, ROWS = 10, 14
@@ -189,10 +190,7 @@ def test_the_joint_model_gives_every_group():
         2, draws=60, chains=1, tune=50, seed=2, keep_effects=True, progress=False
     )
     tree = imp.tree_with("log_likelihood", "posterior_predictive", "log_prior")
-    draw, seen = tree["posterior"].isel(chain=0, draw=-1), frame["y"].notna().to_numpy()
-    labels = [str(c) for c in draw["B"].coords["cluster"].values]
-    b = draw["B"].values[[labels.index(str(c)) for c in frame["g"]], 0]
-    eta = draw["beta_y"].values[0] + draw["beta_y"].values[1] * frame["x"].to_numpy() + b
+    (draw, eta), seen = last_draw(imp, tree), frame["y"].notna().to_numpy()
     c, s = frame["y"].mean(), frame["y"].std(ddof=0)
     power, sigma = float(draw["lambda_y"]), float(draw["sigma_y"])
     expected = yeo_johnson.log_density((frame["y"] - c) / s, (eta - c) / s, sigma / s, power) - np.log(s)

@@ -9,6 +9,7 @@ from scipy import stats
 
 import bayesimp as bi
 from bayesimp.families import family_of
+from tests.families.last_draw import last_draw
 
 NAMES = {"zip": "zero_inflated_poisson", "zinb": "zero_inflated_negative_binomial"}
 
@@ -85,11 +86,9 @@ def test_the_joint_model_gives_every_group(alias):
         2, draws=60, chains=1, tune=50, seed=2, keep_effects=True, progress=False
     )
     tree = imp.tree_with("log_likelihood", "posterior_predictive", "log_prior")
-    draw, frame = tree["posterior"].isel(chain=0, draw=-1), imp.data.frame
+    (draw, eta), frame = last_draw(imp, tree), imp.data.frame
     seen = frame["y"].notna().to_numpy()
-    labels = [str(c) for c in draw["B"].coords["cluster"].values]
-    b = draw["B"].values[[labels.index(str(c)) for c in frame["g"]], 0]
-    mu = np.exp(draw["beta_y"].values[0] + draw["beta_y"].values[1] * frame["x"].to_numpy() + b)
+    mu = np.exp(eta)
     k = float(draw["shape_y"]) if alias == "zinb" else None
     pmf = (stats.poisson(mu) if k is None else stats.nbinom(k, k / (k + mu))).pmf(frame["y"])
     zi = float(draw["zi_y"])

@@ -253,8 +253,8 @@ def test_slopes(method, family):
 def share_of_its_own(method, cycles=3, fitted=False):
     """How often y says whether z > 1, as it does where both are observed, in rows that lack y.
 
-    These lack z, too, whose values say nothing but what they are (by chance: 0.73 at most). fitted: so do nine tenths
-    of the rows with y, where z is known from w but for a little; the model of y cannot be learnt without its values.
+    z is missing there, too, and nothing else in the table tells y (by chance: 0.73 at most). fitted: z is also missing in
+    nine tenths of the rows with y, where w nearly determines it; the model of y cannot be estimated without its values.
     """
     rng = np.random.default_rng(31)
     n = 400

@@ -15,6 +15,7 @@ from bayesimp.federated.merge import check_together, working_input
 from bayesimp.kernels.normal.statistics import collect
 from tests.calibration.montecarlo import bonferroni
 from tests.federated.tables import AGREED, FORMULA, LEVELS, SITES, parts, pooled, releases
+from tests.unit_normals import Normals
 
 OPTIONS = dict(m=4, seed=3, draws=400, chains=2, progress=False)
 
@@ -136,19 +137,6 @@ def test_imputation_k_has_the_draw_that_joint_normal_would_take(run):
 
 
 # rows at the sites --------------------------------------------------------------------------------
-
-
-class Normals:
-    """A generator whose normals are all 0, or a unit vector."""
-
-    def __init__(self, one):
-        self.one = one
-
-    def standard_normal(self, size):
-        z = np.zeros(size)
-        if self.one is not None and self.one < size:
-            z[self.one] = 1.0
-        return z
 
 
 def few_rows(frame, site="B"):

@@ -24,15 +24,15 @@ def table() -> bi.IncompleteData:
 
 @pytest.mark.parametrize("kind", [bi.JointNormal, bi.JointLatent])
 def test_joint_models(kind):
-    with pytest.raises(SpecificationError, match=r"equals .* Let it be computed, derived="):
+    with pytest.raises(SpecificationError, match=r"equals .* Compute it instead, with derived="):
         kind(table(), "a + b + total + z ~ 1 + (1 | c)")
     kind(table(), "a + b + z ~ 1 + (1 | c)")
 
 
 def test_joint_glmm_and_blocks_of_chained_equations():
-    with pytest.raises(SpecificationError, match=r"equals .* Let it be computed, derived="):
+    with pytest.raises(SpecificationError, match=r"equals .* Compute it instead, with derived="):
         bi.JointGLMM(table(), "z ~ a + (1 | c)")
-    with pytest.raises(SpecificationError, match=r"equals .* Let it be computed, derived="):
+    with pytest.raises(SpecificationError, match=r"equals .* Compute it instead, with derived="):
         bi.FCS(table(), blocks={"n": ["a", "b", "total"]})
 
 

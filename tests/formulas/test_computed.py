@@ -122,7 +122,7 @@ def test_means_of_each_completed_table():
 
 
 def test_products_and_powers_of_the_size_of_the_cluster():
-    """It varies between rows, and is no number to be written out, in analyses of imputations as in their models."""
+    """It varies between rows and cannot be written out as a number, in analyses of imputations as in their models."""
     data = bi.IncompleteData(FRAME.assign(x=FRAME["x"].where(FRAME.index % 4 > 0)), "study")
     formula = "x ~ y + cluster_size():y + I((cluster_size() / 10)**2) + (1 | study)"
     imp = bi.FCS(data, predictors=[formula]).impute(2, cycles=2, seed=1, progress=False)

@@ -242,7 +242,7 @@ def test_what_formulae_cannot_build(frame):
     "text", ["g*h*sex", "g:h", "g + g:h", "g*x", "g:x", "x:g:h", "(g + h)**2 + x", "0 + g:h + x"]
 )
 def test_interactions_span_what_they_should(text, frame):
-    """The cell means that a formula stands for, from dummies of all cells."""
+    """The cell means that a formula describes, from dummies of all cells."""
 
     def cells(*names):
         return pd.get_dummies(frame[list(names)].agg("-".join, axis=1)).to_numpy(float)

@@ -39,7 +39,7 @@ CORPUS = {
     "a categorical y and a y_2 share a dimension": fcs(
         1101, (2, 3, 3, 3, 3, 2, 3, 2), unlike("mixed levels", ("y_2", "float64", "collinear", "sporadic"))
     ),
-    "levels that are no numbers declared a number": fcs(
+    "levels that are not numbers declared a number": fcs(
         438, SOME, (("y", "tuples", "normal", "sporadic"), ("x", "float64", "normal", "none")), {"y": "gamma"}
     ),
     "1e300 overflows where a variable is incomplete": fcs(
@@ -111,7 +111,7 @@ CORPUS = {
         {"e": "inverse_gaussian"},
         ignore=True,
     ),
-    "the start of a categorical variable beside collinear 1e15": fcs(
+    "the start of a categorical variable with collinear 1e15": fcs(
         1604,
         (17, 14, 5, 26, 24, 5, 23, 20, 20, 14, 21, 16, 26, 8, 21, 14, 1, 21, 22, 3),
         (
@@ -123,7 +123,7 @@ CORPUS = {
     "sti of 1e15 + noise finds no mode in its first cycle": fcs(
         3751, (5, 6, 7, 8, 6), (("imputation", "objects", "large", "both"),), methods={"imputation": "sti"}
     ),
-    "the log mean of an inverse Gaussian is 65 beside a rare level": fcs(
+    "the log mean of an inverse Gaussian is 65, with a rare level": fcs(
         3961,
         TWENTY_MORE,
         (("a-b", "rare", "cluster", "none"), ("x|g", "sparse", "skewed", "systematic")),
@@ -261,7 +261,7 @@ CORPUS = {
         options={"methods": {"e": "2lonly"}, "post": {"e": "all the smallest"}},
         kind="pandas",
     ),
-    "intervals of whole numbers with holes in polars": Recipe(
+    "intervals of whole numbers with missing values in polars": Recipe(
         seed=95,
         sizes=(15, 7, 15, 12, 13),
         label="float",
@@ -300,7 +300,7 @@ CORPUS = {
         {"mean": "inverse_gaussian"},
         methods={"mean": "bayes"},
     ),
-    "a log link and a level that is not observed beside it": Recipe(
+    "a log link and a level that is never observed with it": Recipe(
         seed=3544,
         sizes=(7, 12, 25, 28, 3),
         label="Int64",
@@ -358,7 +358,7 @@ CORPUS = {
         bounds={"d": "observed"},
         methods={"d": "ml"},
     ),
-    "positive values that are round-off beside their mean, in means of clusters": fcs(
+    "positive values that are round-off relative to their mean, in means of clusters": fcs(
         4857,
         (7, 6, 2, 5, 5, 7, 5, 7),
         (

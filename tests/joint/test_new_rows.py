@@ -15,6 +15,7 @@ import bayesimp as bi
 from bayesimp.contract import Shift
 from bayesimp.joint import new_rows as module
 from bayesimp.joint.gibbs import JointDraws
+from tests.unit_normals import Normals
 
 FORMULA = "y + z ~ x + w + (1 + x | g)"
 RNG = np.random.default_rng(3)
@@ -49,19 +50,6 @@ NEW = pd.DataFrame(
 def imp():
     model = bi.JointNormal(bi.IncompleteData(TABLE, "g"), FORMULA)
     return model.impute(m=4, seed=1, draws=100, progress=False)
-
-
-class Normals:
-    """A generator whose normals are all 0, or a unit vector."""
-
-    def __init__(self, one):
-        self.one = one
-
-    def standard_normal(self, size):
-        z = np.zeros(size)
-        if self.one is not None and self.one < size:
-            z[self.one] = 1.0
-        return z
 
 
 def law(imp, new, draw, monkeypatch):

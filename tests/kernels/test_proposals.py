@@ -31,7 +31,7 @@ def proposing() -> set[str]:
 def test_every_file_with_a_proposal_is_in_the_table():
     named = {name for row in table() for name in re.findall(r"`([\w/]+\.py)`", row[0])}
     assert len(proposing()) > 15
-    # mixtures draw a structural zero with that probability, which is no proposal, but they have slices too
+    # mixtures draw a structural zero with that probability, which is not a proposal, but they have slices too
     assert not proposing() - named, proposing() - named
     # scales of effects are proposed in blocks.py
     assert named - proposing() <= {"kernels/glmm/moves.py"}

@@ -1,4 +1,4 @@
-"""One slice-sampling step leaves its law as it is, and ends whatever the density returns.
+"""One slice-sampling step leaves its law invariant, and ends whatever the density returns.
 
 Steps start at independent draws from the law, so the places where they end are independent draws from it too: compared by
 Kolmogorov-Smirnov, level LEVEL; wrong variants below REJECTED. The law has two modes, so that intervals which step out

@@ -74,7 +74,7 @@ def _sd(prior, s):
 
 
 def _huang_wand(S, nu, scale):
-    """By quadrature over the latent a_k = e^t: p(S | a) is a product over k, but for |S|."""
+    """By quadrature over the latent a_k = e^t: p(S | a) is a product over k, except for |S|."""
     K, n = np.linalg.inv(S), nu + len(S) - 1
     value = stats.invwishart(n, np.eye(len(S))).logpdf(S) + 0.5 * np.trace(K)
     for k, c in enumerate(scale):

@@ -217,7 +217,7 @@ def no_effects(beta, weight, X, aux, draws) -> Law:
 
 
 def _fixed_log_target(family, rows: Rows, p, r, a, log_prior):
-    """log p(y, theta) of (S, d) for coefficients (r, p) and an auxiliary parameter as it is (a,)."""
+    """log p(y, theta) of (S, d) for coefficients (r, p) and an auxiliary parameter, not transformed (a,)."""
 
     def log_target(theta):
         beta, aux = theta[:, : p * r].reshape(-1, r, p), theta[:, p * r :]

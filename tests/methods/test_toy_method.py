@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import bayesimp as bi
+from bayesimp.contract import Shift
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import FREE, Block, Parameters, summed
 from bayesimp.fcs.blocks.rows import BlockRows
@@ -73,6 +74,17 @@ class Inflexible(Toy):
     options = frozenset()
 
 
+@dataclass(frozen=True)
+class Fixed(Toy):
+    """A method whose values cannot be shifted, but whose model can be a factor of a joint distribution."""
+
+    name: str = "fixed"
+    given_analysis = True
+
+    def no_shift(self, family):
+        return f"the toy of a {family.name} variable has no mean to shift."
+
+
 @pytest.fixture(scope="module")
 def frame():
     rng = np.random.default_rng(1)
@@ -125,6 +137,17 @@ def test_options_are_honoured_or_refused_as_declared(frame):
     with pytest.raises(bi.SpecificationError, match=r"ignore: method 'inflexible' does not support ignore="):
         model(frame, Inflexible(), ignore=far.to_numpy())
     assert model(frame, Inflexible()).ignore.sum() == 0
+
+
+def test_what_it_declares_decides_whether_values_are_shifted_or_drawn_given_an_analysis(frame):
+    with pytest.raises(bi.SpecificationError, match="'y': the toy of a normal variable has no mean to shift"):
+        model(frame, Fixed(), shift=Shift({"y": 1.0}))
+    assert model(frame, Fixed()).shift.moved == ()
+    assert model(frame, shift=Shift({"y": 1.0})).shift.moved == ("y",)  # nothing is said against it
+    factor = "drawn from its own model times the analysis, which method 'toy' does not support"
+    with pytest.raises(bi.SpecificationError, match=factor):
+        model(frame, analysis="x ~ y + (1 | g)")
+    assert "y" in model(frame, Fixed(), analysis="x ~ y + (1 | g)").spec.drawn
 
 
 def test_what_it_does_not_declare_is_refused(frame):

@@ -160,7 +160,7 @@ def test_the_prior_of_sigma_is_that_of_the_whole_matrix_on_its_free_entries(name
     def both(S: np.ndarray) -> tuple[float, float]:
         s = np.sqrt(np.diag(S))
         rho = (S / np.outer(s, s))[i, j][free]
-        # d Sigma / d(log s, rho) = 2 s^2 s^4, and s = 1 but for the first
+        # d Sigma / d(log s, rho) = 2 s^2 s^4, and s = 1 except for the first
         return float(evaluate(np.log(s[:1]), rho)), log_p(S) + 6 * np.log(s[0])
 
     a, b = (

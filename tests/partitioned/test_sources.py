@@ -128,7 +128,7 @@ def test_cross_products_in_sql_are_those_of_rows(duckdb, folder, formula, monkey
 
 
 def test_what_sql_does_not_do_is_read_row_by_row(duckdb, frame, folder, tmp_path):
-    """Functions, names with marks; NaN beside NULL; values that cannot be used, with the rows in the message."""
+    """Functions, names with marks; NaN and NULL; values that cannot be used, with the rows in the message."""
     relation = duckdb.sql(f"from '{folder}/*.parquet'")
     for formula in ("y + z ~ exp(x) + (1 | g)", "y + z ~ C(arm) + (1 | g)"):
         same(relation, folder, formula)
@@ -195,7 +195,7 @@ def test_tables_that_are_refused(frame, tmp_path, change, kind, message, monkeyp
 
 
 def test_sources_that_are_refused(frame, tmp_path, folder):
-    with pytest.raises(DataError, match=r"DataFrame is no table in partitions.* bi.IncompleteData"):
+    with pytest.raises(DataError, match=r"DataFrame is not a table in partitions.* bi.IncompleteData"):
         bi.PartitionedData(frame, "g")
     with pytest.raises(SpecificationError, match="There is no file or folder"):
         bi.IncompleteData.from_parquet(tmp_path / "lost", "g")

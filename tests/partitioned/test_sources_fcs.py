@@ -135,7 +135,7 @@ def test_summary_and_tree(run):
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"variables": ["sex", "wrong"]}, "variables: 'wrong' is no column of the table"),
+    ({"variables": ["sex", "wrong"]}, "variables: 'wrong' is not a column of the table"),
     ({"variables": ["sex", "g"]}, "variables: 'g' is the cluster column"),
     ({"variables": "sex"}, r"variables is a list of names: variables=\['sex'\]"),
     ({"variables": ["sex", "age"], "families": {}}, "Nothing is missing in 'sex', 'age'"),

@@ -296,7 +296,7 @@ def test_a_notebook_shows_a_figure_once(monkeypatch):
 
 
 def test_names_are_drawn_as_they_are_written(recwarn):
-    """Two dollar signs are no formula; letters are taken from any font, and those that no font has are named once."""
+    """Two dollar signs are not a formula; letters are taken from any font, and those that no font has are named once."""
     from matplotlib import font_manager
     from matplotlib.text import Text
 

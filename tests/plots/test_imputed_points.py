@@ -161,7 +161,7 @@ def test_levels_are_named(imp):
         ({"against": "age"}, "against= is for kind = 'scatter'"),
         ({"kind": "strip", "by_cluster": True, "clusters": ["x"]}, "'x' is not a cluster"),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused(imp, options, says):
     with pytest.raises(SpecificationError, match=says):
         bi.plot_imputed(imp, **options)

@@ -106,8 +106,8 @@ def test_imputed_values_with_too_little_noise_are_noticed(monkeypatch):
 
 def test_tables_of_the_same_parameters_are_noticed(monkeypatch):
     """All imputations are from the first draw, so the spread of the parameters is missing."""
-    right = joint_run.JointRun._places
-    monkeypatch.setattr(joint_run.JointRun, "_places", lambda self, numbers: right(self, [0] * len(numbers)))
+    right = joint_run.JointRun.places
+    monkeypatch.setattr(joint_run.JointRun, "places", lambda self, numbers: right(self, [0] * len(numbers)))
     assert failing(exact.completed_law)
 
 

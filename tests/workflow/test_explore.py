@@ -85,7 +85,7 @@ def test_as_planned_it_is_the_plan(exploration):
     assert exploration.planned == Assumption(HALF_T, 2.0, 1.0)
     assert np.array_equal(answer.imputations.values("y"), imp.values("y")) and same_numbers(answer, imp)
     assert exploration.plan(answer) == exploration.plan(exploration.answer(Assumption(PLANNED)))
-    assert words.verdict(exploration, answer).startswith("This is the plan as it stands")
+    assert words.verdict(exploration, answer).startswith("This is the plan itself")
 
 
 def test_a_delta_gives_the_numbers_of_mnar_and_a_prior_those_of_sensitivity(exploration):
@@ -216,7 +216,7 @@ def test_what_is_refused(tmp_path, change, says):
 
 
 def test_a_family_or_an_analysis_that_is_none(exploration):
-    with pytest.raises(SpecificationError, match="'wishart' is no family; choose half-t, inverse-Wishart"):
+    with pytest.raises(SpecificationError, match="'wishart' is not a family; choose half-t, inverse-Wishart"):
         exploration.answer(Assumption("wishart"))
     with pytest.raises(SpecificationError, match="no analysis 'other'; it has 'effect'"):
         exploration.answer(exploration.planned, "other")
@@ -329,7 +329,7 @@ def test_a_slider_moves_the_pooled_interval(address, browser, exploration):
     before = exploration.answer(exploration.planned)
     browser.get(address)
     until(lambda: says(before) in text("pooled"))
-    assert "plan as it stands" in text("verdict")
+    assert "plan itself" in text("verdict")
     slider = until(lambda: len(found := browser.execute_script(SLIDERS)) == 3 and found)[-1]
     for _ in range(2):
         slider.send_keys(Keys.ARROW_LEFT)

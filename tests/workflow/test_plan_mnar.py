@@ -11,50 +11,19 @@ from bayesimp.sensitivity_analysis.deltas import COMBINE, UNITS
 from bayesimp.shift import WHERE
 from bayesimp.workflow import plan_mnar
 from bayesimp.workflow.cli import main
-from tests.mnar_runs import trial
 from tests.unfolding import unfolded
+from tests.workflow.trial_plan import change, written
 
-PLAN = """
-[data]
-file = "trial.csv"
-cluster = "g"
-[model]
-formula = "y ~ drug + (1 | g)"
-[impute]
-m = 6
-seed = 3
-chains = 2
-tune = 20
-draws = 30
+SECTIONS = """
 [mnar]
 by = "arm"
 delta = { y = { drug = [0, -1, -2] } }
-[[analysis]]
-name = "effect"
-formula = "y ~ drug + (1 | g)"
-[[analysis]]
-name = "crude"
-formula = "y ~ drug"
-complete_case = false
-[output]
-completed = false
-figures = false
 """
 
 
 @pytest.fixture
 def plan(tmp_path):
-    trial().to_csv(tmp_path / "trial.csv", index=False)
-    path = tmp_path / "plan.toml"
-    path.write_text(PLAN)
-    return path
-
-
-def change(plan, old, new):
-    text = plan.read_text()
-    assert old in text
-    plan.write_text(text.replace(old, new))
-    return str(plan)
+    return written(tmp_path, 6, SECTIONS)
 
 
 def test_the_words_of_plans_are_those_of_the_library():

@@ -37,6 +37,8 @@ class GroupRows(BlockRows):
         Rows without the value whose group has it.
     """
 
+    are_groups = True
+
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         group = table.groups[self.chained.block.method.group]
@@ -87,7 +89,7 @@ class GroupRows(BlockRows):
             rows = ~kept[self._hole_group]
         super().put(V, every[self._hole_group], None if rows.all() else rows)
 
-    def by_group(self, values: Array) -> Array:
+    def to_impute(self, values: Array) -> Array:
         """(groups to be imputed, ..) from values of the rows without the variable, which are one in a group."""
         every = np.zeros((len(self.known), *values.shape[1:]))
         every[self._hole_group] = values

@@ -22,7 +22,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.events import Event
 from bayesimp.fcs.blocks.base import FREE, Chain, Parameters, log_priors, without_limits
 from bayesimp.fcs.blocks.glmm import GeneralisedBlock
-from bayesimp.fcs.blocks.group_rows import GroupRows, rows_of
+from bayesimp.fcs.blocks.group_rows import rows_of
 from bayesimp.fcs.blocks.normal import FATAL
 from bayesimp.fcs.blocks.rows import BlockRows
 from bayesimp.fcs.scale import factor_scale
@@ -58,7 +58,7 @@ class FactorRows:
     @classmethod
     def of(cls, rows: BlockRows) -> FactorRows:
         """Those of a block's rows."""
-        if isinstance(rows, GroupRows):
+        if rows.are_groups:
             return cls((rows.table.clusters,), rows.cluster[:, None], rows.hole_cluster[:, None])
         table, further = rows.table, rows.chained.block.further
         place, cluster = rows.places(), np.concatenate([rows.cluster, rows.hole_cluster])
@@ -117,14 +117,14 @@ class BlockFactors:
 
 
 class FactorBlock(GeneralisedBlock):
-    """What blocks with several factors share: the state of `BlockFactors`, and groups as rows (`GroupRows`)."""
+    """What blocks with several factors share: the state of `BlockFactors`, and groups as rows."""
 
     method: Gibbs
 
     @property
     def no_likelihood(self) -> str:  # type: ignore[override]
         """Why rows have none."""
-        if isinstance(self.rows, GroupRows):
+        if self.rows.are_groups:
             return "it has one value for each group, and terms of the likelihood are rows"
         return without_limits(self.chained)
 
@@ -154,7 +154,7 @@ class FactorBlock(GeneralisedBlock):
     def __init__(self, table: ChainedTable, number: int) -> None:
         super().__init__(table, number)
         self.factors = BlockFactors(self.rows, self.method)
-        self.drawn = self.rows.drawn if isinstance(self.rows, GroupRows) else None
+        self.drawn = self.rows.drawn
 
     def block_rows(self, number: int) -> BlockRows:
         """Rows, or groups in each of which the variable has a single value."""
@@ -163,13 +163,12 @@ class FactorBlock(GeneralisedBlock):
     def move(self, moved: Mapping[str, np.ndarray]) -> None:
         """Take a shift; for a variable of groups, that of any of their rows."""
         super().move(moved)
-        if isinstance(self.rows, GroupRows) and not isinstance(self.shift, float):
-            self.shift = self.rows.by_group(self.shift)
+        if not isinstance(self.shift, float):
+            self.shift = self.rows.to_impute(self.shift)
 
     def events(self, thetas: list[Parameters]) -> list[Event]:
         """Events of the sampler, and rows whose value was known from their group."""
-        known = self.rows.events if isinstance(self.rows, GroupRows) else []
-        return [*super().events(thetas), *known]
+        return [*super().events(thetas), *self.rows.events]
 
 
 class LevelsNormal(FactorBlock):

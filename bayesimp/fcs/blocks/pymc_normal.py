@@ -79,7 +79,9 @@ class NormalConditional(HmcBlock):
             prior.require_proper(d, f"{which} of '{name}'", "a PyMC model", cure)
         self._Q0: np.ndarray
         self._t0: np.ndarray
-        unscaled = SimpleNamespace(T=np.eye(p), s=np.ones(1), working_beta=lambda beta: beta, intercept=-1)
+        unscaled = SimpleNamespace(
+            T=np.eye(p), s=np.ones(1), working_beta=lambda beta: beta, intercept=-1, contextual=None
+        )
         self._Q0, self._t0 = priors.beta.precision(unscaled, 1, name) if beta_prior is None else beta_prior
         d = 2 + p + q
         data = MarginalData(

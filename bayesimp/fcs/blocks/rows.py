@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from copy import copy
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesimp.events import Event
 from bayesimp.fcs.specification.values import TOLERANCE, dependent
 from bayesimp.fcs.table import ChainedTable
 from bayesimp.kernels.chained.moments import Terms, cluster_factors
@@ -36,7 +37,25 @@ class BlockRows:
         (m + 1,) rows of cluster i are first[i] .. first[i+1] - 1.
     holes, hole_cluster, hole_trials
         (R,) bool, the incomplete rows to be imputed; their clusters and trials.
+    are_groups
+        Whether its rows are groups, in each of which the variable has one value (`GroupRows`).
+    drawn
+        (R,) bool, incomplete rows whose value is drawn, if that of others is known from their group; None: all of them.
+    events
+        Values that were known without being observed.
     """
+
+    are_groups: ClassVar[bool] = False
+
+    @property
+    def drawn(self) -> NDArray[np.bool_] | None:
+        """None: all incomplete rows are drawn."""
+        return None
+
+    @property
+    def events(self) -> list[Event]:
+        """None."""
+        return []
 
     def __init__(self, table: ChainedTable, number: int) -> None:
         self.table, self.chained = table, table.blocks[number]
@@ -102,6 +121,10 @@ class BlockRows:
         if len(self.levels):
             return np.abs(values[:, None] - self.levels).argmin(axis=1).astype(float)
         return values / self.unit
+
+    def to_impute(self, values: Array) -> Array:
+        """Values of the incomplete rows (R, ..), for the rows of the model that are imputed: the same."""
+        return values
 
     def start(self, chain: Chain) -> None:
         """Change the values with which a chain starts: not of rows."""

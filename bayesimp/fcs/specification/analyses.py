@@ -167,10 +167,7 @@ def check_drawn(
             f"bounds['{name}']: '{name}' is in an analysis, and values drawn given an analysis cannot have bounds. "
             "Remove one of the two, or change the drawn values by post=."
         )
-    kinds = (type(Bayes()), ClusterLevel, SingleLevel)
-    single = method.name in ("norm", "glm")
-    fine = (isinstance(method, kinds) or single) and method.residual == "common" and not method.matches
-    if not fine:
+    if not method.given_analysis:
         what = "residual='cluster'" if method.residual == "cluster" else f"method '{method.name}'"
         raise SpecificationError(
             f"'{name}' is in an analysis, so its values are drawn from its own model times the analysis, which {what} "

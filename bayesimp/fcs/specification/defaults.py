@@ -38,7 +38,7 @@ def choose(data: IncompleteData, name: str) -> tuple[Method, str]:
     family = data.variable(name).distribution
     if of_clusters(data, name):
         return ClusterLevel(), "a single value in each cluster: imputed once per cluster, from cluster means"
-    if (label := nested_level(data, name)) and not family.is_censored and family.name != "binomial":
+    if (label := nested_level(data, name)) and not family.is_censored and not family.column_of_trials:
         why = f"a single value in each group of '{label}': imputed once in each, given the means of its predictors there"
         return Bayes(group=label), why
     levels = len(data.levels(name))
@@ -81,15 +81,9 @@ def _check_censored(data: IncompleteData, name: str, method: Method) -> None:
         )
     if family_of(family).name in method.families:
         return
-    if method.matches:
-        why = "imputes values observed in other rows, of which none are beyond its limits"
-    elif method.name == "pymc":
-        why = "draws parameters given observed values only; for NUTS with limits use JointGLMM with sampler='nuts'"
-    else:
-        why = "draws parameters given observed values only, as if those beyond a limit were missing at random"
     raise SpecificationError(
-        f"'{name}' is {family}, and method '{method.name}' {why}. Use 'bayes', which draws values beyond a limit "
-        f"there: methods={{'{name}': 'bayes'}}."
+        f"'{name}' is {family}, and method '{method.name}' {method.no_limits()}. Use 'bayes', which draws values beyond "
+        f"a limit there: methods={{'{name}': 'bayes'}}."
     )
 
 

@@ -99,7 +99,7 @@ def block_factors(
         read_priors(method.priors, labels)
     if factors and (cannot := without_factors(method, responses, data, drawn)):
         raise SpecificationError(
-            f"Formula {formula.text!r}: '{name}' {cannot}. Take (1 | {labels[1]}) out, or impute it by itself by "
+            f"Formula {formula.text!r}: '{name}' {cannot}. Take (1 | {labels[1]}) out, or impute it on its own by "
             "'bayes', which has several grouping factors for all families but nominal variables."
         )
     return factors

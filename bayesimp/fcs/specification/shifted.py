@@ -24,11 +24,8 @@ def checked_shift(shift: Shift | None, spec: Conditionals, data: IncompleteData)
         for name in block.responses:
             if name not in shift.moved:
                 continue
-            if block.method.name == "pymc" and not block.distribution.is_normal:
-                raise SpecificationError(
-                    f"'{name}': a PyMC model draws the values of a {block.family} variable itself, so its linear "
-                    "predictor cannot be shifted. Use 'bayes', or leave the variable out of shift."
-                )
+            if why := block.method.no_shift(block.distribution):
+                raise SpecificationError(f"'{name}': {why}")
             if name in spec.drawn and shift.by_level(name):
                 raise SpecificationError(
                     f"shift of '{name}': if values are drawn given an analysis (analysis=), all levels move relative "

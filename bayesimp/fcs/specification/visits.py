@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ def _read_blocks(
     """
     grouped: dict[str, tuple[str, ...]] = {}
     for name, members in (blocks or {}).items():
-        if isinstance(members, str) or not members:
+        if isinstance(members, str) or not isinstance(members, Iterable) or not members:
             raise SpecificationError(f"blocks: '{name}' must be a list of variables, got {members!r}.")
         for member in members:
             _check_variable("blocks", member, data)

@@ -101,10 +101,11 @@ def _check_ids(factor: GroupingFactor, data: IncompleteData) -> None:
     if first in (0, 1) and gapless and (by_cluster["min"] == first).all() and by_cluster["count"].max() > 1:
         raise DataError(
             f"'{name}' has the numbers {first}, {first + 1}, .. in every one of the {len(by_cluster):,} clusters of "
-            f"'{cluster}': as it stands, '{name}' {first} would be one group of all of them. If it is numbered within "
-            f"'{cluster}', write (1 | {cluster}/{name}), or give every '{name}' an id of its own: table['{name}'] = "
-            f"table['{cluster}'].astype(str) + ':' + table['{name}'].astype(str). If '{name}' {first} is the same "
-            f"everywhere (crossed), say so by making the ids text: table['{name}'] = table['{name}'].astype(str)."
+            f"'{cluster}': without a change, '{name}' {first} would be one group of all of them. If it is numbered "
+            f"within '{cluster}', write (1 | {cluster}/{name}), or give every '{name}' an id of its own: "
+            f"table['{name}'] = table['{cluster}'].astype(str) + ':' + table['{name}'].astype(str). If '{name}' "
+            f"{first} is the same everywhere (crossed), say so by making the ids text: table['{name}'] = "
+            f"table['{name}'].astype(str)."
         )
 
 

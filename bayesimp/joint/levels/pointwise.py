@@ -42,7 +42,7 @@ from bayesimp.joint.pointwise import (
     of_rows,
     replicated,
     row_patterns,
-)  # fmt: skip
+)
 from bayesimp.scale.effects import of_all
 
 if TYPE_CHECKING:

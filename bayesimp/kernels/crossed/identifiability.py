@@ -119,7 +119,7 @@ def _reason(products: Products, labels: Sequence[Labels]) -> str:
 
 
 def _written(label: Labels, correlated: bool) -> str:
-    """The term as it is written in a formula."""
+    """The term as written in a formula."""
     names = ["1" if name == "Intercept" else name for name in label.random]
     left = " + ".join(names if names[:1] == ["1"] else ["0", *names])
     return f"({left} {'|' if correlated else '||'} {label.group})"

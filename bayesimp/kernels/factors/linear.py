@@ -27,7 +27,7 @@ __all__ = ["draw_linear_cells"]
 
 @merged
 def _column(programs: Programs, state: State, t: int, j: Integer, i: Integer, work: Work) -> float:
-    """Column t in row j of cluster i; most are a variable as it is, for which no program need run."""
+    """Column t in row j of cluster i; most columns are a single variable, which needs no program."""
     first = programs.start[t]
     if programs.start[t + 1] == first + 1 and programs.code[first] == VARIABLE:
         return state.V[j, int(programs.argument[first])]

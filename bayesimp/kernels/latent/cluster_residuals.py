@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["cluster_residual_steps", "draw_cluster_residuals"]
 
 SCALE, CORRELATION, LIKENESS = range(3)
-# h^2 of at least 2e-10: where a exceeds 1e10, T_i is lost beside a S in rounding, and nothing would hold S; matrices that
-# agree to five digits are equal for every other purpose
+# h^2 of at least 2e-10: where a exceeds 1e10, rounding loses T_i in a S + T_i, and nothing would constrain S; matrices
+# that agree to five digits are equal for every other purpose
 LEAST_SQUARE = 2e-10
 
 

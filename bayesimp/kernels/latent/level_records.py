@@ -3,7 +3,7 @@
 The groups of all factors are the rows of one table, factor after factor, so that what the sampler does with clusters
 (kernels/latent/effects.py) it does with the groups of all factors at once. Its w columns are the r q effects, kq + l for
 column l of Z (those of all factors side by side, kernels/levels/records.py), then the latent variables of the variables
-of groups. To a group of factor s only the columns of this factor belong; the others count as not observed, and Psi,
+of groups. Only the columns of factor s belong to a group of this factor; the others count as not observed, and Psi,
 block by block (Psi_1, .., Psi_S), has zeros between them.
 """
 

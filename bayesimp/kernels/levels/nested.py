@@ -6,10 +6,10 @@ groups g of s in h, and one coordinate of their effects each,
     c_th + d,  c_sg - d:    d ~ N( P^-1 (sum_g (Psi_s^-1 c_sg) - (Psi_t^-1 c_th)), P^-1 )
                             P = Psi_t^-1 + n_h Psi_s^-1     in these coordinates
 
-leaves every linear predictor as it is, and the distribution of the effects invariant.
+changes no linear predictor and leaves the distribution of the effects invariant.
 
-Of crossed factors the same holds for all groups that are connected through rows: with the groups of both in a part of the
-table that shares no group with the rest,
+The same holds for crossed factors and all groups that are connected through rows: with the groups of both in a part of
+the table that shares no group with the rest,
 
     c_th + d,  c_sg - d for all of them,     P = n_t Psi_t^-1 + n_s Psi_s^-1
 """

@@ -42,7 +42,12 @@ from bayesimp.notation import IntMatrix, Matrix, Stack, Vector
 
 __all__ = ["draw_variances", "factor_cluster", "fisher_information", "in_wedge"]
 
-NO_INFORMATION, REDRAWN, RARE, EXHAUSTED = 2, 4, 16, 32  # bits of answers; in words: conditional_ml.EVENTS
+NO_INFORMATION, REDRAWN, RARE, EXHAUSTED = (
+    2,
+    4,
+    16,
+    32,
+)  # bits of return codes; in words: EVENTS of kernels/lmm/draw.py
 
 TRIES = 50_000  # attempts at a whole draw
 DEPENDENT = 1e-10  # relative pivot of the information that counts as zero

@@ -239,7 +239,9 @@ def log_density(family, y, eta, p, draw):
         case "negative_binomial":
             shape = p["shape_y"][draw]
             return stats.nbinom(shape, shape / (shape + np.exp(eta))).logpmf(y)
-    cuts = np.r_[-np.inf, 0.0, p["cutpoints_y"][draw], np.inf]  # the first is 0 beside an intercept
+    cuts = np.r_[
+        -np.inf, 0.0, p["cutpoints_y"][draw], np.inf
+    ]  # the first is 0, because there is an intercept
     k = int(y)
     return np.log(expit(cuts[k + 1] - eta) - expit(cuts[k] - eta))
 

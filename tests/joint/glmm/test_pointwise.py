@@ -71,7 +71,7 @@ def by_row(completed, frame, law, first, theta):
             if np.isnan(frame[y][row]):
                 continue
             how = frame[f"{y}_is"][row] if f"{y}_is" in frame else "none"
-            if how != "none":  # a limit stands for the value
+            if how != "none":  # a limit is given in place of the value
                 z = (frame[y][row] - eta[j, 0]) / np.sqrt(extra["sigma2"])
                 out[row] = float(np.squeeze(stats.norm.logcdf(z if how == "left" else -z)))
                 continue

@@ -24,6 +24,7 @@ from bayesimp.joint.levels.effects import RowsOfGroups
 from bayesimp.table.new_rows import NewRows
 from tests.calibration.montecarlo import LEVEL, REJECTED, bonferroni
 from tests.joint.latent.brute_force import nodes
+from tests.unit_normals import Normals
 
 NAN = np.nan
 RUN = {"m": 4, "seed": 1, "chains": 4, "tune": 50, "draws": 40, "progress": False}
@@ -65,20 +66,6 @@ NEW = pd.DataFrame(
 @pytest.fixture(scope="module")
 def imp():
     return bi.JointLatent(bi.IncompleteData(TABLE, ["school", "item"]), FORMULA).impute(**RUN)
-
-
-class Normals:
-    """A generator whose normals are all 0, or a unit vector, over all its calls."""
-
-    def __init__(self, one=None):
-        self.one, self.used = one, 0
-
-    def standard_normal(self, size):
-        z = np.zeros(int(np.prod(size)))
-        if self.one is not None and 0 <= self.one - self.used < len(z):
-            z[self.one - self.used] = 1.0
-        self.used += len(z)
-        return z.reshape(size)
 
 
 def law(imp, monkeypatch, draw: int):

@@ -18,6 +18,7 @@ from bayesimp.joint.levels import new_table
 from bayesimp.joint.levels.gibbs import LevelsDraws
 from bayesimp.table.new_rows import NewRows
 from tests.unfolding import unfolded
+from tests.unit_normals import Normals
 
 FORMULA = "y + z ~ x + (1 | school) + (1 + x | item)"
 RUN = {"m": 4, "seed": 1, "chains": 4, "tune": 50, "draws": 40, "progress": False}
@@ -52,19 +53,6 @@ NEW = pd.DataFrame(
 @pytest.fixture(scope="module")
 def imp():
     return bi.JointNormal(bi.IncompleteData(TABLE, ["school", "item"]), FORMULA).impute(**RUN)
-
-
-class Normals:
-    """A generator whose normals are all 0, or a unit vector."""
-
-    def __init__(self, one=None):
-        self.one = one
-
-    def standard_normal(self, size):
-        z = np.zeros(size)
-        if self.one is not None:
-            z[self.one] = 1.0
-        return z
 
 
 def repeated(run, chain: int, draw: int, times: int):

@@ -66,7 +66,7 @@ def within(v):
 
 @dataclass
 class Case:
-    """A joint GLMM, the cell of which variable is drawn, and other holes.
+    """A joint GLMM, the variable of which a cell is drawn, and other missing cells.
 
     factors: response -> right-hand side of its formula, columns of its fixed part, and of its random part, as functions
     of the completed table; the last one is the analysis.

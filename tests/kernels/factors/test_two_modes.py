@@ -1,4 +1,4 @@
-"""A joint GLMM where the target has two modes: scales of effects beside those of other factors, and missing cells.
+"""A joint GLMM where the target has two modes: scales of effects given those of other factors, and missing cells.
 
 Parameters: with coefficients held by their prior, the residual variance known and effects b_2 of another factor given,
 

@@ -1,4 +1,4 @@
-"""Residual correlations of latent variables where their posterior has two modes, and cutpoints beside a number.
+"""Residual correlations of latent variables where their posterior has two modes, and cutpoints given a number.
 
 Latent variables have residual variance 1. If the residuals are smaller than that, their correlations want to be far from
 zero, on either side: with n residuals whose cross product S is small,
@@ -99,7 +99,7 @@ def test_three_correlations_of_several_modes():
     assert abs(z_score(r[:, 0] > 0, 0.5)) > 2 * LIMIT  # half, if the residuals had no products
 
 
-# -- cutpoints beside a number -----------------------------------------------------------------------------------
+# -- cutpoints given a number ------------------------------------------------------------------------------------
 
 RHO, SD, PRIOR_SD = 0.8, 2.0, 3.0
 

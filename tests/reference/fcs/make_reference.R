@@ -1,4 +1,4 @@
-# Frozen output of FCS in R.   Rscript make_reference.R [name ...]   Writes NAME.json beside this file.
+# Frozen output of FCS in R.   Rscript make_reference.R [name ...]   Writes NAME.json next to this file.
 # One chain an imputation, so imputations are independent: the Monte Carlo error of a mean over them is sd / sqrt(m).
 suppressMessages({library(mice); library(pan); library(lme4); library(jsonlite); library(parallel)})
 args <- commandArgs(FALSE)

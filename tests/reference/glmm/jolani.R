@@ -1,4 +1,4 @@
-# Draws of the published code of Jolani (2025), mlmi-binomial.R as it is (github.com/shahabjolani/mlmi-categorical, not
+# Draws of the published code of Jolani (2025), mlmi-binomial.R unchanged (github.com/shahabjolani/mlmi-categorical, not
 # part of this repository), on the tables of jolani_tables.py. What it draws is read off the functions that it calls:
 # runif (tries), prod (ratios), rbinom (linear predictors of the missing rows).
 # python jolani_tables.py FOLDER; Rscript jolani.R mlmi-binomial.R FOLDER DRAWS > jolani.json

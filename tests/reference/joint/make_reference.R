@@ -1,5 +1,5 @@
 # Frozen posterior summaries from pan and jomo.   Rscript make_reference.R   (9 minutes on two cores)
-# Writes pan_case1.json, pan_case2.json, pan_case3.json, jomo_case1.json beside this file.
+# Writes pan_case1.json, pan_case2.json, pan_case3.json, jomo_case1.json next to this file.
 suppressMessages({library(pan); library(jomo); library(jsonlite); library(parallel)})
 options(digits = 10)
 args <- commandArgs(FALSE)

@@ -1,5 +1,5 @@
 # Posterior of the joint model on latent normals by R jomo: Rscript tests/reference/latent/jomo.R DRAWS SEED
-# writes jomo.json beside mixed.csv: means, and their Monte Carlo standard errors from 50 batches, of beta, omega and covu.
+# writes jomo.json next to mixed.csv: means, and their Monte Carlo standard errors from 50 batches, of beta, omega and covu.
 # y, then b (event first, so that the reference is 0), then c (reference 3); default priors.
 library(jomo)
 args <- commandArgs(trailingOnly = TRUE)

@@ -1,4 +1,4 @@
-"""The table of the comparison with R jomo: this script writes mixed.csv beside itself.
+"""The table of the comparison with R jomo: this script writes mixed.csv next to itself.
 
 18 clusters of 14 rows: y normal, b binary, c nominal with levels 1, 2, 3 (jomo's reference is the last); sporadic
 missing cells, and one cluster without each variable.

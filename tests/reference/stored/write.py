@@ -1,6 +1,6 @@
 """Writes small results that later versions of the package must still read: python -m tests.reference.stored.write FOLDER
 
-The two files beside this script were written by the version of 29 November 2026, before runs shared a contract, and must
+The two files next to this script were written by the version of 29 November 2026, before runs shared a contract, and must
 not be rewritten: `tests/test_stored.py` reads them and continues their chains.
 """
 
