@@ -279,8 +279,8 @@ def normal_covariates(seed: int = 3) -> pd.DataFrame:
 
 
 def joint_glmm_lacking(draws: int = 2000, tune: int = 200) -> list[str]:
-    """Two normal covariates, each missing in a whole study, whose effects and values move together, and the effects of
-    later factors against them or not. Effective draws of 2 x `draws`: the smallest of all effects, and of the analysis."""
+    """Two normal covariates, each missing in a whole study: their effects and values move together, and effects of
+    later factors against them or not. Effective draws of 2 x `draws`: smallest of all effects, and of the analysis."""
     data = bi.IncompleteData(normal_covariates(), "study")
     lines = [
         "| effects | effects of later factors | processor s | effective: effects | effective: analysis |",
