@@ -41,6 +41,10 @@ class Estimands:
 
     For normal responses the first two agree.
 
+    **Ordinal responses** have a probability for each level: the column of the response says which.
+    ``contrasts(by=response)`` compares the probabilities of one level. ``scale="link"`` is the latent linear predictor,
+    without thresholds.
+
     **Degrees of freedom** as in `Fits.pool`: ``df_complete="satterthwaite"`` for linear mixed models.
     """
 
@@ -85,9 +89,9 @@ class Estimands:
             at = asked.table(0)[given].reset_index(drop=True) if newdata is not None else pd.DataFrame(
                 {"row": range(1, len(asked.table(0)) + 1)}
             )  # fmt: skip
-            return replace(made, at=at)
+            return replace(made, at=asked.labelled(at))
         at = pd.DataFrame(labels, columns=columns) if columns else pd.DataFrame({"term": ["average"]})
-        return replace(made, at=at)
+        return replace(made, at=asked.labelled(at))
 
     def marginal_means(
         self, variables: str | Sequence[str], *, at: Mapping[str, Any] | None = None, weights: str = "equal",
@@ -137,7 +141,7 @@ class Estimands:
                 return counterfactual(table, settings, groups_of(table, (), None)[1])
 
             made = asked.gathered(make, "standardised mean")
-        return replace(made, at=levels if targets else pd.DataFrame({"term": ["overall"]}))
+        return replace(made, at=asked.labelled(levels if targets else pd.DataFrame({"term": ["overall"]})))
 
     def marginal_effects(
         self, variables: str | Sequence[str] | Mapping[str, Any] | None = None, *, newdata: pd.DataFrame | None = None,

@@ -56,6 +56,7 @@ class FunctionRows:
 
     tables: Tables
     function: Callable[[pd.DataFrame], Any]
+    levels: tuple[Any, ...] = ()  # of an ordinal response, which statsmodels' predictions do not have
 
     @cached_property
     def first(self) -> Any:

@@ -77,9 +77,10 @@ __all__ = [
 EXAMPLES = ("exam", "brain_injury")
 FORMATS = (".csv", ".parquet", ".feather")
 TYPES = ("string", "integer", "number", "boolean", "category")
-ANALYSIS_FAMILIES = analysis_names("linear", "laplace")
+GENERALISED = analysis_names("laplace", "cumulative")
+ANALYSIS_FAMILIES = (*analysis_names("linear"), *GENERALISED)
 LINKS_OF_FAMILY = dict.fromkeys(ANALYSIS_FAMILIES, ()) | {  # none to choose where least squares fit
-    name: tuple(family_of(name).links) for name in analysis_names("laplace")
+    name: tuple(family_of(name).links) for name in GENERALISED
 }
 ANALYSIS_LINKS = tuple(dict.fromkeys(link for links in LINKS_OF_FAMILY.values() for link in links))
 # as in bayesimp.analysis, which this module must not import; a test compares them
