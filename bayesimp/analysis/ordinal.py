@@ -43,6 +43,6 @@ def check_levels(rows: GlmmRows, stack: GlmmStack, formula: Formula, table: int)
     absent = [level for level, weight in zip(levels, weights, strict=True) if not weight > 0]
     if absent:
         raise DataError(
-            f"{formula.text!r}: no row of completed table {table} has level {listing(absent)}, which other tables "
-            "have, so the thresholds beside it cannot be estimated. Join it with a neighbouring level in all tables."
+            f"{formula.text!r}: completed table {table} has no row of positive weight at level {listing(absent)}, so the "
+            "thresholds beside it cannot be estimated. Join it with a neighbouring level in all tables."
         )
