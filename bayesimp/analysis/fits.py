@@ -130,7 +130,7 @@ class Fits(Printed, Estimands):
 
     @property
     def constants(self) -> tuple[str, ...]:
-        """Names of the coefficients that belong to no variable: the intercept, or the thresholds of an ordinal analysis."""
+        """Coefficients that belong to no variable: the intercept, or the thresholds of an ordinal analysis."""
         levels = self.rows.levels if self.rows is not None else ()
         return self.names[: len(levels) - 1] if levels else ("Intercept",)
 

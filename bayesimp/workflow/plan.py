@@ -23,8 +23,8 @@
     [[analysis]]
     name = "science"
     formula = "written ~ course + gender + (1 | school)"
-    # optional: family = "bernoulli", "binomial", "poisson" or "ordinal"; link; trials, weights, offset (names of columns);
-    # quadrature = 20 (nodes, for these families with one random effect a cluster; 1 is Laplace's approximation)
+    # optional: family = "bernoulli", "binomial", "poisson" or "ordinal"; link; names of columns: trials, weights,
+    # offset; quadrature = 20 (nodes, for these families with one random effect a cluster; 1 is Laplace's approximation)
 
     [mnar]                             # optional: bayesimp/workflow/plan_mnar.py
     delta = { course = [0, -5, -10] }  # the analyses again, with imputed values shifted
