@@ -74,14 +74,20 @@ class Estimands:
         """
         asked = Question(self, scale, random_effects, df_complete, newdata)
         columns = [] if by is None else names_given(by, "by")
+        if by is None and newdata is None and asked.rows.counts is not None:
+            raise SpecificationError(
+                f"{asked.fits.analysis!r}: rows that are alike are counted here, so single rows have no predictions. "
+                "Give newdata, or average over rows: by=[] or by a column."
+            )
         labels: list[tuple] | None = None
 
         def make(k: int) -> tuple[pd.DataFrame, Matrix | None]:
             nonlocal labels
+            table = asked.table(k)
             if by is None:
-                return asked.table(k), None
-            labels, groups = groups_of(asked.table(k), columns, labels)
-            return asked.table(k), np.array([rows / rows.sum() for rows in groups])
+                return table, None
+            labels, groups = groups_of(table, columns, labels, asked.counts(table))
+            return table, np.array([rows / rows.sum() for rows in groups])
 
         made = asked.gathered(make, "mean" if by is not None else "prediction")
         if by is None:
@@ -138,7 +144,7 @@ class Estimands:
 
             def make(k: int) -> Grid:
                 table = asked.rows.tables.frame(k)
-                return counterfactual(table, settings, groups_of(table, (), None)[1])
+                return counterfactual(table, settings, groups_of(table, (), None, asked.counts(table))[1])
 
             made = asked.gathered(make, "standardised mean")
         return replace(made, at=asked.labelled(levels if targets else pd.DataFrame({"term": ["overall"]})))

@@ -104,7 +104,11 @@ def fit_each(
         A completed table still has missing values in a column of the analysis.
     """
     tables = completed_tables(imputed)
-    columns = {"trials": trials, "weights": weights, "offset": offset}
+    columns = {
+        "trials": trials,
+        "weights": weights if tables.counts is None else tables.counts,
+        "offset": offset,
+    }
     _check_names(columns)
     if callable(analysis):
         if quadrature != 1 or any(option is not None for option in (link, *columns.values())):
@@ -125,7 +129,7 @@ def fit_each(
     log = (*result.pop("log", ()), *_compare(imputed, formula, offset))
     levels = result.pop("levels", ())
     rows = (OrdinalRows if levels else FormulaRows)(
-        tables, formula, family, _link(family, link), columns, levels
+        tables, formula, family, _link(family, link), columns, levels, tables.counts
     )
     fits = Fits(analysis, **result, log=log, rows=rows)
     if fits.codes is not None:
@@ -208,7 +212,7 @@ class Tables(NamedTuple):
     """Completed tables: their number ``m`` and ``frame(k)``, the k-th.
 
     ``stacked(names, first, stop)``, if given, returns columns of several tables of ``rows`` rows, one below the other,
-    more cheaply.
+    more cheaply. counts: the column that says how many rows each row stands for; None: one.
     """
 
     m: int
@@ -216,12 +220,13 @@ class Tables(NamedTuple):
     stacked: Callable[[list[str], int, int], pd.DataFrame] | None = None
     rows: int = 0
     columns: tuple[str, ...] = ()
+    counts: str | None = None
 
 
 def completed_tables(imputed: Any) -> Tables:
     """Anything that can be analysed, behind one interface."""
     if hasattr(imputed, "m") and hasattr(imputed, "frame"):
-        tables = Tables(int(imputed.m), imputed.frame)
+        tables = Tables(int(imputed.m), imputed.frame, counts=getattr(imputed, "counts", None))
         if hasattr(imputed, "stacked"):
             tables = tables._replace(
                 stacked=imputed.stacked, rows=len(imputed.data.frame), columns=tuple(imputed.columns)

@@ -106,6 +106,12 @@ class Question:
         """The rows to predict: the given ones, or those of completed table k."""
         return self.rows.tables.frame(k) if self.newdata is None else self.newdata
 
+    def counts(self, table: pd.DataFrame) -> Vector | None:
+        """How many rows each row of `table` stands for; None: one."""
+        if self.newdata is not None or self.rows.counts is None:
+            return None
+        return table[self.rows.counts].to_numpy(dtype=float)
+
     @property
     def shown(self) -> set[str]:
         """Columns of new rows that label a prediction."""
@@ -208,7 +214,7 @@ def effect(asked: Question, name: str, change: Any, by: list[str], compare: str)
     def make(k: int) -> Grid:
         nonlocal labels
         table = asked.table(k)
-        labels, groups = groups_of(table, by, labels)
+        labels, groups = groups_of(table, by, labels, asked.counts(table))
         x = table[name].to_numpy() if discrete else table[name].to_numpy(dtype=float)
         return counterfactual(table, settings(x), groups)
 

@@ -76,6 +76,10 @@ class RowModel(Protocol):
     def levels(self) -> tuple[Any, ...]:
         """Levels of an ordinal response, each with a probability of its own; () for other responses."""
 
+    @property
+    def counts(self) -> str | None:
+        """The column that says how many rows each row of a table stands for; None: one."""
+
     def is_factor(self, name: str, column: pd.Series) -> bool:
         """Whether a column enters as a factor."""
 
@@ -99,6 +103,8 @@ class FormulaRows:
         Names (or None) of the columns of trials, weights and offset.
     levels
         Levels of an ordinal response; () for other responses.
+    counts
+        The column that says how many rows each row of a table stands for; None: one.
     """
 
     tables: Tables
@@ -107,6 +113,7 @@ class FormulaRows:
     link: str
     columns: dict[str, str | None]
     levels: tuple[Any, ...] = ()
+    counts: str | None = None
 
     @property
     def averages(self) -> bool:

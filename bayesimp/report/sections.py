@@ -12,7 +12,16 @@ from bayesimp.report.document import Block, Bullets, Code, Paragraph, ReportSect
 from bayesimp.report.facts import STATED, Analysed, ReportFacts
 from bayesimp.report.references import EQUATIONS, NAMES
 
-__all__ = ["NOT_STATED", "convergence", "missingness", "model", "plan", "results", "stated"]
+__all__ = [
+    "NOT_STATED",
+    "convergence",
+    "missingness",
+    "model",
+    "plan",
+    "plan_statements",
+    "results",
+    "stated",
+]
 
 NOT_STATED = "not stated"
 PATTERNS, PARAMETERS, STATISTICS = 12, 40, 20  # rows shown
@@ -24,8 +33,8 @@ def stated(facts: ReportFacts, key: str) -> str:
     return facts.stated.get(key, NOT_STATED)
 
 
-def plan(facts: ReportFacts) -> ReportSection:
-    """Step 1 of TARMOS: the plan."""
+def plan_statements(facts: ReportFacts) -> list[Block]:
+    """What the user says about the plan, and the analyses."""
     keys = ("question", "prespecified", "deviations")
     blocks: list[Block] = [
         Bullets(tuple(f"{STATED[key].capitalize()}: {stated(facts, key)}" for key in keys))
@@ -40,6 +49,12 @@ def plan(facts: ReportFacts) -> ReportSection:
         )
     else:
         blocks.append(Paragraph("No analysis was given to this report."))
+    return blocks
+
+
+def plan(facts: ReportFacts) -> ReportSection:
+    """Step 1 of TARMOS: the plan."""
+    blocks = plan_statements(facts)
     attrs = facts.imputations.attrs
     blocks.append(Paragraph(
         f"Missing values are imputed {facts.imputations.m} times under "
