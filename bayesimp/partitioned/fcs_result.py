@@ -127,7 +127,7 @@ class PartitionedFCSImputations(CompletedParts, Printed):
         return self.diagnosed(self.tree, chained=True)
 
     @property
-    def about(self) -> PartsRun:
+    def _about(self) -> PartsRun:
         """What a report reads."""
         from bayesimp.report.parts import PartsRun
 

@@ -149,7 +149,7 @@ class CompletedParts(ABC):
 
     @property
     @abstractmethod
-    def about(self) -> PartsRun:
+    def _about(self) -> PartsRun:
         """What a report reads."""
 
     def report(
@@ -186,7 +186,7 @@ class CompletedParts(ABC):
         from bayesimp.report.parts import report_of_parts
 
         return report_of_parts(
-            self.about,
+            self._about,
             path,
             analysis=analysis,
             title=title,

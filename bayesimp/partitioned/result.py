@@ -83,7 +83,7 @@ class PartitionedImputations(CompletedParts, PosteriorRun):
         return Completion.of(self.working, codes, self.draws, self.places, self.seed)
 
     @property
-    def about(self) -> PartsRun:
+    def _about(self) -> PartsRun:
         """What a report reads."""
         from bayesimp.report.parts import PartsRun
 
