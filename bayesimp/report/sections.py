@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayesimp.messages import signed
 from bayesimp.report.document import Block, Bullets, Code, Paragraph, ReportSection, Tabulated, drawing
 from bayesimp.report.facts import STATED, Analysed, ReportFacts
 from bayesimp.report.references import EQUATIONS, NAMES
@@ -137,7 +138,7 @@ def _related(facts: ReportFacts) -> pd.DataFrame:
         found = {other: _difference(x, hole) for other, x in values.items() if other != name}
         found = {other: d for other, d in found.items() if np.isfinite(d)}
         largest = sorted(found, key=lambda other: -abs(found[other]))[:NEAREST]
-        rows.append((name, ", ".join(f"{other} ({found[other]:+.2f})" for other in largest)))
+        rows.append((name, ", ".join(f"{other} ({signed(found[other])})" for other in largest)))
     return pd.DataFrame(rows, columns=["missing", "largest differences"])
 
 
