@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 from functools import cache
 
@@ -17,6 +18,7 @@ from bayesimp.analysis.fit import fit_each
 from bayesimp.errors import DataError, SpecificationError, StatisticalWarning
 from bayesimp.kernels.families.codes import ORDINAL
 from bayesimp.kernels.glmm.rows import GlmmRows
+from bayesimp.kernels.laplace.fit import SEPARATED
 from bayesimp.kernels.laplace.ordinal import bernoulli_rows, fit_ordinal, ordinal_at, quadrature_slope
 from bayesimp.kernels.laplace.record import fit_laplace, free_elements
 from tests.kernels.glmm_tables import REFERENCE
@@ -156,6 +158,29 @@ def test_neither_start_nor_units_matter(nodes, formula):
         assert np.abs((fit.beta * by - cold.beta) / error).max() < 1e-3
         np.testing.assert_allclose(np.sqrt(np.diag(fit.covariance)[:5]) * by, error, rtol=1e-3)
         assert fit.loglik == pytest.approx(cold.loglik, abs=1e-6)
+
+
+def test_separated_data_are_said_to_be():
+    table = tables()[0].assign(rating=lambda t: np.digitize(t["x"], [1.0, 4.0]))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fits = fit_each([table], "rating ~ x + (1 | g)", family="ordinal")
+    assert [each.category for each in caught] == [StatisticalWarning] and "separated" in str(
+        caught[0].message
+    )
+    assert fits.codes[0] & SEPARATED
+
+
+def test_a_poor_approximation_is_said_to_be():
+    """Few rows in each cluster and large effects: with 20 nodes the standard deviation is as the warning says."""
+    rng = np.random.default_rng(4)
+    g, x = np.repeat(np.arange(60), 2), rng.normal(size=120)
+    y = np.digitize(0.5 * x + 3 * rng.normal(size=60)[g] + rng.logistic(size=120), [0.0, 0.3])
+    table = pd.DataFrame({"g": g, "x": x, "y": y})
+    with pytest.warns(StatisticalWarning, match="Give quadrature=20") as caught:
+        fit_each([table], "y ~ x + (1 | g)", family="ordinal")
+    better = fit_each([table], "y ~ x + (1 | g)", family="ordinal", quadrature=20)
+    assert f"to {np.exp(better.components[0, 0]):.3g}" in str(caught[0].message)
 
 
 def test_likelihoods_of_nested_models():

@@ -61,8 +61,9 @@ def spacing(alpha: Vector, n: Vector) -> tuple[float, Vector, Matrix]:
     d = np.diff(alpha)
     if (d <= 0).any():
         return -np.inf, np.full(len(alpha), np.nan), np.full((len(alpha),) * 2, np.nan)
-    slope = n / np.expm1(d)  # dS / dd_l
-    bend = -n / (np.expm1(d) * -np.expm1(-d))
+    with np.errstate(over="ignore"):  # distances beyond 700, of separated data, where both are zero
+        slope = n / np.expm1(d)  # dS / dd_l
+        bend = -n / (np.expm1(d) * -np.expm1(-d))
     D = np.diff(np.eye(len(alpha)), axis=0)  # d = D alpha
     return float(n @ np.log(-np.expm1(-d))), D.T @ slope, D.T @ (bend[:, None] * D)
 
