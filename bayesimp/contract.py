@@ -486,9 +486,12 @@ def must_be_model(given: Any, function: str) -> ImputationModel:
     Raises
     ------
     SpecificationError
-        It is not; the message says what is expected.
+        It is not; the message says what is expected, or what to do with a model of a table in partitions.
     """
     if not isinstance(given, ImputationModel):
+        instead = getattr(type(given), "INSTEAD", {})
+        if function in instead:
+            raise SpecificationError(f"{function}: {instead[function]}")
         must_be(given, "JointNormal or FCS", function)
     return given
 

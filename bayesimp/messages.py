@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NOTHING_KEPT", "closest", "did_you_mean", "listing", "shortened", "shown", "suggestion", "where"]
+__all__ = [
+    "NOTHING_KEPT",
+    "closest",
+    "did_you_mean",
+    "listing",
+    "shortened",
+    "shown",
+    "signed",
+    "suggestion",
+    "where",
+]
 
 NOTHING_KEPT = (  # after an interruption
     "The run was interrupted before its first imputation, so there is nothing to keep. Run it again, or with smaller "
@@ -127,3 +137,8 @@ def _without_shared(names: Sequence[str], most: int) -> list[str]:
 def _without_middle(name: str, most: int) -> str:
     end = most // 3
     return name if len(name) <= most else f"{name[: most - end - 1].rstrip()}{ELLIPSIS}{name[-end:].lstrip()}"
+
+
+def signed(value: float) -> str:
+    """A change with two decimals and its sign; what rounds to zero is "+0.00", whatever its sign."""
+    return f"{round(value, 2) + 0.0:+.2f}"

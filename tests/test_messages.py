@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import bayesimp as bi
-from bayesimp.messages import closest, suggestion
+from bayesimp.messages import closest, signed, suggestion
 from bayesimp.sections import possible
 from bayesimp.workflow.cli import main
 from bayesimp.workflow.words import in_plan_words
@@ -255,3 +255,8 @@ def bi_event():
     from bayesimp.events import Event
 
     return Event("kind", "somewhere", "word " * 60 + "the end of a long message", 1200)
+
+
+def test_what_rounds_to_zero_has_no_minus():
+    assert [signed(x) for x in (-0.004, 0.0, -0.006, 1.234)] == ["+0.00", "+0.00", "-0.01", "+1.23"]
+    assert signed(np.float64(-0.0)) == "+0.00" and signed(np.nan) == "+nan"

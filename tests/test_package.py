@@ -117,6 +117,8 @@ BELOW = {  # what each room may import, besides BASE and itself
         "imputation",
         "diagnostics",
         "federated",
+        "analysis",
+        "report",  # inside methods
     },
     "verification": {
         "table",

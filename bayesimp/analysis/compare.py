@@ -114,12 +114,13 @@ def compare(
     Parameters
     ----------
     larger, smaller
-        `Fits` of the same completed tables. ``smaller=None`` (D1, D2): test all parameters except the intercept.
+        `Fits` of the same completed tables. ``smaller=None`` (D1, D2): test all coefficients except the intercept, or the
+        thresholds of an ordinal analysis.
     method
         ``"D1"`` Wald; ``"D2"`` from the Wald statistics of the tables; ``"D3"`` likelihood ratio, for linear and linear
-        mixed models fitted with ``reml=False`` and generalised ones (bernoulli, binomial, poisson). Use D1 unless there
-        is a reason not to. A test of variance components with singular fits gives a warning, because its p-value is too
-        large.
+        mixed models fitted with ``reml=False`` and generalised ones (bernoulli, binomial, poisson, ordinal). Use D1
+        unless there is a reason not to. A test of variance components with singular fits gives a warning, because its
+        p-value is too large.
     df_complete
         Complete-data df for D1 (Reiter 2007).
     """
@@ -130,7 +131,7 @@ def compare(
                 "imp.analyse('y ~ x'))."
             )
     names = [_canonical(name) for name in larger.names]
-    kept = {"Intercept"} if smaller is None else {_canonical(name) for name in smaller.names}
+    kept = set(larger.constants) if smaller is None else {_canonical(name) for name in smaller.names}
     extra = [j for j, name in enumerate(names) if name not in kept]
     terms = tuple(larger.names[j] for j in extra)
     if smaller is not None:
@@ -192,7 +193,7 @@ def _d3_of_fits(larger: Fits, smaller: Fits | None) -> MultiTest:
         if fits.likelihood is None:
             raise SpecificationError(
                 "D3 needs log-likelihoods at given parameters: linear models, and linear mixed models with "
-                "one grouping factor, fitted with reml=False, or of family bernoulli, binomial or poisson."
+                "one grouping factor, fitted with reml=False, or of family bernoulli, binomial, poisson or ordinal."
             )
     if smaller.component_names and larger.quadrature != smaller.quadrature:
         raise SpecificationError(

@@ -41,6 +41,10 @@ class Estimands:
 
     For normal responses the first two agree.
 
+    **Ordinal responses** have a probability for each level: the column of the response says which.
+    ``contrasts(by=response)`` compares the probabilities of one level. ``scale="link"`` is the latent linear predictor,
+    without thresholds.
+
     **Degrees of freedom** as in `Fits.pool`: ``df_complete="satterthwaite"`` for linear mixed models.
     """
 
@@ -70,14 +74,20 @@ class Estimands:
         """
         asked = Question(self, scale, random_effects, df_complete, newdata)
         columns = [] if by is None else names_given(by, "by")
+        if by is None and newdata is None and asked.rows.counts is not None:
+            raise SpecificationError(
+                f"{asked.fits.analysis!r}: rows that are alike are counted here, so single rows have no predictions. "
+                "Give newdata, or average over rows: by=[] or by a column."
+            )
         labels: list[tuple] | None = None
 
         def make(k: int) -> tuple[pd.DataFrame, Matrix | None]:
             nonlocal labels
+            table = asked.table(k)
             if by is None:
-                return asked.table(k), None
-            labels, groups = groups_of(asked.table(k), columns, labels)
-            return asked.table(k), np.array([rows / rows.sum() for rows in groups])
+                return table, None
+            labels, groups = groups_of(table, columns, labels, asked.counts(table))
+            return table, np.array([rows / rows.sum() for rows in groups])
 
         made = asked.gathered(make, "mean" if by is not None else "prediction")
         if by is None:
@@ -85,9 +95,9 @@ class Estimands:
             at = asked.table(0)[given].reset_index(drop=True) if newdata is not None else pd.DataFrame(
                 {"row": range(1, len(asked.table(0)) + 1)}
             )  # fmt: skip
-            return replace(made, at=at)
+            return replace(made, at=asked.labelled(at))
         at = pd.DataFrame(labels, columns=columns) if columns else pd.DataFrame({"term": ["average"]})
-        return replace(made, at=at)
+        return replace(made, at=asked.labelled(at))
 
     def marginal_means(
         self, variables: str | Sequence[str], *, at: Mapping[str, Any] | None = None, weights: str = "equal",
@@ -134,10 +144,10 @@ class Estimands:
 
             def make(k: int) -> Grid:
                 table = asked.rows.tables.frame(k)
-                return counterfactual(table, settings, groups_of(table, (), None)[1])
+                return counterfactual(table, settings, groups_of(table, (), None, asked.counts(table))[1])
 
             made = asked.gathered(make, "standardised mean")
-        return replace(made, at=levels if targets else pd.DataFrame({"term": ["overall"]}))
+        return replace(made, at=asked.labelled(levels if targets else pd.DataFrame({"term": ["overall"]})))
 
     def marginal_effects(
         self, variables: str | Sequence[str] | Mapping[str, Any] | None = None, *, newdata: pd.DataFrame | None = None,

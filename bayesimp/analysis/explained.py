@@ -52,6 +52,11 @@ def explained(fits: Fits, scale: str) -> Estimates:
     rows = fits.rows
     if not isinstance(rows, FormulaRows):
         raise SpecificationError(f"{fits.analysis!r}: ICC and R2 need a model given as a formula.")
+    if rows.counts is not None:
+        raise SpecificationError(
+            f"{fits.analysis!r}: rows that are alike are counted here, for which ICC and R2 are not available. Analyse "
+            "an exported table."
+        )
     if not rows.link:
         raise SpecificationError(
             f"{fits.analysis!r}: the row variance of this family is not known, so there is no ICC or R2."

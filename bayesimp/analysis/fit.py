@@ -6,7 +6,7 @@ and design matrices are computed once per stack (`bayesimp.analysis.linear.STACK
     no random term, normal                      least squares
     one random term on one column, normal       own kernel (`bayesimp.kernels.lmm.fit`)
     crossed or nested terms, normal             own kernel (`bayesimp.kernels.crossed.fit`)
-    bernoulli, binomial, poisson                own kernels (`bayesimp.kernels.laplace.criterion`), Hessian covariance
+    bernoulli, binomial, poisson, ordinal       own kernels (`bayesimp.kernels.laplace.criterion`), Hessian covariance
     other terms, other families                 the optional package glmm (`bayesimp.analysis.glmm_adapter`)
 """
 
@@ -26,6 +26,7 @@ from bayesimp.analysis.function_rows import FunctionRows
 from bayesimp.analysis.functions import fit_by_function
 from bayesimp.analysis.generalised import fit_generalised
 from bayesimp.analysis.linear import fit_linear
+from bayesimp.analysis.ordinal_rows import OrdinalRows
 from bayesimp.analysis.posteriors import Posteriors
 from bayesimp.analysis.row_model import FormulaRows
 from bayesimp.contract import ImputationModel
@@ -40,7 +41,7 @@ from bayesimp.threads import one_thread
 __all__ = ["Fit", "Fits", "completed_tables", "fit_each"]
 
 NORMAL = analysis_names("linear")
-GENERALISED = analysis_names("laplace")
+GENERALISED = analysis_names("laplace", "cumulative")
 
 
 def fit_each(
@@ -70,11 +71,13 @@ def fit_each(
         df)``, or a result with ``params``, ``cov_params()`` and possibly ``df_resid`` (statsmodels). If it returns a
         DataTree with a group ``posterior`` (Bambi, PyMC), the result is `bayesimp.analysis.posteriors.Posteriors`.
     family
-        ``"normal"``; ``"bernoulli"``, ``"binomial"`` (the same, usually with ``trials``) or ``"poisson"``, fitted by
-        maximising the Laplace log-likelihood (or that by ``quadrature``), with the covariance from its Hessian. The
-        response of a bernoulli model is bool, 0/1, or a text or category with two levels, of which the second (in
-        alphabetical order, or in the order of the category) is the event. Other families, and these three with several
-        grouping factors, need the optional package glmm.
+        ``"normal"``; ``"bernoulli"``, ``"binomial"`` (the same, usually with ``trials``), ``"poisson"`` or ``"ordinal"``,
+        fitted by maximising the Laplace log-likelihood (or that by ``quadrature``), with the covariance from its Hessian.
+        The response of a bernoulli model is bool, 0/1, or a text or category with two levels, of which the second (in
+        alphabetical order, or in the order of the category) is the event. That of an ordinal (cumulative logit) model,
+        P(y <= l) = logistic(alpha_l - eta), is an ordered category or whole numbers, with at least three levels; its
+        first coefficients are the thresholds alpha, ``"low|medium"``. Other families, and these except ordinal with
+        several grouping factors, need the optional package glmm.
     reml
         Restricted maximum likelihood, or maximum likelihood (needed for D3). Linear mixed models only.
     cluster
@@ -82,14 +85,14 @@ def fit_each(
         cluster of ``cluster_mean(x)``, ``within(x)`` and ``cluster_size()`` if the formula has no grouping column, or
         several.
     link
-        ``"logit"`` (default) or ``"probit"``; ``"log"`` for poisson.
+        ``"logit"`` (default) or ``"probit"``; ``"log"`` for poisson; for ordinal ``"logit"`` only.
     trials, weights, offset
         Names of columns: number of trials of a row (bernoulli, binomial); weight; known part of the linear predictor. A
-        weight w counts as w equal rows in bernoulli, binomial and poisson models, and is a precision in normal ones:
-        the residual of the row has variance sigma^2 / w.
+        weight w counts as w equal rows in all models but normal ones, where it is a precision: the residual of the row
+        has variance sigma^2 / w.
     quadrature
-        Nodes of adaptive Gauss-Hermite quadrature, as lme4's ``nAGQ``, for bernoulli, binomial and poisson models with
-        one random effect per cluster, ``(1 | school)`` or ``(0 + x | school)``; 1: Laplace's approximation. A
+        Nodes of adaptive Gauss-Hermite quadrature, as lme4's ``nAGQ``, for bernoulli, binomial, poisson and ordinal
+        models with one random effect per cluster, ``(1 | school)`` or ``(0 + x | school)``; 1: Laplace's approximation. A
         StatisticalWarning says when that shifts the estimates, as with large effects in small clusters; then give 20.
         For several effects per cluster there is only Laplace's approximation, without this check.
 
@@ -101,7 +104,11 @@ def fit_each(
         A completed table still has missing values in a column of the analysis.
     """
     tables = completed_tables(imputed)
-    columns = {"trials": trials, "weights": weights, "offset": offset}
+    columns = {
+        "trials": trials,
+        "weights": weights if tables.counts is None else tables.counts,
+        "offset": offset,
+    }
     _check_names(columns)
     if callable(analysis):
         if quadrature != 1 or any(option is not None for option in (link, *columns.values())):
@@ -120,7 +127,10 @@ def fit_each(
     _mentions_cluster(formula, cluster)
     result = _fitted(tables, formula, family, reml, link, quadrature, columns)
     log = (*result.pop("log", ()), *_compare(imputed, formula, offset))
-    rows = FormulaRows(tables, formula, family, _link(family, link), columns)
+    levels = result.pop("levels", ())
+    rows = (OrdinalRows if levels else FormulaRows)(
+        tables, formula, family, _link(family, link), columns, levels, tables.counts
+    )
     fits = Fits(analysis, **result, log=log, rows=rows)
     if fits.codes is not None:
         _warn_of_codes(fits)
@@ -202,7 +212,7 @@ class Tables(NamedTuple):
     """Completed tables: their number ``m`` and ``frame(k)``, the k-th.
 
     ``stacked(names, first, stop)``, if given, returns columns of several tables of ``rows`` rows, one below the other,
-    more cheaply.
+    more cheaply. counts: the column that says how many rows each row stands for; None: one.
     """
 
     m: int
@@ -210,12 +220,13 @@ class Tables(NamedTuple):
     stacked: Callable[[list[str], int, int], pd.DataFrame] | None = None
     rows: int = 0
     columns: tuple[str, ...] = ()
+    counts: str | None = None
 
 
 def completed_tables(imputed: Any) -> Tables:
     """Anything that can be analysed, behind one interface."""
     if hasattr(imputed, "m") and hasattr(imputed, "frame"):
-        tables = Tables(int(imputed.m), imputed.frame)
+        tables = Tables(int(imputed.m), imputed.frame, counts=getattr(imputed, "counts", None))
         if hasattr(imputed, "stacked"):
             tables = tables._replace(
                 stacked=imputed.stacked, rows=len(imputed.data.frame), columns=tuple(imputed.columns)

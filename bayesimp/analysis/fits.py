@@ -128,6 +128,12 @@ class Fits(Printed, Estimands):
         """Events as a DataFrame (kind, where, message, count): terms that the imputation model lacks; crossed groups."""
         return event_table(self.log)
 
+    @property
+    def constants(self) -> tuple[str, ...]:
+        """Coefficients that belong to no variable: the intercept, or the thresholds of an ordinal analysis."""
+        levels = self.rows.levels if self.rows is not None else ()
+        return self.names[: len(levels) - 1] if levels else ("Intercept",)
+
     def __len__(self) -> int:
         return len(self.estimates)
 

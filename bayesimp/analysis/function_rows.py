@@ -56,6 +56,8 @@ class FunctionRows:
 
     tables: Tables
     function: Callable[[pd.DataFrame], Any]
+    levels: tuple[Any, ...] = ()  # of an ordinal response, which statsmodels' predictions do not have
+    counts: str | None = None  # tables whose rows are counted are not given to functions
 
     @cached_property
     def first(self) -> Any:

@@ -1,9 +1,10 @@
-"""Generalised linear models, and mixed ones with one grouping factor: bernoulli, binomial, poisson.
+"""Generalised linear models, and mixed ones with one grouping factor: bernoulli, binomial, poisson, ordinal.
 
 They maximise the Laplace log-likelihood (kernels/laplace/criterion.py) or that by adaptive quadrature
 (kernels/laplace/quadrature.py), starting each table from the estimates of the previous one. The covariance of the
 coefficients comes from the inverse Hessian in (beta, Cholesky factor of Psi), so it allows for the estimation of Psi.
-Covariances of components (log standard deviations, Fisher's z) come from the delta method.
+Covariances of components (log standard deviations, Fisher's z) come from the delta method. The thresholds of ordinal
+responses (kernels/laplace/ordinal.py) are coefficients and precede the others.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.analysis.generalised_tables import GlmmStack, check_same, stack_tables
-from bayesimp.analysis.laplace_check import MOST, cure, doubt, how_it_moves
+from bayesimp.analysis.laplace_check import MOST, ONE_PREDICTOR, Likelihood, cure, doubt, how_it_moves
 from bayesimp.analysis.linear import component_names, stacks
+from bayesimp.analysis.ordinal import CUMULATIVE, check_levels
 from bayesimp.errors import PACKAGE, SpecificationError, StatisticalWarning
 from bayesimp.families.registry import family_of
 from bayesimp.formulas.design import check_rank
 from bayesimp.formulas.formula import Formula
 from bayesimp.kernels.families.codes import LOGIT, PROBIT
 from bayesimp.kernels.glmm.rows import GlmmRows
-from bayesimp.kernels.laplace.record import LaplaceFit, fit_laplace, free_elements, laplace_at
+from bayesimp.kernels.laplace.record import LaplaceFit, free_elements
 from bayesimp.kernels.lmm.components import fisher_z
 from bayesimp.kernels.lmm.identifiability import Labels, check_identified
 
@@ -60,7 +62,8 @@ def fit_generalised(
     def make(frame: pd.DataFrame, lengths: list[int], formula: Formula) -> GlmmStack:
         return stack_tables(frame, lengths, formula, family, columns)
 
-    fitted = GlmmFits(formula, quadrature)
+    of = CUMULATIVE if family_of(family).is_ordered else ONE_PREDICTOR
+    fitted = GlmmFits(formula, quadrature, of)
     for stack in stacks(tables, formula, make, extra):
         fitted.add(stack, code)
 
@@ -68,7 +71,7 @@ def fit_generalised(
         if at == "own":
             return np.array([fit.loglik for fit in fitted.fits])
         again = (rows for stack in stacks(tables, formula, make, extra) for rows in stack.tables(code))
-        return _likelihood_at_means(fitted.fits, again, quadrature)
+        return _likelihood_at_means(fitted.fits, again, quadrature, of)
 
     fields = _fields(fitted) | {"likelihood": likelihood, "quadrature": int(quadrature)}
     if fitted.worst is not None:
@@ -76,6 +79,7 @@ def fit_generalised(
             formula,
             quadrature,
             np.array(fitted.doubts),
+            of,
             *fitted.worst,
             fields["names"],
             fields["component_names"][0],
@@ -92,6 +96,7 @@ class GlmmFits:
 
     formula: Formula
     nodes: int
+    of: Likelihood
     fits: list[LaplaceFit] = field(default_factory=list)
     doubts: list[float] = field(default_factory=list)
     worst: tuple[int, GlmmRows, LaplaceFit] | None = None
@@ -114,10 +119,12 @@ class GlmmFits:
         for rows in stack.tables(code):
             table = len(self.fits) + 1
             check_rank(rows.X, stack.fixed, f"fixed part of {self.formula.text!r} in completed table {table}")
+            if stack.thresholds:
+                check_levels(rows, stack, self.formula, table)
             if self.formula.random:
                 _check_identified(rows, stack, self.formula, len(self.fits))
             start = previous if previous is not None and previous.code == 0 else None
-            previous = fit_laplace(rows, blocks=blocks, start=start, nodes=self.nodes)
+            previous = self.of.fit(rows, blocks=blocks, start=start, nodes=self.nodes)
             self._check(rows, previous)
             nothing = np.empty(0)  # keep only what is needed later; there may be many tables
             self.fits.append(previous._replace(u=nothing, modes=nothing, gradient=nothing))
@@ -125,7 +132,7 @@ class GlmmFits:
     def _check(self, rows: GlmmRows, fit: LaplaceFit) -> None:
         """Check how far more nodes move a fit; this is costly, so only on the first tables unless these come close."""
         near = np.isfinite(self.doubts).sum() < LOOKED_AT or np.nanmax([0.0, *self.doubts]) > 0.5
-        self.doubts.append(doubt(rows, fit, self.nodes) if near else np.nan)
+        self.doubts.append(doubt(rows, fit, self.nodes, self.of) if near else np.nan)
         if self.doubts[-1] > np.nanmax([1.0, *self.doubts[:-1]]):
             self.worst = len(self.fits), rows, fit
 
@@ -144,13 +151,15 @@ def _code(formula: Formula, family: str, link: str | None, columns: Mapping[str,
     return record.code(link or next(iter(record.links)))
 
 
-def _likelihood_at_means(fits: list[LaplaceFit], tables: Iterable[GlmmRows], nodes: int) -> np.ndarray:
+def _likelihood_at_means(
+    fits: list[LaplaceFit], tables: Iterable[GlmmRows], nodes: int, of: Likelihood
+) -> np.ndarray:
     """Log-likelihood of every table at the means over tables of beta and Psi."""
     beta, Psi = (np.mean([getattr(fit, name) for fit in fits], axis=0) for name in ("beta", "Psi"))
     values, vectors = np.linalg.eigh(Psi)
     L = np.linalg.qr((vectors * np.sqrt(np.maximum(values, 0.0))).T, mode="r").T  # lower, L L' = Psi
     free = free_elements(len(Psi))
-    return np.array([laplace_at(rows, 1.0, beta, L, free, nodes) for rows in tables])
+    return np.array([of.at(rows, beta, L, free, nodes) for rows in tables])
 
 
 def _check_quadrature(quadrature: Any, formula: Formula) -> None:
@@ -177,6 +186,7 @@ def _warn_of_doubts(
     formula: Formula,
     nodes: int,
     doubts: np.ndarray,
+    of: Likelihood,
     k: int,
     rows: GlmmRows,
     fit: LaplaceFit,
@@ -198,7 +208,7 @@ def _warn_of_doubts(
         here = f" in imputation {k + 1}"
     warnings.warn(
         f"{formula.text!r}: {what}{where}: with {better} nodes "
-        f"{how_it_moves(rows, fit, nodes, names, component)}{here}. {advice}",
+        f"{how_it_moves(fit, of.fit(rows, nodes=better), names, component)}{here}. {advice}",
         StatisticalWarning,
         skip_file_prefixes=PACKAGE,
     )
@@ -227,12 +237,12 @@ def _check_identified(rows: GlmmRows, stack: GlmmStack, formula: Formula, k: int
 def _fields(fitted: GlmmFits) -> dict:
     fits, stack, formula = fitted.fits, fitted.stack, fitted.formula
     assert stack is not None  # there is at least one table
-    p, q = len(stack.fixed), len(stack.random)
+    p, q = len(stack.coefficients), len(stack.random)
     moved = [_components(fit, fitted.correlated) for fit in fits]
     components = np.array([values for values, _, _ in moved])
     codes = np.array([fit.code for fit in fits])
     return {
-        "names": stack.fixed,
+        "names": stack.coefficients,
         "estimates": np.array([fit.beta for fit in fits]),
         "covariances": np.array([fit.covariance[:p, :p] for fit in fits]),
         "df_complete": np.inf,
@@ -245,6 +255,7 @@ def _fields(fitted: GlmmFits) -> dict:
         "loglik": np.array([fit.loglik for fit in fits]),
         "parameters": p + len(fits[0].free),
         "codes": codes,
+        "levels": stack.levels if stack.thresholds else (),
     }
 
 

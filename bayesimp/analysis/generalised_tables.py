@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.analysis.linear import check_complete, cluster_codes, clusters_of_means, numbers
+from bayesimp.analysis.ordinal_response import ordered_levels
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.families.registry import family_of
 from bayesimp.formulas.design import design
@@ -20,7 +21,10 @@ __all__ = ["GlmmStack", "check_same", "stack_tables"]
 
 @dataclass(frozen=True)
 class GlmmStack:
-    """Stacked tables: y, trials, weight, offset and codes (N,), X (N, p), Z (N, q), starts (tables + 1,)."""
+    """Stacked tables: y, trials, weight, offset and codes (N,), X (N, p), Z (N, q), starts (tables + 1,).
+
+    thresholds: names of those of an ordinal response, whose y is a place among the levels.
+    """
 
     y: np.ndarray
     trials: np.ndarray
@@ -34,6 +38,12 @@ class GlmmStack:
     fixed: tuple[str, ...]
     random: tuple[str, ...]
     levels: tuple | None
+    thresholds: tuple[str, ...] = ()
+
+    @property
+    def coefficients(self) -> tuple[str, ...]:
+        """Names of the coefficients: with thresholds there is no intercept, whose place they take."""
+        return (*self.thresholds, *self.fixed[1:]) if self.thresholds else self.fixed
 
     def tables(self, code: int) -> Iterator[GlmmRows]:
         """Each table in turn, with its rows sorted by cluster."""
@@ -85,14 +95,18 @@ def stack_tables(
             f"weights {columns['weights']!r} are negative in {int((of['weights'] < 0).sum())} rows."
         )
     trials, levels = of["trials"], None
+    thresholds: tuple[str, ...] = ()
     if columns["trials"] is not None and np.any((trials < 1) | (trials != np.floor(trials))):
         raise DataError(f"trials {columns['trials']!r} must be whole numbers from 1.")
     response = frame[formula.responses[0]]
-    if not family_of(family).takes_trials or columns["trials"] is not None:
+    if family_of(family).is_ordered:
+        y, levels, thresholds = ordered_levels(response, starts, formula, made.fixed)
+    elif not family_of(family).takes_trials or columns["trials"] is not None:
         y = numbers(response, starts, f"a {family} model")
     else:
         y, levels = _events(response, starts)
-    _check_response(y, trials, response.name, family, columns["trials"])
+    if not thresholds:
+        _check_response(y, trials, response.name, family, columns["trials"])
     return GlmmStack(
         y,
         trials,
@@ -106,6 +120,7 @@ def stack_tables(
         made.fixed,
         made.random,
         levels,
+        thresholds,
     )
 
 

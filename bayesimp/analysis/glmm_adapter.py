@@ -19,6 +19,7 @@ import pandas as pd
 
 from bayesimp.analysis.groups import crossed_events, groupings, several_groups, term_codes
 from bayesimp.errors import PACKAGE, SpecificationError, StatisticalWarning
+from bayesimp.families.record import Family
 from bayesimp.families.registry import FAMILIES
 from bayesimp.formulas.computed import Computed
 from bayesimp.formulas.design import design
@@ -43,7 +44,7 @@ def fit_by_glmm(tables: Tables, formula: Formula, family: str) -> dict:
     SpecificationError
         glmm is not installed or refuses the model, or responses of the family cannot be analysed.
     """
-    glmm, first, record = _glmm(formula, family), tables.frame(0), FAMILIES.get(family)
+    glmm, first, record = _glmm(formula, family), tables.frame(0), _record(family)
     codes = [term_codes(first, term)[0] for term in formula.random]
     _check_identified(first, codes, formula, family)
     fits, notes = [], []
@@ -80,9 +81,19 @@ def fit_by_glmm(tables: Tables, formula: Formula, family: str) -> dict:
     return fields
 
 
+def _record(family: str) -> Family | None:
+    """The family with this name or alias, if there is one."""
+    return next((each for each in FAMILIES.values() if family in (each.name, *each.aliases)), None)
+
+
 def _glmm(formula: Formula, family: str) -> Any:
     """The package glmm, for a family that it fits."""
-    record = FAMILIES.get(family)
+    record = _record(family)
+    if record is not None and record.fitted_by == "cumulative":
+        raise SpecificationError(
+            f"{formula.text!r}: {family} responses are analysed with at most one grouping factor. Keep the random term "
+            "of one, and enter other factors in the fixed part."
+        )
     if record is not None and not record.fitted_by:
         instead = "Give a function of a table (statsmodels)."
         if record.is_factor:

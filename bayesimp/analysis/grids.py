@@ -91,14 +91,28 @@ def _values(rows: RowModel, name: str, asked: bool, at: Mapping[str, Any]) -> li
         return levels
     if asked:
         raise SpecificationError(f"{name!r} is a number; say at which values: at={{{name!r}: [low, high]}}.")
-    return [float(np.mean([rows.tables.frame(k)[name].astype(float).mean() for k in range(rows.tables.m)]))]
+    tables = (rows.tables.frame(k) for k in range(rows.tables.m))
+    return [
+        float(
+            np.mean([np.average(table[name].astype(float), weights=_counts(rows, table)) for table in tables])
+        )
+    ]
+
+
+def _counts(rows: RowModel, table: pd.DataFrame) -> Vector | None:
+    """How many rows each row of a completed table stands for; None: one."""
+    return None if rows.counts is None else table[rows.counts].to_numpy(dtype=float)
 
 
 def _frequencies(rows: RowModel, over: list[str], combos: pd.DataFrame) -> Vector:
     """Number of rows, over all tables, at the levels of `over` in each combination."""
     total: dict[tuple, float] = {}
     for k in range(rows.tables.m):
-        for key, count in rows.tables.frame(k)[over].value_counts(sort=False).items():
+        table = rows.tables.frame(k)
+        groups = table.groupby(over, sort=False, observed=True)
+        found = groups.size() if rows.counts is None else groups[rows.counts].sum()
+        for key, count in found.items():
+            key = key if isinstance(key, tuple) else (key,)
             total[key] = total.get(key, 0.0) + count  # type: ignore[arg-type, call-overload]
     return np.array([total.get(key, 0.0) for key in combos[over].itertuples(index=False, name=None)])
 
@@ -108,8 +122,8 @@ def counterfactual(
 ) -> Grid:
     """The rows of a table repeated for every setting of its columns, and weights for means by group and setting.
 
-    settings: columns to replace with one value or (n,) values; groups: (n,) bool, the rows to average over. The means
-    are ordered by group, then setting.
+    settings: columns to replace with one value or (n,) values; groups: (n,) bool, the rows to average over, or the
+    number of rows for which each stands. The means are ordered by group, then setting.
     """
     n = len(table)
     parts = []
@@ -126,9 +140,11 @@ def counterfactual(
 
 
 def groups_of(
-    table: pd.DataFrame, by: Sequence[str], known: list[tuple] | None
+    table: pd.DataFrame, by: Sequence[str], known: list[tuple] | None, counts: Vector | None = None
 ) -> tuple[list[tuple], list[np.ndarray]]:
     """Sorted labels of the groups that columns define, and the rows of each, (n,) bool; without columns, all rows.
+
+    counts: (n,) how many rows each stands for; the rows of groups are then these numbers, 0 outside the group.
 
     Raises
     ------
@@ -138,7 +154,7 @@ def groups_of(
         The groups differ from the known ones.
     """
     if not by:
-        return [()], [np.ones(len(table), dtype=bool)]
+        return [()], [np.ones(len(table), dtype=bool) if counts is None else counts]
     for name in by:
         if name not in table:
             raise SpecificationError(
@@ -151,7 +167,8 @@ def groups_of(
             f"by = {list(by)}: the groups {listing(labels)} of one table differ from those of the first "
             f"({listing(known)}): the grouping column was imputed."
         )
-    return labels, [np.array([key == label for key in keys]) for label in labels]
+    groups = [np.array([key == label for key in keys]) for label in labels]
+    return labels, groups if counts is None else [group * counts for group in groups]
 
 
 def _order(value: Any) -> tuple:

@@ -9,27 +9,50 @@ errors, or the standard deviation by more than 0.5, a warning says what moves an
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
 from bayesimp.kernels.glmm.rows import GlmmRows
 from bayesimp.kernels.laplace.quadrature import quadrature
-from bayesimp.kernels.laplace.record import LaplaceFit, fit_laplace
+from bayesimp.kernels.laplace.record import LaplaceFit, fit_laplace, laplace_at
+from bayesimp.notation import Vector
 
-__all__ = ["MOST", "cure", "doubt", "how_it_moves"]
+__all__ = ["MOST", "ONE_PREDICTOR", "Likelihood", "cure", "doubt", "how_it_moves"]
 
 LEAST, CURE, MOST = 9, 20, 100  # nodes: fewest in the check, recommended after Laplace, most in a fit
 COEFFICIENT, COMPONENT = 0.25, 0.5  # moves, in standard errors, above which a warning is given
 
 
-def doubt(rows: GlmmRows, fit: LaplaceFit, nodes: int = 1) -> float:
+class Likelihood(NamedTuple):
+    """The log-likelihood of the rows of a table, by Laplace's approximation or by quadrature.
+
+    fit: ``(rows, blocks=, start=, nodes=)``, the maximum. at: ``(rows, beta, L, free, nodes)``, the value at parameters.
+    slope: ``(rows, fit, nodes)``, the gradient by quadrature at a fit with one effect per cluster.
+    """
+
+    fit: Callable[..., LaplaceFit]
+    at: Callable[..., float]
+    slope: Callable[[GlmmRows, LaplaceFit, int], Vector]
+
+
+def _slope(rows: GlmmRows, fit: LaplaceFit, nodes: int) -> Vector:
+    return quadrature(rows, nodes, np.r_[fit.beta, fit.theta], fit.u[:, 0]).gradient
+
+
+ONE_PREDICTOR = Likelihood(fit_laplace, lambda rows, *given: laplace_at(rows, 1.0, *given), _slope)
+
+
+def doubt(rows: GlmmRows, fit: LaplaceFit, nodes: int = 1, of: Likelihood = ONE_PREDICTOR) -> float:
     """The largest move relative to the limit for a warning: above 1, a fit with this many nodes is doubtful.
 
     nan if it cannot be computed: for several effects, and for fits that are singular, separated or not converged.
     """
     if fit.code or rows.Z.shape[1] != 1:
         return np.nan
-    at = quadrature(rows, max(2 * nodes + 1, LEAST), np.r_[fit.beta, fit.theta], fit.u[:, 0])
-    moves = np.abs(fit.covariance @ at.gradient) / np.sqrt(np.diag(fit.covariance))
+    slope = of.slope(rows, fit, max(2 * nodes + 1, LEAST))
+    moves = np.abs(fit.covariance @ slope) / np.sqrt(np.diag(fit.covariance))
     return float(max(moves[:-1].max(initial=0.0) / COEFFICIENT, moves[-1] / COMPONENT))
 
 
@@ -38,9 +61,8 @@ def cure(nodes: int) -> int:
     return max(CURE, min(3 * nodes, MOST))
 
 
-def how_it_moves(rows: GlmmRows, fit: LaplaceFit, nodes: int, names: tuple[str, ...], component: str) -> str:
+def how_it_moves(fit: LaplaceFit, better: LaplaceFit, names: tuple[str, ...], component: str) -> str:
     """How the coefficient that moves most, and the standard deviation, change with `cure` nodes, in words."""
-    better = fit_laplace(rows, nodes=cure(nodes))
     errors = np.sqrt(np.diag(fit.covariance))
     moves = np.abs(better.beta - fit.beta) / errors[:-1]
     a = int(np.argmax(moves))

@@ -27,6 +27,7 @@ __all__ = ["Question", "effect", "joined", "names_given"]
 SCALES = ("response", "link", "back-transformed")
 EFFECTS = ("zero", "integrated", "cluster")
 STEP = 1e-4  # of a numerical derivative, in standard deviations of the variable
+OWN_COLUMNS = ("term", "row", "level", "contrast", "variable", "change")  # of labels of estimates
 IN_WORDS = {
     "zero": " at cluster effects of zero",
     "integrated": " averaged over cluster effects",
@@ -81,6 +82,11 @@ class Question:
             raise SpecificationError(
                 f"random_effects = {random_effects!r} is not known; choose one of {', '.join(map(repr, EFFECTS))}."
             )
+        if scale == "back-transformed" and self.rows.levels:
+            raise SpecificationError(
+                f"{self.fits.analysis!r}: each level has a probability, which is not the inverse link of one linear "
+                "predictor. Give scale='response'."
+            )
         if scale == "back-transformed" and self.effects == "integrated":
             raise SpecificationError(
                 "scale = 'back-transformed' is the inverse link of a mean at effects of zero, but averages over "
@@ -100,6 +106,12 @@ class Question:
         """The rows to predict: the given ones, or those of completed table k."""
         return self.rows.tables.frame(k) if self.newdata is None else self.newdata
 
+    def counts(self, table: pd.DataFrame) -> Vector | None:
+        """How many rows each row of `table` stands for; None: one."""
+        if self.newdata is not None or self.rows.counts is None:
+            return None
+        return table[self.rows.counts].to_numpy(dtype=float)
+
     @property
     def shown(self) -> set[str]:
         """Columns of new rows that label a prediction."""
@@ -107,6 +119,22 @@ class Question:
             getattr(getattr(self.rows, "formula", None), "groups", ()) if self.effects == "cluster" else ()
         )
         return {*self.rows.variables, *groups}
+
+    @property
+    def level_column(self) -> list[str]:
+        """The column that labels probabilities of levels of an ordinal response: its name; [] if there are none."""
+        formula = getattr(self.rows, "formula", None)
+        if not formula or not self.rows.levels or self.scale == "link":
+            return []
+        return [formula.responses[0] if formula.responses[0] not in OWN_COLUMNS else "response"]
+
+    def labelled(self, at: pd.DataFrame) -> pd.DataFrame:
+        """The labels of estimates, those of an ordinal response repeated for each of its levels."""
+        if not self.level_column:
+            return at
+        (name,), levels = self.level_column, list(self.rows.levels)
+        out = at.drop(columns="term", errors="ignore").loc[np.repeat(at.index, len(levels))]
+        return out.reset_index(drop=True).assign(**{name: levels * len(at)})
 
     def check_variable(self, name: str) -> None:
         """Refuse a variable that is not in the analysis."""
@@ -116,14 +144,17 @@ class Question:
             )
 
     def gathered(self, make: Callable[[int], tuple[pd.DataFrame, Matrix | None]], what: str) -> Estimates:
-        """W mu(rows) in every table, as `Estimates` without labels; `make` gives rows and W (None: each row)."""
+        """W mu(rows) in every table, as `Estimates` without labels; `make` gives rows and W (None: each row).
+
+        With an ordinal response there is one for each level, those of a row of W together (`labelled`).
+        """
         values, gradients, extras = [], [], []
         scale = "link" if self.scale == "back-transformed" else self.scale
         for k in range(len(self.fits)):
             rows, W = make(k)
             mu, G, extra = self.rows.predicted(self.fits, k, rows, scale, self.effects)
-            values.append(mu if W is None else W @ mu)
-            gradients.append(G if W is None else W @ G)
+            values.append(mu if W is None else _averaged(W, mu))
+            gradients.append(G if W is None else _averaged(W, G))
             if extra is not None:
                 extras.append(extra if W is None else W @ extra @ W.T)
         mixed = self.rows.averages or self.effects == "cluster"
@@ -137,6 +168,12 @@ class Question:
         if self.scale == "back-transformed":
             made = _carried_back(made, link)
         return made if self.scale == "link" else replace(made, scale=link)
+
+
+def _averaged(W: Matrix, values: Array) -> Array:
+    """W values for one value in each row, or for one of each level: (r, n) and (n L, ..) to (r L, ..)."""
+    rest = values.shape[1:]
+    return (W @ values.reshape(W.shape[1], -1)).reshape(-1, *rest)
 
 
 def _carried_back(made: Estimates, link: str) -> Estimates:
@@ -177,14 +214,15 @@ def effect(asked: Question, name: str, change: Any, by: list[str], compare: str)
     def make(k: int) -> Grid:
         nonlocal labels
         table = asked.table(k)
-        labels, groups = groups_of(table, by, labels)
+        labels, groups = groups_of(table, by, labels, asked.counts(table))
         x = table[name].to_numpy() if discrete else table[name].to_numpy(dtype=float)
         return counterfactual(table, settings(x), groups)
 
     made = asked.gathered(make, "average marginal effect")
     assert labels is not None
     at = pd.DataFrame([(*group, text) for group in labels for text in shown], columns=[*by, "level"])
-    made = replace(made, at=at)
+    made = replace(made, at=asked.labelled(at))
+    by = [*by, *asked.level_column]
     effect = made.contrasts("treatment", compare=compare, by=by)
     at = effect.at.rename(columns={"contrast": "change"})
     if change is None and not discrete:

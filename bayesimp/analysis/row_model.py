@@ -32,11 +32,21 @@ if TYPE_CHECKING:
     from bayesimp.analysis.fit import Tables
     from bayesimp.analysis.fits import Fits
 
-__all__ = ["FormulaRows", "RowModel", "RowPredictions", "effects_covariance", "parameters_covariance"]
+__all__ = [
+    "FormulaRows",
+    "RowModel",
+    "RowPredictions",
+    "effects_covariance",
+    "effects_variance",
+    "parameters_covariance",
+]
 
 
 class RowPredictions(NamedTuple):
-    """values (n,); gradient (n, K) by the parameters; extra (n, n), variance not due to the parameters, or None."""
+    """values (n,); gradient (n, K) by the parameters; extra (n, n), variance not due to the parameters, or None.
+
+    Probabilities of the L levels of an ordinal response: (n L,), those of each row together.
+    """
 
     values: Vector
     gradient: Matrix
@@ -62,6 +72,14 @@ class RowModel(Protocol):
     def averages(self) -> bool:
         """Whether there are cluster effects to average over."""
 
+    @property
+    def levels(self) -> tuple[Any, ...]:
+        """Levels of an ordinal response, each with a probability of its own; () for other responses."""
+
+    @property
+    def counts(self) -> str | None:
+        """The column that says how many rows each row of a table stands for; None: one."""
+
     def is_factor(self, name: str, column: pd.Series) -> bool:
         """Whether a column enters as a factor."""
 
@@ -83,6 +101,10 @@ class FormulaRows:
         The family and link of the analysis; ``link`` is "" if it is not one of `bayesimp.analysis.links.LINKS`.
     columns
         Names (or None) of the columns of trials, weights and offset.
+    levels
+        Levels of an ordinal response; () for other responses.
+    counts
+        The column that says how many rows each row of a table stands for; None: one.
     """
 
     tables: Tables
@@ -90,6 +112,8 @@ class FormulaRows:
     family: str
     link: str
     columns: dict[str, str | None]
+    levels: tuple[Any, ...] = ()
+    counts: str | None = None
 
     @property
     def averages(self) -> bool:
@@ -200,7 +224,7 @@ class FormulaRows:
         if not integrated:
             mu, slope = mean_at(self.link, eta)
             return RowPredictions(mu, slope[:, None] * X)
-        s2, by_components = _variance(fits, k, Z)
+        s2, by_components = effects_variance(fits, k, Z)
         mu, slope, by_s2 = mean_over(self.link, eta, s2)
         return RowPredictions(mu, np.hstack([slope[:, None] * X, by_s2[:, None] * by_components]))
 
@@ -221,7 +245,7 @@ def effects_covariance(fits: Fits, k: int, q: int) -> tuple[Vector, Matrix]:
     return sd, R
 
 
-def _variance(fits: Fits, k: int, Z: Matrix) -> tuple[Vector, Matrix]:
+def effects_variance(fits: Fits, k: int, Z: Matrix) -> tuple[Vector, Matrix]:
     """s2 = z'Psi z (n,), and its derivatives by the components (n, c)."""
     q, names = Z.shape[1], fits.component_names
     sd, R = effects_covariance(fits, k, q)

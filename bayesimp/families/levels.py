@@ -75,7 +75,7 @@ def _simulate_categorical(v: Any, eta: Any, rng: np.random.Generator) -> Any:
 
 ORDINAL = Family(
     "ordinal", "ordered category or whole numbers", LEVELS, {"logit": codes.ORDINAL}, (), _ordinal, CUTPOINTS,
-    least_levels=3, is_ordered=True, log_density=_log_ordinal, simulate=_simulate_ordinal,
+    least_levels=3, is_ordered=True, fitted_by="cumulative", log_density=_log_ordinal, simulate=_simulate_ordinal,
 )  # fmt: skip
 CATEGORICAL = Family(
     "categorical", "any values, unordered", LEVELS, {"logit": codes.CATEGORICAL}, ("nominal",), _categorical,

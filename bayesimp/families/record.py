@@ -192,8 +192,8 @@ class Family:
     spare_rows
         Number of rows, beyond the number of coefficients, that a regression in one cluster needs.
     fitted_by
-        How analyses with this outcome are fitted: ``"linear"``, ``"laplace"``, ``"glmm"`` (the optional package), or
-        empty if they are not.
+        How analyses with this outcome are fitted: ``"linear"``, ``"laplace"``, ``"cumulative"`` (thresholds between
+        levels), ``"glmm"`` (the optional package), or empty if they are not.
     glmm_name
         Its name in that package, and in R's ``glm``.
     log_density
@@ -222,7 +222,7 @@ class Family:
     is_censored: bool = False
     as_predictor: Literal["", "log", "log1p"] = ""
     spare_rows: int = 0
-    fitted_by: Literal["", "linear", "laplace", "glmm"] = ""
+    fitted_by: Literal["", "linear", "laplace", "cumulative", "glmm"] = ""
     glmm_name: str = ""
     log_density: Callable[[Any, Sequence[Any], GivenParameters], Any] | None = None
     simulate: Simulator | None = None

@@ -113,7 +113,8 @@ def known_names() -> tuple[str, ...]:
 def analysis_names(*fitted_by: str) -> tuple[str, ...]:
     """Names of families whose analyses are fitted in one of these ways (`Family.fitted_by`)."""
     found = [family for family in FAMILIES.values() if family.fitted_by in fitted_by]
-    return tuple(dict.fromkeys(name for family in found for name in (family.name, family.glmm_name)))
+    names = (name for family in found for name in (family.name, family.glmm_name))
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def read_name(name: str, variable: str, columns: Collection[str] = ()) -> str:

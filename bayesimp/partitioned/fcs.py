@@ -30,6 +30,7 @@ from bayesimp.partitioned.blocks import CountTable, count_table
 from bayesimp.partitioned.cells import FAMILIES
 from bayesimp.partitioned.chains import CountCycles
 from bayesimp.partitioned.distinct import DistinctRows, distinct_rows
+from bayesimp.partitioned.parts import INSTEAD
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.executors import Executor, read_executor
 from bayesimp.table.incomplete import IncompleteData
@@ -93,6 +94,8 @@ class PartitionedFCS(Printed):
     >>> model = bi.PartitionedFCS(table, ["sex", "smoker", "falls"], families={"falls": "poisson"})   # doctest: +SKIP
     >>> model.impute(m=20, seed=1).export("completed")                             # doctest: +SKIP
     """
+
+    INSTEAD = INSTEAD
 
     def __init__(
         self,

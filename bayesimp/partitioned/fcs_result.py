@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesimp.analysis.fit import GENERALISED, fit_each
+from bayesimp.analysis.fits import Fits
 from bayesimp.diagnostics.convergence import Summary
 from bayesimp.errors import DataError
 from bayesimp.events import Event
@@ -20,11 +22,15 @@ from bayesimp.fcs.history import History
 from bayesimp.fcs.tree import block_names
 from bayesimp.kernels.chained.deal import deal_cells
 from bayesimp.layout import Printed
+from bayesimp.partitioned.analyses import CountedTables, needed_columns
 from bayesimp.partitioned.cells import CountCells
 from bayesimp.partitioned.fcs import PartitionedFCS
-from bayesimp.partitioned.parts import CompletedParts, Filled
+from bayesimp.partitioned.parts import CompletedParts, Filled, missing_by_variable
 from bayesimp.sampling.chains import row_uniforms
 from bayesimp.table.partitions import PartitionedData
+
+if TYPE_CHECKING:
+    from bayesimp.report.parts import PartsRun
 
 __all__ = ["PartitionedFCSImputations"]
 
@@ -121,6 +127,22 @@ class PartitionedFCSImputations(CompletedParts, Printed):
         return self.diagnosed(self.tree, chained=True)
 
     @property
+    def _about(self) -> PartsRun:
+        """What a report reads."""
+        from bayesimp.report.parts import PartsRun
+
+        table, n = self.model.table, self.model.distinct.frequency
+        where, names = table.grouping, self.model.responses
+        rows = np.bincount(where.codes, n, minlength=len(where.labels))
+        seen = [np.bincount(where.codes, n * ~table.missing(name), minlength=len(rows)) for name in names]
+        families = [table.families[name] for name in names]
+        missing = missing_by_variable(
+            np.column_stack(seen).astype(np.int64), rows.astype(np.int64), names, families
+        )
+        more = {"sampler": "bayes", "chains": self.m, "draws": self.history.cycles, "clusters": len(rows)}
+        return PartsRun(self, "FCS", repr(self.model), missing, self.attrs | more, True, names)
+
+    @property
     def source(self) -> PartitionedData:
         """The incomplete table."""
         return self.model.data
@@ -154,13 +176,21 @@ class PartitionedFCSImputations(CompletedParts, Printed):
                 filled: Filled = {}
                 for k, name in enumerate(self.model.responses):
                     own = missing[kind, k]
-                    values = [self._values(k, name, y[own[place], k]) for y in dealt]
+                    values = [self.values(k, name, y[own[place], k]) for y in dealt]
                     filled[name] = own, values
                 yield part, start, batch, filled
                 start += batch.num_rows
         self.check_rows(start, distinct.rows)
 
-    def _values(self, k: int, name: str, y: NDArray[np.int64]) -> pa.Array:
+    def analyse(self, analysis: str | Callable, **options: Any) -> Fits:
+        """As `CompletedParts.analyse`; no rows are read if the response is not normal and has no weights or trials."""
+        names = needed_columns(self, analysis, options)
+        counted = options.get("family") in GENERALISED and not {"weights", "trials"} & set(options)
+        if not counted or not set(names) <= set(self.model.distinct.names):
+            return super().analyse(analysis, **options)
+        return fit_each(CountedTables(self), analysis, cluster=self.source.cluster, **options)
+
+    def values(self, k: int, name: str, y: NDArray[np.int64]) -> pa.Array:
         """The values that positions of levels, or counts, stand for, as in the table."""
         distinct = self.model.distinct
         kind = distinct.values[distinct.names.index(name)].type

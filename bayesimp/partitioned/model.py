@@ -23,6 +23,7 @@ from bayesimp.layout import Printed
 from bayesimp.messages import NOTHING_KEPT, listing, suggestion
 from bayesimp.partitioned.gibbs import WholeTableTask, on_data_scale
 from bayesimp.partitioned.moments import TableMoments
+from bayesimp.partitioned.parts import INSTEAD
 from bayesimp.partitioned.passes import find_levels, table_moments
 from bayesimp.progress import progress_bar
 from bayesimp.sampling.executors import Executor, read_executor
@@ -81,6 +82,8 @@ class PartitionedNormal(Printed):
     >>> done = bi.PartitionedNormal(table, "y1 + y2 ~ x + (1 | study)").impute(m=20, seed=1)    # doctest: +SKIP
     >>> done.export("completed")                                                    # doctest: +SKIP
     """
+
+    INSTEAD = INSTEAD
 
     def __init__(
         self,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,19 +18,46 @@ import pyarrow.parquet as pq
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesimp.analysis.fit import fit_each
+from bayesimp.analysis.fits import Fits
 from bayesimp.arguments import whole
 from bayesimp.diagnostics.convergence import Summary, diagnose
 from bayesimp.durable import replacing
 from bayesimp.errors import PACKAGE, DataError, SpecificationError, StatisticalWarning
 from bayesimp.events import Event, counted_events, event_table
+from bayesimp.partitioned.analyses import ColumnsOfTables, needed_columns
 from bayesimp.table.partitions import PartitionedData
 
-__all__ = ["CompletedParts", "Filled"]
+if TYPE_CHECKING:
+    from bayesimp.report.parts import PartsRun
+
+__all__ = ["INSTEAD", "CompletedParts", "Filled", "missing_by_variable"]
+
+SAMPLE = "or take a sample of whole clusters into memory, model it by bi.JointNormal or bi.FCS, and call"
+INSTEAD = {  # functions that take models of tables in memory only -> what to do
+    "sensitivity": "a table in partitions is modelled under one prior at a time. Make one model for each prior "
+    f"(priors=...) and compare summary() and analyse(...).pool() of their results; {SAMPLE} bi.sensitivity.",
+    "mnar": "imputed values of a table in partitions cannot be shifted, because the values of other variables are drawn "
+    f"given them. Leave the deltas out; {SAMPLE} bi.mnar.",
+}
 
 TABLE, ROW = "imp_m", "imp_id"  # as imputation/export.py
 
 Filled = dict[str, tuple[NDArray[np.bool_], list[pa.Array]]]
 """Variable -> which of some rows lack it (n,), and their values in each of some imputations."""
+
+
+def missing_by_variable(
+    seen: NDArray[np.int64], rows: NDArray[np.int64], names: Sequence[str], families: Sequence[str]
+) -> pd.DataFrame:
+    """Clusters by how much of each variable they lack, and missing cells; seen (m, K) observed values, rows (m,)."""
+    lacks = rows[:, None] - seen
+    cells = lacks.sum(axis=0)
+    return pd.DataFrame({
+        "variable": list(names), "family": list(families), "complete": (lacks == 0).sum(axis=0),
+        "sporadic": ((lacks > 0) & (seen > 0)).sum(axis=0), "systematic": (seen == 0).sum(axis=0), "missing": cells,
+        "% missing": 100 * cells / rows.sum(),
+    })  # fmt: skip
 
 
 class CompletedParts(ABC):
@@ -96,6 +124,77 @@ class CompletedParts(ABC):
             made = self._completed(batch, filled, 0).to_pandas()
             made.index += start
             yield made
+
+    def analyse(self, analysis: str | Callable, **options: Any) -> Fits:
+        """Fit a formula to every completed table; ``.pool()`` applies Rubin's rules.
+
+        The columns of the formula of one completed table at a time are in memory, made in a pass over the rows for each
+        table. Analyses of other than normal responses of `bayesimp.PartitionedFCS` read no rows: they are fitted to the
+        counts of rows that are alike.
+
+        Parameters
+        ----------
+        analysis
+            A formula, as for `bayesimp.fit_each`.
+        **options
+            As for `bayesimp.fit_each`: family, link, quadrature, ...
+
+        Raises
+        ------
+        SpecificationError, DataError
+            The analysis is not a formula or cannot be fitted, or the table has changed since the model was made.
+        """
+        tables = ColumnsOfTables(self, needed_columns(self, analysis, options))
+        return fit_each(tables, analysis, cluster=self.source.cluster, **options)
+
+    @property
+    @abstractmethod
+    def _about(self) -> PartsRun:
+        """What a report reads."""
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        analysis: Any = None,
+        title: str = "Multiple imputation: report",
+        stated: Mapping[str, str] | None = None,
+        level: float = 0.95,
+        figures: bool = True,
+        **options: Any,
+    ) -> Path:
+        """Write a report: plan, missing values by variable, assumptions, model, convergence, results, events, checklist.
+
+        It has the steps of `bayesimp.Imputations.report`, without what needs the rows, and says what that is.
+
+        Parameters
+        ----------
+        path, analysis, title, stated, level, figures
+            As for `bayesimp.Imputations.report`; analyses are formulas.
+        **options
+            Options of all analyses, as for `analyse`.
+
+        Returns
+        -------
+        The path.
+
+        Raises
+        ------
+        SpecificationError
+            A suffix or item is unknown, an analysis is not a formula, or Word is requested and pandoc is not installed.
+        """
+        from bayesimp.report.parts import report_of_parts
+
+        return report_of_parts(
+            self._about,
+            path,
+            analysis=analysis,
+            title=title,
+            stated=stated,
+            level=level,
+            figures=figures,
+            **options,
+        )
 
     def export(self, path: str | os.PathLike[str], *, original: bool = True) -> Path:
         """Write completed tables as Parquet in one pass over the rows: a folder for each, with a file for each partition.

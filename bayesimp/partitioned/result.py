@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +17,12 @@ from bayesimp.diagnostics.convergence import Summary
 from bayesimp.federated.posterior import PosteriorRun
 from bayesimp.partitioned.completion import Completion
 from bayesimp.partitioned.model import PartitionedNormal
-from bayesimp.partitioned.parts import CompletedParts, Filled
+from bayesimp.partitioned.parts import CompletedParts, Filled, missing_by_variable
 from bayesimp.partitioned.rows import part_rows
 from bayesimp.table.partitions import PartitionedData
+
+if TYPE_CHECKING:
+    from bayesimp.report.parts import PartsRun
 
 __all__ = ["PartitionedImputations"]
 
@@ -78,6 +81,20 @@ class PartitionedImputations(CompletedParts, PosteriorRun):
         """What completes rows of any partition."""
         codes = self.model.moments.codes
         return Completion.of(self.working, codes, self.draws, self.places, self.seed)
+
+    @property
+    def _about(self) -> PartsRun:
+        """What a report reads."""
+        from bayesimp.report.parts import PartsRun
+
+        moments, names = self.model.moments, self.names[0]
+        rows = np.bincount(
+            moments.cell_cluster, moments.products[:, 0, 0], minlength=len(moments.codes)
+        ).round()
+        missing = missing_by_variable(moments.seen, rows.astype(np.int64), names, ["normal"] * len(names))
+        priors = self.model.agreement.checked_priors.name
+        more = {"sampler": "gibbs", "priors_name": priors, "clusters": len(moments.codes)}
+        return PartsRun(self, "JointNormal", repr(self.model), missing, self.attrs | more, False, names)
 
     @property
     def source(self) -> PartitionedData:

@@ -6,7 +6,7 @@ CONSORT 2010 (Schulz et al. 2010); wording is ours. The last four are added for 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import pandas as pd
@@ -38,9 +38,22 @@ def checklist(facts: ReportFacts) -> ReportSection:
     )
 
 
-def items(facts: ReportFacts) -> list[Item]:
-    """All items in order."""
-    return [Item(source, item, answer(facts)) for source, item, answer in ITEMS]
+def items(
+    facts: ReportFacts,
+    asked: Collection[str] | None = None,
+    known: Mapping[str, str] | None = None,
+    other: str = "",
+) -> list[Item]:
+    """All items in order.
+
+    asked: the items that are answered from `facts`, None: all; known: answers to others; other: the answer to the rest.
+    """
+    return [
+        Item(
+            source, item, answer(facts) if asked is None or item in asked else (known or {}).get(item, other)
+        )
+        for source, item, answer in ITEMS
+    ]
 
 
 def _from_user(key: str) -> Callable[[ReportFacts], str]:

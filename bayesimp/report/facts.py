@@ -15,7 +15,7 @@ from bayesimp.analysis.fits import Fits
 from bayesimp.analysis.gaps import NOT_CONGENIAL
 from bayesimp.analysis.pool import Pooled
 from bayesimp.analysis.side_by_side import complete_cases
-from bayesimp.diagnostics.convergence import Summary, summarise
+from bayesimp.diagnostics.convergence import Summary
 from bayesimp.errors import BayesimpError, SpecificationError, StatisticalWarning
 from bayesimp.messages import suggestion
 
@@ -126,7 +126,7 @@ class ReportFacts:
         """Convergence of the run."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", StatisticalWarning)
-            return summarise(self.imputations)
+            return self.imputations.summary()
 
     @property
     def model(self) -> Any:
@@ -165,10 +165,13 @@ class ReportFacts:
 
 
 def gather(
-    imputations: Imputations, *, analysis: Any, sensitivity: Any, mnar: Any, overimputation: Any, replicates: Any,
+    imputations: Any, *, analysis: Any, sensitivity: Any, mnar: Any, overimputation: Any, replicates: Any,
     stated: Mapping[str, str] | None, plan: str | None, level: float, figures: bool, options: Mapping[str, Any],
 ) -> ReportFacts:  # fmt: skip
-    """Read what was given and compute the rest; arguments: see `bayesimp.report.make.report`."""
+    """Read what was given and compute the rest; arguments: see `bayesimp.report.make.report`.
+
+    imputations: `Imputations`, or a `bayesimp.report.parts.PartsRun`, of which only some sections can be written.
+    """
     if not 0 < level < 1:
         raise SpecificationError(f"report: level = {level!r} is not between 0 and 1.")
     analyses = tuple(_analysed(imputations, name, one, options) for name, one in _named(analysis).items())
@@ -214,6 +217,8 @@ def _complete(imputations: Imputations, one: Any, options: dict[str, Any]) -> tu
     """The analysis of the complete rows, their number, and the reason if there is none."""
     if not isinstance(one, str):
         return None, 0, "the analysis is not given as a formula, so complete rows were not analysed"
+    if imputations.data is None:
+        return None, 0, "not analysed, because the rows of a table in partitions are not kept"
     from bayesimp.formulas.formula import parse
 
     frame = imputations.data.frame

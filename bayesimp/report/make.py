@@ -29,7 +29,7 @@ from bayesimp.report.versions import versions
 if TYPE_CHECKING:
     from bayesimp.imputation.result import Imputations
 
-__all__ = ["ENDINGS", "document", "report"]
+__all__ = ["ENDINGS", "check_path", "document", "events", "of_versions", "report", "subtitle", "write"]
 
 ENDINGS = (".html", ".md", ".docx")
 
@@ -52,13 +52,7 @@ def report(
 ) -> Path:
     """Write a report of a run; see `Imputations.report`."""
     must_be(imputations, "Imputations", "report")
-    path = Path(path)
-    if path.suffix.lower() not in ENDINGS:
-        raise SpecificationError(
-            f"report: {path.name!r} must end in one of {', '.join(ENDINGS)}, which determines the format."
-        )
-    if path.suffix.lower() == ".docx":
-        _pandoc()
+    path = check_path(path)
     facts = gather(
         imputations, analysis=analysis, sensitivity=sensitivity, mnar=mnar, overimputation=overimputation,
         replicates=replicates, stated=stated, plan=plan, level=level, figures=figures, options=options,
@@ -67,16 +61,38 @@ def report(
     return path
 
 
+def check_path(path: str | os.PathLike[str]) -> Path:
+    """The path of a report, whose ending determines the format.
+
+    Raises
+    ------
+    SpecificationError
+        The ending is not known, or pandoc is needed and not installed.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in ENDINGS:
+        raise SpecificationError(
+            f"report: {path.name!r} must end in one of {', '.join(ENDINGS)}, which determines the format."
+        )
+    if path.suffix.lower() == ".docx":
+        _pandoc()
+    return path
+
+
+def subtitle() -> str:
+    """Version, time, and whose steps the sections are."""
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"bayesimp {version('bayesimp')}, {made}; the steps are those of TARMOS (Lee et al. 2021)"
+
+
 def document(facts: ReportFacts, title: str) -> Document:
     """All sections in order."""
-    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    subtitle = f"bayesimp {version('bayesimp')}, {made}; the steps are those of TARMOS (Lee et al. 2021)"
     sections = (
         plan(facts), missingness(facts), assumptions(facts), model(facts), convergence(facts), imputed(facts),
         results(facts), *sensitivity_sections(facts), events(facts), methods(facts), checklist(facts),
         of_versions(facts),
     )  # fmt: skip
-    return Document(title, subtitle, sections)
+    return Document(title, subtitle(), sections)
 
 
 def events(facts: ReportFacts) -> ReportSection:

@@ -12,24 +12,34 @@ from bayesimp.report.document import Bullets, Paragraph, ReportSection
 from bayesimp.report.facts import ReportFacts
 from bayesimp.report.references import CITED, NAMES, SOURCES
 
-__all__ = ["methods", "paragraph"]
+__all__ = ["Citations", "analysed", "as_section", "converged", "methods", "paragraph"]
+
+
+class Citations:
+    """References in the order in which they are cited; a call gives their numbers in brackets."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    def __call__(self, *keys: str) -> str:
+        self.keys.extend(key for key in keys if key not in self.keys)
+        return f" [{', '.join(str(self.keys.index(key) + 1) for key in keys)}]" if keys else ""
 
 
 def methods(facts: ReportFacts) -> ReportSection:
     """The paragraph and the references it cites."""
-    text, cited = paragraph(facts)
+    return as_section(*paragraph(facts))
+
+
+def as_section(text: str, cited: list[str]) -> ReportSection:
+    """A paragraph with the references that it cites."""
     references = tuple(f"{k}. {CITED[key]}" for k, key in enumerate(cited, 1))
     return ReportSection("methods", "For the methods section", (Paragraph(text), Bullets(references)))
 
 
 def paragraph(facts: ReportFacts) -> tuple[str, list[str]]:
     """The text, with numbers of references, and the keys of these in order."""
-    cited: list[str] = []
-
-    def cite(*keys: str) -> str:
-        cited.extend(key for key in keys if key not in cited)
-        return f" [{', '.join(str(cited.index(key) + 1) for key in keys)}]" if keys else ""
-
+    cite = Citations()
     imp, attrs = facts.imputations, facts.imputations.attrs
     data = imp.data
     cells = sum(len(imp.rows(name)) for name in imp.imputed_columns)
@@ -46,13 +56,13 @@ def paragraph(facts: ReportFacts) -> tuple[str, list[str]]:
         text += f", {attrs['formula']}"
     text += f", with priors '{attrs['priors_name']}'. "
     text += f"The model was sampled by {attrs['sampler']}, {facts.length} (seed {attrs['seed']}). "
-    text += _converged(facts, cite) + _analysed(facts, cite) + _assumed(facts, cite)
+    text += converged(facts, cite) + analysed(facts, cite) + _assumed(facts, cite)
     text += f"Missing data are reported following TARMOS{cite('TARMOS')} and Sterne et al.{cite('Sterne')}. "
     text += f"Software: bayesimp {attrs.get('bayesimp_version', version('bayesimp'))} (Python)."
-    return text, cited
+    return text, cite.keys
 
 
-def _converged(facts: ReportFacts, cite: Callable[..., str]) -> str:
+def converged(facts: ReportFacts, cite: Callable[..., str]) -> str:
     """Whether the chains converged; nothing if that cannot be computed."""
     summary = facts.summary
     if not np.isfinite(summary.worst_r_hat):
@@ -82,7 +92,7 @@ def _assumed(facts: ReportFacts, cite: Callable[..., str]) -> str:
     return text + (f"Sensitivity {' and '.join(examined)} was examined. " if examined else "")
 
 
-def _analysed(facts: ReportFacts, cite: Callable[..., str]) -> str:
+def analysed(facts: ReportFacts, cite: Callable[..., str]) -> str:
     """How completed tables were analysed and pooled."""
     text = ""
     for each in facts.analyses:

@@ -8,11 +8,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayesimp.messages import signed
 from bayesimp.report.document import Block, Bullets, Code, Paragraph, ReportSection, Tabulated, drawing
 from bayesimp.report.facts import STATED, Analysed, ReportFacts
 from bayesimp.report.references import EQUATIONS, NAMES
 
-__all__ = ["NOT_STATED", "convergence", "missingness", "model", "plan", "results", "stated"]
+__all__ = [
+    "NOT_STATED",
+    "convergence",
+    "missingness",
+    "model",
+    "plan",
+    "plan_statements",
+    "results",
+    "stated",
+]
 
 NOT_STATED = "not stated"
 PATTERNS, PARAMETERS, STATISTICS = 12, 40, 20  # rows shown
@@ -24,8 +34,8 @@ def stated(facts: ReportFacts, key: str) -> str:
     return facts.stated.get(key, NOT_STATED)
 
 
-def plan(facts: ReportFacts) -> ReportSection:
-    """Step 1 of TARMOS: the plan."""
+def plan_statements(facts: ReportFacts) -> list[Block]:
+    """What the user says about the plan, and the analyses."""
     keys = ("question", "prespecified", "deviations")
     blocks: list[Block] = [
         Bullets(tuple(f"{STATED[key].capitalize()}: {stated(facts, key)}" for key in keys))
@@ -40,6 +50,12 @@ def plan(facts: ReportFacts) -> ReportSection:
         )
     else:
         blocks.append(Paragraph("No analysis was given to this report."))
+    return blocks
+
+
+def plan(facts: ReportFacts) -> ReportSection:
+    """Step 1 of TARMOS: the plan."""
+    blocks = plan_statements(facts)
     attrs = facts.imputations.attrs
     blocks.append(Paragraph(
         f"Missing values are imputed {facts.imputations.m} times under "
@@ -122,7 +138,7 @@ def _related(facts: ReportFacts) -> pd.DataFrame:
         found = {other: _difference(x, hole) for other, x in values.items() if other != name}
         found = {other: d for other, d in found.items() if np.isfinite(d)}
         largest = sorted(found, key=lambda other: -abs(found[other]))[:NEAREST]
-        rows.append((name, ", ".join(f"{other} ({found[other]:+.2f})" for other in largest)))
+        rows.append((name, ", ".join(f"{other} ({signed(found[other])})" for other in largest)))
     return pd.DataFrame(rows, columns=["missing", "largest differences"])
 
 

@@ -20,6 +20,7 @@ from bayesimp.imputation.result import Imputations
 from bayesimp.kinds import checks_arguments
 from bayesimp.layout import tabulated, wrapped
 from bayesimp.markup import folded, framed, paragraph, table
+from bayesimp.messages import signed
 from bayesimp.sensitivity_analysis.power import FEWEST, pareto_limit
 from bayesimp.sensitivity_analysis.power_tables import (
     SOURCES,
@@ -251,12 +252,12 @@ def _moves(pooled: pd.DataFrame, source: str, analysis: str, m: int) -> str:
     top = rows.loc[rows["moves"].abs().idxmax()]
     text = (
         f"If the {source} counted twice, {top['term']} would move most among the estimates of '{analysis}', by about "
-        f"{top['moves']:+.2f} standard errors (Monte Carlo error {top['mc.error']:.2f})"
+        f"{signed(top['moves'])} standard errors (Monte Carlo error {top['mc.error']:.2f})"
     )
     sure = rows["term"][rows["moves"].abs() > NOTABLE + 2 * rows["mc.error"]]
     text += f"; more than {NOTABLE:g} beyond Monte Carlo error: {', '.join(sure)}." if len(sure) else "."
     limits = [
-        f"{row['term']} ({row['low.moves']:+.2f}, {row['high.moves']:+.2f})"
+        f"{row['term']} ({signed(row['low.moves'])}, {signed(row['high.moves'])})"
         for _, row in rows.iterrows()
         if any(abs(row[f"{end}.moves"]) > NOTABLE + 2 * row[f"mc.{end}"] for end in ("low", "high"))
     ]
@@ -276,6 +277,6 @@ def _strongest(parameters: pd.DataFrame) -> str:
         return ""
     top = rows.loc[rows["moves"].abs().idxmax()]
     return (
-        f"Of the imputation model, {top['term']} follows the prior most: its mean moves by {top['moves']:+.2f} posterior "
-        f"standard deviations for each doubling (Monte Carlo error {top['mc.error']:.2f})."
+        f"Of the imputation model, {top['term']} follows the prior most: its mean moves by {signed(top['moves'])} "
+        f"posterior standard deviations for each doubling (Monte Carlo error {top['mc.error']:.2f})."
     )

@@ -13,6 +13,7 @@ import pandas as pd
 
 from bayesimp.errors import SpecificationError
 from bayesimp.markup import block, paragraph, table
+from bayesimp.messages import signed
 from bayesimp.workflow.explore import BASELINE, PLANNED, SHOWN, STEPS, Answer, Delta, Exploration, open_plan
 
 __all__ = [
@@ -58,7 +59,7 @@ def verdict(exploration: Exploration, answer: Answer) -> str:
     chance = ", within Monte Carlo error" if abs(new["estimate"] - old["estimate"]) <= 2 * error else ""
     return (
         f"{_sides(own, base)} The largest change is that of {term}: from {old['estimate']:.4g} to {new['estimate']:.4g}, "
-        f"{round(new['change'], 2) + 0.0:+.2f} of its planned standard error{chance} "
+        f"{signed(new['change'])} of its planned standard error{chance} "
         f"(Monte Carlo errors {old['mc.error']:.2g} and {new['mc.error']:.2g})."
     )
 
@@ -112,7 +113,7 @@ def table_html(answer: Answer) -> str:
     }
     rows = by[SHOWN][columns].copy()
     old = by[BASELINE].reindex(rows.index)
-    rows["change"] = [f"{round(x, 2) + 0.0:+.2f}" if np.isfinite(x) else "" for x in rows["change"]]
+    rows["change"] = [signed(x) if np.isfinite(x) else "" for x in rows["change"]]
     rows["as planned"] = [
         f"{e:.4g}" + (f" [{low:.4g}, {high:.4g}]" if np.isfinite(low) else "")
         for e, low, high in zip(old["estimate"], old["conf.low"], old["conf.high"], strict=True)

@@ -23,8 +23,8 @@
     [[analysis]]
     name = "science"
     formula = "written ~ course + gender + (1 | school)"
-    # optional: family = "bernoulli", "binomial" or "poisson"; link; trials, weights, offset (names of columns);
-    # quadrature = 20 (nodes, for these families with one random effect a cluster; 1 is Laplace's approximation)
+    # optional: family = "bernoulli", "binomial", "poisson" or "ordinal"; link; names of columns: trials, weights,
+    # offset; quadrature = 20 (nodes, for these families with one random effect a cluster; 1 is Laplace's approximation)
 
     [mnar]                             # optional: bayesimp/workflow/plan_mnar.py
     delta = { course = [0, -5, -10] }  # the analyses again, with imputed values shifted
@@ -77,10 +77,13 @@ __all__ = [
 EXAMPLES = ("exam", "brain_injury")
 FORMATS = (".csv", ".parquet", ".feather")
 TYPES = ("string", "integer", "number", "boolean", "category")
-ANALYSIS_FAMILIES = analysis_names("linear", "laplace")
+GENERALISED = analysis_names("laplace", "cumulative")
+ANALYSIS_FAMILIES = (*analysis_names("linear"), *GENERALISED)
 LINKS_OF_FAMILY = dict.fromkeys(ANALYSIS_FAMILIES, ()) | {  # none to choose where least squares fit
-    name: tuple(family_of(name).links) for name in analysis_names("laplace")
+    name: tuple(family_of(name).links) for name in GENERALISED
 }
+WITH_TRIALS = tuple(name for name in GENERALISED if family_of(name).takes_trials)
+ONE_FACTOR = analysis_names("cumulative")  # families that are not fitted with several grouping factors
 ANALYSIS_LINKS = tuple(dict.fromkeys(link for links in LINKS_OF_FAMILY.values() for link in links))
 # as in bayesimp.analysis, which this module must not import; a test compares them
 MOST_NODES = 100
@@ -297,8 +300,10 @@ def _check_options(section: Section, analysis: AnalysisPlan) -> None:
     if analysis.link is not None and analysis.link not in links:
         known = " or ".join(map(repr, links)) or "none to choose"
         section.note("link", f"family {analysis.family!r} has no link {analysis.link!r}; possible: {known}")
-    if analysis.trials is not None and "logit" not in links:
+    if analysis.trials is not None and analysis.family not in WITH_TRIALS:
         section.note("trials", f"is for family 'binomial'; the family is {analysis.family!r}")
+    if analysis.family in ONE_FACTOR and analysis.formula is not None and not _one_factor(analysis.formula):
+        section.note("formula", f"family {analysis.family!r} is fitted with at most one grouping factor")
     if analysis.quadrature in (None, 1):
         return
     random = () if analysis.formula is None else analysis.formula.random
@@ -314,6 +319,11 @@ def _check_options(section: Section, analysis: AnalysisPlan) -> None:
             "quadrature", f"is for one random effect per cluster, but the formula has {len(effects)} "
             f"({', '.join(effects)}); remove it, because Laplace's approximation fits any number",
         )  # fmt: skip
+
+
+def _one_factor(formula: Formula) -> bool:
+    """Whether the formula has at most one grouping factor."""
+    return not formula.random or (formula.single_grouping and ":" not in formula.random[0].group)
 
 
 def _effects(columns: str) -> list[str]:

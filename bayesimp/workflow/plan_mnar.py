@@ -129,12 +129,12 @@ def run_mnar(plan: Plan, model: ImputationModel) -> NotAtRandom:
 
 
 def tipping_points(result: NotAtRandom, threshold: float) -> tuple[pd.DataFrame, list[str]]:
-    """Tipping points of every fixed effect except intercepts, as a table and in words."""
+    """Tipping points of every fixed effect except intercepts and thresholds, as a table and in words."""
     tables, words = [], []
     for analysis in result.analyses:
         rows = result.table[(result.table["analysis"] == analysis) & (result.table["part"] == "fixed effect")]
         for term in rows["term"].drop_duplicates():
-            if term == "Intercept":
+            if term in result.fits[result.scenarios[0].name][analysis].constants:
                 continue
             point = result.tipping_point(term, analysis=analysis, threshold=threshold)
             tables.append(point.table.assign(analysis=analysis, term=term))

@@ -23,7 +23,7 @@ from bayesimp.families.registry import trials
 from bayesimp.formulas.formula import parse
 from bayesimp.sections import possible
 from bayesimp.shift import Shift
-from bayesimp.workflow.plan import ANALYSIS_FAMILIES, plan_of
+from bayesimp.workflow.plan import ANALYSIS_FAMILIES, ONE_FACTOR, plan_of
 from bayesimp.workflow.plan_methods import method_to_plan, priors_to_plan
 from bayesimp.workflow.plan_model import MODELS
 from bayesimp.workflow.plan_records import AnalysisPlan, Plan
@@ -217,7 +217,8 @@ def _own_analyses(model: ImputationModel) -> list[tuple[str | None, Any]]:
             "link": links.get(response),
             "trials": trials(family) or None,
         }
-        if options["family"] in ANALYSIS_FAMILIES:
+        one_factor = options["family"] not in ONE_FACTOR or len(parse(text).groups) <= 1
+        if options["family"] in ANALYSIS_FAMILIES and one_factor:
             given = {key: value for key, value in options.items() if value not in (None, "normal")}
             out.append((None, {"formula": text, **given}))
     return out

@@ -135,7 +135,7 @@ def test_families_of_the_imputation_are_those_of_the_analysis():
     ]
     fits = fit_each(frames, "count ~ x + (1 | school)", family="negative_binomial")
     assert fits.names == ("Intercept", "x") and np.isfinite(fits.estimates).all()
-    for family in ("ordinal", "categorical"):
+    for family in ("nominal", "categorical"):
         with pytest.raises(SpecificationError, match=f"{family} responses cannot be analysed"):
             fit_each(frames, "count ~ x + (1 | school)", family=family)
     with pytest.raises(SpecificationError, match="takes the name of a column"):

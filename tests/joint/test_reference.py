@@ -8,7 +8,7 @@ import pytest
 
 import bayesimp as bi
 from bayesimp.errors import SpecificationError
-from bayesimp.joint.reference import HOW
+from bayesimp.joint.reference import HOW, ReferenceMeans
 from bayesimp.shift import Shift
 from tests.longhand.reference_based import WRONG, conditional_mean, strategy_mean
 from tests.unfolding import unfolded
@@ -93,6 +93,23 @@ def test_wrong_strategies_are_told_apart(runs, how, wrong):
     at_random, moved = runs
     found = completed(moved[how]) - completed(at_random)
     assert np.abs(found - longhand_moves(trial(), at_random, wrong)).max() > 0.5
+
+
+@pytest.mark.parametrize("how, mean", [
+    ("jump to reference", [1.0, 6.0, 10.0]),
+    ("copy increments in reference", [1.0, 5.0, 9.0]),
+    ("copy reference", [2.0, 6.0, 10.0]),
+])  # fmt: skip
+def test_means_are_those_of_rbmi(how, mean):
+    """Own means (1, 3, 5), reference (2, 6, 10), the first visit observed: from the tests of the R package rbmi,
+    test-strategies.R at its commit 85875647, of the first two; its third strategy is the reference's mean throughout."""
+    own, reference = np.array([1.0, 3.0, 5.0]), np.array([2.0, 6.0, 10.0])
+    missing = np.array([[False, True, True]])
+    means = ReferenceMeans(how, np.ones((1, 1)), missing, ((0,), (1,), (2,)))
+    np.testing.assert_array_equal(own + means.added((reference - own)[None, None])[0, 0], mean)
+    for other in set(HOW) - {how}:
+        wrong = ReferenceMeans(other, np.ones((1, 1)), missing, ((0,), (1,), (2,)))
+        assert np.abs(own + wrong.added((reference - own)[None, None])[0, 0] - mean).max() >= 1.0
 
 
 def test_the_reference_arm_and_observed_values_stay(runs):

@@ -186,7 +186,7 @@ def test_files_beside_the_plan_and_absolute(write, tmp_path):
     [
         (
             "quadrature = 20",
-            "quadrature: is for families bernoulli, binomial, poisson; family 'normal'",
+            "quadrature: is for families bernoulli, binomial, poisson, ordinal; family 'normal'",
         ),
         ("family = 'bernoulli'\nquadrature = 0", "quadrature: must be a whole number of at least 1, not 0"),
         (
@@ -197,6 +197,7 @@ def test_files_beside_the_plan_and_absolute(write, tmp_path):
         ("link = 'probit'", "link: family 'normal' has no link 'probit'; possible: none to choose"),
         ("family = 'poisson'\nlink = 'logit'", "link: family 'poisson' has no link 'logit'; possible: 'log'"),
         ("family = 'poisson'\ntrials = 'n'", "trials: is for family 'binomial'; the family is 'poisson'"),
+        ("family = 'ordinal'\ntrials = 'n'", "trials: is for family 'binomial'; the family is 'ordinal'"),
         ("weights = 3", "weights: must be text, not 3"),
     ],
 )
@@ -219,6 +220,12 @@ def test_quadrature_integrates_over_one_effect(write, formula, message):
     assert found.startswith("analysis[1].quadrature: ") and message in found
 
 
+def test_ordinal_analyses_have_one_grouping_factor(write):
+    text = GOOD.replace("written ~ course + (1 | school)", "written ~ course + (1 | school) + (1 | gender)")
+    (found,) = problems(write(text + 'family = "ordinal"\n'))
+    assert found == "analysis[1].formula: family 'ordinal' is fitted with at most one grouping factor"
+
+
 def test_options_of_an_analysis(write):
     options = '"w"\nfamily = "binomial"\nlink = "probit"\ntrials = "n"\nweights = "w"\noffset = "o"\nquadrature = 20'
     text = GOOD.replace('"written"', options).replace("+ (1 | school)", "+ (0 + course | school)")
@@ -234,6 +241,7 @@ def test_options_of_analyses_are_those_of_the_library():
         "bernoulli": ("logit", "probit"),
         "binomial": ("logit", "probit"),
         "poisson": ("log",),
+        "ordinal": ("logit",),
     }
     assert set(plans.ANALYSIS_LINKS) == {"logit", "probit", "log"}
     assert plans.MOST_NODES == laplace_check.MOST
@@ -246,4 +254,4 @@ def test_family_names_are_those_of_the_data(write):
     assert list(read_plan(write(plan)).data.families.values()) == names
     (problem,) = problems(write(plan.replace('"poisson"', '"poison"')))
     assert "'poison' is not a family; did you mean 'poisson'" in problem
-    assert plans.ANALYSIS_FAMILIES == ("normal", "gaussian", "bernoulli", "binomial", "poisson")
+    assert plans.ANALYSIS_FAMILIES == ("normal", "gaussian", "bernoulli", "binomial", "poisson", "ordinal")

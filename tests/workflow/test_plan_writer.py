@@ -342,3 +342,20 @@ def test_models_that_are_code_are_refused(table):
 
     with pytest.raises(SpecificationError, match="FromElsewhere is code, which a plan does not hold"):
         bi.JointNormal.to_plan(FromElsewhere(), data="x.csv", seed=1)
+
+
+@pytest.mark.parametrize("more, there", [("", True), (" + (1 | room)", False)])
+def test_ordinal_analyses_of_a_model_are_those_of_the_plan(tmp_path, more, there):
+    """With several grouping factors, which ordinal analyses do not have, only the model is written."""
+    rng = np.random.default_rng(2)
+    n = 240
+    frame = pd.DataFrame(
+        {"g": np.arange(n) % 12, "room": [f"r{k % 7}" for k in range(n)], "x": rng.normal(size=n)}
+    )
+    y = np.digitize(frame["x"] + rng.normal(size=12)[frame["g"]] + rng.logistic(size=n), [-1.0, 1.0])
+    frame["y"] = np.where(rng.random(n) < 0.2, np.nan, y)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    clusters = ["g", "room"] if more else "g"
+    data = bi.IncompleteData(pd.read_csv(tmp_path / "t.csv"), cluster=clusters, families={"y": "ordinal"})
+    text = bi.JointGLMM(data, f"y ~ x + (1 | g){more}").to_plan(data=tmp_path / "t.csv", seed=1)
+    assert ('family = "ordinal"' in text) == ("[[analysis]]" in text) == there

@@ -3,7 +3,7 @@
 Newton's method uses the exact Hessian (kernels/laplace/quadrature.py), with a ridge where it is not negative definite.
 It starts at the Laplace estimates, or at a standard deviation of one if those are on the boundary or infinite. The
 criterion is even in the standard deviation l, so zero is stationary; if the criterion is no lower there, zero is the
-estimate, and l is held at zero.
+estimate, and l is held at zero. A penalty -beta'Q0 beta / 2 + t0'beta is added to the log-likelihood.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from bayesimp.notation import BoolVector, Matrix, Vector
 
 if TYPE_CHECKING:
     from bayesimp.kernels.glmm.rows import GlmmRows
+    from bayesimp.kernels.laplace.criterion import Penalty
 
 __all__ = ["ascent", "maximise_quadrature"]
 
@@ -49,11 +50,20 @@ def ascent(hessian: Matrix, gradient: Vector, keep: BoolVector) -> tuple[Vector,
     return step, ridge == 0.0
 
 
+def _penalised(rows: GlmmRows, nodes: int, penalty: Penalty, x: Vector, u: Vector) -> Quadrature:
+    """The criterion at x, with the penalty."""
+    at, p = quadrature(rows, nodes, x, u), len(penalty.t0)
+    slope = penalty.t0 - penalty.Q0 @ x[:p]
+    at.gradient[:p] += slope
+    at.hessian[:p, :p] -= penalty.Q0
+    return at._replace(value=at.value + 0.5 * float(x[:p] @ (slope + penalty.t0)))
+
+
 def _climb(
-    rows: GlmmRows, nodes: int, x: Vector, u: Vector, keep: BoolVector
+    rows: GlmmRows, nodes: int, penalty: Penalty, x: Vector, u: Vector, keep: BoolVector
 ) -> tuple[Vector, Quadrature, bool, int]:
     """End point of the search from x, the criterion there, whether it converged, and the number of evaluations."""
-    now = quadrature(rows, nodes, x, u)
+    now = _penalised(rows, nodes, penalty, x, u)
     for evaluation in range(1, EVALUATIONS):
         if not np.isfinite(now.value):
             return x, now, False, evaluation
@@ -63,7 +73,7 @@ def _climb(
             return x, now, newton, evaluation
         t = min(1.0, CAP / np.abs(step).max())
         while True:
-            then = quadrature(rows, nodes, x + t * step, now.u)
+            then = _penalised(rows, nodes, penalty, x + t * step, now.u)
             evaluation += 1
             if then.value >= now.value + 1e-4 * t * slope - 1e-10 * (1.0 + abs(now.value)):
                 break
@@ -77,6 +87,7 @@ def _climb(
 def maximise_quadrature(
     rows: GlmmRows,
     nodes: int,
+    penalty: Penalty,
     code: int,
     x: Vector,
     u: Matrix,
@@ -88,8 +99,8 @@ def maximise_quadrature(
 
     Parameters
     ----------
-    rows, nodes
-        `GlmmRows` with one column in Z, no penalty; nodes of the quadrature.
+    rows, nodes, penalty
+        `GlmmRows` with one column in Z; nodes of the quadrature; Q0 and t0 of a `Penalty`.
     code, x (p + 1,), u (m, 1)
         Those of the Laplace fit, where the search begins; x and u <- estimates (beta, l), l >= 0, and modes.
     covariance (p + 1, p + 1), gradient (p + 1,), numbers (3,)
@@ -101,11 +112,11 @@ def maximise_quadrature(
         start[:] = 0.0
     if code & (SEPARATED | NOT_CONVERGED | SINGULAR):
         start[p] = 1.0
-    best, at, converged, used = _climb(rows, nodes, start, u[:, 0], keep)
+    best, at, converged, used = _climb(rows, nodes, penalty, start, u[:, 0], keep)
     if abs(best[p]) < LITTLE or not converged:
         keep[p] = False
         flat = np.where(keep, best if np.isfinite(at.value) else 0.0, 0.0)
-        flat, at_flat, ended, more = _climb(rows, nodes, flat, np.zeros(len(u)), keep)
+        flat, at_flat, ended, more = _climb(rows, nodes, penalty, flat, np.zeros(len(u)), keep)
         used += more
         if at_flat.value >= at.value - NO_GAIN or not np.isfinite(at.value):
             best, at, converged = flat, at_flat, ended
@@ -121,7 +132,8 @@ def maximise_quadrature(
     x[p], gradient[p] = sign * best[p], sign * at.gradient[p]
     covariance[p, :p] *= sign
     covariance[:p, p] *= sign
-    numbers[:] = at.value, at.value, used
+    without = quadrature(rows, nodes, best, at.u).value if penalty.t0.any() else at.value
+    numbers[:] = at.value, without, used
     return answer
 
 

@@ -116,11 +116,12 @@ def fit_laplace(rows: GlmmRows, shape: float = 1.0, *, penalty: Penalty | None =
         A fit of similar rows with the same clusters.
     nodes
         Nodes of adaptive Gauss-Hermite quadrature (kernels/laplace/quadrature.py), for q = 1, families without a shape,
-        and no penalty; 1: Laplace.
+        and no penalty of Psi; 1: Laplace.
     """
-    if nodes > 1 and (rows.Z.shape[1] != 1 or penalty is not None or shape != 1.0):
+    of_Psi = penalty is not None and (np.any(penalty.power) or np.any(penalty.P0))
+    if nodes > 1 and (rows.Z.shape[1] != 1 or of_Psi or shape != 1.0):
         raise ValueError(
-            "quadrature supports one random effect per cluster, without penalty or shape parameter"
+            "quadrature supports one random effect per cluster, without a shape parameter or a penalty of its variance"
         )
     p, q, m = rows.X.shape[1], rows.Z.shape[1], len(rows.first) - 1
     free = free_elements(q, blocks)
@@ -160,7 +161,7 @@ def fit_laplace(rows: GlmmRows, shape: float = 1.0, *, penalty: Penalty | None =
             inner_rows, shape, inside, free, start is not None, GAIN, x, u, covariance, gradient, numbers
         )
     if nodes > 1:
-        code = maximise_quadrature(inner_rows, nodes, code, x, u, covariance, gradient, numbers)
+        code = maximise_quadrature(inner_rows, nodes, inside, code, x, u, covariance, gradient, numbers)
     L = np.zeros((q, q))
     L[free[:, 0], free[:, 1]] = x[p:]
     L = S_inverse @ L
