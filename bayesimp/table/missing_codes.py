@@ -1,10 +1,9 @@
 """Values that may stand for "missing": -9999, -99, 999, "", ".", "NA".
 
-A number is taken for such a code if it is written as one (`_is_code`) and all other values lie far from it. With lo and
-hi the least and the largest of the values that are no codes, of which there are at least two different ones,
+A number v is taken for such a code if it is written as one (`_is_code`), lies outside the range lo to hi of the values
+that are not, of which there are at least two different ones, and
 
-    v > hi:  v - hi > hi - lo  and  v > 2 max(|lo|, |hi|)
-    v < lo:  the same, with lo - v and |v|; or v occurs twice and lo >= 0
+    |v| > 2 max(|lo|, |hi|),    or v < 0 <= lo, and v occurs twice (-9 and -8: five times).
 
 999, 9999, ... may occur once; other codes must occur twice, unless such a code is on the same side: a single 99 may be a
 count. Codes inside the range of the other values are not recognised (99999 among incomes, 99 among years of two digits).
@@ -91,17 +90,15 @@ def _numbers(values: NDArray[np.float64], counts: NDArray[np.int64]) -> dict:
     """Codes among different numbers, which occur in `counts` rows."""
     finite = np.isfinite(values)
     values, counts = values[finite], counts[finite]
-    large = np.abs(values) > 8  # settles nearly all columns of levels
+    large = np.abs(values) >= 8  # settles nearly all columns of levels
     code = np.zeros(len(values), bool)
     code[large] = [_is_code(v) for v in values[large]]
     others = values[~code]
     if not code.any() or len(others) < 2:
         return {}
     lo, hi = others.min(), others.max()
-    size = max(abs(lo), abs(hi))
-    beyond = np.where(values > hi, values - hi, np.where(values < lo, lo - values, 0.0))
-    far = (beyond > hi - lo) & (np.abs(values) > 2 * size)
-    negative = (values < 0) & (lo >= 0) & (counts > 1)
+    far = np.abs(values) > 2 * max(abs(lo), abs(hi))
+    negative = (values < 0) & (lo >= 0) & (counts >= np.where(values > -10, 5, 2))
     enough = (counts > 1) | (
         (np.abs(values) > 99) & np.array([set(f"{abs(v):.0f}") == {"9"} for v in values])
     )
