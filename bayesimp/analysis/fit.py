@@ -27,6 +27,7 @@ from bayesimp.analysis.functions import fit_by_function
 from bayesimp.analysis.generalised import fit_generalised
 from bayesimp.analysis.linear import fit_linear
 from bayesimp.analysis.posteriors import Posteriors
+from bayesimp.analysis.response import check_response, of_family
 from bayesimp.analysis.row_model import FormulaRows
 from bayesimp.contract import ImputationModel
 from bayesimp.errors import PACKAGE, DataError, SpecificationError, StatisticalWarning, instead_of
@@ -118,14 +119,27 @@ def fit_each(
     if len(formula.responses) != 1:
         raise SpecificationError(f"Formula {analysis!r}: an analysis has one response on the left of ~.")
     _mentions_cluster(formula, cluster)
+    tables, first = _with_first(tables, formula.responses[0])
+    if family in (*NORMAL, *GENERALISED):
+        two = family in GENERALISED and family_of(family).takes_trials and trials is None
+        check_response(first, formula, family, two, imputed)
     result = _fitted(tables, formula, family, reml, link, quadrature, columns)
     log = (*result.pop("log", ()), *_compare(imputed, formula, offset))
+    log += of_family(imputed, first, formula) if family in NORMAL else ()
     rows = FormulaRows(tables, formula, family, _link(family, link), columns)
     fits = Fits(analysis, **result, log=log, rows=rows)
     if fits.codes is not None:
         _warn_of_codes(fits)
     _warn_not_converged(fits, analysis)
     return fits
+
+
+def _with_first(tables: Tables, response: str) -> tuple[Tables, pd.DataFrame]:
+    """The tables, and the response in the first one, which is made once only."""
+    if tables.stacked is not None:
+        return tables, tables.stacked([response] if response in tables.columns else [], 0, 1)
+    first, frame = tables.frame(0), tables.frame
+    return tables._replace(frame=lambda k: first if k == 0 else frame(k)), first
 
 
 def _fitted(
