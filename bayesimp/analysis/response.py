@@ -122,8 +122,8 @@ def of_family(imputed: Any, frame: pd.DataFrame, formula: Formula) -> tuple[Even
         high = frame[name].max()
         zero_one = is_bool_dtype(frame[name].dtype) or set(frame[name].unique()) <= {0, 1}
         text = (
-            f"'{name}' has two values and is analysed as normal, with one residual variance: coefficients are differences of "
-            f"its mean. For log odds: {_call(imputed, formula, None if zero_one else high)}"
+            f"'{name}' has two values and is analysed as normal, with one residual variance: coefficients are "
+            f"differences of its mean. For log odds: {_call(imputed, formula, None if zero_one else high)}"
         )
     elif record is not None and record.is_count:
         text = (
