@@ -9,8 +9,8 @@ import os
 from typing import Any
 
 __all__ = [
-    "PACKAGE", "BayesimpError", "DataError", "SamplingError", "SpecificationError", "StatisticalWarning", "instead_of",
-    "must_be",
+    "PACKAGE", "BayesimpError", "DataError", "SamplingError", "SpecificationError", "StatisticalWarning",
+    "UnknownArgument", "instead_of", "must_be",
 ]  # fmt: skip
 
 PACKAGE = (os.path.dirname(__file__) + os.sep,)  # warnings are shown at the line outside it, that of the user
@@ -52,6 +52,10 @@ class DataError(BayesimpError, ValueError):
 
 class SpecificationError(BayesimpError, ValueError):
     """The requested model, prior, formula or plan is impossible or not identified."""
+
+
+class UnknownArgument(SpecificationError, TypeError):
+    """A keyword that a function does not take; the message suggests the one that was probably meant."""
 
 
 class SamplingError(BayesimpError, RuntimeError):

@@ -9,13 +9,16 @@
 Annotations that are read: `int`, `float`, `bool`, `str`, paths, literals, sequences of names, mappings, functions, arrays
 of numbers, some classes by name (`NAMED`), None, and unions of these. Arguments with any other annotation are left to the
 method, and so is the range of a value, such as a level below 1; only negative seeds are refused here.
+
+A misspelt keyword is refused with the name that was probably meant (`UnknownArgument`), also by functions that pass on
+their further keywords (`check_keywords`), before anything is computed. Python does so for all other functions (>= 3.13).
 """
 
 from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import is_dataclass
 from functools import wraps
 from inspect import BoundArguments, Parameter, Signature, isfunction, signature
@@ -26,9 +29,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayesimp.errors import BayesimpError, SpecificationError
+from bayesimp.errors import BayesimpError, SpecificationError, UnknownArgument
+from bayesimp.sections import possible
 
-__all__ = ["checks_arguments"]
+__all__ = ["check_keywords", "checks_arguments"]
 
 SEQUENCES = {"Sequence", "Iterable", "Collection", "list", "tuple"}
 NAMED = {  # classes, which include their subclasses
@@ -64,8 +68,8 @@ def _checked(method: FunctionType, shape: Signature, kinds: dict[str, ast.expr])
         try:
             given = shape.bind(*args, **options)
         except TypeError:
-            # unknown or missing arguments: Python's own message names the method
-            return method(*args, **options)
+            _refuse_unknown(method.__qualname__, options, _keywords(shape))
+            return method(*args, **options)  # missing arguments: Python's own message names the method
         _check(given, kinds, method)
         return method(*given.args, **given.kwargs)
 
@@ -86,6 +90,7 @@ def _checked_late(method: FunctionType, shape: Signature, kinds: dict[str, ast.e
                 given = shape.bind(*args, **options)
             except TypeError:  # unknown or missing arguments
                 given = None
+                _refuse_unknown(method.__qualname__, options, _keywords(shape))
             if given is not None:
                 _check(given, kinds, method)
             raise
@@ -110,6 +115,51 @@ def _check(given: BoundArguments, kinds: dict[str, ast.expr], method: FunctionTy
                 if several
                 else _read(value, kind, name, method)
             )
+
+
+def check_keywords(
+    options: Iterable[str], function: Callable, takes: Callable, given: Collection[str] = ()
+) -> None:
+    """Refuse keywords that a function would pass on to another one, which does not take them.
+
+    Parameters
+    ----------
+    options
+        Keywords that are not arguments of the function itself.
+    function
+        The function that the user has called.
+    takes
+        The one that receives the keywords.
+    given
+        Arguments of `takes` that the function gives itself.
+
+    Raises
+    ------
+    UnknownArgument
+        The message has the name that was probably meant, and all that are possible.
+    """
+    shape = signature(takes)
+    if not any(p.kind is Parameter.VAR_KEYWORD for p in shape.parameters.values()):
+        own, names = (
+            _keywords(signature(function)),
+            dict.fromkeys((function.__qualname__, takes.__qualname__)),
+        )
+        _refuse_unknown(" and ".join(names), options, [n for n in _keywords(shape) if n not in given], own)
+
+
+def _keywords(shape: Signature) -> list[str]:
+    """The names that a call may give as keywords."""
+    named = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    return [p.name for p in shape.parameters.values() if p.kind in named and p.name != "self"]
+
+
+def _refuse_unknown(where: str, options: Iterable[str], takes: list[str], own: Iterable[str] = ()) -> None:
+    """own: further names for the message."""
+    for name in options:
+        if name not in takes:
+            known = dict.fromkeys((*own, *takes))
+            has = "have" if " and " in where else "has"
+            raise UnknownArgument(f"{where} {has} no argument {name!r}; {possible(name, known)}.")
 
 
 def _kinds(method: FunctionType) -> tuple[Signature, dict[str, ast.expr]]:

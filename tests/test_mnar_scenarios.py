@@ -117,7 +117,7 @@ NOT_POSSIBLE = {
     "no column": ({"y": [1]}, {"by": "arm"}, "no such column"),
     "analysis": ({"y": [1]}, {"analysis": "y ~ z"}, "the table has no column 'z'"),
     "no analysis": ({"y": [1]}, {"analysis": 3}, "a formula, a function, or several by name"),
-    "option": ({"y": [1]}, {"cycle": 3}, "mnar: 'cycle' is not an option of JointNormal.impute"),
+    "option": ({"y": [1]}, {"cycle": 3}, "mnar and JointNormal.impute have no argument 'cycle'"),
 }
 
 

@@ -28,6 +28,7 @@ from bayesimp.analysis.generalised import fit_generalised
 from bayesimp.analysis.linear import fit_linear
 from bayesimp.analysis.ordinal_rows import OrdinalRows
 from bayesimp.analysis.posteriors import Posteriors
+from bayesimp.analysis.response import check_response, of_family
 from bayesimp.analysis.row_model import FormulaRows
 from bayesimp.contract import ImputationModel
 from bayesimp.errors import PACKAGE, DataError, SpecificationError, StatisticalWarning, instead_of
@@ -125,8 +126,13 @@ def fit_each(
     if len(formula.responses) != 1:
         raise SpecificationError(f"Formula {analysis!r}: an analysis has one response on the left of ~.")
     _mentions_cluster(formula, cluster)
+    tables, first = _with_first(tables, formula.responses[0])
+    if family in NORMAL or (family in GENERALISED and not family_of(family).is_ordered):
+        two = family in GENERALISED and family_of(family).takes_trials and trials is None
+        check_response(first, formula, family, two, imputed)
     result = _fitted(tables, formula, family, reml, link, quadrature, columns)
     log = (*result.pop("log", ()), *_compare(imputed, formula, offset))
+    log += of_family(imputed, first, formula) if family in NORMAL else ()
     levels = result.pop("levels", ())
     rows = (OrdinalRows if levels else FormulaRows)(
         tables, formula, family, _link(family, link), columns, levels, tables.counts
@@ -136,6 +142,14 @@ def fit_each(
         _warn_of_codes(fits)
     _warn_not_converged(fits, analysis)
     return fits
+
+
+def _with_first(tables: Tables, response: str) -> tuple[Tables, pd.DataFrame]:
+    """The tables, and the response in the first one, which is made once only."""
+    if tables.stacked is not None:
+        return tables, tables.stacked([response] if response in tables.columns else [], 0, 1)
+    first, frame = tables.frame(0), tables.frame
+    return tables._replace(frame=lambda k: first if k == 0 else frame(k)), first
 
 
 def _fitted(

@@ -18,7 +18,6 @@ from bayesimp.analysis.groups import (
     several_groups,
     term_codes,
 )
-from bayesimp.analysis.ordinal_response import refuse_levels
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.events import Event
 from bayesimp.formulas.design import design
@@ -186,7 +185,6 @@ def _stack(
     of_means = clusters_of_means(frame, formula, starts)
     made = design(replace(formula, random=formula.random[:1]), frame, codes=of_means)
     response = frame[formula.responses[0]]
-    refuse_levels(response, formula)
     y = numbers(response, starts, "a normal model")
     terms, random = [], []
     for k, term in enumerate(formula.random):

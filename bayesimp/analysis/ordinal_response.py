@@ -1,4 +1,4 @@
-"""The response of an ordinal analysis: its levels in order, and advice where a normal model is given levels."""
+"""The response of an ordinal analysis: its levels in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bayesimp.formulas.formula import Formula
 from bayesimp.messages import listing
 from bayesimp.notation import IntVector, Vector
 
-__all__ = ["ordered_levels", "refuse_levels"]
+__all__ = ["ordered_levels"]
 
 FEWEST, MOST = 3, 50
 
@@ -80,33 +80,4 @@ def _without_order(name: object, levels: list) -> str:
         f"the response {name!r} has levels without an order ({listing(levels)}). Give them one before imputing, "
         f"table[{name!r}] = pandas.Categorical(table[{name!r}], [{shown}], ordered=True), from the lowest level to the "
         "highest."
-    )
-
-
-def refuse_levels(response: pd.Series, formula: Formula) -> None:
-    """Refuse text or categories as the response of a normal model, with the call that analyses them.
-
-    Raises
-    ------
-    DataError
-    """
-    category = isinstance(response.dtype, pd.CategoricalDtype)
-    if not category and not pd.api.types.is_string_dtype(response):
-        return
-    levels = list(response.dropna().unique())
-    if category:
-        levels = [level for level in response.cat.categories if level in levels]
-    head = f"the response {response.name!r} has type {response.dtype}; a normal model needs numbers. "
-    if len(levels) < FEWEST:
-        family = "bernoulli"
-    elif category and response.cat.ordered:
-        family = "ordinal"
-    else:
-        raise DataError(
-            f"{head}If its {len(levels)} levels have an order, declare it before imputing (pandas.Categorical(..., "
-            "ordered=True)) and give family='ordinal'; otherwise analyse one level against the others, with a column "
-            "added to the completed tables and family='bernoulli'."
-        )
-    raise DataError(
-        f"{head}Its levels are {listing(levels)}: imp.analyse({formula.text!r}, family={family!r})."
     )

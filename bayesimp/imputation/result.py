@@ -17,9 +17,10 @@ from bayesimp.contract import ImputationModel, Run, TreeRequest, model_type
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, counted_events, event_table
 from bayesimp.imputation.completed import CompletedTables
-from bayesimp.kinds import checks_arguments
+from bayesimp.kinds import check_keywords, checks_arguments
 from bayesimp.layout import Printed
 from bayesimp.markup import block, folded, framed, table
+from bayesimp.messages import listing
 from bayesimp.table.incomplete import IncompleteData
 
 if TYPE_CHECKING:
@@ -254,8 +255,14 @@ class Imputations(Printed, CompletedTables):
         >>> imp = imp.extend_until()                                                             # doctest: +SKIP
         >>> imp = imp.extend_until(analysis="y ~ x + (1 | study)", mc_error=0.05, seconds=600)   # doctest: +SKIP
         """
+        from bayesimp.analysis.fit import fit_each
         from bayesimp.imputation.longer import Target, extend_until
 
+        check_keywords(options, self.extend_until, fit_each, ("imputed", "analysis"))
+        if options and analysis is None:
+            raise SpecificationError(
+                f"extend_until: {listing(options)} would be ignored: give analysis= as well."
+            )
         if ess is None and analysis is None:
             ess = 400.0
         target = Target(ess, analysis, mc_error, cv, pooled, options)
@@ -328,6 +335,7 @@ class Imputations(Printed, CompletedTables):
         """Fit an analysis to every completed table; see `bayesimp.fit_each`. The result is `Fits` or `Posteriors`."""
         from bayesimp.analysis.fit import fit_each
 
+        check_keywords(options, self.analyse, fit_each, ("imputed", "analysis"))
         options.setdefault("cluster", self.data.cluster)
         return fit_each(self, analysis, **options)
 

@@ -80,7 +80,7 @@ class FromPyMC(ImputationModel):
         must_be(data, "IncompleteData", "FromPyMC")
         self.model, self.data, self.priors = model, data, None
         self.cells: tuple[CellsOfColumn, ...] = cells_of_columns(model, data, columns)
-        self.events: list[Event] = self._notes()
+        self.events: list[Event] = self._notes() + data.missing_codes(self.responses)
 
     def _notes(self) -> list[Event]:
         """Events about columns that remain incomplete."""

@@ -96,7 +96,8 @@ class JointNormal(FormulaModel):
         self.grouping: OneFactor | SeveralFactors = made(data, self.formula, self.priors, reference)
         self.design: DesignMatrices = self.grouping.design
         self.events: list[Event] = [
-            *self.grouping.events, *other_groupings(data, self.formula.groups), *one_variance(self.formula, data)
+            *self.grouping.events, *other_groupings(data, self.formula.groups), *one_variance(self.formula, data),
+            *data.missing_codes([*self.formula.responses, *self.formula.variables]),
         ]  # fmt: skip
 
     def _further(self) -> dict[str, Any]:

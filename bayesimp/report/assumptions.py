@@ -73,6 +73,10 @@ def checked(facts: ReportFacts) -> tuple[str, ...]:
         "observed ones, continuous values of short scales)."
     )
     out.append(_found(facts, IMPLAUSIBLE, "Implausible imputed values", nothing))
+    nothing = "Codes for missing values: no observed value looks like one (-999, 99, texts such as 'NA')."
+    out.append(
+        _found(facts, ("code for missing",), "Observed values that may stand for missing ones", nothing)
+    )
     for each in facts.analyses:
         out.append(_congenial(facts, each.name, each.gaps, each.formula))
     out.append(

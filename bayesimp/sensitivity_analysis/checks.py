@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from inspect import Parameter, signature
-from typing import Any
 
-from bayesimp.contract import ImputationModel
 from bayesimp.errors import SpecificationError, StatisticalWarning
 from bayesimp.events import Event
 from bayesimp.formulas.formula import parse
 from bayesimp.imputation.result import Imputations
-from bayesimp.sections import possible
 from bayesimp.table.incomplete import IncompleteData
 
-__all__ = ["as_events", "check_analysis", "check_options", "interrupted", "names_of"]
+__all__ = ["as_events", "check_analysis", "interrupted", "names_of"]
 
 
 def interrupted(imputations: Mapping[str, Imputations]) -> bool:
     """Whether the user has stopped one of the runs."""
     return any(event.kind == "interrupted" for imp in imputations.values() for event in imp.log)
-
-
-def check_options(model: ImputationModel, options: Mapping[str, Any], function: str) -> None:
-    """Refuse options that ``model.impute`` does not have; `function` is the name of the caller, for the message."""
-    parameters = signature(model.impute).parameters
-    takes = [name for name in parameters if name not in ("m", "seed")]
-    if any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values()):
-        return
-    for name in options:
-        if name not in takes:
-            raise SpecificationError(
-                f"{function}: {name!r} is not an option of {type(model).__name__}.impute; {possible(name, takes)}"
-            )
 
 
 def check_analysis(analysis: str | Callable, data: IncompleteData, made: Iterable[str] = ()) -> None:

@@ -17,7 +17,8 @@ from bayesimp.contract import ImputationModel, must_be_model
 from bayesimp.errors import SpecificationError, StatisticalWarning
 from bayesimp.events import Event
 from bayesimp.imputation.result import Imputations
-from bayesimp.sensitivity_analysis.checks import as_events, check_analysis, check_options, interrupted
+from bayesimp.kinds import check_keywords
+from bayesimp.sensitivity_analysis.checks import as_events, check_analysis, interrupted
 from bayesimp.sensitivity_analysis.deltas import (
     AT_RANDOM,
     Axis,
@@ -211,10 +212,13 @@ def requested(
         check_analysis(
             each["analysis"] if isinstance(each, Mapping) else each, model.data, model.definitions()
         )
-    check_options(model, impute, "mnar")
+    check_keywords(impute, mnar, model.impute, ("m", "seed"))
     fitting = {**fitting, "cluster": model.data.cluster}
     seed = new_seed() if seed is None else seed
     return MnarRequest(model, analyses, by, where, m, seed, level, fitting, dict(impute)), axes, asked
+
+
+OWN = ("imputed", "analysis")  # arguments of `fit_each` that are no options
 
 
 def _analyses(analysis: Any) -> dict[str, Any]:
@@ -227,6 +231,8 @@ def _analyses(analysis: Any) -> dict[str, Any]:
                 raise SpecificationError(
                     f"analysis {name!r}: give {{'analysis': formula, ...}}; it has {list(each)}."
                 )
+            if isinstance(each, Mapping):
+                check_keywords([key for key in each if key != "analysis"], fit_each, fit_each, OWN)
         return {str(name): each for name, each in analysis.items()}
     if not (isinstance(analysis, str) or callable(analysis)):
         raise SpecificationError(

@@ -14,7 +14,7 @@ from bayesimp.arguments import chosen, number
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, EventTable, counted_events
 from bayesimp.imputation.result import Imputations
-from bayesimp.kinds import checks_arguments
+from bayesimp.kinds import check_keywords, checks_arguments
 from bayesimp.layout import tabulated, wrapped
 from bayesimp.markup import folded, framed, paragraph, table
 from bayesimp.messages import suggestion
@@ -164,12 +164,14 @@ class NotAtRandom:
         """Plot estimates and intervals against delta; see `bayesimp.plots.plot_mnar`."""
         from bayesimp.plots.mnar import plot_mnar
 
+        check_keywords(options, NotAtRandom.plot, plot_mnar, ("result", "terms"))
         return plot_mnar(self, terms, **options)
 
     def plot_map(self, term: str, **options: Any) -> Figure:
         """Plot a term against two deltas; see `bayesimp.plots.plot_mnar_map`."""
         from bayesimp.plots.mnar_map import plot_mnar_map
 
+        check_keywords(options, NotAtRandom.plot_map, plot_mnar_map, ("result", "term"))
         return plot_mnar_map(self, term, **options)
 
     def _asked(self, term: str, analysis: str | None, threshold: Any, criterion: str) -> tuple[str, float]:

@@ -11,16 +11,17 @@ import pandas as pd
 import xarray as xr
 
 from bayesimp import notation as nt
+from bayesimp.analysis.fit import fit_each
 from bayesimp.analysis.fits import Fits
 from bayesimp.arguments import number
 from bayesimp.contract import TreeRequest
 from bayesimp.errors import SpecificationError, must_be
 from bayesimp.events import Event, event_table
 from bayesimp.imputation.result import Imputations
-from bayesimp.kinds import checks_arguments
+from bayesimp.kinds import check_keywords, checks_arguments
 from bayesimp.layout import tabulated, wrapped
 from bayesimp.markup import folded, framed, paragraph, table
-from bayesimp.messages import signed
+from bayesimp.messages import listing, signed
 from bayesimp.sensitivity_analysis.power import FEWEST, pareto_limit
 from bayesimp.sensitivity_analysis.power_tables import (
     SOURCES,
@@ -89,6 +90,7 @@ class PowerScaling:
         """Plot how much each pooled number moves; see `bayesimp.plots.plot_power_scaling`."""
         from bayesimp.plots.power_scaling import plot_power_scaling
 
+        check_keywords(options, PowerScaling.plot, plot_power_scaling, ("result", "terms"))
         return plot_power_scaling(self, terms, **options)
 
     @property
@@ -161,6 +163,11 @@ def power_scaling(
     >>> print(result); result.plot()                                                          # doctest: +SKIP
     """
     must_be(imp, "Imputations", "power_scaling")
+    check_keywords(options, power_scaling, fit_each, ("imputed", "analysis"))
+    if options and isinstance(analysis, Fits):
+        raise SpecificationError(
+            f"power_scaling: {listing(options)} would be ignored, because analysis= is fits."
+        )
     given = [number(power, "powers", 0.0) for power in powers]
     if not given:
         raise SpecificationError("powers: give at least one number, such as (0.5, 2).")

@@ -13,7 +13,7 @@ import xarray as xr
 from bayesimp.analysis.fit import Fits
 from bayesimp.events import counted_events, listed
 from bayesimp.imputation.result import Imputations
-from bayesimp.kinds import checks_arguments
+from bayesimp.kinds import check_keywords, checks_arguments
 from bayesimp.layout import tabulated, wrapped
 from bayesimp.markup import folded, framed, paragraph, table
 from bayesimp.sensitivity_analysis.verdict import conclusions, most, on_prior, values_moved
@@ -102,12 +102,14 @@ class Sensitivity:
         """Plot pooled estimates by prior; see `bayesimp.plots.plot_sensitivity`."""
         from bayesimp.plots.sensitivity import plot_sensitivity
 
+        check_keywords(options, Sensitivity.plot, plot_sensitivity, ("result", "terms"))
         return plot_sensitivity(self, terms, **options)
 
     def plot_components(self, terms: str | Sequence[str] | None = None, **options: Any) -> Figure:
         """Plot prior and posterior by prior; see `bayesimp.plots.plot_sensitivity_components`."""
         from bayesimp.plots.sensitivity_components import plot_sensitivity_components
 
+        check_keywords(options, Sensitivity.plot_components, plot_sensitivity_components, ("result", "terms"))
         return plot_sensitivity_components(self, terms, **options)
 
     @property

@@ -17,10 +17,10 @@ from bayesimp.contract import ImputationModel, must_be_model
 from bayesimp.errors import PACKAGE, DataError, SpecificationError, StatisticalWarning
 from bayesimp.events import Event, EventTable
 from bayesimp.imputation.result import Imputations
+from bayesimp.kinds import check_keywords
 from bayesimp.sensitivity_analysis.checks import (
     as_events,
     check_analysis,
-    check_options,
     interrupted,
     names_of,
 )
@@ -97,7 +97,7 @@ def sensitivity(
         raise SpecificationError(
             f"the model does not accept the reference prior {reference!r}: {events[0][1].message}"
         )
-    check_options(models[reference], impute, "sensitivity")
+    check_keywords(impute, sensitivity, models[reference].impute, ("m", "seed"))
     if folder is not None and seed is None:
         raise SpecificationError(
             "sensitivity: folder= needs seed=, by which a later call finds the imputations kept there."

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from bayesimp.contract import must_be_model
 from bayesimp.errors import SpecificationError
+from bayesimp.kinds import check_keywords
 from bayesimp.layout import Printed
 from bayesimp.priors import Priors
 from bayesimp.progress import progress_bar
@@ -112,6 +113,7 @@ def calibrate(
         must_be_model(model, "calibrate").normal_law("calibrate")
     except SpecificationError as error:
         raise SpecificationError(f"{error} bi.studies.overimpute accepts every model.") from None
+    check_keywords(options, calibrate, model.impute, ("m",))
     if draws < RANKS or replications < 2:
         raise SpecificationError(f"calibrate needs at least {RANKS} draws and 2 replications.")
     root = np.random.SeedSequence(seed)

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.kinds import checks_arguments
+from bayesimp.kinds import check_keywords, checks_arguments
 from bayesimp.layout import Printed
 from bayesimp.progress import progress_bar
 from bayesimp.studies.deletion import with_holes
@@ -123,6 +123,7 @@ def overimpute(
         If an option is out of range, or the model has ``where``, which chooses cells itself.
     """
     data: IncompleteData = model.data
+    check_keywords(options, overimpute, model.impute)
     if hide not in ("rows", "clusters") or groups < 2 or m < 3:
         raise SpecificationError(
             f"overimpute: hide is 'rows' or 'clusters', groups at least 2, m at least 3; got {hide!r}, {groups!r}, {m!r}."

@@ -19,6 +19,7 @@ from typing import Any
 from bayesimp import methods as me
 from bayesimp.errors import SpecificationError
 from bayesimp.formulas.formula import parse
+from bayesimp.kinds import check_keywords
 from bayesimp.messages import suggestion
 from bayesimp.priors import Priors
 from bayesimp.studies.records import Analysis, Case
@@ -130,6 +131,7 @@ def method(name: str, **options: Any) -> Any:
         return ALONE[name]()
     if name != "joint" and name not in CHAINED:
         raise SpecificationError(f"There is no method {name!r}. {suggestion(name, names())}")
+    check_keywords(options, method, Joint if name == "joint" else Chained)
     try:
         return Joint(**options) if name == "joint" else Chained(**{"methods": CHAINED[name](), **options})
     except TypeError as error:

@@ -87,6 +87,7 @@ def _notes(data: IncompleteData) -> list[str]:
             notes.append(
                 f"{name}: {count:,} values are known only to lie beyond a limit; they are counted as missing."
             )
+    notes += [f"{event.message}." for event in data.missing_codes()]
     empty = [name for name in data.variables if data.missing(name).all()]
     if empty:
         notes.append(f"No observed values, cannot be used in a model: {', '.join(empty)}.")

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesimp.errors import DataError, SpecificationError
+from bayesimp.events import Event
 from bayesimp.families.censored import check_censoring
 from bayesimp.families.columns import infer
 from bayesimp.families.registry import censoring, family_of, read_name, trials
@@ -19,6 +20,7 @@ from bayesimp.messages import listing, suggestion
 from bayesimp.table import describe
 from bayesimp.table.clusters import Clusters
 from bayesimp.table.exact import check_exact
+from bayesimp.table.missing_codes import missing_codes
 from bayesimp.table.reading import as_native, as_pandas, check_columns, cluster_columns
 from bayesimp.table.variables import Variable, check_finite
 
@@ -239,6 +241,16 @@ class IncompleteData:
                 f"No value of {listing(empty)} is observed in any of {len(self.frame):,} rows and "
                 f"{len(self.clusters):,} clusters, so its distribution cannot be estimated. Leave it out."
             )
+
+    def missing_codes(self, names: Sequence[str] | None = None) -> list[Event]:
+        """Events about values that may stand for missing ones (`bayesimp.table.missing_codes`), of some of the variables
+        (None: all) and the cluster columns."""
+        asked = {*(self.variables if names is None else names), *self.cluster_columns}
+        return [event for event in self._missing_codes if event.where in asked]
+
+    @cached_property
+    def _missing_codes(self) -> tuple[Event, ...]:
+        return tuple(missing_codes(self.frame, self.cluster_columns))
 
     @cached_property
     def counts(self) -> pd.DataFrame:

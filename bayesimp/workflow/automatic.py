@@ -20,6 +20,7 @@ from bayesimp.layout import wrapped
 from bayesimp.messages import listing
 from bayesimp.table.cluster_level import ONE_ROW
 from bayesimp.table.incomplete import IncompleteData
+from bayesimp.table.missing_codes import MISSING_CODE
 from bayesimp.table.spread import DIFFERS
 from bayesimp.workflow.engine_models import OWN_OPTIONS, EngineRequest, check_known, engine_model
 from bayesimp.workflow.engines import ENGINES, Choice, choose, facts_of, override
@@ -31,6 +32,7 @@ DOUBTS = {  # events about imputed values that are printed, in these words
     "far outside": "Far outside the observed range",
     "impossible values": "Negative, though no observed value is",
     "outside the range": "Often outside the observed range",
+    MISSING_CODE: "Values that may stand for missing ones, taken for real",
     DIFFERS: "Imputed with one residual variance, though clusters differ",
     ONE_ROW: "One row in every cluster",
     "whole numbers": "Whole numbers imputed as normal",

@@ -121,6 +121,22 @@ def test_rubin_within_study_first():
     assert abs(other - row.estimate) > 1e-5
 
 
+def test_intervals_of_studies_have_the_level():
+    frames = completed()
+    own = {
+        s: fit_each([f[f.study == s] for f in frames], "y ~ x").pool()
+        for s in sorted(frames[0].study.unique())
+    }
+    for result in (
+        pool_by_study(frames, "y ~ x", "study", terms=["x"], level=0.8), pool_studies(own, terms=["x"], level=0.8)
+    ):  # fmt: skip
+        for row in result.studies.to_dict("records"):
+            alone = own[row["study"]].to_frame(0.8).set_index("term").loc["x"]
+            assert (row["conf.low"], row["conf.high"]) == pytest.approx(
+                (alone["conf.low"], alone["conf.high"])
+            )
+
+
 def test_studies_that_pool_by_themselves_give_the_same_numbers():
     """Results, or tables of them as in files; a misnamed column, a single study and an unknown term are refused."""
     frames = completed()

@@ -325,8 +325,8 @@ def test_what_is_refused_of_estimands():
 
 
 @pytest.mark.parametrize("response, says", [
-    (lambda t: t["rating"], r"'moderate', 'severe': imp.analyse\('rating ~ x \+ \(1 \| g\)', family='ordinal'\)"),
-    (lambda t: t["rating"].astype(str), "If its 4 levels have an order"),
+    (lambda t: t["rating"], r"fit_each\(tables, 'rating ~ x \+ \(1 \| g\)', family='ordinal'\)"),
+    (lambda t: t["rating"].astype(str), "If they have an order, declare it"),
     (lambda t: t["arm"], "family='bernoulli'"),
 ])  # fmt: skip
 def test_a_response_of_levels_without_a_family_is_told_the_call(response, says):

@@ -97,7 +97,8 @@ def from_the_state(grid, log_p, start, draws, seed=0):
 SCALES = {
     f.LOGIT: ([9, 2, 10, 2], [12, 12, 12, 12], 0.02),
     f.POISSON: ([3, 4, 5, 0, 0, 0, 0, 0, 1], [3, 3, 3], 0.02),
-    f.INVERSE_GAUSSIAN: ([0.2, 0.3, 0.2, 3.0, 4.0, 5.0, 0.2, 0.2, 0.3, 4.0, 3.0, 5.0], [3, 3, 3, 3], 0.01),
+    # crossed 700 times in 16,000 draws; where that is 250 times, z scores of ten seeds have a root mean square of 2.5
+    f.INVERSE_GAUSSIAN: ([0.2, 0.28, 0.2, 1.6, 2.0, 2.5, 0.2, 0.2, 0.28, 2.0, 1.6, 2.5], [3, 3, 3, 3], 0.04),
     f.BETA: ([0.3, 0.35, 0.4, 0.7, 0.65, 0.75, 0.3, 0.4, 0.35, 0.7, 0.6, 0.68], [3, 3, 3, 3], 0.01),
 }
 SHAPES = {f.BETA: 12.0}  # 1 elsewhere

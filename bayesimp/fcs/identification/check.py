@@ -55,7 +55,7 @@ def check_conditionals(conditionals: Conditionals, data: IncompleteData) -> list
     events = alone + check_derived(conditionals, data, base.observed)
     by_row = [b for b in conditionals.blocks if b.method.level == "row" and not b.method.group]
     factors = {label for block in conditionals.blocks for f in block.factors for label in f.term.names}
-    events += other_groupings(data, {data.cluster, *factors})
+    events += other_groupings(data, {data.cluster, *factors}) + data.missing_codes()
     events += of_other_levels(data, dict.fromkeys(name for block in by_row for name in block.responses))
     common = {name: None for block in by_row if _one_variance(block) for name in block.responses}
     slopes = {column.base for block in by_row for column in block.random}

@@ -136,6 +136,7 @@ class JointGLMM(ImputationModel):
         self.events: list[Event] = [
             *one_row_each(data), *self._notes(), *events, *other_groupings(data, self._columns()),
             *of_other_levels(data, by_row), *spread_events(data, normal, OF_CLUSTERS, slopes=slopes),
+            *data.missing_codes(),
         ]  # fmt: skip
 
     def _notes(self) -> list[Event]:

@@ -121,7 +121,10 @@ class JointLatent(FormulaModel):
             self.grouping = several_latent_factors(*declared, factors, self.shift)
         else:
             self.grouping = one_latent_factor(*declared, self.shift, self.residual, reference)
-        self.events: list[Event] = [*self.grouping.events, *other_groupings(data, self.formula.groups)]
+        self.events: list[Event] = [
+            *self.grouping.events, *other_groupings(data, self.formula.groups),
+            *data.missing_codes([*self.formula.responses, *self.formula.variables]),
+        ]  # fmt: skip
         if self.residual == "common":
             numbers = [v.name for v in self.variables if v.kind == NUMBER and not v.of_clusters]
             self.events += one_variance(self.formula, data, numbers)
