@@ -222,6 +222,17 @@ def test_completed_tables_keep_what_is_observed_and_follow_their_draws(frame, ru
         fed.complete_site(run.parameters, own, "E")
 
 
+def test_sites_have_random_numbers_of_their_own(frame, run):
+    """The same rows at another site: other values, although parameters and rows are the same."""
+    own = parts(frame)["C"]
+    here, there = (fed.complete_site(run.parameters, own, site) for site in "CD")
+    for name in here.imputed_columns:
+        assert (
+            here.values(name).shape == there.values(name).shape
+            and (here.values(name) != there.values(name)).all()
+        )
+
+
 def test_a_site_gets_the_events_of_the_shared_parameters(frame, run):
     told = Event("interrupted", "sampler", "stopped by the user")
     done = fed.complete_site(replace(run.parameters, events=(told,)), parts(frame)["C"], "C")
