@@ -256,3 +256,26 @@ def test_fixed_priors_are_nan_not_errors(frame):
     Psi = imp.tree["posterior"]["Psi"].values
     np.testing.assert_allclose(Psi, np.broadcast_to(np.diag([1.0, 400.0]), Psi.shape), rtol=1e-14)
     assert imp.summary().parameters["r_hat"].filter(like="Psi").isna().all()
+
+
+def test_levels_in_completed_tables_are_those_that_were_drawn():
+    """Text, categories in an order of their own and two-valued numbers, in every table: the level of each drawn code."""
+    rng = np.random.default_rng(3)
+    g, n = np.repeat(range(8), 15), 120
+    columns = {
+        "two": np.array(["no", "yes"], dtype=object)[(rng.random(n) < 0.2).astype(int)],
+        "three": pd.Categorical(rng.choice(["c", "a", "b"], n, p=[0.7, 0.2, 0.1]), ["c", "a", "b"]),
+        "number": np.where(rng.random(n) < 0.2, 5.0, 3.0),
+    }
+    frame = pd.DataFrame({"g": g} | columns)
+    for name in columns:
+        frame.loc[rng.random(n) < 0.2, name] = np.nan
+    imp = bi.FCS(bi.IncompleteData(frame, "g")).impute(m=3, cycles=1, seed=1, progress=False)
+    assert len({imp.values(name).tobytes() for name in columns}) == 3
+    for name in columns:
+        levels = imp.data.levels(name)
+        for k in range(3):
+            drawn = [levels[int(code)] for code in imp.values(name)[k]]
+            assert imp.frame(k)[name].iloc[imp.rows(name)].tolist() == drawn
+            assert imp.decoded(name, k).tolist() == drawn
+        assert not (imp.values(name)[0] == imp.values(name)[2]).all()

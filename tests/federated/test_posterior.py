@@ -10,6 +10,7 @@ import bayesimp as bi
 from bayesimp import federated as fed
 from bayesimp.diagnostics.convergence import diagnose
 from bayesimp.errors import DataError, SpecificationError
+from bayesimp.events import Event
 from bayesimp.federated import complete, export
 from bayesimp.federated.merge import check_together, working_input
 from bayesimp.kernels.normal.statistics import collect
@@ -207,6 +208,23 @@ def test_completed_tables_keep_what_is_observed_and_follow_their_draws(frame, ru
             call()
     with pytest.raises(SpecificationError, match="No release of site 'E' was combined"):
         fed.complete_site(run.parameters, own, "E")
+
+
+def test_sites_have_random_numbers_of_their_own(frame, run):
+    """The same rows at another site: other values, although parameters and rows are the same."""
+    own = parts(frame)["C"]
+    here, there = (fed.complete_site(run.parameters, own, site) for site in "CD")
+    for name in here.imputed_columns:
+        assert (
+            here.values(name).shape == there.values(name).shape
+            and (here.values(name) != there.values(name)).all()
+        )
+
+
+def test_a_site_gets_the_events_of_the_shared_parameters(frame, run):
+    told = Event("interrupted", "sampler", "stopped by the user")
+    done = fed.complete_site(replace(run.parameters, events=(told,)), parts(frame)["C"], "C")
+    assert told in done.log
 
 
 def test_a_site_may_be_one_study_that_lacks_a_level():
