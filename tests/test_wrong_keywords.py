@@ -17,6 +17,8 @@ import bayesimp as bi
 from bayesimp.errors import UnknownArgument
 from bayesimp.kinds import check_keywords
 from bayesimp.sensitivity_analysis.not_at_random import NotAtRandom
+from bayesimp.partitioned.fcs_result import PartitionedFCSImputations
+from bayesimp.partitioned.parts import CompletedParts
 from bayesimp.sensitivity_analysis.power_scaling import PowerScaling
 from bayesimp.sensitivity_analysis.result import Sensitivity
 
@@ -54,6 +56,13 @@ CALLS = {  # of functions that pass on keywords: a call, a misspelt keyword and 
     "Imputations.extend_until": (lambda o, **k: o["imp"].extend_until(analysis=QUESTION, **k), "mcerror", "mc_error"),
     "Imputations.overimpute": (lambda o, **k: o["imp"].overimpute(seed=1, **k), "group", "groups"),
     "Imputations.report": (lambda o, **k: o["imp"].report("no.html", analysis=QUESTION, **k), "titel", "title"),
+    "CompletedParts.analyse": (lambda o, **k: CompletedParts.analyse(None, QUESTION, **k), "famly", "family"),
+    "CompletedParts.report": (
+        lambda o, **k: CompletedParts.report(None, "no.html", analysis=QUESTION, **k), "titel", "title"
+    ),
+    "PartitionedFCSImputations.analyse": (
+        lambda o, **k: PartitionedFCSImputations.analyse(None, QUESTION, **k), "quadrate", "quadrature"
+    ),
     "MultilevelImputer.set_params": (lambda o, **k: bi.MultilevelImputer("g").set_params(**k), "famillies", "families"),
     "Sensitivity.plot": (lambda o, **k: Sensitivity.plot(None, **k), "atmost", "at_most"),
     "Sensitivity.plot_components": (lambda o, **k: Sensitivity.plot_components(None, **k), "sead", "seed"),

@@ -21,11 +21,12 @@ from bayesimp.events import Event
 from bayesimp.fcs.history import History
 from bayesimp.fcs.tree import block_names
 from bayesimp.kernels.chained.deal import deal_cells
+from bayesimp.kinds import check_keywords
 from bayesimp.layout import Printed
 from bayesimp.partitioned.analyses import CountedTables, needed_columns
 from bayesimp.partitioned.cells import CountCells
 from bayesimp.partitioned.fcs import PartitionedFCS
-from bayesimp.partitioned.parts import CompletedParts, Filled, missing_by_variable
+from bayesimp.partitioned.parts import GIVEN, CompletedParts, Filled, missing_by_variable
 from bayesimp.sampling.chains import row_uniforms
 from bayesimp.table.partitions import PartitionedData
 
@@ -184,6 +185,7 @@ class PartitionedFCSImputations(CompletedParts, Printed):
 
     def analyse(self, analysis: str | Callable, **options: Any) -> Fits:
         """As `CompletedParts.analyse`; no rows are read if the response is not normal and has no weights or trials."""
+        check_keywords(options, PartitionedFCSImputations.analyse, fit_each, GIVEN)
         names = needed_columns(self, analysis, options)
         counted = options.get("family") in GENERALISED and not {"weights", "trials"} & set(options)
         if not counted or not set(names) <= set(self.model.distinct.names):
