@@ -16,9 +16,9 @@ import pytest
 import bayesimp as bi
 from bayesimp.errors import UnknownArgument
 from bayesimp.kinds import check_keywords
-from bayesimp.sensitivity_analysis.not_at_random import NotAtRandom
 from bayesimp.partitioned.fcs_result import PartitionedFCSImputations
 from bayesimp.partitioned.parts import CompletedParts
+from bayesimp.sensitivity_analysis.not_at_random import NotAtRandom
 from bayesimp.sensitivity_analysis.power_scaling import PowerScaling
 from bayesimp.sensitivity_analysis.result import Sensitivity
 
