@@ -63,6 +63,8 @@ def codes_in(column: pd.Series) -> dict:
         and _is_remark(column.iloc[:HEAD])
     ):
         return {}
+    if pd.api.types.is_numeric_dtype(column.dtype) and not _ends_in_code(column):
+        return {}
     try:
         counted = column.value_counts()
     except TypeError:  # lists, say
@@ -76,6 +78,16 @@ def codes_in(column: pd.Series) -> dict:
         return {}
     found = {text: int(k) for text, k in zip(values, counts, strict=True) if text.strip() in TEXTS}
     return found if len(found) < len(values) else {}
+
+
+def _ends_in_code(column: pd.Series) -> bool:
+    """Whether the smallest or the largest number is written like a code, as it is if there is one outside the others; so
+    that few columns are counted."""
+    if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.is_complex_dtype(column.dtype):
+        return False
+    values = column.to_numpy(np.float64, na_value=np.nan)
+    values = values[np.isfinite(values)]
+    return len(values) > 0 and (_is_code(values.min()) or _is_code(values.max()))
 
 
 def _is_remark(column: pd.Series) -> bool:
