@@ -227,6 +227,15 @@ def test_a_site_gets_the_events_of_the_shared_parameters(frame, run):
     assert told in done.log
 
 
+def test_a_site_gets_events_about_its_imputed_values(frame, run, monkeypatch):
+    def told(made):
+        return (Event("far outside", "z", f"{made.m} imputations"),)
+
+    monkeypatch.setattr("bayesimp.federated.complete.imputed_events", told)
+    done = fed.complete_site(run.parameters, parts(frame)["C"], "C")
+    assert told(done)[0] in done.log
+
+
 def test_a_site_may_be_one_study_that_lacks_a_level():
     frame = pooled(clusters=4)
     frame.loc[(frame.g == 1) & (frame.arm == "high"), "arm"] = "low"
