@@ -57,20 +57,14 @@ def missing_codes(frame: pd.DataFrame, clusters: Collection[str]) -> list[Event]
 
 def codes_in(column: pd.Series) -> dict:
     """Values of a column that may stand for "missing", and in how many rows each occurs; empty if there are none."""
-    if (
-        len(column) > HEAD
-        and not pd.api.types.is_numeric_dtype(column.dtype)
-        and _is_remark(column.iloc[:HEAD])
-    ):
-        return {}
-    if pd.api.types.is_numeric_dtype(column.dtype) and not _ends_in_code(column):
+    if not _may_have_codes(column):
         return {}
     try:
         counted = column.value_counts()
     except TypeError:  # lists, say
         return {}
     counted = counted[counted > 0]  # categories without rows
-    values, counts = pd.Series(counted.index.to_numpy(dtype=object)), counted.to_numpy(np.int64)
+    values, counts = pd.Series(counted.index.to_numpy(dtype=object), dtype=object), counted.to_numpy(np.int64)
     kind = pd.api.types.infer_dtype(values)
     if kind in ("integer", "floating", "mixed-integer-float", "decimal"):
         return _numbers(values.to_numpy(np.float64), counts)
@@ -78,6 +72,17 @@ def codes_in(column: pd.Series) -> dict:
         return {}
     found = {text: int(k) for text, k in zip(values, counts, strict=True) if text.strip() in TEXTS}
     return found if len(found) < len(values) else {}
+
+
+def _may_have_codes(column: pd.Series) -> bool:
+    """Whether the values of a column are counted: of long columns of texts only if there are few different ones."""
+    types = pd.api.types
+    if types.is_numeric_dtype(column.dtype):
+        return _ends_in_code(column)
+    text = types.is_string_dtype(column.dtype) or column.dtype == object
+    if not (text or isinstance(column.dtype, pd.CategoricalDtype)):
+        return False  # dates, intervals, lists
+    return len(column) <= HEAD or not _is_remark(column.iloc[:HEAD])
 
 
 def _ends_in_code(column: pd.Series) -> bool:
