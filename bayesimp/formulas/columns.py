@@ -5,8 +5,8 @@ a base column, or a base column times the cluster mean (or sum) of the product o
 
     x_ij = base_ij * mean_i(over_0 over_1)
 
-or a base column minus its cluster mean, base_ij - mean_i(base). In a joint GLMM also a base column times several of these,
-``x:within(y)``.
+or a base column minus its cluster mean, base_ij - mean_i(base). In a joint GLMM also a base column times several of
+these, ``x:within(y)``.
 """
 
 from __future__ import annotations
