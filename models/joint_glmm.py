@@ -42,6 +42,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.families.record import GivenParameters
 from bayesimp.models.columns import Column
 from bayesimp.models.completed import Completed
+from bayesimp.models.improper import Improper
 from bayesimp.models.joint_data import EffectBlock, GLMMFactor, JointData
 from bayesimp.models.levels import ExpandedRows, Levels, expand
 from bayesimp.models.ops import effects
@@ -121,7 +122,7 @@ def _parameters(f: GLMMFactor) -> _Parameters:
     p, r = len(f.fixed), f.predictors
     name, precision = f"working_beta_{f.name}", f.beta_precision
     if not precision.any():
-        beta = pm.Flat(name, shape=(p, r))
+        beta = Improper(name, shape=(p, r))
     elif np.array_equal(precision, np.diag(np.diagonal(precision))):
         sd = np.diagonal(precision) ** -0.5
         beta = pm.Normal(name, f.beta_mean.reshape(r, p).T, sd.reshape(r, p).T, shape=(p, r))
@@ -186,7 +187,7 @@ def _free_numbers(table: Completed, k: int, f: GLMMFactor, parameters: _Paramete
     If only a limit is known, y = upper limit - sigma exp(e), or lower limit + sigma exp(e).
     """
     eta = table.predictors(f, parameters.beta, table.places.reference[rows])[0]
-    e, sigma = pm.Flat(f"e_{f.name}", shape=(len(rows),)), parameters.scale
+    e, sigma = Improper(f"e_{f.name}", shape=(len(rows),)), parameters.scale
     if f.distribution.is_standardised and sigma is not None:
         y, jacobian = eta + sigma * e, len(rows) * pt.log(sigma)
         limited = np.isfinite(f.lower[rows]) | np.isfinite(f.upper[rows])

@@ -47,6 +47,7 @@ from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
 from bayesimp.models.covariance import covariance
+from bayesimp.models.improper import Improper
 from bayesimp.models.joint_normal import FurtherFactor
 from bayesimp.models.ops import effects
 from bayesimp.priors import CovariancePrior
@@ -109,7 +110,7 @@ class LatentData:
 def joint_latent(data: LatentData, coords: dict) -> pm.Model:
     """The model above."""
     with pm.Model(coords=coords) as model:
-        beta = pm.Flat("beta", dims=("fixed", "latent"))
+        beta = Improper("beta", dims=("fixed", "latent"))
         T_inverse, s, offset = data.working
         vec = (pt.dot(T_inverse, beta) / s - offset).T.flatten()
         pm.Potential("beta_prior", pt.dot(data.t, vec) - 0.5 * pt.dot(vec, pt.dot(data.Q, vec)))
@@ -157,7 +158,7 @@ def restricted_covariance(
     i, j = i[pairs], j[pairs]
     log_s = pt.zeros(r)
     if len(free):
-        log_s = pt.set_subtensor(log_s[free], pm.Flat(f"{name}_log_sd", shape=len(free)))
+        log_s = pt.set_subtensor(log_s[free], Improper(f"{name}_log_sd", shape=len(free)))
     R = pt.as_tensor(np.where(np.isnan(entries), np.eye(r), entries))
     if len(i):
         rho = pm.Uniform(f"{name}_correlation", -1.0, 1.0, shape=len(i))

@@ -41,6 +41,8 @@ class BaseColumns:
         Incomplete variables that are not imputed, so they cannot be used.
     derived
         Columns defined by the user (`read_derived`).
+    products
+        Whether a term may multiply `within()` by other columns, and several cluster means.
 
     Attributes
     ----------
@@ -54,8 +56,10 @@ class BaseColumns:
         incomplete: tuple[str, ...],
         idle: tuple[str, ...] = (),
         derived: Mapping[str, Derived] | None = None,
+        *,
+        products: bool = False,
     ) -> None:
-        self.data, self.incomplete, self.idle = data, incomplete, idle
+        self.data, self.incomplete, self.idle, self.products = data, incomplete, idle, products
         self.complete: dict[str, Array] = {INTERCEPT: np.ones(len(data))}
         self.derived: dict[str, Derived] = dict(derived or {})
         self.users = tuple(name for name, record in self.derived.items() if record.column is not None)
@@ -93,19 +97,22 @@ class BaseColumns:
         return not names.isdisjoint(self.incomplete) or not names.isdisjoint(self.derived)
 
     def _moving(self, term: tuple[Node, ...], part: Part, text: str) -> list[Column]:
-        within = [atom for atom in term if isinstance(atom, Call) and atom.function == WITHIN]
-        if within:
-            return [self._within(within[0], term, text)]
-        means = [atom for atom in term if isinstance(atom, Call) and atom.function in MEANS]
-        others = tuple(atom for atom in term if atom not in means)
+        inside = [atom for atom in term if isinstance(atom, Call) and atom.function in (*MEANS, WITHIN)]
+        others = tuple(atom for atom in term if atom not in inside)
+        centred = any(atom.function == WITHIN for atom in inside)
+        if centred and len(term) == 1:
+            return [self._within(inside[0], text)]
+        if (centred or len(inside) > 1) and not self.products:
+            raise error(text, _one_by_one(term, centred))
         bases = self._product(others, term, part, text) if others else [INTERCEPT]
-        if not means:
+        if not inside:
             return [Column(self._label(base), base) for base in bases]
-        if len(means) > 1:
-            raise error(text, f"'{_spell(term)}' multiplies two cluster means; a term can have one")
-        inner = [self._averaged(node, text) for node in over(means[0], text)]
+        if centred or len(inside) > 1:
+            parts = [column for atom in inside for column in self._moving((atom,), part, text)]
+            return [_product_column(base, parts) for base in bases]
+        inner = [self._averaged(node, text) for node in over(inside[0], text)]
         first, second = (INTERCEPT, *inner)[-2:]
-        return [cluster_column(base, (first, second), means[0].function == "cluster_sum") for base in bases]
+        return [cluster_column(base, (first, second), inside[0].function == "cluster_sum") for base in bases]
 
     def _averaged(self, node: Node, text: str) -> str:
         """The base column that is averaged or centred."""
@@ -131,9 +138,7 @@ class BaseColumns:
         complete = name in self.data.variables and name not in (*self.incomplete, *self.idle, *self.derived)
         return complete and _is_text(self.data, name) and self.data.frame[name].nunique() == 2
 
-    def _within(self, atom: Call, term: tuple[Node, ...], text: str) -> Column:
-        if len(term) > 1:
-            raise error(text, f"'{_spell(term)}': {WITHIN}() must be a term by itself, without products")
+    def _within(self, atom: Call, text: str) -> Column:
         name = self._averaged(over(atom, text)[0], text)
         if name not in self.derived:
             values = self.complete[name] if name in self.complete else self.data.column_values(name)
@@ -314,6 +319,27 @@ def _is_text(data: IncompleteData, name: str) -> bool:
 
 def _spell(term: tuple[Node, ...]) -> str:
     return ":".join(write(atom) for atom in term)
+
+
+def _product_column(base: str, parts: list[Column]) -> Column:
+    """``base * parts``, in the same order however the term is written."""
+    ordered = tuple(sorted(parts, key=lambda part: part.name))
+    name = ":".join([*([] if base == INTERCEPT else [base]), *(part.name for part in ordered)])
+    return Column(name, base, parts=ordered)
+
+
+def _one_by_one(term: tuple[Node, ...], centred: bool) -> str:
+    """Why FCS does not take a product, and what does."""
+    what = (
+        f"'{_spell(term)}': {WITHIN}() must be a term by itself, without products"
+        if centred
+        else f"'{_spell(term)}' multiplies two cluster means; a term can have one"
+    )
+    first = next(atom for atom in term if isinstance(atom, Call) and atom.function in (*MEANS, WITHIN))
+    return (
+        f"{what}. Define a column, derived={{'name': '{write(first)}'}}, and multiply it; as part of an analysis "
+        "bi.JointGLMM takes the product as it is"
+    )
 
 
 def _advice(atom: Call) -> str:

@@ -5,7 +5,8 @@ a base column, or a base column times the cluster mean (or sum) of the product o
 
     x_ij = base_ij * mean_i(over_0 over_1)
 
-or a base column minus its cluster mean, base_ij - mean_i(base).
+or a base column minus its cluster mean, base_ij - mean_i(base). In a joint GLMM also a base column times several of
+these, ``x:within(y)``.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class Column:
         Whether the sum is used instead of the mean.
     within
         Whether the cluster mean is subtracted.
+    parts
+        If given, the base is multiplied by these columns, each a cluster mean or a centred column.
     """
 
     name: str
@@ -45,6 +48,17 @@ class Column:
     over: tuple[str, str] | None = None
     sum: bool = False
     within: bool = False
+    parts: tuple[Column, ...] = ()
+
+    @property
+    def is_over_rows(self) -> bool:
+        """Whether it is computed over the rows of a cluster."""
+        return self.over is not None or self.within or bool(self.parts)
+
+    @property
+    def is_centred(self) -> bool:
+        """Whether it, or a column by which it is multiplied, has its cluster mean subtracted."""
+        return self.within or any(part.within for part in self.parts)
 
 
 @dataclass(frozen=True)

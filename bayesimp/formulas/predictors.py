@@ -281,8 +281,8 @@ def _part(text: str, whole: str) -> Part:
                     alone = "" if inner.function == WITHIN else f" or in a product (x:{inner.function}(y))"
                     raise error(
                         whole,
-                        f"{inner.function}() must be a term by itself{alone}; for a function of it define a column: "
-                        f"derived={{'name': '{write(atom)}'}}",
+                        f"{inner.function}() must be a term by itself{alone}; for a function of it define a column in "
+                        f"bi.FCS: derived={{'name': '{write(atom)}'}}",
                     )
     return Part(intercept, tuple(terms.values()))
 

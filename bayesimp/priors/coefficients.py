@@ -180,10 +180,10 @@ class Flat(CoefficientPrior):
         return None
 
     def distribution(self, p: int, r: int, dims: tuple[str, str]) -> Any:
-        """`pm.Flat`."""
-        import pymc as pm
+        """`bayesimp.models.improper.Improper`."""
+        from bayesimp.models.improper import Improper
 
-        return pm.Flat("beta", dims=dims)
+        return Improper("beta", dims=dims)
 
     def density(self, p: int, r: int) -> BetaDensity:
         """A function that returns zero log density and zero gradient."""

@@ -124,6 +124,15 @@ CASES = {
         "y ~ w + (1 + w | g)",
         [],
     ),
+    "product within clusters": (
+        lambda: only("x"),
+        "y ~ x + within(x):w + (1 | g)",
+        [
+            "interaction: x lacks y:w",
+            "nonlinear term: x lacks I(w ** 2)",
+            "cluster mean: x lacks cluster_mean(y * w)",
+        ],
+    ),
     "slope beside a covariate": (
         lambda: only("x"),
         "y ~ x + w + (1 + w | g)",

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pymc as pm
 import pytensor
 import pytest
 from numpy.testing import assert_allclose
+from pymc.model_graph import ModelGraph
 
 import bayesimp as bi
 from bayesimp import priors as pr
@@ -19,6 +21,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.joint.glmm.definition import pymc_model
 from bayesimp.models import joint_glmm as definition
 from bayesimp.models.completed import Completed
+from bayesimp.models.improper import Improper
 from tests.longhand.joint_glmm import Law, log_posterior
 
 PRIORS = pr.Priors(
@@ -451,6 +454,39 @@ def table(**columns):
     for name, values in columns.items():
         frame[name] = values
     return frame
+
+
+def test_the_graph_reads_like_the_equations():
+    """Each density depends on its own parameters, the effects, and the variables before its response."""
+    graph = ModelGraph(model_of("product_and_slope")[0].pymc_model()).make_compute_graph()
+    assert graph["working_B"] == {"u", "working_Psi"}
+    assert graph["imputed_x"] == {"e_x", "working_B", "working_beta_x", "working_sigma2_x"}
+    assert graph["p(t)"] == {"imputed_x", "working_B", "working_beta_t"}
+    assert graph["p(y)"] == {"imputed_x", "working_B", "working_beta_y", "working_sigma2_y"}
+    later = {"working_beta_y", "working_sigma2_y", "working_beta_t"}
+    assert not later & graph["p(x)"] and later <= graph["missing levels"]
+
+
+def engines():
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"g": np.repeat(range(6), 5), "x": rng.normal(size=30), "y": rng.normal(size=30)})
+    frame.loc[::5, "x"] = np.nan
+    data = bi.IncompleteData(frame, "g")
+    joint = "y + x ~ 1 + (1 | g)"
+    return [bi.JointGLMM(data, "y ~ x + (1 | g)"), bi.JointNormal(data, joint), bi.JointLatent(data, joint)]
+
+
+@pytest.mark.parametrize("k", range(3))
+def test_models_with_improper_densities_can_be_drawn(k):
+    """`pymc.model_to_graphviz` evaluates the shape of every node, at which `pymc.Flat` raises an error."""
+    assert ModelGraph(engines()[k].pymc_model()).get_plates()
+
+
+def test_nothing_is_drawn_from_an_improper_density():
+    with pm.Model():
+        x = Improper("x", shape=3)
+    assert np.isnan(pm.draw(x)).all()
+    assert_allclose(pm.logp(x, np.array([-1e9, 0.0, 2.0])).eval(), 0.0)
 
 
 def refused(frame, formula, match, families=None, **options):

@@ -145,7 +145,7 @@ def read_factors(
             formulas[name] = predictors(text, data.cluster, of_clusters=of_clusters(data, name), slopes=True)
     incomplete = tuple(name for name in order if data.missing(name).any())
     idle = tuple(name for name in data.variables if data.missing(name).any() and name not in incomplete)
-    base = BaseColumns(data, incomplete, idle)
+    base = BaseColumns(data, incomplete, idle, products=True)
     analyses = {parse(text).responses[0] for text in request.analyses}
     _check_links(data, request.links, order)
     links = dict.fromkeys(order, "") | dict(request.links)
@@ -187,7 +187,7 @@ def further_columns(
             _check_between(data, formula, columns, base)
         for column in columns:
             values = base.complete.get(column.base)
-            if column.base == INTERCEPT or values is None or column.over is not None or column.within:
+            if column.base == INTERCEPT or values is None or column.is_over_rows:
                 continue
             if not factor.groups.varying(values).any():
                 raise SpecificationError(
@@ -339,14 +339,15 @@ def _check_between(
 ) -> None:
     """Refuse a formula of a cluster-level variable whose columns vary within clusters."""
     for column in fixed:
-        if column.over is not None and column.base == "Intercept":
+        if column.base == INTERCEPT and column.is_over_rows and not column.is_centred:
             continue
         roots = base.roots(column.base)
         moving = [v for v in roots if not of_clusters(data, v)]
         values = base.complete.get(column.base)
         varies = values is not None and data.grouping.varying(values).any()
-        if moving or varies or column.within:
+        if moving or varies or column.is_centred:
+            cure = "remove it" if column.is_centred else f"write cluster_mean({column.name})"
             raise SpecificationError(
                 f"'{formula.text}': the response has a single value in each cluster, but '{column.name}' varies within "
-                f"clusters; write cluster_mean({column.name})."
+                f"clusters; {cure}."
             )

@@ -59,7 +59,7 @@ def new_table(model: JointGLMM, new: NewRows) -> tuple[FactorTable, NDArray[np.i
         for factor in factors
     ]
     for factor in factors:
-        over = [c.name for c in (*factor.fixed, *factor.grouped) if c.over is not None or c.within]
+        over = [c.name for c in (*factor.fixed, *factor.grouped) if c.is_over_rows]
         if over:
             raise SpecificationError(
                 "JointGLMM does not complete new rows when a factor has columns computed over the rows of a cluster, "

@@ -48,6 +48,8 @@ class Compiler:
     def column(self, column: Column, text: str) -> tuple[Token, ...]:
         """The program of a column; ``text`` is the formula, for messages."""
         tokens = self._base(column.base, text)
+        for part in column.parts:
+            tokens = (*tokens, *self.column(part, text), _operator("*"))
         if column.within:
             return (*tokens, (MEAN, float(self._mean(tokens, False))), _operator("-"))
         if column.over is None:

@@ -257,7 +257,7 @@ def _responses(
             Y[:, k] = np.where(np.isnan(v), np.nan, by_value[np.minimum(at, len(values) - 1)])
             continue
         # without an intercept to absorb it, an origin or a log mean would change the model
-        absorbed = any(column.base == INTERCEPT and column.over is None for column in factor.fixed)
+        absorbed = any(column.base == INTERCEPT and not column.is_over_rows for column in factor.fixed)
         if known is not None:
             center[k], unit[k] = known.arrays.center[k], known.arrays.unit[k]
         elif factor.family.is_standardised:

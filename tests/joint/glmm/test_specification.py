@@ -10,6 +10,7 @@ import bayesimp as bi
 from bayesimp import priors as pr
 from bayesimp.contract import Shift
 from bayesimp.errors import BayesimpError, DataError, SpecificationError
+from bayesimp.kernels.factors.columns import all_columns, all_means
 from tests.unfolding import unfolded
 
 FAMILIES = {"w": "bernoulli", "k": "poisson", "s": "gamma", "q": "bernoulli"}
@@ -92,6 +93,33 @@ def test_several_analyses_run():
     assert list(fixed["fixed_a"].values) == ["Intercept", "y", "x", "y:x"]
 
 
+PRODUCTS = {  # term of an analysis -> the name of a column, and its values
+    "within(x):w": ("w:within(x)", lambda d, mean: d.w * (d.x - mean(d.x))),
+    "within(x):within(w)": ("within(w):within(x)", lambda d, mean: (d.x - mean(d.x)) * (d.w - mean(d.w))),
+    "cluster_mean(w):cluster_mean(x)": (
+        "cluster_mean(w):cluster_mean(x)",
+        lambda d, mean: mean(d.x) * mean(d.w),
+    ),
+    "cluster_mean(x):within(x):c": (
+        "c[b]:cluster_mean(x):within(x)",
+        lambda d, mean: mean(d.x) * (d.x - mean(d.x)) * (d.c == "b"),
+    ),
+}
+
+
+@pytest.mark.parametrize("term", PRODUCTS)
+def test_products_over_clusters_are_the_columns_that_they_name(term):
+    name, values = PRODUCTS[term]
+    frame = only("y")[["g", "x", "w", "c", "y"]].sample(frac=1.0, random_state=1).reset_index(drop=True)
+    made = model(f"y ~ x + w + c + {term} + (1 | g)", None, frame)
+    tab, columns = made.table, [column.name for column in made.factors[0].fixed]
+    M, X = np.empty(tab.divisor.shape), np.empty((len(frame), len(tab.programs.start) - 1))
+    all_means(tab.means, tab.divisor, tab.V, tab.arrays.first, M)
+    all_columns(tab.programs, tab.V, M, tab.arrays.cluster, np.arange(len(X)), X)
+    expected = values(frame, lambda v: v.groupby(frame.g).transform("mean")).to_numpy()
+    np.testing.assert_allclose(X[:, columns.index(name)], expected[tab.row], atol=1e-12)
+
+
 # -- refused -------------------------------------------------------------------------------------------------
 
 Y = "y ~ x * w + (1 | g)"
@@ -124,6 +152,7 @@ REFUSED = {
         dict(analysis="q ~ x + (1 | g)"), "'q' has a single value in each cluster.*remove the random part"),
     "within clusters": (dict(analysis="q ~ x"), "'x' varies within clusters; write cluster_mean"),
     "complete, within clusters": (dict(analysis="q ~ a"), "'a' varies within clusters; write cluster_mean"),
+    "centred, of clusters": (dict(analysis="q ~ within(a):cluster_mean(x)"), "varies within clusters; remove it"),
     "unknown link": (dict(analysis=Y, links={"w": "cauchit"}), "links: 'w' is bernoulli.*'logit' or 'probit'"),
     "link of nothing": (dict(analysis=Y, links={"a": "probit"}), "links: 'a' has no factor"),
     "effects": (dict(analysis=Y, effects="both"), "effects must be 'joint' or 'separate'"),

@@ -43,6 +43,16 @@ DISCRETE = {
         case("w", y=f("w + cluster_mean(w) + (1 | g)", lambda d: (1, d.w, mean(d.w)))),
         2,
     ),
+    "binary, centred, times another": (
+        case(
+            "w",
+            x=own["x"],
+            seed=3,
+            strength=1.0,
+            y=f("x:within(w) + (1 | g)", lambda d: (1, d.x * within(d.w))),
+        ),
+        2,
+    ),
     "binary, a child that is missing itself": (
         case(
             "w",
@@ -159,6 +169,41 @@ NUMBERS = {
             "x",
             ("y",),
             y=f("within(x) + (within(x) | g)", lambda d: (1, within(d.x)), lambda d: (1, within(d.x))),
+        ),
+        GAUSSIAN,
+    ),
+    "within, times another": (
+        case(
+            "x",
+            w=own["w"],
+            seed=2,
+            strength=3.0,
+            y=f(
+                "x + within(x):w + (within(x):w | g)",
+                lambda d: (1, d.x, d.w * within(d.x)),
+                lambda d: (1, d.w * within(d.x)),
+            ),
+        ),
+        GAUSSIAN,
+    ),
+    "within, times its mean": (
+        case(
+            "x",
+            strength=1.0,
+            y=f(
+                "cluster_mean(x) * within(x) + (1 | g)",
+                lambda d: (1, mean(d.x), within(d.x), mean(d.x) * within(d.x)),
+            ),
+        ),
+        SLICE,
+    ),
+    "two means": (
+        case(
+            "x",
+            u=own["u"],
+            seed=2,
+            strength=1.0,
+            y=f("x + cluster_mean(u):cluster_mean(x) + (1 | g)", lambda d: (1, d.x, mean(d.u) * mean(d.x))),
         ),
         GAUSSIAN,
     ),
@@ -339,7 +384,9 @@ def test_a_child_of_a_number_left_out_is_noticed(name, child):
     assert cell.p_of_numbers(cell.draws(enough(kind), thin(kind))) < REJECTED
 
 
-@pytest.mark.parametrize("name", ["cluster mean", "within", "square of a mean's variable"])
+@pytest.mark.parametrize(
+    "name", ["cluster mean", "within", "within, times another", "square of a mean's variable"]
+)
 def test_stale_means_are_noticed(name):
     given, kind = NUMBERS[name]
     cell = OneCell(given)
@@ -347,7 +394,7 @@ def test_stale_means_are_noticed(name):
     assert cell.p_of_numbers(cell.draws(enough(kind), thin(kind))) < REJECTED
 
 
-@pytest.mark.parametrize("name", ["cluster mean", "mean of a product"])
+@pytest.mark.parametrize("name", ["cluster mean", "mean of a product", "two means"])
 def test_means_that_move_one_row_only_are_noticed(name):
     cell = OneCell(NUMBERS[name][0])
     cell.cells = cell.cells._replace(wide=np.zeros_like(cell.cells.wide))
