@@ -39,8 +39,8 @@ GOOD = {
 PACKAGE = {name for name, f in vars(ImputationModel).items() if inspect.isfunction(f)}
 PACKAGE -= {"impute", "with_priors", "with_shift", "to_plan"}
 PACKAGE |= {"filled", "conditionals", "records", "run_type", "shift_of", "dims", "stacked", "decoded", "with_events",
-            "part", "to_native", "groups", "level_values", "column_values", "limits", "require_observed", "variable",
-            "numeric", "saved_specification", "from_specification"}  # fmt: skip
+            "part", "to_native", "groups", "level_values", "column_values", "limits", "missing_codes",
+            "require_observed", "variable", "numeric", "saved_specification", "from_specification"}  # fmt: skip
 # minutes, where the argument happens to be right: tests of their own
 LONG = {"overimpute": {"whole", "number"}, "report": set(WRONG) - {"object", "array"},
         "run": {"whole", "number", "negative", "true"},
