@@ -91,7 +91,8 @@ def read_analyses(
     Raises
     ------
     SpecificationError
-        One is not a formula of this table with one response, two have the same response and neither contains the other, or they go in a circle.
+        One is not a formula of this table with one response, two have the same response and neither contains the other,
+        or they go in a circle.
     """
     if analysis is None:
         return Analyses()
