@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bayesimp.errors import SpecificationError
 from bayesimp.formulas.formula import Formula, RandomTerm, parse, signed
 from bayesimp.formulas.syntax import (
     Call,
@@ -37,6 +38,7 @@ __all__ = [
     "Predictors",
     "addition",
     "edit",
+    "larger",
     "over",
     "predictors",
     "terms_of",
@@ -82,6 +84,41 @@ class Predictors:
     def text(self) -> str:
         """The formula as written."""
         return self.formula.text
+
+    def contains(self, other: Predictors) -> bool:
+        """Whether it has all fixed and random terms of another."""
+        further = dict(zip((term.label for term in self.further), self.slopes, strict=True))
+        return (
+            _is_part_of(other.fixed, self.fixed)
+            and _is_part_of(other.random, self.random)
+            and all(
+                _is_part_of(part, further.get(term.label))
+                for term, part in zip(other.further, other.slopes, strict=True)
+            )
+        )
+
+
+def _is_part_of(part: Part | None, whole: Part | None) -> bool:
+    if part is None or whole is None:
+        return part is None
+    terms = {frozenset(term) for term in whole.terms}
+    return part.intercept <= whole.intercept and terms.issuperset(map(frozenset, part.terms))
+
+
+def larger(a: Predictors, b: Predictors, response: str) -> Predictors:
+    """That of two analyses with the same response which contains the other.
+
+    Raises
+    ------
+    SpecificationError
+        Neither does.
+    """
+    if a.contains(b) or b.contains(a):
+        return a if a.contains(b) else b
+    raise SpecificationError(
+        f"Two analyses have the response '{response}': '{a.text}' and '{b.text}'. It can have one model only, and "
+        "neither contains the other; give one formula with the terms of both."
+    )
 
 
 def several_random(terms: int) -> str:

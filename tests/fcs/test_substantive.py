@@ -297,6 +297,8 @@ def test_analyses_that_are_none(analysis, words):
 def test_analyses_that_do_not_go_together():
     with pytest.raises(bi.SpecificationError, match="Two analyses have the response 'y'"):
         bi.FCS(data(), analysis=["y ~ x", "y ~ w"])
+    both = bi.FCS(data(), analysis=["y ~ x", "y ~ x * w + (1 | g)"])
+    assert repr(both).count("times the analysis 'y ~ x * w + (1 | g)'") == 1
     with pytest.raises(bi.SpecificationError, match="circle"):
         bi.FCS(data(), analysis=["y ~ x", "x ~ y"])
     with pytest.raises(bi.SpecificationError, match="must be a formula"):

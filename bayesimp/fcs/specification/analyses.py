@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bayesimp.errors import SpecificationError
 from bayesimp.fcs.specification.records import ConditionalModel
 from bayesimp.formulas.base_columns import BaseColumns
-from bayesimp.formulas.predictors import Predictors
+from bayesimp.formulas.predictors import Predictors, larger
 from bayesimp.joint.glmm.factors import read_formula
 from bayesimp.joint.glmm.request import read_request
 from bayesimp.messages import listing
@@ -91,24 +91,20 @@ def read_analyses(
     Raises
     ------
     SpecificationError
-        One is not a formula of this table with one response, two have the same response, or they go in a circle.
+        One is not a formula of this table with one response, two have the same response and neither contains the other,
+        or they go in a circle.
     """
     if analysis is None:
         return Analyses()
     found: dict[str, Predictors] = {}
     for text in read_request(data.cluster, analysis, None, None, None).analyses:
         name, formula = read_formula(data, text, None)
-        if name in found:
-            raise SpecificationError(
-                f"Two analyses have the response '{name}': '{found[name].text}' and '{text}'. It can have one model "
-                "only; give the larger, which contains the other."
-            )
         if not data.variable(name).distribution.is_imputable:
             raise SpecificationError(
                 f"Analysis '{text}': '{name}' has family '{data.families[name]}', hence no distribution; make it a "
                 "number, a text or a category."
             )
-        found[name] = formula
+        found[name] = larger(found[name], formula, name) if name in found else formula
     analyses = Analyses(found)
     for name in found:
         if name in analyses.after(name):

@@ -20,7 +20,7 @@ from bayesimp.families.registry import family_of
 from bayesimp.formulas.base_columns import BaseColumns
 from bayesimp.formulas.columns import INTERCEPT, Column
 from bayesimp.formulas.formula import parse
-from bayesimp.formulas.predictors import Predictors, predictors
+from bayesimp.formulas.predictors import Predictors, larger, predictors
 from bayesimp.joint.glmm.default_formula import default_formula
 from bayesimp.joint.glmm.groups import check_level, check_levels, further_groups, levels_by_default
 from bayesimp.joint.glmm.order import order_of
@@ -235,12 +235,7 @@ def _formulas(data: IncompleteData, request: Request) -> dict[str, Predictors]:
     given: dict[str, Predictors] = {}
     for text in request.analyses:
         name, formula = read_formula(data, text, None, several=True)
-        if name in given:
-            raise SpecificationError(
-                f"Two analyses have the response '{name}': '{given[name].text}' and '{text}'. One factor cannot be both; "
-                "give the larger one, which contains the other."
-            )
-        given[name] = formula
+        given[name] = larger(given[name], formula, name) if name in given else formula
     for name, text in request.factors.items():
         if name in given:
             raise SpecificationError(

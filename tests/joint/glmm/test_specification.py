@@ -93,6 +93,27 @@ def test_several_analyses_run():
     assert list(fixed["fixed_a"].values) == ["Intercept", "y", "x", "y:x"]
 
 
+@pytest.mark.parametrize(
+    "small, large, contained",
+    [
+        ("y ~ x", "y ~ x * w + (1 | g)", True),
+        ("y ~ x + (1 | g)", "y ~ w:x + x + w + (1 + w | g)", True),
+        ("y ~ x + (1 + x | g)", "y ~ x * w + (1 | g)", False),
+        ("y ~ x + (1 | g)", "y ~ x * w", False),
+        ("y ~ x + c + (1 | g)", "y ~ x * w + (1 | g)", False),
+        ("y ~ x + (1 | g)", "y ~ 0 + x + w + (1 | g)", False),
+    ],
+)
+def test_of_two_analyses_with_one_response_the_larger_is_the_factor(small, large, contained):
+    for analyses in ([small, large], [large, small]):
+        if contained:
+            made = model(analyses, None, only("x", "y", "w")[["g", "x", "w", "c", "y"]])
+            assert [f.formula for f in made.factors if f.is_analysis] == [large]
+        else:
+            with pytest.raises(SpecificationError, match="neither contains the other"):
+                model(analyses)
+
+
 PRODUCTS = {  # term of an analysis -> the name of a column, and its values
     "within(x):w": ("w:within(x)", lambda d, mean: d.w * (d.x - mean(d.x))),
     "within(x):within(w)": ("within(w):within(x)", lambda d, mean: (d.x - mean(d.x)) * (d.w - mean(d.w))),
@@ -138,7 +159,7 @@ REFUSED = {
     "both sides, slope": (dict(analysis="y ~ x + (y | g)"), "'y' is on both sides of ~"),
     "circle": (dict(analysis=Y, factors={"x": "x ~ y + (1 | g)"}), "form a circle.*x.*y.*remove one of.*from"),
     "long circle": (dict(analysis=Y, factors={"x": "x ~ k", "k": "k ~ s", "s": "s ~ y"}), "circle.*FCS"),
-    "one response twice": (dict(analysis=["y ~ x + (1 | g)", "y ~ w + (1 | g)"]), "Two analyses.*'y'.*larger"),
+    "one response twice": (dict(analysis=["y ~ x + (1 | g)", "y ~ w + (1 | g)"]), "Two analyses.*'y'.*terms of both"),
     "looks ahead": (dict(analysis=Y, order=["x", "y", "w", "k", "s", "c"]), "depends on 'w', whose factor comes later"),
     "order lacks": (dict(analysis=Y, order=["x", "w", "y"]), "name every variable.*once.*it lacks"),
     "order has more": (dict(analysis=Y, order=["x", "w", "y", "k", "s", "c", "a"]), "'?a'? have no factor"),
