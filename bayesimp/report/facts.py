@@ -13,6 +13,7 @@ import pandas as pd
 
 from bayesimp.analysis.fits import Fits
 from bayesimp.analysis.gaps import NOT_CONGENIAL
+from bayesimp.analysis.named import analysis_and_options
 from bayesimp.analysis.pool import Pooled
 from bayesimp.analysis.side_by_side import complete_cases
 from bayesimp.diagnostics.convergence import Summary
@@ -191,10 +192,8 @@ def _named(analysis: Any) -> dict[str, Any]:
 
 def _analysed(imputations: Imputations, name: str, one: Any, options: Mapping[str, Any]) -> Analysed:
     """Fit and pool; given fits are used unchanged."""
-    own = dict(options)
-    if isinstance(one, Mapping):
-        own |= {key: value for key, value in one.items() if key != "analysis"}
-        one = one["analysis"]
+    one, own = analysis_and_options(name, one)
+    own = {**options, **own}
     if isinstance(one, Pooled):
         raise SpecificationError(
             f"report: analysis {name!r} is pooled already. Pass the fits, imp.analyse(...), or the formula."

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bayesimp.analysis.fit import Fits, fit_each
+from bayesimp.analysis.named import analysis_and_options
 from bayesimp.arguments import chosen, new_seed
 from bayesimp.contract import ImputationModel, must_be_model
 from bayesimp.errors import SpecificationError, StatisticalWarning
@@ -83,8 +84,8 @@ class MnarRequest:
         return model.impute(self.m, seed=self.seed, **self.impute) if again is None else again
 
     def _fit(self, imp: Imputations, analysis: Any) -> Fits:
-        own = dict(analysis) if isinstance(analysis, Mapping) else {"analysis": analysis}
-        return fit_each(imp, own.pop("analysis"), **{**self.fitting, **own})
+        one, own = analysis_and_options("", analysis)
+        return fit_each(imp, one, **{**self.fitting, **own})
 
     def extended(self, result: NotAtRandom, further: Sequence[DeltaScenario]) -> NotAtRandom:
         """The same analysis with further scenarios; those that were left out stay so."""
@@ -209,16 +210,11 @@ def requested(
     asked = scenarios(axes, combine)
     analyses = _analyses(analysis)
     for each in analyses.values():
-        check_analysis(
-            each["analysis"] if isinstance(each, Mapping) else each, model.data, model.definitions()
-        )
+        check_analysis(analysis_and_options("", each)[0], model.data, model.definitions())
     check_keywords(impute, mnar, model.impute, ("m", "seed"))
     fitting = {**fitting, "cluster": model.data.cluster}
     seed = new_seed() if seed is None else seed
     return MnarRequest(model, analyses, by, where, m, seed, level, fitting, dict(impute)), axes, asked
-
-
-OWN = ("imputed", "analysis")  # arguments of `fit_each` that are no options
 
 
 def _analyses(analysis: Any) -> dict[str, Any]:
@@ -227,12 +223,7 @@ def _analyses(analysis: Any) -> dict[str, Any]:
         if not analysis:
             raise SpecificationError("analysis is empty; give a formula, or several formulas by name.")
         for name, each in analysis.items():
-            if isinstance(each, Mapping) and "analysis" not in each:
-                raise SpecificationError(
-                    f"analysis {name!r}: give {{'analysis': formula, ...}}; it has {list(each)}."
-                )
-            if isinstance(each, Mapping):
-                check_keywords([key for key in each if key != "analysis"], fit_each, fit_each, OWN)
+            analysis_and_options(name, each)
         return {str(name): each for name, each in analysis.items()}
     if not (isinstance(analysis, str) or callable(analysis)):
         raise SpecificationError(

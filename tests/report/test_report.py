@@ -341,6 +341,14 @@ def test_word(imp, drawn, tmp_path):
 @pytest.mark.parametrize(
     "options, says",
     [
+        (
+            {"analysis": {"crude": {"formula": "y ~ x"}}},
+            r"analysis 'crude': give \{'analysis': formula, ...\}; it has \['formula'\]",
+        ),
+        (
+            {"analysis": {"crude": {"analysis": "y ~ x", "famly": "normal"}}},
+            "no argument 'famly'; did you mean 'family'",
+        ),
         ({"stated": {"reason": "lost"}}, "did you mean 'reasons'|reasons"),
         ({"level": 95}, "level = 95"),
         ({"sensitivity": 3}, "sensitivity takes what"),
