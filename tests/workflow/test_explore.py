@@ -284,7 +284,7 @@ def address(tmp_path):
         server.wait(20)
 
 
-def until(what, seconds=60.0):
+def until(what, seconds=240.0):
     """The first value that is true."""
     end = time.monotonic() + seconds
     while True:
