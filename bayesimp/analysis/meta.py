@@ -31,10 +31,11 @@ from scipy import stats
 from scipy.optimize import brentq, minimize_scalar
 
 from bayesimp.analysis.fit import Fits, completed_tables, fit_each
+from bayesimp.analysis.named import check_options
 from bayesimp.analysis.pool import Pooled, pool
 from bayesimp.errors import PACKAGE, BayesimpError, DataError, SpecificationError, StatisticalWarning
 from bayesimp.kernels.laplace.fit import EVENTS, SEPARATED
-from bayesimp.kinds import check_keywords, checks_arguments
+from bayesimp.kinds import checks_arguments
 from bayesimp.layout import Printed, tabulated
 from bayesimp.markup import framed, table
 from bayesimp.messages import listing
@@ -132,7 +133,7 @@ def pool_by_study(
     Studies in which the analysis cannot be fitted, or whose data are separated, are left out with a warning and named in
     ``left_out``.
     """
-    check_keywords(options, pool_by_study, fit_each, ("imputed", "analysis"))
+    check_options(options, pool_by_study)
     tables = completed_tables(imputed)
     frames = [tables.frame(k) for k in range(tables.m)]
     if study not in frames[0].columns:

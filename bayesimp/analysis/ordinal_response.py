@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from bayesimp.analysis.linear import check_complete
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.formulas.formula import Formula
 from bayesimp.messages import listing
@@ -32,12 +33,9 @@ def ordered_levels(
     """
     name = response.name
     complete = response.notna().to_numpy()
-    if not complete.all():
-        k = int(np.searchsorted(starts, np.argmin(complete), side="right"))
-        raise DataError(
-            f"the response {name!r} is missing in {int((~complete).sum())} rows (first in table {k} of the stack), so "
-            "the tables are not complete."
-        )
+    if pd.api.types.is_numeric_dtype(response):
+        complete = np.isfinite(response.to_numpy(dtype=float, na_value=np.nan))
+    check_complete(name, complete, starts)
     if not fixed or fixed[0] != "Intercept":
         raise SpecificationError(
             f"{formula.text!r}: thresholds take the place of the intercept; remove 0 + (or - 1) from the formula."

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from bayesimp.analysis.fit import Fits, fit_each
+from bayesimp.analysis.named import check_options
 from bayesimp.errors import DataError, SpecificationError
 from bayesimp.formulas.formula import parse
-from bayesimp.kinds import check_keywords
 from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.reading import as_pandas
 
@@ -48,7 +48,7 @@ def complete_cases(table: Any, analysis: str, **options: Any) -> Fits:
     DataError
         No row is complete.
     """
-    check_keywords(options, complete_cases, fit_each, ("imputed", "analysis"))
+    check_options(options, complete_cases)
     frame = table.frame if isinstance(table, IncompleteData) else as_pandas(table)[0]
     if isinstance(table, IncompleteData):
         options.setdefault("cluster", table.cluster)
@@ -96,7 +96,7 @@ def side_by_side(
             "side_by_side takes a mapping label -> result, {'imputed': imp, 'complete cases': data}; got "
             f"{type(results).__name__}."
         )
-    check_keywords(options, side_by_side, fit_each, ("imputed", "analysis"))
+    check_options(options, side_by_side)
     columns, rows = {}, {}
     for label, result in results.items():
         if not isinstance(result, Fits | IncompleteData | Iterable) and not hasattr(result, "frame"):

@@ -17,10 +17,9 @@ from bayesimp.contract import ImputationModel, Run, TreeRequest, model_type
 from bayesimp.errors import SpecificationError
 from bayesimp.events import Event, counted_events, event_table
 from bayesimp.imputation.completed import CompletedTables
-from bayesimp.kinds import check_keywords, checks_arguments
+from bayesimp.kinds import checks_arguments
 from bayesimp.layout import Printed
 from bayesimp.markup import block, folded, framed, table
-from bayesimp.messages import listing
 from bayesimp.table.incomplete import IncompleteData
 
 if TYPE_CHECKING:
@@ -255,14 +254,10 @@ class Imputations(Printed, CompletedTables):
         >>> imp = imp.extend_until()                                                             # doctest: +SKIP
         >>> imp = imp.extend_until(analysis="y ~ x + (1 | study)", mc_error=0.05, seconds=600)   # doctest: +SKIP
         """
-        from bayesimp.analysis.fit import fit_each
+        from bayesimp.analysis.named import check_options
         from bayesimp.imputation.longer import Target, extend_until
 
-        check_keywords(options, self.extend_until, fit_each, ("imputed", "analysis"))
-        if options and analysis is None:
-            raise SpecificationError(
-                f"extend_until: {listing(options)} would be ignored: give analysis= as well."
-            )
+        check_options(options, self.extend_until, analysis)
         if ess is None and analysis is None:
             ess = 400.0
         target = Target(ess, analysis, mc_error, cv, pooled, options)
@@ -334,8 +329,9 @@ class Imputations(Printed, CompletedTables):
     def analyse(self, analysis: str | Callable[[pd.DataFrame], Any], **options: Any) -> Any:
         """Fit an analysis to every completed table; see `bayesimp.fit_each`. The result is `Fits` or `Posteriors`."""
         from bayesimp.analysis.fit import fit_each
+        from bayesimp.analysis.named import check_options
 
-        check_keywords(options, self.analyse, fit_each, ("imputed", "analysis"))
+        check_options(options, self.analyse)
         options.setdefault("cluster", self.data.cluster)
         return fit_each(self, analysis, **options)
 

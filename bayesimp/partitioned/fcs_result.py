@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from bayesimp.analysis.fit import GENERALISED, fit_each
 from bayesimp.analysis.fits import Fits
+from bayesimp.analysis.named import check_options
 from bayesimp.diagnostics.convergence import Summary
 from bayesimp.errors import DataError
 from bayesimp.events import Event
 from bayesimp.fcs.history import History
 from bayesimp.fcs.tree import block_names
 from bayesimp.kernels.chained.deal import deal_cells
-from bayesimp.kinds import check_keywords
 from bayesimp.layout import Printed
 from bayesimp.partitioned.analyses import CountedTables, needed_columns
 from bayesimp.partitioned.cells import CountCells
@@ -185,7 +185,7 @@ class PartitionedFCSImputations(CompletedParts, Printed):
 
     def analyse(self, analysis: str | Callable, **options: Any) -> Fits:
         """As `CompletedParts.analyse`; no rows are read if the response is not normal and has no weights or trials."""
-        check_keywords(options, PartitionedFCSImputations.analyse, fit_each, GIVEN)
+        check_options(options, PartitionedFCSImputations.analyse, own=GIVEN)
         names = needed_columns(self, analysis, options)
         counted = options.get("family") in GENERALISED and not {"weights", "trials"} & set(options)
         if not counted or not set(names) <= set(self.model.distinct.names):

@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 
 from bayesimp.analysis.fit import fit_each
 from bayesimp.analysis.fits import Fits
+from bayesimp.analysis.named import OWN, check_options
 from bayesimp.arguments import whole
 from bayesimp.diagnostics.convergence import Summary, diagnose
 from bayesimp.durable import replacing
 from bayesimp.errors import PACKAGE, DataError, SpecificationError, StatisticalWarning
 from bayesimp.events import Event, counted_events, event_table
-from bayesimp.kinds import check_keywords
-from bayesimp.messages import listing
 from bayesimp.partitioned.analyses import ColumnsOfTables, needed_columns
 from bayesimp.table.partitions import PartitionedData
 
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GIVEN", "INSTEAD", "CompletedParts", "Filled", "missing_by_variable"]
 
-GIVEN = ("imputed", "analysis", "cluster")  # arguments of fit_each that are not options
+GIVEN = (*OWN, "cluster")  # arguments of fit_each that are not options
 
 SAMPLE = "or take a sample of whole clusters into memory, model it by bi.JointNormal or bi.FCS, and call"
 INSTEAD = {  # functions that take models of tables in memory only -> what to do
@@ -148,7 +147,7 @@ class CompletedParts(ABC):
         SpecificationError, DataError
             The analysis is not a formula or cannot be fitted, or the table has changed since the model was made.
         """
-        check_keywords(options, CompletedParts.analyse, fit_each, GIVEN)
+        check_options(options, CompletedParts.analyse, own=GIVEN)
         tables = ColumnsOfTables(self, needed_columns(self, analysis, options))
         return fit_each(tables, analysis, cluster=self.source.cluster, **options)
 
@@ -190,9 +189,7 @@ class CompletedParts(ABC):
         """
         from bayesimp.report.parts import report_of_parts
 
-        check_keywords(options, CompletedParts.report, fit_each, GIVEN)
-        if options and analysis is None:
-            raise SpecificationError(f"report: {listing(options)} would be ignored: give analysis= as well.")
+        check_options(options, CompletedParts.report, analysis, GIVEN)
         return report_of_parts(
             self._about,
             path,

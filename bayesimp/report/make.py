@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bayesimp.analysis.fit import fit_each
+from bayesimp.analysis.named import check_options
 from bayesimp.durable import replacing, write_text
 from bayesimp.errors import SpecificationError, must_be
-from bayesimp.kinds import check_keywords
-from bayesimp.messages import listing
 from bayesimp.report.assumptions import assumptions, sensitivity_sections
 from bayesimp.report.checklist import checklist
 from bayesimp.report.document import Document, Paragraph, ReportSection, Tabulated
@@ -55,9 +53,7 @@ def report(
 ) -> Path:
     """Write a report of a run; see `Imputations.report`."""
     must_be(imputations, "Imputations", "report")
-    check_keywords(options, report, fit_each, ("imputed", "analysis"))
-    if options and analysis is None:
-        raise SpecificationError(f"report: {listing(options)} would be ignored: give analysis= as well.")
+    check_options(options, report, analysis)
     path = check_path(path)
     facts = gather(
         imputations, analysis=analysis, sensitivity=sensitivity, mnar=mnar, overimputation=overimputation,

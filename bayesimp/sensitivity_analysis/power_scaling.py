@@ -11,8 +11,8 @@ import pandas as pd
 import xarray as xr
 
 from bayesimp import notation as nt
-from bayesimp.analysis.fit import fit_each
 from bayesimp.analysis.fits import Fits
+from bayesimp.analysis.named import check_options
 from bayesimp.arguments import number
 from bayesimp.contract import TreeRequest
 from bayesimp.errors import SpecificationError, must_be
@@ -163,7 +163,7 @@ def power_scaling(
     >>> print(result); result.plot()                                                          # doctest: +SKIP
     """
     must_be(imp, "Imputations", "power_scaling")
-    check_keywords(options, power_scaling, fit_each, ("imputed", "analysis"))
+    check_options(options, power_scaling)
     if options and isinstance(analysis, Fits):
         raise SpecificationError(
             f"power_scaling: {listing(options)} would be ignored, because analysis= is fits."

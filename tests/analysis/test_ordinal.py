@@ -308,7 +308,10 @@ def test_whole_numbers_are_their_own_order():
     ({"rating": lambda t: t.index}, "rating ~ x", {}, r"levels, and an ordinal model .*family='normal'"),
     ({"w": lambda t: t["w"].where(t["rating"] != "mild", 0)}, "rating ~ x", {"weights": "w"},
      "completed table 1 has no row of positive weight at level 'mild'"),
-    ({"rating": lambda t: t["rating"].where(t.index != 3)}, "rating ~ x", {}, "'rating' is missing in 1 rows"),
+    ({"rating": lambda t: t["rating"].where(t.index != 3)}, "rating ~ x", {},
+     "'rating' is missing or infinite in 1 rows"),
+    ({"rating": lambda t: t["rating"].cat.codes.where(t.index != 3, np.inf)}, "rating ~ x", {},
+     "'rating' is missing or infinite in 1 rows"),
 ])  # fmt: skip
 def test_what_is_refused(change, formula, options, says):
     with pytest.raises((SpecificationError, DataError), match=says) as refused:
