@@ -13,6 +13,7 @@ from bayesimp.joint.glmm.chain import ChainState, numbers, start_chain
 from bayesimp.joint.glmm.prior import FactorPriors, factor_priors
 from bayesimp.joint.glmm.sampler import Sampler
 from bayesimp.joint.glmm.table import FactorTable
+from bayesimp.kernels.factors.moments import cell_moments
 from bayesimp.kernels.families.responses import aux_size
 from bayesimp.priors import Priors
 
@@ -128,14 +129,12 @@ class FactorTask:
         return {}
 
     @cached_property
-    def _holes(self) -> list[tuple[NDArray[np.int64], ...]]:
-        """By factor: clusters with imputed values, the first and the number of these, and the place of each value."""
-        out: list[tuple[NDArray[np.int64], ...]] = []
+    def _holes(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """By factor: clusters with imputed values, and where those of each begin and the last end."""
+        out = []
         for rows in self.table.missing:
-            own, first, count = np.unique(
-                self.table.arrays.cluster[rows], return_index=True, return_counts=True
-            )
-            out.append((own, first, count, np.repeat(np.arange(len(own)), count)))
+            own, first = np.unique(self.table.arrays.cluster[rows], return_index=True)
+            out.append((own, np.append(first, len(rows))))
         return out
 
     def start(self, seed: int, chain: int) -> ChainState:
@@ -191,16 +190,11 @@ class FactorTask:
 
     def _describe(self, values: list[Array], mean: Array, spread: Array) -> None:
         """Mean and sd (denominator n - 1, nan for one value) of the imputed values of each variable by cluster."""
-        mean[:], spread[:] = np.nan, np.nan
-        for k, (y, (own, first, count, place)) in enumerate(zip(values, self._holes, strict=True)):
-            if not len(own):
-                continue
-            v = numbers(self.table, k, y)
-            average = np.add.reduceat(v, first) / count
-            square = np.add.reduceat((v - average[place]) ** 2, first)
-            mean[own, k] = average
-            with np.errstate(invalid="ignore", divide="ignore"):
-                spread[own, k] = np.where(count > 1, np.sqrt(square / (count - 1.0)), np.nan)
+        mean.fill(np.nan)
+        spread.fill(np.nan)
+        for k, (y, (own, first)) in enumerate(zip(values, self._holes, strict=True)):
+            if len(own):
+                cell_moments(numbers(self.table, k, y), own, first, np.int64(k), mean, spread)
 
     def put(self, into: JointHistory, place: int, start: int, piece: JointHistory) -> None:
         """Copy the draws of one chain into those of all."""

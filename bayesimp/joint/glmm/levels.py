@@ -91,6 +91,8 @@ class FurtherEffects:
         """(c, r q) the effects of factor k of all levels together, on its columns, by combination of groups; cluster: of
         one cluster."""
         table, factor = self.table, self.table.factors[k]
+        if cluster is None and not table.further:
+            return self.effects(k, 0).reshape(table.clusters, -1)
         groups = table.combinations if cluster is None else table.combinations[self.places(cluster)]
         out = np.zeros((len(groups), factor.predictors, len(factor.grouped)))
         for level in self.levels(k):

@@ -23,9 +23,10 @@ class WorkingRows:
         self.table, self.state = table, state
         active = table.cells.active
         self.moving = active.any(axis=0) if len(active) else np.zeros(table.arrays.column[-1], bool)
-        # columns without imputed values, by factor and level; rows with these columns equal
+        # columns without imputed values, by factor and level; rows with these columns equal; columns of ones by length
         self.still: dict[tuple[int, int], tuple[Array, Array]] = {}
         self.alike: dict[tuple[int, int], Alike | None] = {}
+        self.ones: dict[int, Array] = {}
         # trials, and what else keeps rows apart
         self.trials: dict[tuple[int, int], Array] = {}
         self.apart: dict[tuple[int, int], list[Array]] = {}
@@ -52,7 +53,9 @@ class WorkingRows:
         X_w = np.ascontiguousarray(X_k @ scale.T)
         own = scale.levels[level]
         if len(own.a) == 1 and own.intercept == 0:
-            return X_w, np.ones((len(rows), 1))
+            if len(rows) not in self.ones:
+                self.ones[len(rows)] = np.ones((len(rows), 1))
+            return X_w, self.ones[len(rows)]
         Z_k = (
             X[:, self.table.columns_at(k, level)]
             if X_k.base is X

@@ -19,18 +19,28 @@ import numpy as np
 from bayesimp.kernels.compiled import kernel, merged
 from bayesimp.kernels.draws import truncated_normal
 from bayesimp.kernels.factors.arrays import Cells, FactorArrays, State, Work
-from bayesimp.kernels.factors.columns import VARIABLE, Programs, column
+from bayesimp.kernels.factors.columns import OPERATORS, VARIABLE, Programs, column
 from bayesimp.notation import Integer
 
 __all__ = ["draw_linear_cells"]
 
+PRODUCT = OPERATORS["*"]
+
 
 @merged
 def _column(programs: Programs, state: State, t: int, j: Integer, i: Integer, work: Work) -> float:
-    """Column t in row j of cluster i; most columns are a single variable, which needs no program."""
+    """Column t in row j of cluster i; most columns are a variable or a product of two, which need no stack."""
     first = programs.start[t]
-    if programs.start[t + 1] == first + 1 and programs.code[first] == VARIABLE:
+    length = programs.start[t + 1] - first
+    if length == 1 and programs.code[first] == VARIABLE:
         return state.V[j, int(programs.argument[first])]
+    if (
+        length == 3
+        and programs.code[first] == VARIABLE
+        and programs.code[first + 1] == VARIABLE
+        and programs.code[first + 2] == PRODUCT
+    ):
+        return state.V[j, int(programs.argument[first])] * state.V[j, int(programs.argument[first + 1])]
     return column(programs, t, state.V, state.M, j, i, work.stack)
 
 

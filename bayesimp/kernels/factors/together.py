@@ -1,12 +1,8 @@
-"""Joint moves of the effects of one factor and the missing values of its response, in clusters without observed values.
+"""Values of one variable that move with the effects of its factor, in clusters without observed values.
 
 If a cluster lacks a variable altogether, its effects follow the imputed values, and these follow the effects, so each
-step of one given the other is small if the cluster is large. Here both move along the ridge between them. Given the
-effects of the other factors, b_ki ~ N(mu, Q^-1) (kernels/factors/effects.py); the proposal
-
-    b' = mu + rho (b - mu) + sqrt(1 - rho^2) w,       w ~ N(0, Q^-1)
-
-leaves this prior invariant, and y -> y' leaves p_k(y | eta_k(b)) invariant along with it:
+step of one given the other is small if the cluster is large. joint/glmm/together.py moves both along the ridge between
+them: effects b -> b', and values y -> y' such that p_k(y | eta_k(b)) stays invariant:
 
     normal, Student-t           y' = y + z'(b' - b): the residual is kept
     Yeo-Johnson                 psi(y') = psi(y) + z'(b' - b): the residual of the transformed value is kept
@@ -16,11 +12,9 @@ leaves this prior invariant, and y -> y' leaves p_k(y | eta_k(b)) invariant alon
     Poisson                     y' ~ Binomial(y, mu' / mu) if the mean falls, y' = y + Poisson(mu' - mu) if it rises
     ordinal, nominal            the quantile u of y in the order of the levels is kept: y' is the quantile u at b'
 
-so the move is accepted with probability min(1, ratio of the likelihoods of the later factors), because only these
-enter the ratio. rho is tuned in warm-up.
-
-The effects of the later factors move along, so that these likelihoods change little: joint/glmm/together.py, which needs
-`predictor_changes`.
+so factor k itself cancels in the ratio of the move, which has the likelihoods of the later factors, the prior of effects
+and the density of their proposal. The effects of later factors take up what the predictors of these change by, which
+`predictor_changes` returns.
 """
 
 from __future__ import annotations
