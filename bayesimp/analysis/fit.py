@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from bayesimp.analysis.bases import with_bases
 from bayesimp.analysis.congenial import congeniality
 from bayesimp.analysis.fits import Fit, Fits
 from bayesimp.analysis.function_rows import FunctionRows
@@ -36,6 +37,7 @@ from bayesimp.events import Event
 from bayesimp.families.registry import analysis_names, family_of
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.kernels.laplace.fit import EVENTS, NO_CURVATURE, SEPARATED
+from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.reading import as_pandas
 from bayesimp.threads import one_thread
 
@@ -126,12 +128,13 @@ def fit_each(
     if len(formula.responses) != 1:
         raise SpecificationError(f"Formula {analysis!r}: an analysis has one response on the left of ~.")
     _mentions_cluster(formula, cluster)
+    formula, notes = _with_bases(formula, imputed)
     tables, first = _with_first(tables, formula.responses[0])
     if family in NORMAL or (family in GENERALISED and not family_of(family).is_ordered):
         two = family in GENERALISED and family_of(family).takes_trials and trials is None
         check_response(first, formula, family, two, imputed)
     result = _fitted(tables, formula, family, reml, link, quadrature, columns)
-    log = (*result.pop("log", ()), *_compare(imputed, formula, offset))
+    log = (*result.pop("log", ()), *notes, *_compare(imputed, formula, offset))
     log += of_family(imputed, first, formula) if family in NORMAL else ()
     levels = result.pop("levels", ())
     rows = (OrdinalRows if levels else FormulaRows)(
@@ -142,6 +145,14 @@ def fit_each(
         _warn_of_codes(fits)
     _warn_not_converged(fits, analysis)
     return fits
+
+
+def _with_bases(formula: Formula, imputed: Any) -> tuple[Formula, tuple[Event, ...]]:
+    """The formula with the same splines and the like in every completed table, where the observed values are known."""
+    data = getattr(imputed, "data", None)
+    if not formula.over_rows or not isinstance(data, IncompleteData):
+        return formula, ()
+    return with_bases(formula, data, [name for name in data.variables if data.missing(name).any()])
 
 
 def _with_first(tables: Tables, response: str) -> tuple[Tables, pd.DataFrame]:

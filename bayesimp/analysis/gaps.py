@@ -9,6 +9,7 @@ from bayesimp.contract import ImputationModel
 from bayesimp.events import Event
 from bayesimp.formulas.formula import Formula, RandomTerm
 from bayesimp.formulas.span import Monomial, Polynomial, spelled
+from bayesimp.formulas.syntax import column_names
 from bayesimp.messages import listing
 from bayesimp.table.incomplete import IncompleteData
 
@@ -256,7 +257,12 @@ def _as_factor(model: ImputationModel, analysis: Formula, offset: str | None) ->
     further = [term for term in analysis.random if term not in own]
     grouped = not analysis.random or (len(own) == 1 and all(term.columns == "1" for term in further))
     derived = not set(model.definitions()).isdisjoint(analysis.columns)
-    if offset is not None or not grouped or analysis.independent or analysis.stateful or derived:
+    fixed = [call for call, _ in analysis.bases]
+    incomplete = {name for name in model.data.variables if model.data.missing(name).any()}
+    unfixed = any(
+        call not in fixed and not incomplete.isdisjoint(column_names(call)) for call in analysis.over_rows
+    )
+    if offset is not None or not grouped or analysis.independent or unfixed or derived:
         return None
     return f"bi.JointGLMM({_with_clusters(model.data, further)}, {analysis.text!r})"
 

@@ -17,6 +17,7 @@ from bayesimp.errors import SpecificationError
 from bayesimp.formulas.arithmetic import Indicator, Product, expression
 from bayesimp.formulas.columns import INTERCEPT, Column, Derived, cluster_column
 from bayesimp.formulas.design import design
+from bayesimp.formulas.fixed_basis import fixed_basis
 from bayesimp.formulas.formula import Formula, product_text
 from bayesimp.formulas.predictors import MEANS, Part, over
 from bayesimp.formulas.syntax import Call, Level, Name, Node, Op, column_names, error, label, write
@@ -43,6 +44,8 @@ class BaseColumns:
         Columns defined by the user (`read_derived`).
     products
         Whether a term may multiply `within()` by other columns, and several cluster means.
+    counted
+        (n,) rows that determine the knots of splines, the centre of `center` and the like; None: all.
 
     Attributes
     ----------
@@ -58,8 +61,10 @@ class BaseColumns:
         derived: Mapping[str, Derived] | None = None,
         *,
         products: bool = False,
+        counted: NDArray[np.bool_] | None = None,
     ) -> None:
         self.data, self.incomplete, self.idle, self.products = data, incomplete, idle, products
+        self.counted = counted
         self.complete: dict[str, Array] = {INTERCEPT: np.ones(len(data))}
         self.derived: dict[str, Derived] = dict(derived or {})
         self.users = tuple(name for name, record in self.derived.items() if record.column is not None)
@@ -171,12 +176,36 @@ class BaseColumns:
         if isinstance(atom, Name):
             return [atom.name]
         assert isinstance(atom, Call)
-        if atom.function in (*STATEFUL, *FACTOR):
+        if atom.function in STATEFUL:
+            return [self._derive(record, written, text) for record, written in self._fixed(atom, text)]
+        if atom.function in FACTOR:
             raise error(text, _advice(atom))
         evaluate = expression(atom, text)
         for name in evaluate.names:
             self.need(name, text)
         return [self._derive(Derived(label(atom), evaluate.names, evaluate), write(atom), text)]
+
+    def _fixed(self, atom: Call, text: str) -> list[tuple[Derived, str]]:
+        """The columns of a function of all rows, which are determined by the observed values of its argument."""
+        argument = expression(atom.arguments[0], text)
+        for name in argument.names:
+            self.need(name, text)
+        x = argument({name: self._observed(name) for name in argument.names})
+        there = np.isfinite(x) if self.counted is None else np.isfinite(x) & self.counted
+        return [
+            (Derived(label(node), argument.names, evaluate), write(node))
+            for node, evaluate in fixed_basis(atom, x[there], text)
+        ]
+
+    def _observed(self, name: str) -> Array:
+        """(n,) a base column, NaN where anything that it is computed from is missing."""
+        if name in self.complete:
+            return self.complete[name]
+        if name in self.derived:
+            record = self.derived[name]
+            values = {inner: self._observed(inner) for inner in record.ingredients}
+            return np.asarray(record.evaluate(values, self.data.codes, self.counted))
+        return self.data.column_values(name)
 
     def _derive(self, record: Derived, written: str, text: str) -> str:
         """Store the column for a term of a formula."""
@@ -187,7 +216,13 @@ class BaseColumns:
         return record.name
 
     def _level(self, atom: Level, text: str) -> str:
-        """The base column of one level of an incomplete factor."""
+        """The base column of one level of an incomplete factor, or one column of a spline or polynomial."""
+        if isinstance(atom.factor, Call) and atom.factor.function in STATEFUL:
+            made = self._fixed(atom.factor, text)
+            for record, written in made:
+                if written == write(atom):
+                    return self._derive(record, written, text)
+            raise error(text, f"'{write(atom)}': its columns are {listing([own for _, own in made], 20)}")
         factor = atom.factor.arguments[0] if isinstance(atom.factor, Call) else atom.factor
         assert isinstance(factor, Name)
         name, levels = factor.name, [str(level) for level in self._levels_of(factor.name)]
@@ -250,7 +285,7 @@ class BaseColumns:
         right = " + ".join(terms)
         if right not in self._built:
             formula = Formula(text, (), right)
-            made = design(formula, self.data.frame, clusters=self.data.grouping)
+            made = design(formula, self.data.frame, clusters=self.data.grouping, counted=self.counted)
             for name, values, term in zip(made.fixed, made.X.T, made.terms, strict=True):
                 self._keep(name, values, text)
                 self.written[name] = term
@@ -343,13 +378,7 @@ def _one_by_one(term: tuple[Node, ...], centred: bool) -> str:
 
 
 def _advice(atom: Call) -> str:
-    text = write(atom)
-    if atom.function in FACTOR:
-        return (
-            f"'{text}' makes a factor of an incomplete variable that is imputed as a number; declare its family, "
-            "families={'...': 'categorical'} or 'ordinal'"
-        )
     return (
-        f"'{text}' depends on all rows and would change its meaning in every cycle; centre and scale the column "
-        "in the table, or write powers as I(x**2)"
+        f"'{write(atom)}' makes a factor of an incomplete variable that is imputed as a number; declare its family, "
+        "families={'...': 'categorical'} or 'ordinal'"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
 from typing import TypeGuard
 
 import numpy as np
@@ -9,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesimp.errors import DataError
-from bayesimp.formulas.arithmetic import as_product, expression, over_clusters
-from bayesimp.formulas.syntax import Call, Level, Name, Node, Number, error, label, replaced, walk, write
+from bayesimp.formulas.arithmetic import Expression, as_product, expression, over_clusters
+from bayesimp.formulas.syntax import Call, Level, Name, Node, Number, Op, error, label, replaced, walk, write
 from bayesimp.formulas.terms import CLUSTER, WITHIN
 from bayesimp.messages import listing
 from bayesimp.table.clusters import varies_within
@@ -34,6 +36,8 @@ class Computed:
     counted
         (n,) rows over which cluster means, sums and sizes are taken (all rows in clusters without such rows), and that
         determine the knots of splines and the like; None: all.
+    bases
+        Terms with several columns that are functions of one row, and these (`Formula.bases`).
     """
 
     def __init__(
@@ -42,31 +46,58 @@ class Computed:
         text: str,
         clusters: NDArray[np.integer] | None,
         counted: NDArray[np.bool_] | None = None,
+        bases: Sequence[tuple[Call, Sequence[tuple[Node, Expression]]]] = (),
     ) -> None:
         self.columns, self.text, self.clusters, self.counted = columns, text, clusters, counted
+        self.bases = dict(bases)
         self._source: dict[str, Node] = {}  # name -> the node that it replaces
         self._known: dict[Node, Node] = {}
 
     def named(self, node: Node) -> Node:
         """The term with names in place of what is computed here."""
-        return replaced(node, self._compute) if any(map(_is_computed, walk(node))) else node
+        return replaced(node, self._compute) if any(map(self._is_computed, walk(node))) else node
 
     def written(self, node: Node) -> Node:
         """The original term."""
         return replaced(node, lambda n: self._source.get(n.name) if isinstance(n, Name) else None)
 
     def _compute(self, node: Node) -> Node | None:
-        if not _is_computed(node):
+        if not self._is_computed(node):
             return None
         if node not in self._known:
-            name = f"\0{len(self._source)}"
-            while name in self.columns:
-                name += "\0"
-            values = self._level(node) if isinstance(node, Level) else self._over_clusters(node)
-            self._source[name] = self.written(node)
-            self.columns = self.columns.assign(**{name: values})
-            self._known[node] = Name(name)
+            if isinstance(node, Level):
+                one = self._one_of(node)
+                self._known[node] = self._keep(node, self._level(node)) if one is None else one
+            elif node in self.bases:
+                parts = [self._keep(own, self._of_row(function)) for own, function in self.bases[node]]
+                self._known[node] = reduce(lambda left, right: Op("+", left, right), parts)
+            else:
+                self._known[node] = self._keep(node, self._over_clusters(node))
         return self._known[node]
+
+    def _is_computed(self, node: Node) -> TypeGuard[Level | Call]:
+        of_clusters = isinstance(node, Call) and (node.function in CLUSTER or node in self.bases)
+        return isinstance(node, Level) or of_clusters
+
+    def _one_of(self, node: Level) -> Node | None:
+        """One column of a term in `bases`, which its factor, replaced before, is the sum of."""
+        for name in walk(node.factor):
+            own = self._source.get(name.name) if isinstance(name, Name) else None
+            if isinstance(own, Level) and own.level == node.level and own.factor in self.bases:
+                return name
+        return None
+
+    def _keep(self, node: Node, values: Array) -> Node:
+        """A new column; returns its name."""
+        name = f"\0{len(self._source)}"
+        while name in self.columns:
+            name += "\0"
+        self._source[name] = self.written(node)
+        self.columns = self.columns.assign(**{name: values})
+        return Name(name)
+
+    def _of_row(self, function: Expression) -> Array:
+        return function({name: self._number(name, str(function)) for name in function.names})
 
     def _level(self, node: Level) -> Array:
         """The indicator of one level of a factor, or one column of a term that has several."""
@@ -136,10 +167,6 @@ class Computed:
                 f"{write(Level(Name(name), str(levels[-1])))}",
             )
         return (column == levels[1]).to_numpy(np.float64)
-
-
-def _is_computed(node: Node) -> TypeGuard[Level | Call]:
-    return isinstance(node, Level) or (isinstance(node, Call) and node.function in CLUSTER)
 
 
 def _levels(column: pd.Series) -> list | None:

@@ -79,7 +79,7 @@ def design(
         (n,) cluster of each row, from 0, for `cluster_mean` and the like, if the rows come from several tables.
     counted
         (n,) rows over which `cluster_mean` and the like are taken (all rows in clusters without such rows), and that
-        determine the knots of splines, the centre of `center` and the like; None: all.
+        determine the knots of splines, the centre of `center` and the like, unless `Formula.bases` does; None: all.
     independent
         Whether columns must be linearly independent. False for a part of a table, in which a column may be constant.
 
@@ -108,7 +108,9 @@ def design(
     )
 
     _check_levels(columns, formula, intercept=formula.fixed.split()[0] == "1")
-    computed = Computed(columns, formula.text, codes if clusters is None else clusters.codes, counted)
+    computed = Computed(
+        columns, formula.text, codes if clusters is None else clusters.codes, counted, formula.bases
+    )
     X, fixed = _matrix(formula.fixed, computed, formula)
     Z: NDArray[np.float64] = np.empty((len(frame), 0))
     random: list[Node] = []
@@ -267,7 +269,8 @@ def _check_levels(columns: pd.DataFrame, formula: Formula, intercept: bool) -> N
 
 def _matrix(text: str, computed: Computed, formula: Formula) -> tuple[NDArray[np.float64], list[Node]]:
     """The columns of one right-hand side, and the term of each."""
-    terms = [(sign, computed.named(node)) for sign, node in signed(read(text))]
+    named = [(sign, computed.named(node)) for sign, node in signed(read(text))]
+    terms = [pair for sign, node in named for pair in (signed(node) if sign == "+" else [(sign, node)])]
     plain, columns = plain_terms(terms), computed.columns
     if plain and all(_is_simple(columns[name], plain[0]) for name in plain[1]):
         parts: list = [np.ones(len(columns))] * plain[0]

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from bayesimp.errors import SpecificationError
 from bayesimp.formulas.syntax import (
@@ -37,6 +38,9 @@ from bayesimp.formulas.syntax import (
 )
 from bayesimp.formulas.terms import CLUSTER, FACTOR, STATEFUL, check_names, check_term
 from bayesimp.layout import Record
+
+if TYPE_CHECKING:
+    from bayesimp.formulas.arithmetic import Expression
 
 __all__ = ["Formula", "RandomTerm", "has_intercept", "parse", "plain_terms", "product_text", "signed"]
 
@@ -92,6 +96,8 @@ class Formula(Record):
         The random terms in order; empty if there are none.
     cluster_of_means
         Cluster column over which `cluster_mean` and the like are taken, if the random terms do not determine it.
+    bases
+        Terms that would need all rows, each with its columns as functions of one row (`fixed_basis`).
     """
 
     text: str
@@ -99,6 +105,7 @@ class Formula(Record):
     fixed: str
     random: tuple[RandomTerm, ...] = ()
     cluster_of_means: str | None = None
+    bases: tuple[tuple[Call, tuple[tuple[Node, Expression], ...]], ...] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -150,8 +157,15 @@ class Formula(Record):
     @property
     def stateful(self) -> bool:
         """Whether a column of X or Z depends on all rows at once: scale, center, poly, splines."""
+        known = [call for call, _ in self.bases]
+        return any(call not in known for call in self.over_rows)
+
+    @property
+    def over_rows(self) -> list[Call]:
+        """Calls of functions that need all rows: scale, center, poly, splines."""
         nodes = (node for tree in self._trees() for node in walk(tree))
-        return any(isinstance(node, Call) and node.function in STATEFUL for node in nodes)
+        calls = (node for node in nodes if isinstance(node, Call) and node.function in STATEFUL)
+        return list(dict.fromkeys(calls))
 
     @property
     def over_clusters(self) -> bool:

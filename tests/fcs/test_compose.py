@@ -418,8 +418,11 @@ def test_one_base_column_for_one_product():
         ("y1 ~ within(arm) + (1 | study)", "'arm' is a factor"),
         ("y1 ~ y2 + within(y2) + cluster_mean(y2) + (1 | study)", "remove one of the three"),
         ("y1 ~ cluster_median(y2) + (1 | study)", "cluster_median.. is not known"),
-        ("y1 ~ scale(y2) + (1 | study)", "depends on all rows.*centre and scale the column in the table"),
-        ("y1 ~ bs(y2, df=4) + (1 | study)", "depends on all rows"),
+        (
+            "y1 ~ tp(y2) + (1 | study)",
+            "'tp.y2.' of a variable that is imputed cannot be computed row by row; use poly",
+        ),
+        ("y1 ~ bs(y2, df=2) + (1 | study)", "'bs.y2, df=2.' could not be built.*df=2 is too small"),
         ("y1 ~ I(scale(y2)**2) + (1 | study)", "needs all rows"),
         ("y1 ~ C(y2) + (1 | study)", "makes a factor of an incomplete variable"),
         ("y1 ~ I(y2 * sex) + (1 | study)", "'sex' is a factor"),

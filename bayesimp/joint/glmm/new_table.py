@@ -74,7 +74,7 @@ def new_table(model: JointGLMM, new: NewRows) -> tuple[FactorTable, NDArray[np.i
     new.require(given, "covariate")
     new.require_complete(given)
     whole = _joined(new, model, given, formulas)
-    base = BaseColumns(whole, tuple(imputed))
+    base = BaseColumns(whole, tuple(imputed), counted=np.arange(len(whole)) < len(data))
     for factor, formula in zip(factors, formulas, strict=True):
         fixed = base.columns(formula.fixed, formula.text)
         random = base.columns(formula.random, formula.text) if formula.random is not None else ()

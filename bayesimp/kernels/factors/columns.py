@@ -85,7 +85,9 @@ def _operator(code: int, a: float, b: float) -> float:
     if code == 6:
         return a / b
     if code == 7:
-        return a * a if b == 2.0 else a**b
+        if b == 2.0 or b == 3.0:
+            return a * a if b == 2.0 else a * a * a
+        return a**b
     if code == 8:
         return 1.0 if a == b else 0.0
     if code == 9:
