@@ -13,7 +13,7 @@ from bayesimp.joint.glmm.chain import ChainState, numbers, start_chain
 from bayesimp.joint.glmm.prior import FactorPriors, factor_priors
 from bayesimp.joint.glmm.sampler import Sampler
 from bayesimp.joint.glmm.table import FactorTable
-from bayesimp.kernels.factors.moments import cell_moments
+from bayesimp.kernels.factors.moments import keep_cells
 from bayesimp.kernels.families.responses import aux_size
 from bayesimp.priors import Priors
 
@@ -183,18 +183,20 @@ class FactorTask:
             into.Psi[b][place, draw] = chain.Psi[b]
             if self.effects:
                 into.B[b][place, draw] = chain.B[b]
-        values = sampler.completed()
-        self._describe(values, into.mean[place, draw], into.spread[place, draw])
-        if (draw + 1) % self.spacing == 0:
-            into.cells[place, (draw + 1) // self.spacing - 1] = np.concatenate(values) if values else []
+        row = (draw + 1) // self.spacing - 1
+        kept = into.cells[place, row] if (draw + 1) % self.spacing == 0 else np.empty(0)
+        self._keep_cells(sampler.completed(), kept, into.mean[place, draw], into.spread[place, draw])
 
-    def _describe(self, values: list[Array], mean: Array, spread: Array) -> None:
-        """Mean and sd (denominator n - 1, nan for one value) of the imputed values of each variable by cluster."""
+    def _keep_cells(self, values: list[Array], kept: Array, mean: Array, spread: Array) -> None:
+        """Keep the imputed values, and mean and sd of those of each variable by cluster."""
         mean.fill(np.nan)
         spread.fill(np.nan)
+        at = 0
         for k, (y, (own, first)) in enumerate(zip(values, self._holes, strict=True)):
             if len(own):
-                cell_moments(numbers(self.table, k, y), own, first, np.int64(k), mean, spread)
+                v, stop = numbers(self.table, k, y), at + len(y)
+                keep_cells(y, v, own, first, np.int64(k), mean, spread, kept[at:stop])
+                at = stop
 
     def put(self, into: JointHistory, place: int, start: int, piece: JointHistory) -> None:
         """Copy the draws of one chain into those of all."""

@@ -193,7 +193,7 @@ class Sampler:
     def _normal(self, k: int, level: int) -> int:
         chain, own = self.chain, self.further.rows(k, level, self.state)
         X, Z = self.rows.design(k, own.rows, level)
-        y, block = self.rows.response(k, own.rows, level)[0] - own.offset, own.block
+        y, block = self.rows.remainder(k, own, level), own.block
         beta = np.ascontiguousarray(chain.beta[k][:, 0])
         failed = normal_step(
             chain.rng, X, Z, y, own.first, *self.priors.beta[k], self.priors.variance[k],

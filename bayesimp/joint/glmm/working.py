@@ -69,6 +69,11 @@ class WorkingRows:
             self.trials[k, level] = entries(self.table.arrays.trials, k, rows, level == 0)
         return entries(self.state.Y, k, rows, level == 0), self.trials[k, level]
 
+    def remainder(self, k: int, own: LevelRows, level: int = 0) -> Array:
+        """(rows,) responses of factor k minus the known part of their predictors, in the order of a level."""
+        Y, rows = self.state.Y, own.rows
+        return (Y[:, k] if level == 0 and len(rows) == len(Y) else Y[rows, k]) - own.offset
+
     def merged(self, k: int, own: LevelRows, level: int) -> GlmmRows:
         """Rows of a factor that is not normal; equal rows of a group are merged, where that leaves fewer."""
         rows, code = own.rows, self.table.factors[k].code
