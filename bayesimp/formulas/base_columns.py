@@ -14,13 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesimp.errors import SpecificationError
-from bayesimp.formulas.arithmetic import Indicator, Product, expression
-from bayesimp.formulas.columns import INTERCEPT, Column, Derived, cluster_column
+from bayesimp.formulas.arithmetic import Expression, Indicator, Product, expression
+from bayesimp.formulas.columns import INTERCEPT, PART, Column, Derived, cluster_column
 from bayesimp.formulas.design import design
 from bayesimp.formulas.fixed_basis import fixed_basis
 from bayesimp.formulas.formula import Formula, product_text
 from bayesimp.formulas.predictors import MEANS, Part, over
-from bayesimp.formulas.syntax import Call, Level, Name, Node, Op, column_names, error, label, write
+from bayesimp.formulas.syntax import (
+    Call,
+    Level,
+    Name,
+    Node,
+    Op,
+    column_names,
+    error,
+    label,
+    replaced,
+    walk,
+    write,
+)
 from bayesimp.formulas.terms import FACTOR, STATEFUL, WITHIN
 from bayesimp.messages import listing, suggestion
 from bayesimp.table.clusters import varies_within
@@ -96,28 +108,49 @@ class BaseColumns:
 
     def _moves(self, atom: Node) -> bool:
         """Whether an atom depends on incomplete variables or on the cluster's rows."""
-        if isinstance(atom, Call) and atom.function in (*MEANS, WITHIN):
+        if _over_rows(atom):
             return True
         names = set(column_names(atom))
         return not names.isdisjoint(self.incomplete) or not names.isdisjoint(self.derived)
 
     def _moving(self, term: tuple[Node, ...], part: Part, text: str) -> list[Column]:
         inside = [atom for atom in term if isinstance(atom, Call) and atom.function in (*MEANS, WITHIN)]
-        others = tuple(atom for atom in term if atom not in inside)
+        others = tuple(atom for atom in term if atom not in inside and not _over_rows(atom))
+        functions = [self._function(atom, text) for atom in term if atom not in inside and _over_rows(atom)]
+        if functions and len(term) == 1:
+            return functions
         centred = any(atom.function == WITHIN for atom in inside)
         if centred and len(term) == 1:
             return [self._within(inside[0], text)]
         if (centred or len(inside) > 1) and not self.products:
             raise error(text, _one_by_one(term, centred))
         bases = self._product(others, term, part, text) if others else [INTERCEPT]
-        if not inside:
+        if not (inside or functions):
             return [Column(self._label(base), base) for base in bases]
-        if centred or len(inside) > 1:
-            parts = [column for atom in inside for column in self._moving((atom,), part, text)]
+        if centred or functions or len(inside) > 1:
+            parts = functions + [column for atom in inside for column in self._moving((atom,), part, text)]
             return [_product_column(base, parts) for base in bases]
         inner = [self._averaged(node, text) for node in over(inside[0], text)]
         first, second = (INTERCEPT, *inner)[-2:]
         return [cluster_column(base, (first, second), inside[0].function == "cluster_sum") for base in bases]
+
+    def _function(self, atom: Node, text: str) -> Column:
+        """The column of a function of cluster means and centred columns, ``I(within(x)**2)``."""
+        calls = [
+            inner for inner in walk(atom) if isinstance(inner, Call) and inner.function in (*MEANS, WITHIN)
+        ]
+        if not self.products:
+            raise error(text, _by_itself(calls[0], atom))
+        if isinstance(atom, Call) and atom.function in STATEFUL:
+            what = f"'{write(atom)}': {atom.function}() of a cluster mean or centred column is not possible"
+            raise error(text, f"{what}; write powers as I({write(calls[0])}**2)")
+        parts = {inner: self._moving((inner,), Part(False, ()), text)[0] for inner in calls}
+        node = replaced(atom, lambda n: Name(f"{PART}{parts[n].name}") if n in parts else None)
+        evaluate = Expression(expression(node, text).node, atom)
+        column = Column(label(atom), INTERCEPT, parts=tuple(dict.fromkeys(parts.values())), function=evaluate)
+        for name in column.plain:
+            self.need(name, text)
+        return column
 
     def _averaged(self, node: Node, text: str) -> str:
         """The base column that is averaged or centred."""
@@ -361,6 +394,20 @@ def _product_column(base: str, parts: list[Column]) -> Column:
     ordered = tuple(sorted(parts, key=lambda part: part.name))
     name = ":".join([*([] if base == INTERCEPT else [base]), *(part.name for part in ordered)])
     return Column(name, base, parts=ordered)
+
+
+def _over_rows(atom: Node) -> bool:
+    """Whether a cluster mean, a cluster sum or a centred column is in an atom."""
+    return any(isinstance(node, Call) and node.function in (*MEANS, WITHIN) for node in walk(atom))
+
+
+def _by_itself(inner: Call, atom: Node) -> str:
+    """Why FCS does not take a function of a cluster mean, and what does."""
+    alone = "" if inner.function == WITHIN else f" or in a product (x:{inner.function}(y))"
+    return (
+        f"{inner.function}() must be a term by itself{alone}; for a function of it define a column in bi.FCS: "
+        f"derived={{'name': '{write(atom)}'}}. As part of an analysis bi.JointGLMM takes the function as it is"
+    )
 
 
 def _one_by_one(term: tuple[Node, ...], centred: bool) -> str:

@@ -6,20 +6,25 @@ a base column, or a base column times the cluster mean (or sum) of the product o
     x_ij = base_ij * mean_i(over_0 over_1)
 
 or a base column minus its cluster mean, base_ij - mean_i(base). In a joint GLMM also a base column times several of
-these, ``x:within(y)``.
+these, ``x:within(y)``, or a function of them, ``I(within(y)**2)``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["INTERCEPT", "Column", "Derived", "cluster_column"]
+if TYPE_CHECKING:
+    from bayesimp.formulas.arithmetic import Expression
+
+__all__ = ["INTERCEPT", "PART", "Column", "Derived", "cluster_column"]
 
 INTERCEPT = "Intercept"
+PART = "\0"  # begins the name of a part in the function of a column
 Array = NDArray[np.float64]
 
 
@@ -40,7 +45,9 @@ class Column:
     within
         Whether the cluster mean is subtracted.
     parts
-        If given, the base is multiplied by these columns, each a cluster mean or a centred column.
+        If given, the base is multiplied by these columns, each a cluster mean, a centred column or a function of these.
+    function
+        If given, this function of the parts takes the place of their product; its names of parts begin with `PART`.
     """
 
     name: str
@@ -49,6 +56,13 @@ class Column:
     sum: bool = False
     within: bool = False
     parts: tuple[Column, ...] = ()
+    function: Expression | None = None
+
+    @property
+    def plain(self) -> tuple[str, ...]:
+        """Base columns of its function, besides the parts."""
+        names = self.function.names if self.function is not None else ()
+        return tuple(name for name in names if not name.startswith(PART))
 
     @property
     def is_over_rows(self) -> bool:

@@ -9,6 +9,7 @@ A default formula is edited by ``~ . + x``, ``~ . - x`` and ``~ . + (1 + x | stu
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -156,15 +157,25 @@ def predictors(
     if formula.independent:
         raise error(text, "|| is not supported; use priors.Diagonal(...) as the prior of Psi")
     primary, further = _by_factor(formula, cluster, of_clusters, slopes)
-    random = _part(primary.columns, text) if primary else None
+    random = _part(primary.columns) if primary else None
     for term in random.terms if random else ():
-        if any(isinstance(atom, Call) and atom.function in MEANS for atom in term):
+        if any(map(_of_means_alone, term)):
             raise error(
                 text,
                 "a cluster mean has one value per cluster and cannot have a random slope; remove it from (... |",
             )
-    parts = tuple(_part(term.columns, text) for term in further)
-    return Predictors(formula, _part(formula.fixed, text), random, further, parts)
+    parts = tuple(_part(term.columns) for term in further)
+    return Predictors(formula, _part(formula.fixed), random, further, parts)
+
+
+def _of_means_alone(atom: Node) -> bool:
+    """Whether all columns in an atom are averaged over clusters."""
+    if isinstance(atom, Call) and atom.function in MEANS:
+        return True
+    names = Counter(node.name for node in walk(atom) if isinstance(node, Name))
+    means = [node for node in walk(atom) if isinstance(node, Call) and node.function in MEANS]
+    averaged = Counter(node.name for mean in means for node in walk(mean) if isinstance(node, Name))
+    return bool(averaged) and names == averaged
 
 
 def _by_factor(
@@ -298,7 +309,7 @@ def _is_column(node: Node) -> bool:
     )
 
 
-def _part(text: str, whole: str) -> Part:
+def _part(text: str) -> Part:
     """The products of atoms in a signed sum, each once, in order of appearance, as in R."""
     terms: dict[frozenset[Node], Term] = {}
     intercept = True
@@ -311,16 +322,6 @@ def _part(text: str, whole: str) -> Part:
                 terms.pop(frozenset(term), None)
             else:
                 terms.setdefault(frozenset(term), term)
-    for term in terms.values():
-        for atom in term:
-            for inner in list(walk(atom))[1:]:
-                if isinstance(inner, Call) and inner.function in (*MEANS, WITHIN):
-                    alone = "" if inner.function == WITHIN else f" or in a product (x:{inner.function}(y))"
-                    raise error(
-                        whole,
-                        f"{inner.function}() must be a term by itself{alone}; for a function of it define a column in "
-                        f"bi.FCS: derived={{'name': '{write(atom)}'}}",
-                    )
     return Part(intercept, tuple(terms.values()))
 
 

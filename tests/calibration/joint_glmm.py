@@ -227,6 +227,18 @@ def square(rng):
     return pd.DataFrame({"g": g, "x": x, "y": y}), truth
 
 
+def centred_square(rng):
+    """A power of an incomplete covariate minus its cluster mean."""
+    Psi, b = effects(rng, HALF_T, 2)
+    beta_x, beta_y = coefficients(rng, 1), coefficients(rng, 3)
+    (s_x, e_x), (s_y, e_y) = noise(rng), noise(rng)
+    x = beta_x[0] + b[:, 0] + e_x
+    centred = x - np.bincount(g, x)[g] / ROWS
+    y = beta_y[0] + beta_y[1] * x + beta_y[2] * centred**2 + b[:, 1] + e_y
+    truth = {"beta_x": beta_x, "beta_y": beta_y, "sigma2_x": s_x, "sigma2_y": s_y, "Psi": Psi}
+    return pd.DataFrame({"g": g, "x": x, "y": y}), truth
+
+
 def count(rng):
     """A count predicted by a normal covariate."""
     Psi, b = effects(rng, SMALL, 2)
@@ -294,6 +306,9 @@ DESIGNS = {
         {"z": None, "x": 1, "y": None}, {"z": "bernoulli"}, ("z",),
     ),
     "square": Design("y ~ x + I(x**2) + (1 | g)", {}, HUANG, square, {"x": 1, "y": 3}),
+    "centred square": Design(
+        "y ~ x + I(within(x)**2) + (1 | g)", {}, HUANG, centred_square, {"x": 1, "y": 3}
+    ),
     "Student-t": Design(
         "y ~ x + I(x**2) + (1 | g)", {}, HUANG, robust, {"x": 1, "y": 3}, {"x": "student", "y": "student"}
     ),

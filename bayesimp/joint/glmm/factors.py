@@ -334,14 +334,16 @@ def _check_between(
 ) -> None:
     """Refuse a formula of a cluster-level variable whose columns vary within clusters."""
     for column in fixed:
-        if column.base == INTERCEPT and column.is_over_rows and not column.is_centred:
-            continue
-        roots = base.roots(column.base)
-        moving = [v for v in roots if not of_clusters(data, v)]
-        values = base.complete.get(column.base)
-        varies = values is not None and data.grouping.varying(values).any()
+        names = (
+            column.base,
+            *column.plain,
+            *(name for part in column.parts for name in (part.base, *part.plain)),
+        )
+        moving = [v for name in names for v in base.roots(name) if not of_clusters(data, v)]
+        known = [base.complete[name] for name in names if name in base.complete]
+        varies = any(data.grouping.varying(values).any() for values in known)
         if moving or varies or column.is_centred:
-            cure = "remove it" if column.is_centred else f"write cluster_mean({column.name})"
+            cure = "remove it" if column.is_centred or column.parts else f"write cluster_mean({column.name})"
             raise SpecificationError(
                 f"'{formula.text}': the response has a single value in each cluster, but '{column.name}' varies within "
                 f"clusters; {cure}."

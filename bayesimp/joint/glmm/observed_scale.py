@@ -96,6 +96,9 @@ def _written(column: Column, base: BaseColumns) -> str:
     def spelled(name: str) -> str:
         return base.written.get(name, name)
 
+    if column.function is not None:
+        own = [] if column.base == INTERCEPT else [spelled(column.base)]
+        return ":".join([*own, str(column.function)])
     if column.parts:
         own = [] if column.base == INTERCEPT else [spelled(column.base)]
         return ":".join([*own, *(_written(part, base) for part in column.parts)])

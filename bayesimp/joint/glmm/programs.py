@@ -6,6 +6,7 @@ follows from that. Functions whose argument could leave their domain are refused
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -14,8 +15,8 @@ import numpy as np
 from bayesimp.errors import SpecificationError
 from bayesimp.formulas.arithmetic import Expression, Indicator, Product
 from bayesimp.formulas.base_columns import BaseColumns
-from bayesimp.formulas.columns import INTERCEPT, Column
-from bayesimp.formulas.syntax import Call, Minus, Name, Node, Number, Op, write
+from bayesimp.formulas.columns import INTERCEPT, PART, Column
+from bayesimp.formulas.syntax import Call, Minus, Name, Node, Number, Op, error, write
 from bayesimp.kernels.factors.columns import CONSTANT, FUNCTIONS, MEAN, OPERATORS, VARIABLE, Programs
 from bayesimp.table.incomplete import IncompleteData
 
@@ -38,16 +39,23 @@ class Compiler:
         Base columns that programs read, in the order in which kernels keep them.
     means
         Programs of terms averaged over clusters, and whether each is a sum.
+    named
+        Columns by their names in functions of them.
     """
 
     data: IncompleteData
     base: BaseColumns
     variables: list[str] = field(default_factory=list)
     means: dict[tuple[tuple[Token, ...], bool], int] = field(default_factory=dict)
+    named: dict[str, Column] = field(default_factory=dict)
 
     def column(self, column: Column, text: str) -> tuple[Token, ...]:
         """The program of a column; ``text`` is the formula, for messages."""
         tokens = self._base(column.base, text)
+        if column.function is not None:
+            self.named |= {f"{PART}{part.name}": part for part in column.parts}
+            own = tuple(self._tokens(column.function.node, text))
+            return own if column.base == INTERCEPT else (*tokens, *own, _operator("*"))
         for part in column.parts:
             tokens = (*tokens, *self.column(part, text), _operator("*"))
         if column.within:
@@ -97,6 +105,8 @@ class Compiler:
 
     def _tokens(self, node: Node, text: str) -> Iterator[Token]:
         match node:
+            case Name(name) if name in self.named:
+                yield from self.column(self.named[name], text)
             case Name(name):
                 yield from self._base(name, text)
             case Number(value):
@@ -151,7 +161,14 @@ class Compiler:
             raise self._outside(node, text, "has no value below 0")
 
     def _moves(self, node: Node) -> bool:
-        return any(self.base.roots(name) for name in _names(node))
+        return any(self._roots(name) for name in _names(node))
+
+    def _roots(self, name: str) -> frozenset[str]:
+        """The incomplete variables behind a name in an expression."""
+        if name not in self.named:
+            return self.base.roots(name)
+        column = self.named[name]
+        return frozenset().union(*(self.base.roots(inner) for inner in (column.base, *(column.over or ()))))
 
     def _above(self, node: Node, bound: float, or_equal: bool = False) -> bool:
         """Whether every value that can be imputed is above a bound, or equal to it if `or_equal`."""
@@ -183,6 +200,10 @@ class Compiler:
         return None
 
     def _least_of_variable(self, name: str) -> tuple[float, bool] | None:
+        if name in self.named:  # a mean, or a sum of one or more numbers, is above what all of them are above
+            over = [inner for inner in self.named[name].over or () if inner != INTERCEPT]
+            least = self._least_of_variable(over[0]) if len(over) == 1 else None
+            return least if least is None or least[0] >= 0 or not self.named[name].sum else None
         if name not in self.base.incomplete:
             known = self.base.complete.get(name)
             return None if known is None else (float(np.min(known)), False)
@@ -194,8 +215,17 @@ class Compiler:
         return (0.0, False) if family.is_count else None
 
     def _outside(self, node: Node, text: str, why: str) -> SpecificationError:
-        names = sorted({root for name in _names(node) for root in self.base.roots(name)})
-        name, written = names[0], write(node)
+        names = sorted({root for name in _names(node) for root in self._roots(name)})
+        name, written = names[0], re.sub(f"`{PART}([^`]*)`", r"\1", write(node))
+        centred = [
+            self.named[own].name for own in _names(node) if own in self.named and self.named[own].within
+        ]
+        if centred:
+            raise error(
+                text,
+                f"'{written}' {why}, and '{centred[0]}' can have such values; use a function that has a value "
+                f"everywhere, such as I({centred[0]}**2) or abs({centred[0]})",
+            )
         cure = (
             f"Put {written} into the table as a column and impute that, or declare a family without them "
             f"(families={{'{name}': 'lognormal'}} or 'gamma' for positive numbers)."

@@ -114,7 +114,20 @@ def test_of_two_analyses_with_one_response_the_larger_is_the_factor(small, large
                 model(analyses)
 
 
-PRODUCTS = {  # term of an analysis -> the name of a column, and its values
+OVER_ROWS = {  # term of an analysis -> the name of a column, and its values
+    "I(within(x)**2)": ("I(within(x) ** 2)", lambda d, mean: (d.x - mean(d.x)) ** 2),
+    "log(cluster_mean(w) + exp(within(x)))": (
+        "log(cluster_mean(w) + exp(within(x)))",
+        lambda d, mean: np.log(mean(d.w) + np.exp(d.x - mean(d.x))),
+    ),
+    "I(x * cluster_mean(x)):c": (
+        "c[b]:I(x * cluster_mean(x))",
+        lambda d, mean: d.x * mean(d.x) * (d.c == "b"),
+    ),
+    "abs(within(x)):within(w)": (
+        "abs(within(x)):within(w)",
+        lambda d, mean: np.abs(d.x - mean(d.x)) * (d.w - mean(d.w)),
+    ),
     "within(x):w": ("w:within(x)", lambda d, mean: d.w * (d.x - mean(d.x))),
     "within(x):within(w)": ("within(w):within(x)", lambda d, mean: (d.x - mean(d.x)) * (d.w - mean(d.w))),
     "cluster_mean(w):cluster_mean(x)": (
@@ -128,9 +141,9 @@ PRODUCTS = {  # term of an analysis -> the name of a column, and its values
 }
 
 
-@pytest.mark.parametrize("term", PRODUCTS)
-def test_products_over_clusters_are_the_columns_that_they_name(term):
-    name, values = PRODUCTS[term]
+@pytest.mark.parametrize("term", OVER_ROWS)
+def test_products_and_functions_over_clusters_are_the_columns_that_they_name(term):
+    name, values = OVER_ROWS[term]
     frame = only("y")[["g", "x", "w", "c", "y"]].sample(frac=1.0, random_state=1).reset_index(drop=True)
     made = model(f"y ~ x + w + c + {term} + (1 | g)", None, frame)
     tab, columns = made.table, [column.name for column in made.factors[0].fixed]
@@ -196,6 +209,18 @@ REFUSED = {
     "exponent": (dict(analysis="y ~ I(x**k) + (1 | g)"), "imputed exponent of a number that may be 0 or negative"),
     "improper Psi": (dict(analysis=Y, frame=table(m=3), priors=pr.Priors(Psi=pr.InverseWishart(0.5, 1.0))), "Psi"),
     "shift of what has no factor": (dict(analysis=Y, shift=Shift({"a": 1.0})), "'?a'?"),
+    "log of a centred column": (
+        dict(analysis="y ~ log(within(s)) + (1 | g)"),
+        r"'log\(within\(s\)\)' has no value at 0 and below, and 'within\(s\)' can .*I\(within\(s\)\*\*2\)",
+    ),
+    "log of a mean": (
+        dict(analysis="y ~ log(cluster_mean(x)) + (1 | g)"), r"'log\(cluster_mean\(x\)\)' has no value at 0"),
+    "scale of a mean": (
+        dict(analysis="y ~ scale(cluster_mean(x)) + (1 | g)"), "scale.. of a cluster mean .* is not possible"),
+    "function of a mean, slope": (
+        dict(analysis="y ~ x + (1 + I(cluster_mean(x)**2) | g)"), "a cluster mean has one value per cluster"),
+    "function within clusters": (
+        dict(analysis="q ~ I(cluster_mean(x) * a)"), r"'I\(cluster_mean\(x\) \* a\)' varies within clusters; remove it"),
     "the same twice": (dict(analysis="y ~ x + I(2 * x) + (1 | g)"), "'I.2 . x.' is a combination of 'x'"),
     "mean and within": (dict(analysis="y ~ x + within(x) + cluster_mean(x) + (1 | g)"), "is a combination of"),
     "slopes that are the same": (dict(analysis="y ~ x + (x + I(3 * x) | g)"), "random part.*is a combination of 'x'"),
