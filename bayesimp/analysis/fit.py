@@ -37,7 +37,6 @@ from bayesimp.events import Event
 from bayesimp.families.registry import analysis_names, family_of
 from bayesimp.formulas.formula import Formula, parse
 from bayesimp.kernels.laplace.fit import EVENTS, NO_CURVATURE, SEPARATED
-from bayesimp.table.incomplete import IncompleteData
 from bayesimp.table.reading import as_pandas
 from bayesimp.threads import one_thread
 
@@ -128,7 +127,7 @@ def fit_each(
     if len(formula.responses) != 1:
         raise SpecificationError(f"Formula {analysis!r}: an analysis has one response on the left of ~.")
     _mentions_cluster(formula, cluster)
-    formula, notes = _with_bases(formula, imputed)
+    formula, notes = with_bases(formula, imputed)
     tables, first = _with_first(tables, formula.responses[0])
     if family in NORMAL or (family in GENERALISED and not family_of(family).is_ordered):
         two = family in GENERALISED and family_of(family).takes_trials and trials is None
@@ -145,14 +144,6 @@ def fit_each(
         _warn_of_codes(fits)
     _warn_not_converged(fits, analysis)
     return fits
-
-
-def _with_bases(formula: Formula, imputed: Any) -> tuple[Formula, tuple[Event, ...]]:
-    """The formula with the same splines and the like in every completed table, where the observed values are known."""
-    data = getattr(imputed, "data", None)
-    if not formula.over_rows or not isinstance(data, IncompleteData):
-        return formula, ()
-    return with_bases(formula, data, [name for name in data.variables if data.missing(name).any()])
 
 
 def _with_first(tables: Tables, response: str) -> tuple[Tables, pd.DataFrame]:

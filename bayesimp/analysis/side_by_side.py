@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayesimp.analysis.bases import SomeRows
 from bayesimp.analysis.fit import Fits, fit_each
 from bayesimp.analysis.named import check_options
 from bayesimp.errors import DataError, SpecificationError
@@ -65,7 +66,7 @@ def complete_cases(table: Any, analysis: str, **options: Any) -> Fits:
             f"No row is complete in {', '.join(columns)}, so nothing can be analysed without imputing. "
             f"'{missing.index[0]}' is missing in {missing.iloc[0]:.0%} of {len(frame):,} rows."
         )
-    return fit_each([rows], analysis, **options)
+    return fit_each(SomeRows(rows, frame), analysis, **options)
 
 
 def side_by_side(

@@ -204,6 +204,18 @@ def test_an_analysis_has_the_same_columns_in_every_table():
     assert [(event.where, event.count) for event in told] == [("bs(x, df=4)", len(x))]
 
 
+def test_complete_cases_have_the_columns_of_all_observed_values():
+    frame = FRAME.assign(z=FRAME["z"].mask(np.arange(len(FRAME)) % 3 == 0))
+    x, rows = frame["x"].dropna().to_numpy(), frame.dropna()
+    B = by_formulae("bs(x, df=4)", x, rows["x"].to_numpy())
+    X = np.column_stack([np.ones(len(rows)), B, rows["z"]])
+    expected = np.linalg.lstsq(X, rows["y"].to_numpy(), rcond=None)[0]
+    for given in (frame, bi.IncompleteData(frame, "g")):
+        options = {} if given is frame else {"cluster": None}
+        fits = bi.complete_cases(given, "y ~ bs(x, df=4) + z", **options)
+        np.testing.assert_allclose(fits[0].to_frame()["estimate"], expected, rtol=1e-6)
+
+
 def test_predictions_have_the_columns_of_the_fit():
     imp = bi.JointGLMM(bi.IncompleteData(FRAME, "g"), "y ~ cr(x, df=3) + z + (1 | g)").impute(
         m=3, seed=1, draws=50, progress=False
