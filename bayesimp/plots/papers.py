@@ -41,7 +41,8 @@ def jolani_figures(summary: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Yield figures 1 to 5 and A1 to A5 (S1 to S10 for continuous outcomes) of the scenarios that were run.
 
     They show bias, coverage and root mean squared error by number of studies, with a row for each parameter and a column
-    for each heterogeneity. Values are missing at random. With a single number of studies, the bias of alpha1 is shown.
+    for each heterogeneity. Values are missing at random; without such scenarios there is no figure. With a single number
+    of studies, the bias of alpha1 is shown.
 
     Parameters
     ----------
@@ -49,6 +50,8 @@ def jolani_figures(summary: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
         ``StudyResult.summary()`` of scenarios from `bayesimp.studies.jolani2025`.
     """
     at_random = summary[summary["mechanism"] == "MAR"]
+    if at_random.empty:
+        return
     if at_random["studies"].nunique() < 2:
         first = at_random[at_random["outcome"] == at_random["outcome"].iloc[0]]
         figure = plot_performance(first, "x1", "bias", across="systematic", panels="heterogeneity")

@@ -83,6 +83,11 @@ def test_each_panel_is_of_one_parameter_and_heterogeneity(figures, name, outcome
             np.testing.assert_allclose(heights, here.loc[here["method"] == method, "value"])
 
 
+def test_scenarios_that_the_figures_do_not_show_give_none():
+    table = summary()
+    assert list(jolani_figures(table[table["mechanism"] != "MAR"])) == []
+
+
 def test_one_number_of_studies_gives_the_bias_of_alpha1():
     ((name, figure),) = jolani_figures(summary((10,)))
     assert name == "figure_bias" and len(figure.axes) == 3
