@@ -73,14 +73,15 @@ class FurtherEffects:
 
     def __init__(self, table: FactorTable, priors: FactorPriors, chain: ChainState) -> None:
         self.table, self.priors, self.chain = table, priors, chain
+        levels = range(1, len(table.further) + 1)
+        self._levels = [[0, *(s for s in levels if factor.has_level(s))] for factor in table.factors]
         self._still: dict[int, LevelRows] = {}  # of factors whose offset never changes
         self._parts: dict[tuple[int, int], tuple[Ints, Ints]] = {}
         self._shared: dict[tuple[int, int, int], list[tuple[int, int]]] = {}
 
     def levels(self, k: int) -> list[int]:
         """The levels at which factor k is updated: that of the clusters, and those where it has effects."""
-        factor = self.table.factors[k]
-        return [0, *(s for s in range(1, len(self.table.further) + 1) if factor.has_level(s))]
+        return self._levels[k]
 
     def effects(self, k: int, level: int) -> Array:
         """(groups, r, q) effects of factor k on the table's columns at a level."""

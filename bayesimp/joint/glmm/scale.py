@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ class EffectColumns:
     a: Array
     intercept: int = -1
 
-    @property
+    @cached_property
     def random(self) -> Array:
         """(q, q), from working effects to those of the table's columns, in units of the working response."""
         return self.C / self.a

@@ -129,8 +129,9 @@ class Work(NamedTuple):
     """Work space of `draw_cells`; a = 0, 1, .. counts the children of one factor.
 
     rest (a, rows of a cluster, r): linear predictors without the columns that depend on the cell; center (a, rows): with
-    these columns, at one value of the cell. column (a, t): these columns, of which there are active (a,). eta, own (r,):
-    predictors of a child, and of the cell's own factor.
+    these columns, at one value of the cell (in kernels/factors/linear.py, [a, 0] is 1 / sd^2 of the child).
+    column (a, t): these columns, of which there are active (a,). eta, own (r,): predictors of a child, and of the cell's
+    own factor.
     search (ENTRIES + 1,), weight (levels,): see `next_place`. proposal (missing cells of the factor,): see
     `propose_counts`.
     """

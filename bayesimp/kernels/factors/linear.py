@@ -101,7 +101,7 @@ def draw_linear_cells(
             if cells.active[child, t]:
                 work.column[a, count] = t
                 count += 1
-        work.active[a] = count
+        work.active[a], work.center[a, 0] = count, 1.0 / (state.shape[l] * state.shape[l])  # 1 / sd_l^2
     for c in range(cells.start[k], cells.start[k + 1]):
         j = cells.row[c]
         i = arrays.cluster[j]
@@ -113,7 +113,7 @@ def draw_linear_cells(
             if arrays.used[j, l]:
                 slope = _slope(arrays, state, programs, work, a, l, j, i)
                 rest = state.Y[j, l] - _predictor(arrays, state, l, j) - slope * (eta - y)
-                weight = 1.0 / (state.shape[l] * state.shape[l])
+                weight = work.center[a, 0]
                 precision += slope * slope * weight
                 pull += slope * rest * weight
         mean, lower, upper = eta + pull / precision, cells.lower[c], cells.upper[c]
