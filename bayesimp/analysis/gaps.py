@@ -257,11 +257,8 @@ def _as_factor(model: ImputationModel, analysis: Formula, offset: str | None) ->
     further = [term for term in analysis.random if term not in own]
     grouped = not analysis.random or (len(own) == 1 and all(term.columns == "1" for term in further))
     derived = not set(model.definitions()).isdisjoint(analysis.columns)
-    fixed = [call for call, _ in analysis.bases]
     incomplete = {name for name in model.data.variables if model.data.missing(name).any()}
-    unfixed = any(
-        call not in fixed and not incomplete.isdisjoint(column_names(call)) for call in analysis.over_rows
-    )
+    unfixed = any(not incomplete.isdisjoint(column_names(call)) for call in analysis.over_rows)
     if offset is not None or not grouped or analysis.independent or unfixed or derived:
         return None
     return f"bi.JointGLMM({_with_clusters(model.data, further)}, {analysis.text!r})"

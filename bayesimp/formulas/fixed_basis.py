@@ -66,7 +66,7 @@ def fixed_basis(atom: Call, x: Array, text: str) -> list[tuple[Node, Expression]
     if not len(x) or not x[0] < x[-1]:
         raise SpecificationError(
             f"Formula {text!r}: '{write(atom)}' needs at least two different observed values; there are "
-            f"{len(np.unique(x))}."
+            f"{len(np.unique(x))}. Leave the term out."
         )
     a, h = float(x[0]), float(x[-1] - x[0])
     points = np.linspace(-0.5, 1.5, 401)

@@ -156,16 +156,16 @@ class Formula(Record):
 
     @property
     def stateful(self) -> bool:
-        """Whether a column of X or Z depends on all rows at once: scale, center, poly, splines."""
-        known = [call for call, _ in self.bases]
-        return any(call not in known for call in self.over_rows)
+        """Whether a column of X or Z depends on all rows at once."""
+        return bool(self.over_rows)
 
     @property
     def over_rows(self) -> list[Call]:
-        """Calls of functions that need all rows: scale, center, poly, splines."""
+        """Calls of functions that need all rows, scale, center, poly and splines, except those in `bases`."""
         nodes = (node for tree in self._trees() for node in walk(tree))
         calls = (node for node in nodes if isinstance(node, Call) and node.function in STATEFUL)
-        return list(dict.fromkeys(calls))
+        known = [call for call, _ in self.bases]
+        return [call for call in dict.fromkeys(calls) if call not in known]
 
     @property
     def over_clusters(self) -> bool:
